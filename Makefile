@@ -1,0 +1,51 @@
+# make studio   everything for the first use: environment, page, API and worker at http://127.0.0.1:7860
+# make test     lint, types and every test, the browser's included
+# make setup    only the environment, into .venv      make check   lint and types
+# make bench    the benchmarks of tests/benchmarks    make lock    pin today's versions into requirements.lock
+
+PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: studio test setup check format bench lock chromium clean
+
+studio: setup
+	$(BIN)/studio up
+
+setup: $(STAMP)
+
+$(STAMP): requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "The studio needs Python 3.11 or newer; $(PYTHON) is older. Type: make $(MAKECMDGOALS) PYTHON=/path/to/python3.11" >&2; exit 1; }
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
+	touch $(STAMP)
+
+check: setup
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+format: setup
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+# Finds a Chromium or installs one; says the one line to type where it can do neither.
+chromium: setup
+	$(BIN)/python tests/browser/chromium.py
+
+test: check chromium
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s
+
+# torch by its plain version: each platform then takes its own build.
+lock: setup
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' > requirements.lock.partial
+	mv requirements.lock.partial requirements.lock
+
+clean:
+	rm -rf $(VENV) .ruff_cache .mypy_cache .pytest_cache .hypothesis build *.egg-info

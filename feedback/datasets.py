@@ -1,0 +1,148 @@
+"""Judgments → a frozen dataset: which votes count, how disagreement is resolved, the split, the hash, the drops.
+
+A dataset never changes. Its hash covers the filters, the judgments and the derived pairs with their texts, in
+an order that does not depend on when rows were written: freezing the same judgments twice gives the same hash.
+The split is by prompt, from the prompt's own hash: every pair of a prompt lies on one side, in every dataset
+frozen with the same seed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from feedback import ranking
+from feedback.db import Database
+from feedback.pairing import same_text
+from feedback.store import datasets as store
+from feedback.store.datasets import JudgedMatchup
+from feedback.tables import DatasetRow
+from feedback.types import Dataset, DatasetFilters, Message, PreferencePair, Verdict, content_hash, usable_name
+
+
+@dataclass(frozen=True)
+class Derivation:
+    """What filters make of judgments: the judgments taken, the pairs, and what was left out and why."""
+
+    judgment_ids: list[str]
+    pairs: list[PreferencePair]
+    dropped: dict[str, int]
+
+    def counts(self) -> dict[str, int]:
+        """The sizes shown with a dataset."""
+        splits = Counter(pair.split for pair in self.pairs)
+        return {
+            "judgments": len(self.judgment_ids),
+            "pairs": len(self.pairs),
+            "train": splits["train"],
+            "test": splits["test"],
+            "prompts": len({pair.prompt_id for pair in self.pairs}),
+        }
+
+
+def freeze(db: Database, name: str, filters: DatasetFilters | None = None) -> DatasetRow:
+    """Freeze the judgments that pass the filters, with the pairs derived from them, under a name.
+
+    A dataset may be empty of pairs (all ties, say): its drop report says why. Raises Conflict when the name is
+    taken, InvalidInput when it cannot be a name.
+    """
+    usable_name(name, "dataset")
+    chosen = filters or DatasetFilters()
+    derivation = preview(db, chosen)
+    value = Dataset(
+        name=name,
+        filters=chosen.model_dump(mode="json"),
+        hash=dataset_hash(chosen, derivation),
+        counts=derivation.counts(),
+        dropped=derivation.dropped,
+    )
+    return store.save_dataset(db, value, derivation.judgment_ids, derivation.pairs)
+
+
+def preview(db: Database, filters: DatasetFilters | None = None) -> Derivation:
+    """What ``freeze`` would take and leave out, without keeping anything."""
+    chosen = filters or DatasetFilters()
+    judged, dropped = store.list_judged_matchups(db, chosen)
+    return derive(judged, chosen, dropped)
+
+
+def derive(
+    judged: Sequence[JudgedMatchup], filters: DatasetFilters, dropped: dict[str, int] | None = None
+) -> Derivation:
+    """Pairs from judged matchups, pure.
+
+    Reasons in the drop report count judgments (``tie``, ``both_bad``, ``skip``, and what the filters refused)
+    or matchup pairs (``conflict``: sides equal; ``below_agreement``; ``identical``; ``duplicate``: the same
+    two texts for the same prompt were judged before).
+    """
+    drops: Counter[str] = Counter(dropped or {})
+    judgment_ids: list[str] = []
+    pairs: list[PreferencePair] = []
+    seen: set[tuple[str, str, str]] = set()
+    for matchup in sorted(judged, key=lambda item: item.matchup_id):
+        judgment_ids.extend(judgment.id for judgment in matchup.judgments)
+        for judgment in matchup.judgments:
+            if judgment.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
+                drops[judgment.verdict.value] += 1
+        for pair in _pairs_of(matchup, filters, drops):
+            low, high = sorted((pair.chosen, pair.rejected))
+            key = (pair.prompt_id, low, high)
+            if key in seen:
+                drops["duplicate"] += 1
+            else:
+                seen.add(key)
+                pairs.append(pair)
+    return Derivation(sorted(judgment_ids), pairs, dict(sorted(drops.items())))
+
+
+def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
+    """SHA-256 over the filters, the judgment ids and the pairs with their texts."""
+    return content_hash(
+        {
+            "filters": filters.model_dump(mode="json"),
+            "judgments": derivation.judgment_ids,
+            "pairs": [pair.model_dump(mode="json") for pair in derivation.pairs],
+        }
+    )
+
+
+def split_of(prompt_hash: str, test_share: float, seed: int) -> Literal["train", "test"]:
+    """Which side of the split a prompt lies on: its hash, salted with the seed, as a number in [0, 1)."""
+    digest = hashlib.sha256(f"{seed}:{prompt_hash}".encode()).digest()
+    return "test" if int.from_bytes(digest[:8], "big") / 2**64 < test_share else "train"
+
+
+def _pairs_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[str]) -> list[PreferencePair]:
+    votes = [vote for judgment in matchup.judgments for vote in ranking.votes_of(judgment, judgment.id)]
+    pairs = []
+    for tally in ranking.tally_votes(votes).values():
+        winners = tally.winners()
+        if not winners:
+            drops["conflict"] += 1
+            continue
+        if tally.agreement < filters.min_agreement:
+            drops["below_agreement"] += 1
+            continue
+        chosen, rejected = matchup.generations[winners[0].better], matchup.generations[winners[0].worse]
+        if same_text(chosen.text, rejected.text):
+            drops["identical"] += 1
+            continue
+        pairs.append(
+            PreferencePair(
+                prompt_id=matchup.prompt_id,
+                matchup_id=matchup.matchup_id,
+                messages=tuple(Message.model_validate(message) for message in matchup.messages),
+                chosen=chosen.text,
+                rejected=rejected.text,
+                chosen_generation=chosen.id,
+                rejected_generation=rejected.id,
+                judgment_ids=tuple(sorted(vote.judgment_id for vote in winners)),
+                margin=ranking.mean_strength(winners),
+                agreement=tally.agreement,
+                split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
+            )
+        )
+    return pairs

@@ -1,0 +1,128 @@
+"""One database from one URL: SQLite by default, PostgreSQL as the way out.
+
+SQLite runs in WAL mode with foreign keys on and a busy timeout. Every writing transaction begins with
+``BEGIN IMMEDIATE``: the write lock is taken before the first read, so a check and the write that depends on it
+cannot be torn apart by another process, and two writers wait for each other instead of failing at commit.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlmodel import Session
+
+from feedback import migrations
+from feedback.errors import InvalidInput, StudioError
+
+BUSY_TIMEOUT_SECONDS = 30.0
+
+
+class Database:
+    """An open, migrated database. ``read`` and ``write`` are for ``feedback.store`` alone."""
+
+    def __init__(self, url: str, engine: Engine) -> None:
+        self.url = url
+        self.engine = engine
+
+    @property
+    def is_sqlite(self) -> bool:
+        """True for the embedded default; row locks (``SKIP LOCKED``) exist only when this is False."""
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """A session whose work is rolled back at the end; rows stay usable after it."""
+        with Session(self.engine, expire_on_commit=False) as session:
+            yield session
+
+    @contextmanager
+    def write(self) -> Iterator[Session]:
+        """A session that commits on leaving, or rolls everything back when anything is raised."""
+        engine = self.engine.execution_options(begin_immediate=True)
+        with Session(engine, expire_on_commit=False) as session, session.begin():
+            yield session
+
+    def dispose(self) -> None:
+        """Close all connections."""
+        self.engine.dispose()
+
+
+def open_database(url_or_path: str | Path) -> Database:
+    """Open the database at a URL or a SQLite file path, and apply the migrations it lacks.
+
+    Raises InvalidInput when the URL cannot be read or the file is not a database, StudioError when it cannot
+    be reached or was written by a newer release.
+    """
+    url = _as_url(url_or_path)
+    engine = _create_engine(url)
+    try:
+        migrations.upgrade(engine)
+    except OperationalError as error:
+        engine.dispose()
+        raise StudioError(
+            f"The database {_safe(url)} cannot be opened: {error.orig}. Check that it exists and is writable."
+        ) from error
+    except DatabaseError as error:
+        engine.dispose()
+        raise InvalidInput(
+            f"{_safe(url)} is not a studio database: {error.orig}. Name another --home or restore a backup."
+        ) from error
+    return Database(url, engine)
+
+
+def _as_url(url_or_path: str | Path) -> str:
+    text = str(url_or_path)
+    if isinstance(url_or_path, Path) or "://" not in text:
+        return f"sqlite:///{Path(text).expanduser().resolve()}"
+    if text.startswith(("postgresql://", "postgres://")):
+        return "postgresql+psycopg://" + text.split("://", 1)[1]
+    return text
+
+
+def _create_engine(url: str) -> Engine:
+    try:
+        dialect = make_url(url).get_backend_name()
+    except ArgumentError as error:
+        raise InvalidInput(
+            f"{url!r} is not a database URL; valid: sqlite:///FILE or postgresql://USER@HOST/NAME."
+        ) from error
+    if dialect not in ("sqlite", "postgresql"):
+        raise InvalidInput(f"The database kind {dialect!r} is not supported; valid: sqlite, postgresql.")
+    if dialect == "postgresql":
+        return _create_postgresql(url)
+    engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
+    event.listen(engine, "connect", _set_pragmas)
+    event.listen(engine, "begin", _begin)
+    return engine
+
+
+def _create_postgresql(url: str) -> Engine:
+    try:
+        return create_engine(url, pool_pre_ping=True)
+    except ModuleNotFoundError as error:
+        raise StudioError("PostgreSQL needs its driver: pip install 'rlhf-studio[postgres]'.") from error
+
+
+def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
+    # The driver must not open transactions by itself: _begin decides between BEGIN and BEGIN IMMEDIATE.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA journal_mode=WAL")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.close()
+
+
+def _begin(connection: Any) -> None:
+    immediate = connection.get_execution_options().get("begin_immediate", False)
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if immediate else "BEGIN")
+
+
+def _safe(url: str) -> str:
+    return make_url(url).render_as_string(hide_password=True)

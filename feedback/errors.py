@@ -1,0 +1,98 @@
+"""Every error the product raises on purpose. A message names the bad value, the valid ones and the next step.
+
+StudioError                    base; its text is meant for the person who meets it
+├── InvalidInput (ValueError)      a value that cannot be accepted
+│   ├── InvalidLine                    one line of an imported file; carries the line number
+│   └── UnknownSetting                 a setting's name or value is not among the valid ones
+├── NotFound (LookupError)         an id or name that nothing answers to
+├── Conflict                       the act is valid, but not in this state
+│   ├── LeaseLost                      the lease expired, was released or is somebody else's
+│   └── HomeInUse                      another studio already serves this home
+├── NotEnoughData                  too few rows to learn or measure anything from
+├── CheckpointError                a checkpoint that cannot be written, or must not be loaded
+└── RunEnded                       thrown inside a run to end it at a step boundary
+    ├── RunCancelled                   somebody asked for it
+    └── RunFailed                      the run found out itself that it cannot go on
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+
+class StudioError(Exception):
+    """Base of all errors raised on purpose; ``str(error)`` is one sentence a user can act on."""
+
+
+class InvalidInput(StudioError, ValueError):
+    """A value that cannot be accepted; nothing was changed."""
+
+
+class InvalidLine(InvalidInput):
+    """One line of an imported file cannot be read; nothing of the file was imported."""
+
+    def __init__(self, source: str, line: int, reason: str) -> None:
+        super().__init__(f"{source}, line {line}: {reason}. Nothing was imported; mend the line and try again.")
+        self.source = source
+        self.line = line
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type, tuple[str, int, str]]:
+        return type(self), (self.source, self.line, self.reason)
+
+
+class UnknownSetting(InvalidInput):
+    """A setting's name is unknown, or its value is out of range."""
+
+
+class NotFound(StudioError, LookupError):
+    """No row answers to this id or name."""
+
+    def __init__(self, noun: str, key: str, valid: Iterable[str] = (), hint: str = "") -> None:
+        known = list(valid)
+        text = f"There is no {noun} {key!r}."
+        if known:
+            shown = ", ".join(known[:8]) + (", …" if len(known) > 8 else "")
+            text += f" Known: {shown}."
+        if hint:
+            text += f" {hint}"
+        super().__init__(text)
+        self.noun = noun
+        self.key = key
+        self.valid = known
+        self.hint = hint
+
+    def __reduce__(self) -> tuple[type, tuple[str, str, list[str], str]]:
+        return type(self), (self.noun, self.key, self.valid, self.hint)
+
+
+class Conflict(StudioError):
+    """The act is valid, but not in the present state of what it acts on."""
+
+
+class LeaseLost(Conflict):
+    """The lease expired, was released, or belongs to somebody else; the matchup went back to the pool."""
+
+
+class HomeInUse(Conflict):
+    """Another studio already serves this home directory."""
+
+
+class NotEnoughData(StudioError):
+    """Too few rows to learn or measure anything from; the message gives both numbers."""
+
+
+class CheckpointError(StudioError):
+    """A checkpoint could not be written, or must not be loaded (wrong base, missing head, failed probe)."""
+
+
+class RunEnded(StudioError):
+    """Base of what is thrown inside a run to end it at a step boundary."""
+
+
+class RunCancelled(RunEnded):
+    """Somebody asked for the run to be cancelled."""
+
+
+class RunFailed(RunEnded):
+    """The run found out itself that it cannot go on; the message says why in one sentence."""

@@ -1,0 +1,10 @@
+"""What Alembic runs for every command; the connection is handed over by ``feedback.migrations``."""
+
+from alembic import context
+from sqlmodel import SQLModel
+
+import feedback.tables  # noqa: F401  (fills SQLModel.metadata)
+
+connection = context.config.attributes["connection"]
+context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)
+context.run_migrations()

@@ -1,0 +1,66 @@
+"""Which generations to put together.
+
+Identical replies never make a matchup: there is nothing to prefer between them, and a vote would be noise.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+
+from feedback.tables import GenerationRow
+from feedback.types import Matchup
+
+
+def make_pairs(
+    generations: Sequence[GenerationRow], rng: random.Random, *, required: int = 1, priority: int = 0
+) -> list[Matchup]:
+    """Disjoint random pairs among the replies to one prompt; which reply comes first is drawn too.
+
+    Replies that cannot be paired with a different text are left over. Raises ValueError when the generations
+    answer different prompts.
+    """
+    if len({generation.prompt_id for generation in generations}) > 1:
+        raise ValueError("a matchup compares replies to one prompt")
+    waiting = list(generations)
+    rng.shuffle(waiting)
+    matchups = []
+    while waiting:
+        first = waiting.pop()
+        partner = next((i for i, other in enumerate(waiting) if not same_text(other.text, first.text)), None)
+        if partner is not None:
+            second = waiting.pop(partner)
+            matchups.append(
+                Matchup(
+                    prompt_id=first.prompt_id,
+                    generation_ids=[first.id, second.id],
+                    required=required,
+                    priority=priority,
+                )
+            )
+    return matchups
+
+
+def same_text(one: str, other: str) -> bool:
+    """True when two replies read the same: they differ in white space at most."""
+    return one.split() == other.split()
+
+
+def balanced_order(earlier: Sequence[Sequence[int]], size: int, rng: random.Random) -> list[int]:
+    """The order to show a matchup's replies in next: item i is the stored index at place i of the screen.
+
+    A pair is shown each way round equally often over the people who see it, and at random among equals. For
+    more than two replies, rotations of one random order are balanced: each reply visits each place in turn.
+    """
+    if size == 2:
+        candidates = [[0, 1], [1, 0]]
+    elif earlier:
+        start = list(earlier[0])
+        candidates = [start[shift:] + start[:shift] for shift in range(size)]
+    else:
+        order = list(range(size))
+        rng.shuffle(order)
+        candidates = [order]
+    shown = [list(order) for order in earlier]
+    fewest = min(shown.count(order) for order in candidates)
+    return rng.choice([order for order in candidates if shown.count(order) == fewest])

@@ -1,0 +1,202 @@
+"""Judgments with all they rest on, out of the store and back into it, ids kept."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from pydantic import ValidationError
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, SQLModel, col, select
+
+from feedback.db import Database
+from feedback.errors import InvalidLine
+from feedback.store.rows import in_chunks, reason_of
+from feedback.tables import (
+    DatasetJudgmentRow,
+    GenerationRow,
+    JudgmentRow,
+    LeaseRow,
+    MatchupRow,
+    PolicyRow,
+    PromptRow,
+)
+
+_PAGE = 200
+
+# What another studio can know of a policy: training records and checkpoints stay where they were made.
+_POLICY_FIELDS = {"id", "name", "base", "note"}
+
+
+@dataclass(frozen=True)
+class ArchivedJudgment:
+    """One judgment revision and the rows it needs, as JSON-able dictionaries."""
+
+    judgment: dict[str, Any]
+    lease: dict[str, Any]
+    matchup: dict[str, Any]
+    prompt: dict[str, Any]
+    generations: list[dict[str, Any]]
+    policies: list[dict[str, Any]]
+
+    def as_json(self) -> dict[str, Any]:
+        """The six parts under their names."""
+        return asdict(self)
+
+
+def iterate_judgments(db: Database, dataset_id: str) -> Iterator[ArchivedJudgment]:
+    """The judgments of a dataset in the order of their ids, each preceded by the revisions it replaced."""
+    last = ""
+    while True:
+        with db.read() as session:
+            ids = session.exec(
+                select(DatasetJudgmentRow.judgment_id)
+                .where(DatasetJudgmentRow.dataset_id == dataset_id, col(DatasetJudgmentRow.judgment_id) > last)
+                .order_by(col(DatasetJudgmentRow.judgment_id))
+                .limit(_PAGE)
+            ).all()
+            entries = _archive(session, _with_revisions(session, ids))
+        yield from entries
+        if len(ids) < _PAGE:
+            return
+        last = ids[-1]
+
+
+def save_judgments(db: Database, source: str, entries: Iterable[tuple[int, ArchivedJudgment]]) -> dict[str, int]:
+    """Store archived judgments in one transaction; gives how many were new and how many were there already.
+
+    ``entries`` come with their line numbers in ``source``. Raises InvalidLine, leaving everything as it
+    was, for a row that does not hold its own rules, refers to something missing, or differs from the stored row of
+    the same id.
+    """
+    counts = {"judgments": 0, "prompts": 0, "generations": 0, "matchups": 0, "policies": 0, "already_there": 0}
+    number = 0
+    try:
+        with db.write() as session:
+            for number, entry in entries:
+                _restore(session, _Place(source, number), entry, counts)
+                session.flush()
+    except IntegrityError as error:
+        raise InvalidLine(source, number, f"does not fit what is stored ({error.orig})") from error
+    return counts
+
+
+@dataclass(frozen=True)
+class _Place:
+    source: str
+    line: int
+
+    def refuse(self, reason: str) -> InvalidLine:
+        return InvalidLine(self.source, self.line, reason)
+
+
+def _with_revisions(session: Session, ids: Sequence[str]) -> list[JudgmentRow]:
+    found: dict[str, JudgmentRow] = {}
+    wanted = list(ids)
+    while wanted:
+        rows = session.exec(select(JudgmentRow).where(col(JudgmentRow.id).in_(wanted))).all()
+        found.update({row.id: row for row in rows})
+        wanted = [row.supersedes for row in rows if row.supersedes and row.supersedes not in found]
+    # A revision must come before the one that supersedes it, or the import would refer to a missing row.
+    return sorted(found.values(), key=lambda row: (row.matchup_id, row.annotator, row.revision))
+
+
+def _archive(session: Session, judgments: Sequence[JudgmentRow]) -> list[ArchivedJudgment]:
+    leases = _by_id(session, LeaseRow, [row.lease_id for row in judgments])
+    matchups = _by_id(session, MatchupRow, [row.matchup_id for row in judgments])
+    prompts = _by_id(session, PromptRow, [row.prompt_id for row in matchups.values()])
+    generations = _by_id(session, GenerationRow, [key for row in matchups.values() for key in row.generation_ids])
+    policies = _by_id(session, PolicyRow, [row.policy_id for row in generations.values()])
+    entries = []
+    for judgment in judgments:
+        matchup = matchups[judgment.matchup_id]
+        replies = [generations[key] for key in matchup.generation_ids]
+        makers = [policies[key] for key in dict.fromkeys(reply.policy_id for reply in replies)]
+        entries.append(
+            ArchivedJudgment(
+                judgment=judgment.model_dump(mode="json"),
+                lease=leases[judgment.lease_id].model_dump(mode="json", exclude={"session"}),
+                matchup=matchup.model_dump(mode="json"),
+                prompt=prompts[matchup.prompt_id].model_dump(mode="json"),
+                generations=[reply.model_dump(mode="json") for reply in replies],
+                policies=[maker.model_dump(mode="json", include=_POLICY_FIELDS) for maker in makers],
+            )
+        )
+    return entries
+
+
+def _by_id(session: Session, table: type[Any], ids: Sequence[str]) -> dict[str, Any]:
+    rows = in_chunks(
+        list(dict.fromkeys(ids)), lambda part: list(session.exec(select(table).where(col(table.id).in_(part))))
+    )
+    return {row.id: row for row in rows}
+
+
+def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: dict[str, int]) -> None:
+    for policy in entry.policies:
+        counts["policies"] += _restore_policy(session, place, policy)
+    session.flush()
+    prompt_id, is_new = _restore_prompt(session, place, entry.prompt)
+    counts["prompts"] += is_new
+    session.flush()
+    for generation in entry.generations:
+        fields = {**generation, "prompt_id": prompt_id}
+        counts["generations"] += _restore_row(session, place, GenerationRow, "generation", fields, compare=("text",))
+    matchup = {**entry.matchup, "prompt_id": prompt_id}
+    counts["matchups"] += _restore_row(session, place, MatchupRow, "matchup", matchup, compare=("generation_ids",))
+    session.flush()
+    _restore_row(session, place, LeaseRow, "lease", entry.lease, compare=("matchup_id", "annotator"))
+    session.flush()
+    is_new = _restore_row(
+        session, place, JudgmentRow, "judgment", entry.judgment, compare=("verdict", "ranking", "matchup_id")
+    )
+    counts["judgments" if is_new else "already_there"] += 1
+
+
+def _restore_row(
+    session: Session, place: _Place, table: type[Any], noun: str, fields: dict[str, Any], *, compare: Sequence[str]
+) -> bool:
+    """Store a row unless it is there; True when it was new."""
+    row = _validated(place, table, noun, fields)
+    known = session.get(table, row.id)
+    if known is None:
+        session.add(row)
+        return True
+    for name in compare:
+        if getattr(known, name) != getattr(row, name):
+            raise place.refuse(f"the {noun} {row.id} is already stored with another {name}")
+    return False
+
+
+def _restore_prompt(session: Session, place: _Place, fields: dict[str, Any]) -> tuple[str, bool]:
+    """A prompt's identity is its content: one stored under another id is used in its place."""
+    row = _validated(place, PromptRow, "prompt", fields)
+    known = session.exec(select(PromptRow).where(PromptRow.content_hash == row.content_hash)).first()
+    if known is not None:
+        return known.id, False
+    if session.get(PromptRow, row.id) is not None:
+        raise place.refuse(f"the prompt {row.id} is already stored with other messages")
+    session.add(row)
+    return row.id, True
+
+
+def _restore_policy(session: Session, place: _Place, fields: dict[str, Any]) -> bool:
+    kept = {name: value for name, value in fields.items() if name in _POLICY_FIELDS}
+    row = _validated(place, PolicyRow, "policy", kept)
+    if session.get(PolicyRow, row.id) is not None:
+        return False
+    if session.exec(select(PolicyRow).where(PolicyRow.name == row.name)).first() is not None:
+        raise place.refuse(f"another policy is already called {row.name!r}")
+    session.add(row)
+    return True
+
+
+def _validated(place: _Place, table: type[Any], noun: str, fields: dict[str, Any]) -> Any:
+    if not isinstance(fields.get("id"), str) or not fields["id"]:
+        raise place.refuse(f"the {noun} has no id")
+    try:
+        row: SQLModel = table.model_validate(fields)
+    except ValidationError as error:
+        raise place.refuse(f"{noun}: {reason_of(error)}") from error
+    return row

@@ -1,0 +1,229 @@
+"""Datasets: saved once with their judgments and pairs, then only read."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from sqlalchemy import insert
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from feedback.db import Database
+from feedback.errors import Conflict
+from feedback.store.rows import as_row, get_by_key, in_chunks
+from feedback.tables import (
+    DatasetJudgmentRow,
+    DatasetPairRow,
+    DatasetRow,
+    GenerationRow,
+    JudgmentRow,
+    MatchupRow,
+    PolicyRow,
+    PromptRow,
+)
+from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Split
+
+_HINT = "`studio dataset list` shows all; `studio dataset freeze NAME` makes one."
+_PAGE = 500
+
+
+@dataclass(frozen=True)
+class JudgedMatchup:
+    """A matchup with the judgments that count and everything a pair is derived from, in stored order."""
+
+    matchup_id: str
+    prompt_id: str
+    prompt_hash: str
+    messages: list[dict[str, str]]
+    generations: list[GenerationRow]
+    judgments: list[JudgmentRow]
+
+
+def save_dataset(
+    db: Database, dataset: Dataset, judgment_ids: Sequence[str], pairs: Sequence[PreferencePair]
+) -> DatasetRow:
+    """Keep a dataset whole or not at all; Conflict when its name is taken."""
+    row = as_row(DatasetRow, dataset)
+    try:
+        with db.write() as session:
+            session.add(row)
+            session.flush()
+            members = [{"dataset_id": row.id, "judgment_id": judgment_id} for judgment_id in judgment_ids]
+            if members:
+                session.execute(insert(DatasetJudgmentRow), members)
+            if pairs:
+                session.execute(
+                    insert(DatasetPairRow), [_pair_columns(row.id, i, pair) for i, pair in enumerate(pairs)]
+                )
+    except IntegrityError as error:
+        raise Conflict(
+            f"There is already a dataset {dataset.name!r}; datasets never change, choose another name."
+        ) from error
+    return row
+
+
+def get_dataset(db: Database, key: str) -> DatasetRow:
+    """The dataset with this id or name."""
+    with db.read() as session:
+        return get_by_key(session, DatasetRow, "dataset", key, hint=_HINT)
+
+
+def list_datasets(db: Database) -> list[DatasetRow]:
+    """Datasets, newest first."""
+    with db.read() as session:
+        return list(session.exec(select(DatasetRow).order_by(col(DatasetRow.created_at).desc(), col(DatasetRow.id))))
+
+
+def list_pairs(
+    db: Database, dataset_key: str, *, split: Literal["train", "test"] | None = None, limit: int | None = None
+) -> list[PreferencePair]:
+    """A dataset's pairs in their frozen order, of one split or both."""
+    pairs: list[PreferencePair] = []
+    for pair in iterate_pairs(db, dataset_key, split=split):
+        if limit is not None and len(pairs) >= limit:
+            break
+        pairs.append(pair)
+    return pairs
+
+
+def iterate_pairs(
+    db: Database, dataset_key: str, *, split: Literal["train", "test"] | None = None
+) -> Iterator[PreferencePair]:
+    """A dataset's pairs one by one, read a page at a time: constant memory however large the dataset."""
+    dataset = get_dataset(db, dataset_key)
+    position = -1
+    while True:
+        with db.read() as session:
+            query = select(DatasetPairRow).where(
+                DatasetPairRow.dataset_id == dataset.id, col(DatasetPairRow.position) > position
+            )
+            if split is not None:
+                query = query.where(DatasetPairRow.split == split)
+            rows = session.exec(query.order_by(col(DatasetPairRow.position)).limit(_PAGE)).all()
+            page = _pairs_with_texts(session, rows)
+        yield from page
+        if len(rows) < _PAGE:
+            return
+        position = rows[-1].position
+
+
+def list_judged_matchups(db: Database, filters: DatasetFilters) -> tuple[list[JudgedMatchup], dict[str, int]]:
+    """The matchups with current judgments that pass the filters, and a count per reason of those that do not.
+
+    Judgments of evaluation prompts are always left out: those prompts measure policies and never train them.
+    """
+    dropped: Counter[str] = Counter()
+    with db.read() as session:
+        judgments = session.exec(
+            select(JudgmentRow).where(JudgmentRow.state == JudgmentState.current).order_by(col(JudgmentRow.id))
+        ).all()
+        kept: dict[str, list[JudgmentRow]] = defaultdict(list)
+        for judgment in judgments:
+            reason = _refusal(judgment, filters)
+            if reason:
+                dropped[reason] += 1
+            else:
+                kept[judgment.matchup_id].append(judgment)
+        judged: list[JudgedMatchup] = []
+        for start in range(0, len(kept), _PAGE):
+            part = dict(list(kept.items())[start : start + _PAGE])
+            judged.extend(_judged_matchups(session, part, filters, dropped))
+    return judged, dict(dropped)
+
+
+def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:
+    if judgment.source not in filters.sources:
+        return f"source_{judgment.source.value}"
+    if filters.annotators and judgment.annotator not in filters.annotators:
+        return "other_annotator"
+    if filters.since is not None and judgment.created_at < filters.since:
+        return "before_since"
+    if filters.until is not None and judgment.created_at >= filters.until:
+        return "after_until"
+    return None
+
+
+def _judged_matchups(
+    session: Session, kept: dict[str, list[JudgmentRow]], filters: DatasetFilters, dropped: Counter[str]
+) -> Iterator[JudgedMatchup]:
+    matchups = session.exec(select(MatchupRow).where(col(MatchupRow.id).in_(list(kept)))).all()
+    prompts = {
+        row.id: row
+        for row in in_chunks(
+            list({matchup.prompt_id for matchup in matchups}),
+            lambda part: list(session.exec(select(PromptRow).where(col(PromptRow.id).in_(part)))),
+        )
+    }
+    generations = _generations(session, [key for matchup in matchups for key in matchup.generation_ids])
+    allowed = _policy_ids(session, filters.policies)
+    for matchup in matchups:
+        judgments = kept[matchup.id]
+        prompt = prompts[matchup.prompt_id]
+        replies = [generations[key] for key in matchup.generation_ids]
+        if prompt.split is Split.evaluation:
+            dropped["evaluation_prompt"] += len(judgments)
+        elif allowed is not None and not {reply.policy_id for reply in replies} <= allowed:
+            dropped["other_policy"] += len(judgments)
+        else:
+            yield JudgedMatchup(matchup.id, prompt.id, prompt.content_hash, prompt.messages, replies, judgments)
+
+
+def _policy_ids(session: Session, keys: Sequence[str]) -> set[str] | None:
+    if not keys:
+        return None
+    return {get_by_key(session, PolicyRow, "policy", key).id for key in keys}
+
+
+def _generations(session: Session, ids: Sequence[str]) -> dict[str, GenerationRow]:
+    rows = in_chunks(
+        list(dict.fromkeys(ids)),
+        lambda part: list(session.exec(select(GenerationRow).where(col(GenerationRow.id).in_(part)))),
+    )
+    return {row.id: row for row in rows}
+
+
+def _pair_columns(dataset_id: str, position: int, pair: PreferencePair) -> dict[str, object]:
+    return {
+        "dataset_id": dataset_id,
+        "position": position,
+        "split": pair.split,
+        "prompt_id": pair.prompt_id,
+        "matchup_id": pair.matchup_id,
+        "chosen_generation": pair.chosen_generation,
+        "rejected_generation": pair.rejected_generation,
+        "judgment_ids": list(pair.judgment_ids),
+        "margin": pair.margin,
+        "agreement": pair.agreement,
+    }
+
+
+def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[PreferencePair]:
+    generations = _generations(
+        session, [key for row in rows for key in (row.chosen_generation, row.rejected_generation)]
+    )
+    prompts = {
+        prompt.id: prompt
+        for prompt in in_chunks(
+            list({row.prompt_id for row in rows}),
+            lambda part: list(session.exec(select(PromptRow).where(col(PromptRow.id).in_(part)))),
+        )
+    }
+    return [
+        PreferencePair(
+            prompt_id=row.prompt_id,
+            matchup_id=row.matchup_id,
+            messages=tuple(Message.model_validate(message) for message in prompts[row.prompt_id].messages),
+            chosen=generations[row.chosen_generation].text,
+            rejected=generations[row.rejected_generation].text,
+            chosen_generation=row.chosen_generation,
+            rejected_generation=row.rejected_generation,
+            judgment_ids=tuple(row.judgment_ids),
+            margin=row.margin,
+            agreement=row.agreement,
+            split=row.split,  # type: ignore[arg-type]
+        )
+        for row in rows
+    ]

@@ -1,0 +1,51 @@
+"""Generations: replies, each with the policy, settings and seed that made it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import col, select
+
+from feedback.db import Database
+from feedback.store.rows import as_row, get_by_key, in_chunks
+from feedback.tables import GenerationRow
+from feedback.types import Generation
+
+
+def save_generations(db: Database, generations: Sequence[Generation]) -> list[GenerationRow]:
+    """Store replies, all or none, and give their rows back in the same order."""
+    rows = [as_row(GenerationRow, generation) for generation in generations]
+    with db.write() as session:
+        session.add_all(rows)
+    return rows
+
+
+def get_generation(db: Database, generation_id: str) -> GenerationRow:
+    """The generation with this id."""
+    with db.read() as session:
+        return get_by_key(session, GenerationRow, "generation", generation_id)
+
+
+def list_generations(
+    db: Database,
+    *,
+    ids: Sequence[str] | None = None,
+    prompt_id: str | None = None,
+    policy_id: str | None = None,
+    run_id: str | None = None,
+    limit: int | None = None,
+) -> list[GenerationRow]:
+    """Generations, oldest first, that meet every condition given; ``ids`` gives them in no certain order."""
+    query = select(GenerationRow).order_by(col(GenerationRow.created_at), col(GenerationRow.id))
+    for column, wanted in (
+        (GenerationRow.prompt_id, prompt_id),
+        (GenerationRow.policy_id, policy_id),
+        (GenerationRow.run_id, run_id),
+    ):
+        if wanted is not None:
+            query = query.where(column == wanted)
+    with db.read() as session:
+        if ids is None:
+            return list(session.exec(query.limit(limit) if limit is not None else query))
+        found = in_chunks(list(ids), lambda part: list(session.exec(query.where(col(GenerationRow.id).in_(part)))))
+        return found[:limit]

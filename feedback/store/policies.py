@@ -1,0 +1,90 @@
+"""Policies and promotions: who can reply, and who serves."""
+
+from __future__ import annotations
+
+from sqlalchemy import update
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, select
+
+from feedback.db import Database
+from feedback.errors import Conflict
+from feedback.store.rows import as_row, get_by_key
+from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow
+from feedback.types import LeaseState, MatchupState, Policy
+
+
+def save_policy(db: Database, policy: Policy, *, id: str | None = None) -> PolicyRow:
+    """Register a policy; Conflict when its name is taken."""
+    row = as_row(PolicyRow, policy, **({"id": id} if id else {}))
+    try:
+        with db.write() as session:
+            session.add(row)
+    except IntegrityError as error:
+        raise Conflict(f"There is already a policy {policy.name!r}; choose another name.") from error
+    return row
+
+
+def get_policy(db: Database, key: str) -> PolicyRow:
+    """The policy with this id or name."""
+    with db.read() as session:
+        return get_by_key(session, PolicyRow, "policy", key, hint="`studio policies list` shows all.")
+
+
+def list_policies(db: Database) -> list[PolicyRow]:
+    """All policies, oldest first."""
+    with db.read() as session:
+        return list(session.exec(select(PolicyRow).order_by(col(PolicyRow.created_at), col(PolicyRow.id))))
+
+
+def get_champion(db: Database) -> PolicyRow | None:
+    """The policy that serves: the one promoted last."""
+    with db.read() as session:
+        return _champion(session)
+
+
+def promote_policy(db: Database, key: str) -> PolicyRow:
+    """Make a policy the champion. Undone by promoting the one before.
+
+    Untouched open matchups of other policies are retired, so that the next pair comes from the new champion;
+    leased and half-judged ones are left to the people at work on them. Promoting the champion changes nothing.
+    """
+    with db.write() as session:
+        policy = get_by_key(session, PolicyRow, "policy", key, hint="`studio policies list` shows all.")
+        champion = _champion(session)
+        if champion is None or champion.id != policy.id:
+            session.add(PromotionRow(policy_id=policy.id))
+            _hand_over_pool(session, policy.id)
+        return policy
+
+
+def list_promotions(db: Database) -> list[PromotionRow]:
+    """Every promotion, oldest first."""
+    with db.read() as session:
+        return list(session.exec(select(PromotionRow).order_by(col(PromotionRow.number))))
+
+
+def _champion(session: Session) -> PolicyRow | None:
+    newest = select(PromotionRow.policy_id).order_by(col(PromotionRow.number).desc()).limit(1)
+    policy_id = session.exec(newest).first()
+    return session.get(PolicyRow, policy_id) if policy_id else None
+
+
+def _hand_over_pool(session: Session, policy_id: str) -> None:
+    """Retire what other policies left in the pool, and reopen what was retired of the new champion's own."""
+    own = set(session.exec(select(GenerationRow.id).where(GenerationRow.policy_id == policy_id)))
+    busy = [LeaseState.leased, LeaseState.submitted]
+    touched = set(session.exec(select(LeaseRow.matchup_id).where(col(LeaseRow.state).in_(busy))))
+    waiting = session.exec(
+        select(MatchupRow.id, MatchupRow.state, MatchupRow.generation_ids).where(
+            col(MatchupRow.state).in_([MatchupState.open, MatchupState.retired])
+        )
+    ).all()
+    changes = []
+    for matchup_id, state, generation_ids in waiting:
+        is_own = own.issuperset(generation_ids)
+        if state is MatchupState.open and not is_own and matchup_id not in touched:
+            changes.append({"id": matchup_id, "state": MatchupState.retired})
+        elif state is MatchupState.retired and is_own:
+            changes.append({"id": matchup_id, "state": MatchupState.open})
+    if changes:
+        session.execute(update(MatchupRow), changes)

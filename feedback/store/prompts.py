@@ -1,0 +1,81 @@
+"""Prompts: the same conversation is stored once, whoever brings it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func
+from sqlmodel import select
+
+from feedback.db import Database
+from feedback.store.rows import as_row, get_by_key, in_chunks
+from feedback.tables import PromptRow
+from feedback.types import Prompt, Split
+
+
+@dataclass(frozen=True)
+class SavedPrompts:
+    """What became of prompts that were offered; ``ids`` are in the order given, duplicates included."""
+
+    added: int
+    duplicates: int
+    ids: list[str]
+
+
+def save_prompts(db: Database, prompts: Sequence[Prompt]) -> SavedPrompts:
+    """Add the prompts that are new. One already stored keeps its split: evaluation prompts stay held out."""
+    with db.write() as session:
+        hashes = [prompt.content_hash for prompt in prompts]
+        rows = in_chunks(
+            hashes,
+            lambda part: list(session.exec(select(PromptRow).where(PromptRow.content_hash.in_(part)))),  # type: ignore[attr-defined]
+        )
+        known = {row.content_hash: row.id for row in rows}
+        added = 0
+        for prompt in prompts:
+            if prompt.content_hash not in known:
+                row = as_row(PromptRow, prompt)
+                session.add(row)
+                known[prompt.content_hash] = row.id
+                added += 1
+        return SavedPrompts(added, len(prompts) - added, [known[digest] for digest in hashes])
+
+
+def get_prompt(db: Database, prompt_id: str) -> PromptRow:
+    """The prompt with this id."""
+    with db.read() as session:
+        return get_by_key(session, PromptRow, "prompt", prompt_id)
+
+
+def list_prompts(
+    db: Database,
+    *,
+    split: Split | None = None,
+    limit: int | None = None,
+    tags: Sequence[str] = (),
+    ids: Sequence[str] | None = None,
+) -> list[PromptRow]:
+    """Prompts in the order they were added; ``tags`` keeps those that carry every one named."""
+    query = select(PromptRow).order_by(PromptRow.created_at, PromptRow.id)  # type: ignore[arg-type]
+    if split is not None:
+        query = query.where(PromptRow.split == split)
+    if limit is not None and not tags and ids is None:
+        query = query.limit(limit)
+    with db.read() as session:
+        if ids is not None:
+            rows = in_chunks(list(ids), lambda part: list(session.exec(query.where(PromptRow.id.in_(part)))))  # type: ignore[attr-defined]
+        else:
+            rows = list(session.exec(query))
+    # Tags are a JSON list, and the two databases disagree on how to look into one.
+    rows = [row for row in rows if set(tags) <= set(row.tags)]
+    return rows[:limit]
+
+
+def count_prompts(db: Database, *, split: Split | None = None) -> int:
+    """How many prompts there are, in one split or in all."""
+    query = select(func.count()).select_from(PromptRow)
+    if split is not None:
+        query = query.where(PromptRow.split == split)
+    with db.read() as session:
+        return session.exec(query).one()

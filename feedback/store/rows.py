@@ -1,0 +1,57 @@
+"""How values become rows and keys become rows, for every noun alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from pydantic import ValidationError
+from sqlmodel import Session, SQLModel, select
+
+from feedback.errors import InvalidInput, NotFound
+
+RowT = TypeVar("RowT", bound=SQLModel)
+
+
+def as_row(table: type[RowT], value: SQLModel, **identity: Any) -> RowT:
+    """A validated row of ``table`` from a value; ``identity`` sets columns the value does not have, as its id.
+
+    Raises InvalidInput with the first reason when the value does not hold its own rules.
+    """
+    try:
+        return table.model_validate({**value.model_dump(), **identity})
+    except ValidationError as error:
+        raise InvalidInput(reason_of(error)) from error
+
+
+def reason_of(error: ValidationError) -> str:
+    """The first complaint of a validation error, in words: ``field: reason``."""
+    first = error.errors(include_url=False)[0]
+    where = ".".join(str(part) for part in first["loc"])
+    text = str(first["msg"]).removeprefix("Value error, ")
+    return f"{where}: {text}" if where else text
+
+
+def get_by_key(session: Session, table: type[RowT], noun: str, key: str, *, hint: str = "") -> RowT:
+    """The row whose id, or else whose unique name, is ``key``; NotFound lists the known names."""
+    row = session.get(table, key)
+    if row is None and hasattr(table, "name"):
+        row = session.exec(select(table).where(table.name == key)).first()  # type: ignore[attr-defined]
+    if row is None:
+        raise NotFound(noun, key, _names(session, table), hint)
+    return row
+
+
+def _names(session: Session, table: type[SQLModel]) -> list[str]:
+    if not hasattr(table, "name"):
+        return []
+    newest = table.created_at.desc()  # type: ignore[attr-defined]
+    return list(session.exec(select(table.name).order_by(newest).limit(9)))  # type: ignore[attr-defined]
+
+
+def in_chunks(values: list[Any], query: Callable[[list[Any]], list[Any]], size: int = 500) -> list[Any]:
+    """``query`` over slices of ``values``: a database takes only so many parameters in one statement."""
+    found: list[Any] = []
+    for start in range(0, len(values), size):
+        found.extend(query(values[start : start + size]))
+    return found

@@ -1,0 +1,95 @@
+"""Runs and their metric points. State changes only by compare-and-swap, so two reporters cannot both be right."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from typing import Any
+
+from sqlalchemy import update
+from sqlmodel import col, select
+
+from feedback.db import Database
+from feedback.store.rows import as_row, get_by_key
+from feedback.tables import MetricRow, RunRow
+from feedback.types import MetricPoint, Run, RunState
+
+
+def save_run(db: Database, run: Run) -> RunRow:
+    """Put a run into the queue."""
+    row = as_row(RunRow, run)
+    with db.write() as session:
+        session.add(row)
+    return row
+
+
+def get_run(db: Database, run_id: str) -> RunRow:
+    """The run with this id."""
+    with db.read() as session:
+        return get_by_key(session, RunRow, "run", run_id, hint="`studio runs list` shows all.")
+
+
+def list_runs(db: Database, *, states: Collection[RunState] | None = None, limit: int | None = None) -> list[RunRow]:
+    """Runs, newest first, in the given states or in any."""
+    query = select(RunRow).order_by(col(RunRow.created_at).desc(), col(RunRow.id))
+    if states is not None:
+        query = query.where(col(RunRow.state).in_(list(states)))
+    if limit is not None:
+        query = query.limit(limit)
+    with db.read() as session:
+        return list(session.exec(query))
+
+
+def transition_run(
+    db: Database, run_id: str, *, expected: Collection[RunState], to: RunState, **changes: Any
+) -> RunRow | None:
+    """Move a run to another state if it is in one of ``expected``; None when it was not, and nothing changed."""
+    with db.write() as session:
+        moved = session.execute(
+            update(RunRow)
+            .where(col(RunRow.id) == run_id, col(RunRow.state).in_(list(expected)))
+            .values(state=to, **changes)
+        )
+        return session.get(RunRow, run_id) if moved.rowcount else None  # type: ignore[attr-defined]
+
+
+def claim_next_run(db: Database, *, to: RunState = RunState.starting, **changes: Any) -> RunRow | None:
+    """Take the next queued run, highest priority first and oldest first among equals; None when none waits."""
+    query = (
+        select(RunRow)
+        .where(RunRow.state == RunState.queued)
+        .order_by(col(RunRow.priority).desc(), col(RunRow.created_at), col(RunRow.id))
+        .limit(1)
+        .with_for_update(skip_locked=True)  # SQLite ignores it; there, BEGIN IMMEDIATE already holds the lock
+    )
+    with db.write() as session:
+        run = session.exec(query).first()
+        if run is not None:
+            run.state = to
+            for name, value in changes.items():
+                setattr(run, name, value)
+            session.add(run)
+        return run
+
+
+def update_run(db: Database, run_id: str, **changes: Any) -> RunRow:
+    """Write progress, heartbeat, pid or result of a run; its state is ``transition_run``'s business alone."""
+    if "state" in changes:
+        raise ValueError("update_run does not change the state; use transition_run")
+    with db.write() as session:
+        session.execute(update(RunRow).where(col(RunRow.id) == run_id).values(**changes))
+        return get_by_key(session, RunRow, "run", run_id)
+
+
+def save_metrics(db: Database, run_id: str, points: Sequence[MetricPoint]) -> None:
+    """Append points to a run's curves in one transaction."""
+    with db.write() as session:
+        session.add_all(MetricRow(run_id=run_id, step=p.step, name=p.name, value=p.value) for p in points)
+
+
+def list_metrics(db: Database, run_id: str, *, after_id: int = 0) -> list[MetricRow]:
+    """The points of a run in the order written, those after ``after_id`` only: what a live chart polls."""
+    query = (
+        select(MetricRow).where(MetricRow.run_id == run_id, col(MetricRow.id) > after_id).order_by(col(MetricRow.id))
+    )
+    with db.read() as session:
+        return list(session.exec(query))

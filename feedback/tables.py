@@ -1,0 +1,266 @@
+"""The nouns of ``types.py`` with identity: tables, keys, uniqueness and timestamps; nothing else.
+
+A ``table=True`` class does not validate on construction, so rows are made only by ``Row.model_validate(value)``
+in ``feedback.store``. Enumerations are stored as their value in a text column (``EnumText``), moments as UTC
+(``Moment``), lists and dictionaries as JSON: the same schema on SQLite and PostgreSQL.
+"""
+
+from __future__ import annotations
+
+import secrets
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, DateTime, Dialect, Index, String, UniqueConstraint, text
+from sqlalchemy.types import TypeDecorator
+from sqlmodel import Field, SQLModel
+
+from feedback.types import (
+    Checkpoint,
+    Dataset,
+    Generation,
+    Judgment,
+    JudgmentState,
+    LeaseState,
+    Matchup,
+    MatchupKind,
+    MatchupState,
+    Policy,
+    Prompt,
+    Run,
+    RunState,
+    Scorecard,
+    Source,
+    Split,
+    Verdict,
+    now,
+)
+
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud and retyped
+
+
+def new_id(prefix: str) -> str:
+    """A fresh id such as ``run-k3fq8wz2mh7c``: 12 random characters, 60 bits."""
+    return f"{prefix}-" + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+
+
+class EnumText(TypeDecorator[StrEnum]):
+    """A StrEnum kept as its value in a text column, and given back as the member."""
+
+    impl = String
+    cache_ok = True
+
+    def __init__(self, members: type[StrEnum]) -> None:
+        super().__init__()
+        self.members = members
+
+    def process_bind_param(self, value: StrEnum | str | None, dialect: Dialect) -> str | None:
+        return None if value is None else self.members(value).value
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
+        return None if value is None else self.members(value)
+
+
+class Moment(TypeDecorator[datetime]):
+    """An aware moment; SQLite drops the zone, so it is written as UTC and given back aware."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+class _Row(SQLModel):
+    """What every row has beside its value: when it was written."""
+
+    created_at: datetime = Field(default_factory=now, sa_type=Moment, nullable=False, index=True)  # type: ignore[call-overload]
+
+
+class PromptRow(Prompt, _Row, table=True):
+    __tablename__ = "prompt"
+
+    id: str = Field(default_factory=lambda: new_id("prm"), primary_key=True)
+    messages: list[dict[str, str]] = Field(sa_type=JSON)
+    tags: list[str] = Field(default_factory=list, sa_type=JSON)
+    split: Split = Field(default=Split.work, sa_type=EnumText(Split), index=True)  # type: ignore[call-overload]
+    content_hash: str = Field(default="", unique=True)
+
+
+class PolicyRow(Policy, _Row, table=True):
+    __tablename__ = "policy"
+
+    id: str = Field(default_factory=lambda: new_id("pol"), primary_key=True)
+    name: str = Field(unique=True)
+    checkpoint_id: str | None = Field(default=None, foreign_key="checkpoint.id")
+    parent_id: str | None = Field(default=None, foreign_key="policy.id")
+    run_id: str | None = Field(default=None, foreign_key="run.id")
+
+
+class PromotionRow(_Row, table=True):
+    """One act of making a policy the champion; the newest names the present one. Nothing is overwritten."""
+
+    __tablename__ = "promotion"
+
+    number: int | None = Field(default=None, primary_key=True)
+    policy_id: str = Field(foreign_key="policy.id")
+
+
+class GenerationRow(Generation, _Row, table=True):
+    __tablename__ = "generation"
+
+    id: str = Field(default_factory=lambda: new_id("gen"), primary_key=True)
+    prompt_id: str = Field(foreign_key="prompt.id", index=True)
+    policy_id: str = Field(foreign_key="policy.id", index=True)
+    # No foreign key: a generation imported from another studio names a run of that studio.
+    run_id: str | None = Field(default=None, index=True)
+    sampling: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+
+
+class MatchupRow(Matchup, _Row, table=True):
+    __tablename__ = "matchup"
+    # The pool is walked in this order by every lease; without the index each hand-out scans all matchups.
+    __table_args__ = (Index("ix_matchup_pool", "state", text("priority DESC"), "created_at", "id"),)
+
+    id: str = Field(default_factory=lambda: new_id("mat"), primary_key=True)
+    prompt_id: str = Field(foreign_key="prompt.id", index=True)
+    generation_ids: list[str] = Field(sa_type=JSON)
+    kind: MatchupKind = Field(default=MatchupKind.pair, sa_type=EnumText(MatchupKind))  # type: ignore[call-overload]
+    state: MatchupState = Field(default=MatchupState.open, sa_type=EnumText(MatchupState))  # type: ignore[call-overload]
+
+
+class LeaseRow(_Row, table=True):
+    """One person's exclusive, expiring right to judge one matchup. ``session`` names the browser that holds it."""
+
+    __tablename__ = "lease"
+    __table_args__ = (Index("ix_lease_matchup_state", "matchup_id", "state"),)
+
+    id: str = Field(default_factory=lambda: new_id("lea"), primary_key=True)
+    matchup_id: str = Field(foreign_key="matchup.id")
+    annotator: str = Field(index=True)
+    session: str | None = Field(default=None, index=True)
+    source: Source = Field(default=Source.human, sa_type=EnumText(Source))  # type: ignore[call-overload]
+    shown_order: list[int] = Field(sa_type=JSON)
+    state: LeaseState = Field(default=LeaseState.leased, sa_type=EnumText(LeaseState))  # type: ignore[call-overload]
+    expires_at: datetime = Field(sa_type=Moment)  # type: ignore[call-overload]
+    ended_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+
+
+class JudgmentRow(Judgment, _Row, table=True):
+    __tablename__ = "judgment"
+    __table_args__ = (
+        UniqueConstraint("lease_id"),
+        # The database itself refuses a second current judgment of one matchup by one person.
+        Index(
+            "uq_judgment_current",
+            "matchup_id",
+            "annotator",
+            unique=True,
+            sqlite_where=text("state = 'current'"),
+            postgresql_where=text("state = 'current'"),
+        ),
+    )
+
+    id: str = Field(default_factory=lambda: new_id("jud"), primary_key=True)
+    matchup_id: str = Field(foreign_key="matchup.id", index=True)
+    lease_id: str = Field(foreign_key="lease.id")
+    annotator: str = Field(index=True)
+    source: Source = Field(default=Source.human, sa_type=EnumText(Source), index=True)  # type: ignore[call-overload]
+    verdict: Verdict | None = Field(default=None, sa_type=EnumText(Verdict))  # type: ignore[call-overload]
+    ranking: list[int] | None = Field(default=None, sa_type=JSON)
+    shown_order: list[int] = Field(default_factory=list, sa_type=JSON)
+    edited: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    supersedes: str | None = Field(default=None, foreign_key="judgment.id")
+    state: JudgmentState = Field(default=JudgmentState.current, sa_type=EnumText(JudgmentState))  # type: ignore[call-overload]
+
+
+class DatasetRow(Dataset, _Row, table=True):
+    __tablename__ = "dataset"
+
+    id: str = Field(default_factory=lambda: new_id("dat"), primary_key=True)
+    name: str = Field(unique=True)
+    filters: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    counts: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+    dropped: dict[str, int] = Field(default_factory=dict, sa_type=JSON)
+
+
+class DatasetJudgmentRow(SQLModel, table=True):
+    """Which judgments a dataset was frozen from, in the order of their ids."""
+
+    __tablename__ = "dataset_judgment"
+
+    dataset_id: str = Field(foreign_key="dataset.id", primary_key=True)
+    judgment_id: str = Field(foreign_key="judgment.id", primary_key=True, index=True)
+
+
+class DatasetPairRow(SQLModel, table=True):
+    """One derived pair of a dataset; texts and messages are read from the generations and the prompt it names."""
+
+    __tablename__ = "dataset_pair"
+
+    dataset_id: str = Field(foreign_key="dataset.id", primary_key=True)
+    position: int = Field(primary_key=True)
+    split: str
+    prompt_id: str = Field(foreign_key="prompt.id")
+    matchup_id: str = Field(foreign_key="matchup.id")
+    chosen_generation: str = Field(foreign_key="generation.id")
+    rejected_generation: str = Field(foreign_key="generation.id")
+    judgment_ids: list[str] = Field(sa_type=JSON)
+    margin: float = 0.0
+    agreement: float = 1.0
+
+
+class RunRow(Run, _Row, table=True):
+    __tablename__ = "run"
+    __table_args__ = (Index("ix_run_queue", "state", "priority", "created_at"),)
+
+    id: str = Field(default_factory=lambda: new_id("run"), primary_key=True)
+    config: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    result: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    state: RunState = Field(default=RunState.queued, sa_type=EnumText(RunState))  # type: ignore[call-overload]
+    started_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+    ended_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+    heartbeat_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+
+
+class MetricRow(SQLModel, table=True):
+    """One point of one curve of one run."""
+
+    __tablename__ = "metric"
+    __table_args__ = (Index("ix_metric_run", "run_id", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: str = Field(foreign_key="run.id")
+    step: int
+    name: str
+    value: float
+    at: datetime = Field(default_factory=now, sa_type=Moment)  # type: ignore[call-overload]
+
+
+class CheckpointRow(Checkpoint, _Row, table=True):
+    __tablename__ = "checkpoint"
+
+    id: str = Field(default_factory=lambda: new_id("ckp"), primary_key=True)
+    name: str = Field(unique=True)
+    kind: str = Field(index=True)  # type: ignore[assignment]
+    run_id: str | None = Field(default=None, foreign_key="run.id")
+    dataset_id: str | None = Field(default=None, foreign_key="dataset.id")
+    parent_id: str | None = Field(default=None, foreign_key="checkpoint.id")
+    manifest: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+
+
+class ScorecardRow(Scorecard, _Row, table=True):
+    __tablename__ = "scorecard"
+
+    id: str = Field(default_factory=lambda: new_id("sco"), primary_key=True)
+    kind: str = Field(index=True)  # type: ignore[assignment]
+    subject_id: str = Field(index=True)
+    run_id: str | None = Field(default=None, foreign_key="run.id")
+    settings: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    figures: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)

@@ -1,0 +1,461 @@
+"""Every noun of the product as a validated value. This docstring is the glossary.
+
+Prompt          a conversation waiting for a reply: ``messages`` of role and content
+Generation      one reply, with the policy, sampling settings and seed that made it
+Matchup         k >= 2 generations of one prompt put before people (a *pair* when k = 2)
+Lease           one person's exclusive, expiring right to judge one matchup
+Judgment        what that person said: a verdict on a pair or a ranking of k; revisions, never overwrites
+Preference pair *chosen* over *rejected*, derived from judgments, never typed by hand
+Dataset         an immutable, hashed snapshot of judgments and what was derived from them, split by prompt
+Run             one background job: generate, train, evaluate
+Checkpoint      what a training run leaves: adapters, heads and a manifest
+Policy          a checkpoint or a base model that can reply; the *champion* is the one that serves
+Oracle          a simulated annotator; its judgments carry ``source=simulated`` for ever
+
+Three vocabularies never mix: *left/right* (``ShownVerdict``) is what the screen showed, *first/second*
+(``Verdict``) is stored order, *chosen/rejected* (``PreferencePair``) exists only after derivation.
+
+Values here validate on construction; ``tables.py`` gives them identity. A value that is also a table must not
+be frozen (a frozen parent breaks its table subclass), so only the purely derived ones are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
+from sqlmodel import SQLModel
+
+from feedback.errors import InvalidInput
+
+MAX_MATCHUP_SIZE = 9
+
+
+def now() -> datetime:
+    """The present moment, aware and in UTC: the only clock rows are written from."""
+    return datetime.now(UTC)
+
+
+def canonical_json(value: Any) -> str:
+    """One spelling per value (sorted keys, no spaces, UTF-8), so that equal content hashes alike."""
+    return json.dumps(value, sort_keys=True, ensure_ascii=False, separators=(",", ":"))
+
+
+def content_hash(value: Any) -> str:
+    """SHA-256 of a value's canonical JSON, as 64 hexadecimal digits."""
+    return hashlib.sha256(canonical_json(value).encode()).hexdigest()
+
+
+class Role(StrEnum):
+    system = "system"
+    user = "user"
+    assistant = "assistant"
+
+
+class Split(StrEnum):
+    """What a prompt may be used for; evaluation prompts never reach a training dataset."""
+
+    work = "work"
+    evaluation = "evaluation"
+
+
+class Source(StrEnum):
+    """Who is behind a judgment. ``simulated`` marks an oracle and is never removed."""
+
+    human = "human"
+    simulated = "simulated"
+    imported = "imported"
+
+
+class MatchupKind(StrEnum):
+    pair = "pair"
+    rank = "rank"
+
+
+class MatchupState(StrEnum):
+    open = "open"
+    satisfied = "satisfied"
+    retired = "retired"
+
+
+class Verdict(StrEnum):
+    """A judgment of a pair in stored order; ``skip`` says nothing about quality and counts nowhere."""
+
+    first = "first"
+    second = "second"
+    tie = "tie"
+    both_bad = "both_bad"
+    skip = "skip"
+
+
+class ShownVerdict(StrEnum):
+    """A judgment of a pair as the screen showed it; the server alone maps it to ``Verdict``."""
+
+    left = "left"
+    right = "right"
+    tie = "tie"
+    both_bad = "both_bad"
+
+
+class LeaseState(StrEnum):
+    leased = "leased"
+    submitted = "submitted"
+    skipped = "skipped"
+    released = "released"
+    expired = "expired"
+
+
+class JudgmentState(StrEnum):
+    current = "current"
+    superseded = "superseded"
+    withdrawn = "withdrawn"
+
+
+class RunState(StrEnum):
+    """The life of a run; the allowed steps between states are in ``training.runs``."""
+
+    queued = "queued"
+    starting = "starting"
+    running = "running"
+    stopping = "stopping"
+    succeeded = "succeeded"
+    failed = "failed"
+    cancelled = "cancelled"
+    interrupted = "interrupted"
+
+    @property
+    def is_terminal(self) -> bool:
+        """True when nothing more happens by itself; an interrupted run waits for *resume*."""
+        return self in {RunState.succeeded, RunState.failed, RunState.cancelled, RunState.interrupted}
+
+    @property
+    def is_active(self) -> bool:
+        """True while a process is, or should be, working on the run."""
+        return self in {RunState.starting, RunState.running, RunState.stopping}
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    role: Role
+    content: str
+
+    @field_validator("content")
+    @classmethod
+    def _not_blank(cls, content: str) -> str:
+        if not content.strip():
+            raise ValueError("content must not be empty")
+        return content
+
+
+class Conversation(BaseModel):
+    """A prompt's messages: a non-empty list that ends with something to reply to."""
+
+    messages: list[Message]
+
+    @model_validator(mode="after")
+    def _awaits_reply(self) -> Conversation:
+        if not self.messages:
+            raise ValueError("messages must hold at least one message")
+        if self.messages[-1].role is not Role.user:
+            raise ValueError(f"the last message must be the user's, not the {self.messages[-1].role.value}'s")
+        if any(message.role is Role.system for message in self.messages[1:]):
+            raise ValueError("a system message may only come first")
+        return self
+
+    def plain(self) -> list[dict[str, str]]:
+        """The messages as plain dictionaries, as stored and as chat templates want them."""
+        return [{"role": message.role.value, "content": message.content} for message in self.messages]
+
+
+class SamplingSettings(BaseModel):
+    """How a reply is drawn; stored with every generation.
+
+    ``top_k`` 0 and ``top_p`` 1 switch the filters off. ``max_new_tokens`` counts tokens of the reply only.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    max_new_tokens: int = 96
+
+    @model_validator(mode="after")
+    def _ranges(self) -> SamplingSettings:
+        if not 0.0 <= self.temperature <= 5.0:
+            raise ValueError(f"temperature must be between 0 and 5, not {self.temperature} (0 is greedy)")
+        if not 0.0 < self.top_p <= 1.0:
+            raise ValueError(f"top_p must be above 0 and at most 1, not {self.top_p}")
+        if self.top_k < 0:
+            raise ValueError(f"top_k must be 0 (off) or more, not {self.top_k}")
+        if not 1 <= self.max_new_tokens <= 8192:
+            raise ValueError(f"max_new_tokens must be between 1 and 8192, not {self.max_new_tokens}")
+        return self
+
+
+class Prompt(SQLModel):
+    """A conversation waiting for a reply. ``content_hash`` is unique: the same prompt is stored once."""
+
+    model_config = ConfigDict(validate_default=True)  # type: ignore[assignment]  # content_hash is always computed
+
+    messages: list[dict[str, str]]
+    split: Split = Split.work
+    tags: list[str] = []
+    content_hash: str = ""
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _valid_conversation(cls, messages: Any) -> list[dict[str, str]]:
+        return Conversation.model_validate({"messages": messages}).plain()
+
+    @field_validator("content_hash")
+    @classmethod
+    def _hash_of_messages(cls, _given: str, info: ValidationInfo) -> str:
+        return content_hash(info.data.get("messages"))
+
+
+class Generation(SQLModel):
+    """One reply. ``finish_reason`` is ``stop`` when the model ended it, ``length`` when it was cut.
+
+    ``seed`` with the prompt, the policy and ``sampling`` names the draw; ``tokens`` counts the reply alone.
+    """
+
+    prompt_id: str
+    policy_id: str
+    text: str
+    seed: int
+    sampling: dict[str, Any] = {}
+    finish_reason: str = "stop"
+    tokens: int = 0
+    run_id: str | None = None
+
+    @field_validator("text")
+    @classmethod
+    def _not_blank(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("a reply must not be empty")
+        return text
+
+
+class Matchup(SQLModel):
+    """k generations of one prompt put before people; ``generation_ids`` is the stored order."""
+
+    prompt_id: str
+    generation_ids: list[str]
+    kind: MatchupKind = MatchupKind.pair
+    state: MatchupState = MatchupState.open
+    required: int = 1
+    priority: int = 0
+    purpose: str = "collect"
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Matchup:
+        size = len(self.generation_ids)
+        if not 2 <= size <= MAX_MATCHUP_SIZE:
+            raise ValueError(f"a matchup holds 2 to {MAX_MATCHUP_SIZE} generations, not {size}")
+        if len(set(self.generation_ids)) != size:
+            raise ValueError("a matchup must not hold the same generation twice")
+        if self.kind is MatchupKind.pair and size != 2:
+            raise ValueError(f"a pair holds 2 generations, not {size}")
+        if self.required < 1:
+            raise ValueError(f"a matchup needs at least 1 judgment, not {self.required}")
+        return self
+
+
+class Judgment(SQLModel):
+    """What one annotator said of one matchup, in stored order.
+
+    A pair carries ``verdict``; a ranking carries ``ranking``, one rank per generation in stored order
+    (1 = best, equal numbers tie). ``strength`` is 1 (slightly) to 3 (much better). ``shown_order`` holds the
+    stored index shown at each place of the screen, left to right.
+    """
+
+    matchup_id: str
+    lease_id: str
+    annotator: str
+    source: Source = Source.human
+    verdict: Verdict | None = None
+    ranking: list[int] | None = None
+    strength: int | None = None
+    shown_order: list[int] = []
+    skip_reason: str | None = None
+    rationale: str | None = None
+    edited: dict[str, Any] | None = None
+    revision: int = 1
+    supersedes: str | None = None
+    state: JudgmentState = JudgmentState.current
+
+    @model_validator(mode="after")
+    def _says_one_thing(self) -> Judgment:
+        if (self.verdict is None) == (self.ranking is None):
+            raise ValueError("a judgment is either a verdict or a ranking")
+        if self.strength is not None and self.strength not in (1, 2, 3):
+            raise ValueError(f"strength must be 1, 2 or 3, not {self.strength}")
+        if self.strength is not None and self.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
+            raise ValueError(f"strength has no meaning with the verdict {self.verdict.value!r}")
+        return self
+
+
+class PreferencePair(BaseModel):
+    """*chosen* over *rejected*: derived, never typed. ``margin`` is the mean strength, 0 when none was given.
+
+    ``judgment_ids`` names the votes behind it; ``agreement`` is the share of decisive votes for *chosen*.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt_id: str
+    matchup_id: str
+    messages: tuple[Message, ...]
+    chosen: str
+    rejected: str
+    chosen_generation: str
+    rejected_generation: str
+    judgment_ids: tuple[str, ...]
+    margin: float = 0.0
+    agreement: float = 1.0
+    split: Literal["train", "test"] = "train"
+
+    @model_validator(mode="after")
+    def _differ(self) -> PreferencePair:
+        if self.chosen == self.rejected:
+            raise ValueError("chosen and rejected must differ")
+        return self
+
+
+class DatasetFilters(BaseModel):
+    """Which judgments a dataset takes, and how disagreement and ties are resolved.
+
+    Ties never become pairs by default: TRL has no tie type, and a guess would invent a preference.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    sources: tuple[Source, ...] = (Source.human, Source.simulated, Source.imported)
+    annotators: tuple[str, ...] = ()
+    policies: tuple[str, ...] = ()
+    since: datetime | None = None
+    until: datetime | None = None
+    min_agreement: float = 0.5
+    test_share: float = 0.1
+    split_seed: int = 0
+
+    @model_validator(mode="after")
+    def _ranges(self) -> DatasetFilters:
+        if not 0.5 <= self.min_agreement <= 1.0:
+            raise ValueError(f"min_agreement must be between 0.5 and 1, not {self.min_agreement}")
+        if not 0.0 <= self.test_share <= 0.5:
+            raise ValueError(f"test_share must be between 0 and 0.5, not {self.test_share}")
+        return self
+
+
+class Dataset(SQLModel):
+    """An immutable snapshot. ``counts`` has judgments, pairs, train, test, prompts; ``dropped`` a count per reason."""
+
+    name: str
+    filters: dict[str, Any] = {}
+    hash: str = ""
+    counts: dict[str, int] = {}
+    dropped: dict[str, int] = {}
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        return usable_name(name, "dataset")
+
+
+class Policy(SQLModel):
+    """A checkpoint or a base model that can reply. ``base`` is a local path or a hub id.
+
+    ``checkpoint_id`` is None for a base model; ``parent_id`` is the policy it was trained from.
+    """
+
+    name: str
+    base: str
+    checkpoint_id: str | None = None
+    parent_id: str | None = None
+    run_id: str | None = None
+    note: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        return usable_name(name, "policy")
+
+
+class Checkpoint(SQLModel):
+    """What a training run left on disk. ``path`` is relative to the home; ``kind`` is policy or reward."""
+
+    name: str
+    kind: Literal["policy", "reward"]
+    path: str
+    base: str
+    run_id: str | None = None
+    dataset_id: str | None = None
+    parent_id: str | None = None
+    manifest: dict[str, Any] = {}
+
+
+class Run(SQLModel):
+    """One background job. ``config`` is what was asked for; ``result`` what came of it.
+
+    ``pid`` with ``pid_started`` (seconds since the epoch) names one process for ever; a pid alone is reused.
+    """
+
+    method: str
+    config: dict[str, Any] = {}
+    state: RunState = RunState.queued
+    priority: int = 0
+    attempt: int = 1
+    progress: float = 0.0
+    progress_text: str = ""
+    error: str | None = None
+    result: dict[str, Any] = {}
+    pid: int | None = None
+    pid_started: float | None = None
+    host: str | None = None
+
+
+class MetricPoint(BaseModel):
+    """One point of one curve: the value of ``name`` at optimiser step ``step``."""
+
+    model_config = ConfigDict(frozen=True)
+
+    step: int
+    name: str
+    value: float
+
+
+class Scorecard(SQLModel):
+    """The outcome of an evaluation: policy A against policy B, or a reward model against held-out pairs.
+
+    ``figures`` are the numbers; ``settings`` what they were measured with (prompts, judge, seed).
+    """
+
+    kind: Literal["win_rate", "reward_accuracy"]
+    subject_id: str
+    against_id: str | None = None
+    run_id: str | None = None
+    settings: dict[str, Any] = {}
+    figures: dict[str, Any] = {}
+
+
+def usable_name(name: str, noun: str) -> str:
+    """A name that can stand in a command and a file name, or an InvalidInput that says what can.
+
+    Letters, digits, ``.``, ``_`` and ``-``, starting with a letter or digit, at most 80 characters.
+    """
+    plain = name.replace(".", "").replace("_", "").replace("-", "")
+    if not name or len(name) > 80 or not name[0].isalnum() or not (plain.isascii() and plain.isalnum()):
+        raise InvalidInput(
+            f"{name!r} cannot name a {noun}: use up to 80 letters, digits, '.', '_' or '-', "
+            "starting with a letter or digit"
+        )
+    return name

@@ -1,0 +1,68 @@
+"""Rows with sensible defaults, written through the store: what tests build their worlds from."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from typing import Any
+
+from feedback import assignment, judging, pairing
+from feedback.db import Database
+from feedback.store import generations, matchups, policies, prompts
+from feedback.tables import GenerationRow, MatchupRow, PolicyRow, PromptRow
+from feedback.types import Generation, Policy, Prompt, ShownVerdict, Source, Split
+
+_numbers = itertools.count(1)
+
+
+def make_policy(db: Database, name: str | None = None, **fields: Any) -> PolicyRow:
+    return policies.save_policy(db, Policy(name=name or f"policy-{next(_numbers)}", base="starter", **fields))
+
+
+def make_prompt(db: Database, text: str | None = None, split: Split = Split.work) -> PromptRow:
+    content = text or f"Tell me about thing number {next(_numbers)}."
+    saved = prompts.save_prompts(db, [Prompt(messages=[{"role": "user", "content": content}], split=split)])
+    return prompts.get_prompt(db, saved.ids[0])
+
+
+def make_generations(db: Database, prompt: PromptRow, policy: PolicyRow, texts: list[str]) -> list[GenerationRow]:
+    values = [
+        Generation(prompt_id=prompt.id, policy_id=policy.id, text=text, seed=index, tokens=len(text.split()))
+        for index, text in enumerate(texts)
+    ]
+    return generations.save_generations(db, values)
+
+
+def make_matchup(
+    db: Database,
+    *,
+    policy: PolicyRow | None = None,
+    prompt: PromptRow | None = None,
+    texts: list[str] | None = None,
+    required: int = 1,
+) -> MatchupRow:
+    policy = policy or make_policy(db)
+    prompt = prompt or make_prompt(db)
+    number = next(_numbers)
+    rows = make_generations(db, prompt, policy, texts or [f"Reply {number} a.", f"Reply {number} b, a longer one."])
+    return matchups.save_matchups(db, pairing.make_pairs(rows, random.Random(number), required=required))[0]
+
+
+def judge_by(
+    db: Database, prefers: Any, *, annotator: str = "ann", count: int | None = None, source: Source = Source.human
+) -> int:
+    """Judge open matchups by ``prefers(left, right)``: positive for left, negative for right, 0 for a tie."""
+    done = 0
+    while count is None or done < count:
+        task = assignment.lease_next(db, annotator, source=source)
+        if task is None:
+            break
+        sign = prefers(*task.responses)
+        verdict = ShownVerdict.tie if sign == 0 else ShownVerdict.left if sign > 0 else ShownVerdict.right
+        judging.submit(db, task.lease_id, annotator, verdict=verdict)
+        done += 1
+    return done
+
+
+def longer(left: str, right: str) -> int:
+    return len(left) - len(right)

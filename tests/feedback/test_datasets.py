@@ -1,0 +1,154 @@
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedback import assignment, datasets, judging, ranking
+from feedback.db import Database
+from feedback.errors import Conflict, InvalidInput, NotFound
+from feedback.store import datasets as store
+from feedback.types import DatasetFilters, Judgment, Source, Split
+from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
+
+
+@given(st.lists(st.integers(1, 6), min_size=2, max_size=6))
+def test_a_ranking_expands_to_every_ordered_pair_and_back(ranks: list[int]) -> None:
+    judgment = Judgment(matchup_id="m", lease_id="l", annotator="a", ranking=ranks)
+    votes = list(ranking.votes_of(judgment, "j"))
+    assert {(vote.better, vote.worse) for vote in votes} == {
+        (i, j) for i in range(len(ranks)) for j in range(len(ranks)) if ranks[i] < ranks[j]
+    }
+
+
+def test_pairs_prefer_what_the_votes_prefer(db: Database) -> None:
+    for number in range(6):
+        make_matchup(db, texts=[f"short {number}", f"a good deal longer {number}"])
+    judge_by(db, longer)
+    dataset = datasets.freeze(db, "d")
+    pairs = store.list_pairs(db, "d")
+    assert dataset.counts["pairs"] == 6 and dataset.dropped == {}
+    assert all(len(pair.chosen) > len(pair.rejected) and pair.agreement == 1.0 for pair in pairs)
+
+
+def test_the_majority_decides_and_an_even_split_is_dropped(db: Database) -> None:
+    clear = make_matchup(db, texts=["tiny", "much longer text"], required=3)
+    for name, prefers in (("a", longer), ("b", longer), ("c", lambda *texts: -longer(*texts))):
+        judge_by(db, prefers, annotator=name)
+    split = make_matchup(db, required=2)
+    judge_by(db, longer, annotator="a")
+    judge_by(db, lambda *texts: -longer(*texts), annotator="b")
+    assert datasets.freeze(db, "d").dropped == {"conflict": 1}
+    (pair,) = store.list_pairs(db, "d")
+    assert pair.matchup_id == clear.id != split.id
+    assert pair.chosen == "much longer text" and pair.agreement == pytest.approx(2 / 3) and len(pair.judgment_ids) == 2
+    strict = datasets.freeze(db, "strict", DatasetFilters(min_agreement=0.9))
+    assert strict.dropped == {"below_agreement": 1, "conflict": 1} and strict.counts["pairs"] == 0
+
+
+def test_ties_both_bad_and_skips_are_told_apart_in_the_drop_report(db: Database) -> None:
+    for verdict in ("tie", "both_bad", "left", "tie"):
+        make_matchup(db)
+        task = assignment.lease_next(db, "ann")
+        assert task
+        judging.submit(db, task.lease_id, "ann", verdict=verdict)
+    make_matchup(db)
+    task = assignment.lease_next(db, "ann")
+    assert task
+    judging.submit(db, task.lease_id, "ann", skip_reason="?")
+    dataset = datasets.freeze(db, "d")
+    assert dataset.dropped == {"both_bad": 1, "skip": 1, "tie": 2}
+    assert dataset.counts == {
+        "judgments": 5,
+        "pairs": 1,
+        "train": dataset.counts["train"],
+        "test": dataset.counts["test"],
+        "prompts": 1,
+    }
+
+
+def test_withdrawn_judgments_never_reach_a_dataset(db: Database) -> None:
+    make_matchup(db)
+    judge_by(db, longer)
+    assert judging.undo_last(db, "ann")
+    assert datasets.freeze(db, "d").counts["judgments"] == 0
+
+
+def test_evaluation_prompts_never_reach_a_dataset(db: Database) -> None:
+    make_matchup(db, prompt=make_prompt(db, split=Split.evaluation))
+    judge_by(db, longer)
+    dataset = datasets.freeze(db, "d")
+    assert dataset.counts["pairs"] == 0 and dataset.dropped == {"evaluation_prompt": 1}
+
+
+def test_the_same_judgments_hash_alike_and_one_more_vote_does_not(db: Database) -> None:
+    for _ in range(4):
+        make_matchup(db)
+    judge_by(db, longer)
+    first, second = datasets.freeze(db, "one"), datasets.freeze(db, "two")
+    assert first.hash == second.hash and len(first.hash) == 64
+    make_matchup(db)
+    judge_by(db, longer)
+    assert datasets.freeze(db, "three").hash != first.hash
+    assert [p.chosen for p in store.list_pairs(db, "one")] == [p.chosen for p in store.list_pairs(db, "two")]
+
+
+def test_a_prompt_lies_on_one_side_of_the_split_whatever_its_pairs(db: Database) -> None:
+    policy = make_policy(db)
+    for _ in range(30):
+        prompt = make_prompt(db)
+        make_matchup(db, policy=policy, prompt=prompt)
+        make_matchup(db, policy=policy, prompt=prompt)
+    judge_by(db, longer)
+    dataset = datasets.freeze(db, "d", DatasetFilters(test_share=0.4))
+    sides: dict[str, set[str]] = {}
+    for pair in store.list_pairs(db, "d"):
+        sides.setdefault(pair.prompt_id, set()).add(pair.split)
+    assert all(len(side) == 1 for side in sides.values())
+    assert 0 < dataset.counts["test"] < dataset.counts["pairs"]
+    assert dataset.counts["train"] + dataset.counts["test"] == 60 == len(store.list_pairs(db, "d"))
+    assert len(store.list_pairs(db, "d", split="test")) == dataset.counts["test"]
+    assert len(store.list_pairs(db, "d", limit=7)) == 7
+
+
+def test_the_split_follows_its_share() -> None:
+    rng = random.Random(1)
+    hashes = [rng.randbytes(16).hex() for _ in range(4000)]
+    share = sum(datasets.split_of(digest, 0.25, 0) == "test" for digest in hashes) / 4000
+    assert share == pytest.approx(0.25, abs=0.03)
+    assert any(datasets.split_of(h, 0.25, 0) != datasets.split_of(h, 0.25, 1) for h in hashes)
+
+
+def test_filters_choose_by_source_annotator_and_policy_and_say_what_they_left_out(db: Database) -> None:
+    one, other = make_policy(db, "one"), make_policy(db, "other")
+    make_matchup(db, policy=one)
+    judge_by(db, longer, annotator="ann")
+    make_matchup(db, policy=other)
+    judge_by(db, longer, annotator="oracle:longer", source=Source.simulated)
+    human = datasets.freeze(db, "human", DatasetFilters(sources=(Source.human,)))
+    assert (human.counts["pairs"], human.dropped) == (1, {"source_simulated": 1})
+    ann = datasets.freeze(db, "ann", DatasetFilters(annotators=("ann",)))
+    assert (ann.counts["pairs"], ann.dropped) == (1, {"other_annotator": 1})
+    first = datasets.freeze(db, "first", DatasetFilters(policies=("one",)))
+    assert (first.counts["pairs"], first.dropped) == (1, {"other_policy": 1})
+    with pytest.raises(NotFound, match="nobody"):
+        datasets.freeze(db, "x", DatasetFilters(policies=("nobody",)))
+
+
+def test_the_same_two_texts_judged_twice_make_one_pair(db: Database) -> None:
+    prompt, policy = make_prompt(db), make_policy(db)
+    for _ in range(2):
+        make_matchup(db, prompt=prompt, policy=policy, texts=["same short", "same but longer"])
+    judge_by(db, longer)
+    dataset = datasets.freeze(db, "d")
+    assert dataset.counts["pairs"] == 1 and dataset.dropped == {"duplicate": 1}
+
+
+def test_a_dataset_name_is_taken_once(db: Database) -> None:
+    datasets.freeze(db, "d")
+    with pytest.raises(Conflict, match="already a dataset 'd'"):
+        datasets.freeze(db, "d")
+    with pytest.raises(InvalidInput, match="cannot name a dataset"):
+        datasets.freeze(db, "../escape")

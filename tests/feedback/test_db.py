@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import multiprocessing
+import sqlite3
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlmodel import SQLModel
+
+from feedback import migrations
+from feedback.db import open_database
+from feedback.errors import InvalidInput, StudioError
+from tests.factories import make_prompt
+
+
+def test_migrations_build_exactly_the_tables(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "studio.db")
+    with db.engine.connect() as connection:
+        # Alembic cannot compare an index over an expression (priority DESC); that one is looked at below.
+        options = {"include_object": lambda _object, name, *_: name != "ix_matchup_pool"}
+        context = MigrationContext.configure(connection, opts=options)
+        differences = compare_metadata(context, SQLModel.metadata)
+        pool = connection.exec_driver_sql("SELECT sql FROM sqlite_master WHERE name = 'ix_matchup_pool'").scalar()
+    assert differences == []
+    assert pool and pool.endswith("(state, priority DESC, created_at, id)")
+
+
+def test_reopening_keeps_rows(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "studio.db")
+    prompt = make_prompt(db, "kept?")
+    db.dispose()
+    again = open_database(tmp_path / "studio.db")
+    from feedback.store.prompts import list_prompts
+
+    assert [row.id for row in list_prompts(again)] == [prompt.id]
+
+
+def test_sqlite_runs_with_the_settings_that_keep_rows_safe(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "studio.db")
+    with db.engine.connect() as connection:
+        pragma = {
+            name: connection.exec_driver_sql(f"PRAGMA {name}").scalar() for name in ("journal_mode", "foreign_keys")
+        }
+    assert pragma == {"journal_mode": "wal", "foreign_keys": 1}
+
+
+def _open(path: str) -> str | None:
+    db = open_database(path)
+    return migrations.current_revision(db.engine)
+
+
+def test_eight_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
+    with multiprocessing.get_context("spawn").Pool(8) as pool:
+        revisions = pool.map(_open, [str(tmp_path / "studio.db")] * 8)
+    assert len(set(revisions)) == 1 and revisions[0] is not None
+
+
+def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
+    open_database(tmp_path / "studio.db").dispose()
+    with sqlite3.connect(tmp_path / "studio.db") as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    with pytest.raises(StudioError, match="schema 9999, which this release does not know"):
+        open_database(tmp_path / "studio.db")
+
+
+def test_what_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "studio.db").write_text("a letter to a friend, long enough to look like a file" * 20)
+    with pytest.raises(InvalidInput, match="not a studio database"):
+        open_database(tmp_path / "studio.db")
+    with pytest.raises(InvalidInput, match="valid: sqlite, postgresql"):
+        open_database("mysql://root:secret@localhost/x")
+    with pytest.raises(StudioError, match="cannot be opened"):
+        open_database(tmp_path / "no" / "such" / "folder.db")
+
+
+def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
+    from feedback.store import prompts
+    from feedback.tables import PromptRow
+    from feedback.types import Prompt
+
+    db = open_database(tmp_path / "studio.db")
+    row = PromptRow.model_validate(Prompt(messages=[{"role": "user", "content": "x"}]))
+    with pytest.raises(RuntimeError), db.write() as session:
+        session.add(row)
+        session.flush()
+        raise RuntimeError("the power went")
+    assert prompts.count_prompts(db) == 0

@@ -1,0 +1,131 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback import assignment, datasets, formats, judging
+from feedback.db import Database, open_database
+from feedback.errors import InvalidInput, InvalidLine
+from feedback.store import judgments, matchups, prompts
+from feedback.store import policies as policy_store
+from tests.factories import judge_by, longer, make_matchup, make_policy
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text().splitlines()]
+
+
+@pytest.fixture
+def judged(db: Database) -> Database:
+    policy = make_policy(db, "starter")
+    for number in range(5):
+        make_matchup(db, policy=policy, texts=[f"kurz {number} é", f"länger ist es {number} ✓"])
+    judge_by(db, longer, count=4)
+    task = assignment.lease_next(db, "ann")
+    assert task
+    judging.submit(db, task.lease_id, "ann", verdict="tie", rationale="=1+1")
+    again = judging.undo_last(db, "ann")
+    assert again
+    judging.submit(db, again.lease_id, "ann", verdict="both_bad")
+    datasets.freeze(db, "d")
+    return db
+
+
+def test_raw_comes_back_exactly(judged: Database, tmp_path: Path) -> None:
+    report = formats.export_dataset(judged, "d", "raw", tmp_path / "one.jsonl")
+    assert (report.rows, report.dropped) == (6, {})  # five judgments and one withdrawn revision
+    other = open_database(tmp_path / "other.db")
+    counts = formats.import_file(other, report.path, "raw")
+    assert counts == {
+        "judgments": 6,
+        "prompts": 5,
+        "generations": 10,
+        "matchups": 5,
+        "policies": 1,
+        "already_there": 0,
+    }
+    datasets.freeze(other, "d")
+    formats.export_dataset(other, "d", "raw", tmp_path / "two.jsonl")
+    assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
+    assert formats.import_file(other, report.path, "raw")["already_there"] == 6
+    assert judgments.count_judgments(other) == judgments.count_judgments(judged)
+
+
+def test_a_bad_line_imports_nothing_and_says_where(judged: Database, tmp_path: Path) -> None:
+    formats.export_dataset(judged, "d", "raw", tmp_path / "one.jsonl")
+    lines = (tmp_path / "one.jsonl").read_text().splitlines()
+    spoiled = json.loads(lines[3])
+    spoiled["judgment"]["verdict"] = "meh"
+    other = open_database(tmp_path / "other.db")
+    for bad, reason in (
+        ("{not json", "line 4: not JSON"),
+        ("[1]", "line 4: a JSON object is needed, not a list"),
+        (json.dumps(spoiled), "line 4: judgment: verdict"),
+        (json.dumps({**json.loads(lines[3]), "version": 7}), "line 4: version 7 is unknown"),
+        (json.dumps({"judgment": {}}), "line 4: version: Field required"),
+    ):
+        (tmp_path / "bad.jsonl").write_text("\n".join([*lines[:3], bad, *lines[4:]]))
+        with pytest.raises(InvalidLine, match=reason):
+            formats.import_file(other, tmp_path / "bad.jsonl", "raw")
+    assert judgments.count_judgments(other) == prompts.count_prompts(other) == 0
+    assert matchups.count_matchups(other).open == 0 and policy_store.list_policies(other) == []
+
+
+def test_a_row_that_says_something_else_refuses_the_file(judged: Database, tmp_path: Path) -> None:
+    formats.export_dataset(judged, "d", "raw", tmp_path / "one.jsonl")
+    rows = read(tmp_path / "one.jsonl")
+    rows[0]["generations"][0]["text"] = "something never said"
+    (tmp_path / "forged.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    with pytest.raises(InvalidLine, match="line 1: the generation gen-.* is already stored with another text"):
+        formats.import_file(judged, tmp_path / "forged.jsonl", "raw")
+
+
+def test_trl_formats_have_exactly_the_columns_trl_names(judged: Database, tmp_path: Path) -> None:
+    report = formats.export_dataset(judged, "d", "trl-preference", tmp_path / "p.jsonl")
+    assert report.rows == 4 and report.dropped == {"both_bad": 1}
+    for row in read(report.path):
+        assert list(row) == ["prompt", "chosen", "rejected"] and all(isinstance(v, str) for v in row.values())
+        assert len(row["chosen"]) > len(row["rejected"])
+    formats.export_dataset(judged, "d", "trl-conversational", tmp_path / "c.jsonl")
+    for row in read(tmp_path / "c.jsonl"):
+        assert list(row) == ["prompt", "chosen", "rejected"]
+        assert [turn["role"] for turn in row["prompt"]] == ["user"]
+        assert row["chosen"][0]["role"] == row["rejected"][0]["role"] == "assistant"
+        assert row["chosen"] != row["rejected"]
+
+
+def test_the_drop_report_lies_beside_the_file(judged: Database, tmp_path: Path) -> None:
+    formats.export_dataset(judged, "d", "trl-preference", tmp_path / "p.jsonl")
+    report = json.loads((tmp_path / "p.jsonl.report.json").read_text())
+    assert report["rows"] == 4 and report["dropped"] == {"both_bad": 1}
+    assert report["dataset"]["hash"] == datasets.freeze(judged, "again").hash
+    assert sorted(path.name for path in tmp_path.glob("*.jsonl*")) == ["p.jsonl", "p.jsonl.report.json"]
+
+
+def test_unknown_formats_and_places_are_refused_with_the_valid_ones(judged: Database, tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match="'xml' is not a format; valid: raw, trl-preference, trl-conversational"):
+        formats.export_dataset(judged, "d", "xml", tmp_path / "x")
+    with pytest.raises(InvalidInput, match="can only be exported; import takes: raw"):
+        formats.import_file(judged, tmp_path / "x", "trl-preference")
+    with pytest.raises(InvalidInput, match="cannot be read"):
+        formats.import_file(judged, tmp_path / "missing.jsonl", "raw")
+    (tmp_path / "file").write_text("")
+    with pytest.raises(InvalidInput, match="cannot be written"):
+        formats.export_dataset(judged, "d", "raw", tmp_path / "file" / "below.jsonl")
+
+
+def test_an_export_that_fails_leaves_the_old_file_whole(judged: Database, tmp_path: Path) -> None:
+    from feedback import jsonl
+
+    (tmp_path / "o.jsonl").write_text("precious")
+
+    def broken() -> Any:
+        yield "half\n"
+        raise RuntimeError("the power went")
+
+    with pytest.raises(RuntimeError):
+        jsonl.write_lines(tmp_path / "o.jsonl", broken())
+    assert (tmp_path / "o.jsonl").read_text() == "precious" and len(list(tmp_path.glob(".o.jsonl*"))) == 0

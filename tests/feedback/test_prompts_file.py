@@ -1,0 +1,53 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from feedback.db import Database
+from feedback.errors import InvalidInput, InvalidLine
+from feedback.prompts_file import read_prompts
+from feedback.store import prompts
+from feedback.types import Split
+
+
+def test_conversations_and_plain_prompts_are_read(tmp_path: Path, db: Database) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_text(
+        '\ufeff{"messages": [{"role": "user", "content": "Hallo"}], "split": "evaluation", "tags": ["a"]}\n'
+        '\n{"prompt": "Tell me more"}\n{"prompt": [{"role": "user", "content": "Hallo"}]}\n',
+        encoding="utf-8",
+    )
+    read = read_prompts(path)
+    assert [prompt.split for prompt in read] == [Split.evaluation, Split.work, Split.work]
+    saved = prompts.save_prompts(db, read)
+    assert (saved.added, saved.duplicates, saved.ids[0]) == (2, 1, saved.ids[2])
+    assert [row.messages[0]["content"] for row in prompts.list_prompts(db, split=Split.evaluation)] == ["Hallo"]
+    assert [row.tags for row in prompts.list_prompts(db, tags=["a"])] == [["a"]]
+    assert prompts.count_prompts(db, split=Split.work) == 1
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b'{"messages": []}', "at least one message"),
+        (b'{"text": "hi"}', "neither 'messages' nor 'prompt'"),
+        (b'{"prompt": 3}', "messages"),
+        (b'{"prompt": "x", "split": "holdout"}', "split: Input should be 'work' or 'evaluation'"),
+        (b'{"prompt": "x"', "not JSON"),
+        (b'"x"', "a JSON object is needed, not a str"),
+        (b'{"prompt": "\xff"}', "not UTF-8"),
+    ],
+)
+def test_a_bad_line_is_named_with_its_reason(tmp_path: Path, line: bytes, reason: str) -> None:
+    path = tmp_path / "p.jsonl"
+    path.write_bytes(b'{"prompt": "fine"}\n\n' + line + b"\n")
+    with pytest.raises(InvalidLine, match=f"p.jsonl, line 3: .*{reason}") as caught:
+        read_prompts(path)
+    assert caught.value.line == 3
+
+
+def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text("\n\n")
+    with pytest.raises(InvalidInput, match="holds no prompts"):
+        read_prompts(tmp_path / "p.jsonl")

@@ -1,0 +1,87 @@
+from __future__ import annotations
+
+import multiprocessing
+from pathlib import Path
+
+import pytest
+
+from feedback import datasets
+from feedback.db import Database, open_database
+from feedback.errors import Conflict, NotFound
+from feedback.store import checkpoints, lineage, policies, runs
+from feedback.types import Checkpoint, MetricPoint, Policy, Run, RunState
+from tests.factories import judge_by, longer, make_matchup, make_policy
+
+
+def test_a_run_moves_only_from_the_states_expected(db: Database) -> None:
+    run = runs.save_run(db, Run(method="dpo"))
+    assert runs.transition_run(db, run.id, expected={RunState.running}, to=RunState.succeeded) is None
+    moved = runs.transition_run(db, run.id, expected={RunState.queued}, to=RunState.starting, pid=7)
+    assert moved and moved.state is RunState.starting and moved.pid == 7
+    assert runs.get_run(db, run.id).state is RunState.starting
+    with pytest.raises(ValueError, match="transition_run"):
+        runs.update_run(db, run.id, state=RunState.failed)
+
+
+def test_the_queue_serves_priority_then_age(db: Database) -> None:
+    old, urgent, young = (runs.save_run(db, Run(method="dpo", priority=p)) for p in (0, 5, 0))
+    claimed = [runs.claim_next_run(db) for _ in range(4)]
+    assert [run.id if run else None for run in claimed] == [urgent.id, old.id, young.id, None]
+
+
+def _claim_all(path: str) -> list[str]:
+    db = open_database(path)
+    taken = []
+    while (run := runs.claim_next_run(db)) is not None:
+        taken.append(run.id)
+    return taken
+
+
+def test_no_run_is_claimed_twice(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "studio.db")
+    made = [runs.save_run(db, Run(method="dpo")).id for _ in range(40)]
+    with multiprocessing.get_context("spawn").Pool(4) as pool:
+        taken = pool.map(_claim_all, [str(tmp_path / "studio.db")] * 4)
+    assert sorted(run_id for part in taken for run_id in part) == sorted(made)
+
+
+def test_a_live_chart_reads_only_what_is_new(db: Database) -> None:
+    run = runs.save_run(db, Run(method="dpo"))
+    runs.save_metrics(
+        db, run.id, [MetricPoint(step=1, name="loss", value=0.7), MetricPoint(step=2, name="loss", value=0.6)]
+    )
+    seen = runs.list_metrics(db, run.id)
+    runs.save_metrics(db, run.id, [MetricPoint(step=3, name="loss", value=0.5)])
+    assert [(point.step, point.value) for point in runs.list_metrics(db, run.id, after_id=seen[-1].id or 0)] == [
+        (3, 0.5)
+    ]
+
+
+def test_lineage_walks_from_a_policy_to_the_people(db: Database) -> None:
+    base = make_policy(db, "base")
+    for _ in range(3):
+        make_matchup(db, policy=base)
+    judge_by(db, longer, annotator="ann", count=2)
+    judge_by(db, longer, annotator="bob")
+    dataset = datasets.freeze(db, "votes")
+    run = runs.save_run(db, Run(method="dpo"))
+    checkpoint = checkpoints.save_checkpoint(
+        db,
+        Checkpoint(name="c", kind="policy", path="checkpoints/c", base="starter", run_id=run.id, dataset_id=dataset.id),
+    )
+    policies.save_policy(
+        db, Policy(name="better", base="starter", checkpoint_id=checkpoint.id, parent_id=base.id, run_id=run.id)
+    )
+    walk = lineage.policy_lineage(db, "better")
+    assert walk["dataset"]["hash"] == dataset.hash and walk["run"]["id"] == run.id
+    assert walk["judgments"]["annotators"] == {"ann": 2, "bob": 1} and walk["judgments"]["by_source"] == {"human": 3}
+    assert walk["judged_policies"] == {"base": 6}
+    assert walk["parent"]["policy"]["name"] == "base" and walk["parent"]["parent"] is None
+
+
+def test_names_are_unique_and_missing_ones_list_the_known(db: Database) -> None:
+    make_policy(db, "one")
+    with pytest.raises(Conflict, match="already a policy 'one'"):
+        make_policy(db, "one")
+    with pytest.raises(NotFound, match="no policy 'two'. Known: one"):
+        policies.get_policy(db, "two")
