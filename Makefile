@@ -40,7 +40,8 @@ test: check chromium
 	$(BIN)/python -m pytest
 
 bench: setup
-	$(BIN)/python -m pytest tests/benchmarks --benchmarks -s
+	$(BIN)/python -m tests.benchmarks.assignment
+	$(BIN)/python -m tests.benchmarks.loop
 
 # torch by its plain version: each platform then takes its own build.
 lock: setup

@@ -1,6 +1,8 @@
 """Outside formats, one module each, export and import side by side. A new format is one module and one line here.
 
-Every export comes with a drop report beside it (``FILE.report.json``): how many rows were left out and why.
+Every export comes with a drop report beside it (``__reports__/FILE.json``): how many rows were left out and why.
+The folder's name begins with two underscores because ``datasets.load_dataset(FOLDER)``, which ``trl`` calls, reads
+every file of a folder but passes such folders over; a report lying next to the data would break that load.
 Nothing exported has chosen == rejected; splits are by prompt.
 """
 
@@ -40,6 +42,7 @@ class ExportReport:
     path: Path
     rows: int
     dropped: dict[str, int]
+    report: Path
 
 
 def get_format(name: str) -> Format:
@@ -61,8 +64,8 @@ def export_dataset(db: Database, dataset_key: str, format: str, out: Path) -> Ex
     dataset = get_dataset(db, dataset_key)
     rows = jsonl.write_lines(out, stream_dataset(db, dataset.id, format))
     dropped = get_format(format).dropped(dataset)
-    _write_report(dataset, format, out, rows, dropped)
-    return ExportReport(out, rows, dropped)
+    report = _write_report(dataset, format, out, rows, dropped)
+    return ExportReport(out, rows, dropped, report)
 
 
 def import_file(db: Database, path: Path, format: str) -> dict[str, int]:
@@ -77,7 +80,7 @@ def import_file(db: Database, path: Path, format: str) -> dict[str, int]:
     return chosen.read(db, path)
 
 
-def _write_report(dataset: DatasetRow, format: str, out: Path, rows: int, dropped: dict[str, int]) -> None:
+def _write_report(dataset: DatasetRow, format: str, out: Path, rows: int, dropped: dict[str, int]) -> Path:
     report = {
         "report_version": REPORT_VERSION,
         "format": format,
@@ -87,4 +90,6 @@ def _write_report(dataset: DatasetRow, format: str, out: Path, rows: int, droppe
         "filters": dataset.filters,
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
-    jsonl.write_lines(out.with_name(out.name + ".report.json"), [text])
+    path = out.parent / "__reports__" / f"{out.name}.json"
+    jsonl.write_lines(path, [text])
+    return path

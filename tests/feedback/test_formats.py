@@ -98,11 +98,12 @@ def test_trl_formats_have_exactly_the_columns_trl_names(judged: Database, tmp_pa
 
 
 def test_the_drop_report_lies_beside_the_file(judged: Database, tmp_path: Path) -> None:
-    formats.export_dataset(judged, "d", "trl-preference", tmp_path / "p.jsonl")
-    report = json.loads((tmp_path / "p.jsonl.report.json").read_text())
+    written = formats.export_dataset(judged, "d", "trl-preference", tmp_path / "p.jsonl")
+    assert written.report == tmp_path / "__reports__" / "p.jsonl.json"
+    report = json.loads(written.report.read_text())
     assert report["rows"] == 4 and report["dropped"] == {"both_bad": 1}
     assert report["dataset"]["hash"] == datasets.freeze(judged, "again").hash
-    assert sorted(path.name for path in tmp_path.glob("*.jsonl*")) == ["p.jsonl", "p.jsonl.report.json"]
+    assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["p.jsonl"]
 
 
 def test_unknown_formats_and_places_are_refused_with_the_valid_ones(judged: Database, tmp_path: Path) -> None:
