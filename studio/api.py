@@ -1,0 +1,350 @@
+"""REST under /api: the services as JSON. A route does: body → one service call → JSON.
+
+All routes are plain functions, so FastAPI runs them in threads and a database wait never blocks the page. Errors
+are ``{"detail": "one sentence"}``. What goes to an annotator (``/tasks/next``) is built field by field here, so
+that nothing that names a policy can slip in.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+
+from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError
+from feedback.tables import RunRow
+from feedback.types import Prompt, Split
+from studio import __version__, present
+from studio.schemas import DatasetIn, GenerationsIn, JudgmentIn, PromptsIn, RunIn, TaskIn
+from studio.services import GUIDELINES, LOCAL_ANNOTATOR, PolicySummary, Services
+
+router = APIRouter(prefix="/api")
+
+_STATUS: list[tuple[type[StudioError], int]] = [
+    (NotFound, 404),
+    (Conflict, 409),
+    (InvalidInput, 422),
+    (NotEnoughData, 422),
+]
+_CHUNK_CHARACTERS = 64 * 1024
+
+
+def _services(request: Request) -> Services:
+    services: Services = request.app.state.services
+    return services
+
+
+Given = Annotated[Services, Depends(_services)]
+Name = Annotated[str | None, Header(alias="X-Annotator", max_length=80)]
+
+
+def add_api(app: FastAPI, services: Services) -> None:
+    """Give an app the routes of this module and the way their errors are told."""
+    app.state.services = services
+    app.include_router(router)
+    app.add_exception_handler(StudioError, _tell)
+    app.add_exception_handler(RequestValidationError, _tell_invalid)
+
+
+# Health and reference -------------------------------------------------------------------------------------
+
+
+@router.get("/health", tags=["studio"])
+def health() -> dict[str, str]:
+    """Whether the studio answers, and which release it is."""
+    return {"status": "ok", "version": __version__}
+
+
+@router.get("/openapi.json", include_in_schema=False)
+def openapi(request: Request) -> dict[str, Any]:
+    """The OpenAPI description of every route."""
+    described: dict[str, Any] = request.app.openapi()
+    return described
+
+
+@router.get("/docs", include_in_schema=False)
+def reference(request: Request) -> HTMLResponse:
+    """The routes as a page that loads nothing from elsewhere."""
+    return HTMLResponse(present.api_reference(request.app.openapi()))
+
+
+# Prompts --------------------------------------------------------------------------------------------------
+
+
+@router.post("/prompts", tags=["prompts"])
+def add_prompts(body: PromptsIn, services: Given) -> dict[str, int]:
+    """Add prompts; one whose content is known already counts as a duplicate."""
+    saved = services.add_prompts(
+        [_prompt(i, item.plain(), item.tags, item.split) for i, item in enumerate(body.prompts)]
+    )
+    return {"added": saved.added, "duplicates": saved.duplicates}
+
+
+@router.get("/prompts", tags=["prompts"])
+def list_prompts(
+    services: Given, split: Split | None = None, limit: Annotated[int, Query(ge=1, le=100_000)] = 1000
+) -> dict[str, Any]:
+    """Prompts of one split or of both."""
+    rows = services.list_prompts(split, limit)
+    return {
+        "prompts": [
+            {"id": row.id, "messages": row.messages, "tags": row.tags, "split": row.split.value} for row in rows
+        ]
+    }
+
+
+# Runs -----------------------------------------------------------------------------------------------------
+
+
+@router.post("/runs", status_code=202, tags=["runs"])
+def submit_run(body: RunIn, services: Given) -> dict[str, str]:
+    """Queue a background job: generate, evaluate or a training method."""
+    return {"run_id": services.submit_run(body.method, body.config).id}
+
+
+@router.get("/runs", tags=["runs"])
+def list_runs(services: Given, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
+    """The newest runs, without their curves."""
+    return {"runs": [_run(row) for row in services.list_runs(limit)]}
+
+
+@router.get("/runs/{run_id}", tags=["runs"])
+def get_run(run_id: str, services: Given) -> dict[str, Any]:
+    """One run; ``metrics`` holds the latest value of each."""
+    run = services.get_run(run_id)
+    return _run(run) | {"metrics": present.latest_metrics(services.run_metrics(run.id))}
+
+
+@router.post("/runs/{run_id}/cancel", tags=["runs"])
+def cancel_run(run_id: str, services: Given) -> dict[str, Any]:
+    """Take a run out of the queue, or ask it to stop at its next step."""
+    return _run(services.cancel_run(run_id))
+
+
+@router.post("/runs/{run_id}/resume", status_code=202, tags=["runs"])
+def resume_run(run_id: str, services: Given) -> dict[str, Any]:
+    """Queue an ended run again under the same id."""
+    return _run(services.resume_run(run_id))
+
+
+@router.get("/runs/{run_id}/metrics", tags=["runs"])
+def run_metrics(run_id: str, services: Given) -> list[dict[str, Any]]:
+    """Every metric point in the order written."""
+    points = services.run_metrics(run_id)
+    return [{"step": point.step, "name": point.name, "value": point.value} for point in points]
+
+
+@router.get("/runs/{run_id}/log", tags=["runs"])
+def run_log(run_id: str, services: Given) -> dict[str, str]:
+    """The end of a run's log."""
+    return {"log": services.log_tail(run_id, 64 * 1024)}
+
+
+# Labeling -------------------------------------------------------------------------------------------------
+
+
+@router.post("/tasks/next", tags=["labeling"], response_model=None)
+def next_task(services: Given, body: TaskIn | None = None, name: Name = None) -> dict[str, Any] | Response:
+    """Lease the next matchup to the caller; every call gives another one, 204 when none is left for them."""
+    task = services.lease_task((body and body.annotator) or name or LOCAL_ANNOTATOR)
+    if task is None:
+        return Response(status_code=204)
+    return {
+        "lease": task.lease_id,
+        "kind": task.kind.value,
+        "prompt": task.messages,
+        "responses": task.responses,
+        "guidelines": GUIDELINES,
+        "expires_at": task.expires_at.isoformat(),
+    }
+
+
+@router.post("/judgments", status_code=201, tags=["labeling"])
+def judge(body: JudgmentIn, response: Response, services: Given, name: Name = None) -> dict[str, str]:
+    """Record a judgment in shown order; the same lease again answers 200 with the same id."""
+    said = body.model_dump(exclude={"lease", "annotator"}, exclude_none=True)
+    submitted = services.judge(body.lease, body.annotator or name or LOCAL_ANNOTATOR, **said)
+    if not submitted.created:
+        response.status_code = 200
+    return {"judgment_id": submitted.judgment_id}
+
+
+# Datasets -------------------------------------------------------------------------------------------------
+
+
+@router.post("/datasets", status_code=201, tags=["datasets"])
+def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
+    """Freeze the judgments that pass the filters into an immutable dataset."""
+    row = services.freeze(body.name, body.filters)
+    return {
+        "dataset_id": row.id,
+        "name": row.name,
+        "hash": row.hash,
+        "counts": row.counts,
+        "dropped": row.dropped,
+    }
+
+
+@router.get("/datasets", tags=["datasets"])
+def list_datasets(services: Given) -> dict[str, Any]:
+    """All datasets, newest first."""
+    return {"datasets": [_dataset(row) for row in services.list_datasets()]}
+
+
+@router.get("/datasets/{key}", tags=["datasets"])
+def get_dataset(key: str, services: Given) -> dict[str, Any]:
+    """One dataset by id or name."""
+    return _dataset(services.get_dataset(key))
+
+
+@router.get("/datasets/{key}/export", tags=["datasets"])
+def export_dataset(
+    key: str, services: Given, format_name: Annotated[str, Query(alias="format")] = "trl-preference"
+) -> StreamingResponse:
+    """A dataset as JSONL, streamed; ``X-Dropped`` tells what the dataset left out and why."""
+    row, lines = services.export(key, format_name)
+    headers = {
+        "Content-Disposition": f'attachment; filename="{row.name}.{format_name}.jsonl"',
+        "X-Dropped": json.dumps(row.dropped),
+        "X-Dataset-Hash": row.hash,
+    }
+    return StreamingResponse(_in_chunks(lines), media_type="application/x-ndjson", headers=headers)
+
+
+# Policies and replies -------------------------------------------------------------------------------------
+
+
+@router.get("/policies", tags=["policies"])
+def list_policies(services: Given) -> dict[str, Any]:
+    """All policies, newest first, with parent, dataset and newest win rate."""
+    return {"policies": [_policy(summary) for summary in services.list_policies()]}
+
+
+@router.get("/policies/{key}", tags=["policies"])
+def get_policy(key: str, services: Given) -> dict[str, Any]:
+    """One policy by id or name."""
+    return _policy(services.get_policy(key))
+
+
+@router.post("/policies/{key}/promote", tags=["policies"])
+def promote(key: str, services: Given) -> dict[str, Any]:
+    """Make a policy the champion; the next pairs come from it. Undone by promoting ``previous``."""
+    promotion = services.promote(key)
+    run_id = promotion.run.id if promotion.run else None
+    return {
+        "id": promotion.policy.id,
+        "name": promotion.policy.name,
+        "champion": True,
+        "previous": promotion.previous,
+        "run_id": run_id,
+    }
+
+
+@router.get("/policies/{key}/lineage", tags=["policies"])
+def lineage(key: str, services: Given) -> dict[str, Any]:
+    """Everything a policy came from, back to its base model."""
+    return services.lineage(key)
+
+
+@router.post("/generations", tags=["policies"])
+def generate(body: GenerationsIn, services: Given) -> dict[str, Any]:
+    """Sample replies at once; the first call for a policy waits until it is loaded."""
+    messages = _prompt(0, [message.model_dump() for message in body.messages], [], Split.work).messages
+    sampling = body.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"}, exclude_none=True)
+    rows = services.generate(body.policy, messages, body.n, **sampling)
+    return {"generations": [{"id": row.id, "text": row.text} for row in rows]}
+
+
+# Shapes ---------------------------------------------------------------------------------------------------
+
+
+def _prompt(index: int, messages: list[dict[str, str]], tags: list[str], split: Split) -> Prompt:
+    try:
+        return Prompt.model_validate({"messages": messages, "tags": tags, "split": split})
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
+        raise InvalidInput(
+            f"Prompt {index + 1} cannot be used: {reason.removeprefix('Value error, ')}. Nothing was added."
+        ) from error
+
+
+def _run(run: RunRow) -> dict[str, Any]:
+    return {
+        "id": run.id,
+        "method": run.method,
+        "state": run.state.value,
+        "progress": run.progress,
+        "progress_text": run.progress_text,
+        "metrics": {},
+        "error": run.error,
+        "result": run.result,
+        "config": run.config,
+        "attempt": run.attempt,
+        "created_at": run.created_at.isoformat(),
+        "started_at": run.started_at.isoformat() if run.started_at else None,
+        "ended_at": run.ended_at.isoformat() if run.ended_at else None,
+    }
+
+
+def _dataset(row: Any) -> dict[str, Any]:
+    return {
+        "id": row.id,
+        "name": row.name,
+        "hash": row.hash,
+        "counts": row.counts,
+        "dropped": row.dropped,
+        "filters": row.filters,
+        "created_at": row.created_at.isoformat(),
+    }
+
+
+def _policy(summary: PolicySummary) -> dict[str, Any]:
+    policy, card = summary.policy, summary.win_rate
+    return {
+        "id": policy.id,
+        "name": policy.name,
+        "champion": summary.is_champion,
+        "base": policy.base,
+        "parent": summary.parent,
+        "dataset": summary.dataset,
+        "run_id": policy.run_id,
+        "checkpoint_id": policy.checkpoint_id,
+        "win_rate": {**card.figures, "against": summary.against, "settings": card.settings} if card else None,
+        "created_at": policy.created_at.isoformat(),
+    }
+
+
+def _in_chunks(lines: Iterable[str]) -> Iterator[str]:
+    """Lines gathered into larger pieces: each piece costs a hop between threads."""
+    held: list[str] = []
+    size = 0
+    for line in lines:
+        held.append(line if line.endswith("\n") else f"{line}\n")
+        size += len(line)
+        if size >= _CHUNK_CHARACTERS:
+            yield "".join(held)
+            held, size = [], 0
+    if held:
+        yield "".join(held)
+
+
+# Errors ---------------------------------------------------------------------------------------------------
+
+
+def _tell(_request: Request, error: Exception) -> JSONResponse:
+    status = next((code for kind, code in _STATUS if isinstance(error, kind)), 400)
+    return JSONResponse({"detail": str(error)}, status_code=status)
+
+
+def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:
+    """The first complaint about a body or a parameter, in one sentence."""
+    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
+    where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
+    said = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
+    given = first.get("input")
+    shown = f" (it was {json.dumps(given)[:120]})" if isinstance(given, str | int | float | bool) else ""
+    return JSONResponse({"detail": f"{where}: {said}{shown}." if where else f"{said}{shown}."}, status_code=422)

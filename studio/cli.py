@@ -1,0 +1,118 @@
+"""The ``studio`` command: everything the page does, scriptable.
+
+``--home`` and ``--database-url`` are understood before and after the command. A failed command exits non-zero with
+one sentence on standard error; a traceback means a bug, never a user's mistake.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from pydantic import ValidationError
+from typer.core import TyperGroup
+
+from feedback.errors import StudioError
+from feedback.store.rows import reason_of
+from studio import __version__
+from studio.commands import data, policies, running, serving
+from studio.commands.session import Asked
+
+HOME_OPTIONS = ("--home", "--database-url")
+
+
+class StudioGroup(TyperGroup):
+    """The top command: takes the home's options from anywhere, and turns errors into a sentence and a status."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Read the arguments, those about the home first wherever they stand."""
+        return super().parse_args(ctx, home_options_first(args))
+
+    def invoke(self, ctx: Any) -> Any:
+        """Run the command."""
+        try:
+            return super().invoke(ctx)
+        except StudioError as error:
+            reason = str(error)
+        except ValidationError as error:
+            reason = reason_of(error)
+        typer.echo(reason, err=True)
+        raise typer.Exit(1)
+
+
+def home_options_first(args: list[str]) -> list[str]:
+    """The same arguments with ``--home DIR`` and ``--database-url URL`` moved before the command."""
+    first: list[str] = []
+    rest: list[str] = []
+    remaining = iter(args)
+    for argument in remaining:
+        if argument == "--":
+            rest += [argument, *remaining]
+        elif argument in HOME_OPTIONS:
+            first += [argument, *[value for value in [next(remaining, None)] if value is not None]]
+        elif argument.startswith(tuple(f"{option}=" for option in HOME_OPTIONS)):
+            first.append(argument)
+        else:
+            rest.append(argument)
+    return first + rest
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit()
+
+
+app = typer.Typer(
+    name="studio",
+    cls=StudioGroup,
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    help="People rank what a model says, and the model becomes what they prefer.",
+    epilog="--home and --database-url may stand before or after a command.",
+)
+
+
+@app.callback()
+def start(
+    context: typer.Context,
+    home: Annotated[
+        Path | None, typer.Option(help="Where all state is; else $STUDIO_HOME, else ~/.rlhf-studio.")
+    ] = None,
+    database_url: Annotated[
+        str | None, typer.Option(help="PostgreSQL in place of the SQLite file; else $STUDIO_DATABASE_URL.")
+    ] = None,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_print_version, is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """People rank what a model says, and the model becomes what they prefer."""
+    context.obj = Asked(home, database_url)
+
+
+app.command()(serving.up)
+app.command()(serving.worker)
+app.command()(serving.doctor)
+app.add_typer(data.prompts, name="prompts")
+app.command()(data.generate)
+app.command()(data.judge)
+app.add_typer(data.dataset, name="dataset")
+app.command()(data.export)
+app.command("import")(data.import_data)
+app.command()(running.train)
+app.add_typer(running.runs, name="runs")
+app.add_typer(policies.policies, name="policies")
+app.command()(running.evaluate)
+app.command()(running.loop)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,224 @@
+"""What is judged and what comes of it: prompts, generate, judge, dataset, export, import."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feedback.datasets import freeze
+from feedback.errors import InvalidInput
+from feedback.formats import export_dataset, import_file
+from feedback.prompts_file import read_prompts
+from feedback.store.datasets import get_dataset, list_datasets, list_pairs
+from feedback.store.prompts import list_prompts, save_prompts
+from feedback.types import DatasetFilters, Source, Split
+from studio.commands.session import AsJson, opened, show_fields, show_json, show_table, submit_and_wait, tell
+from studio.workers import worker_for
+from training.annotate import annotate
+
+prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")
+dataset = typer.Typer(no_args_is_help=True, help="Frozen snapshots of judgments.")
+
+
+@prompts.command("import")
+def import_prompts(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help='JSONL, one {"messages": [{"role", "content"}]} a line.')],
+    split: Annotated[Split | None, typer.Option(help="For lines that do not say theirs.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add the prompts of a file; those already there are counted, not added again."""
+    with opened(context) as session:
+        saved = save_prompts(session.db, read_prompts(file, split=split))
+    if as_json:
+        show_json({"added": saved.added, "duplicates": saved.duplicates})
+    else:
+        typer.echo(f"Added {saved.added} prompts; {saved.duplicates} were there already.")
+
+
+@prompts.command("list")
+def show_prompts(
+    context: typer.Context,
+    split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List prompts."""
+    with opened(context) as session:
+        rows = list_prompts(session.db, split=split, limit=limit)
+    if as_json:
+        show_json([row.model_dump(mode="json", include={"id", "messages", "split", "tags"}) for row in rows])
+        return
+    table = [(row.id, row.split.value, _one_line(row.messages[-1]["content"])) for row in rows]
+    show_table(("id", "split", "prompt"), table, "No prompts yet; add some with `studio prompts import FILE`.")
+
+
+def generate(
+    context: typer.Context,
+    policy: Annotated[str | None, typer.Option(help="Who replies; left out, the champion.")] = None,
+    per_prompt: Annotated[int, typer.Option(help="Replies to each prompt.")] = 2,
+    limit: Annotated[int, typer.Option(help="How many prompts, least judged first.")] = 50,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same replies.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Spread of the draw; 1 is the model's own.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="A reply is cut after this many tokens.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the pool: draw replies and pair them up for the annotators. Waits until it is done."""
+    config = {
+        "policy": policy,
+        "per_prompt": per_prompt,
+        "limit": limit,
+        "seed": seed,
+        "temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+    }
+    with opened(context) as session, worker_for(session.home, standby=False) as keeper:
+        run = submit_and_wait(session, keeper, "generate", config)
+    if as_json:
+        show_json({"run_id": run.id, **run.result})
+    else:
+        typer.echo(
+            f"Drew {run.result.get('generations', 0)} replies: {run.result.get('matchups', 0)} new matchups, "
+            f"{run.result.get('identical', 0)} identical pairs and {run.result.get('refused', 0)} refused prompts "
+            "left out."
+        )
+
+
+def judge(
+    context: typer.Context,
+    oracle: Annotated[str, typer.Option(help="shorter, longer, keyword:WORD, reward:CHECKPOINT or a style axis.")],
+    count: Annotated[int, typer.Option(help="How many matchups to judge.")],
+    noise: Annotated[float, typer.Option(help="Share of decisive verdicts that are flipped, 0 to 0.5.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the shown order.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Let a rule judge in place of a person; its judgments are marked as simulated for ever."""
+    with opened(context) as session:
+        sitting = annotate(session.db, session.home, oracle, count, noise=noise, seed=seed)
+    if as_json:
+        show_json({"annotator": sitting.annotator, "judged": sitting.judged, "ties": sitting.ties})
+    else:
+        typer.echo(f"{sitting.annotator} judged {sitting.judged} matchups, {sitting.ties} of them ties.")
+    if sitting.judged < count:
+        tell(f"The pool ran out after {sitting.judged} of {count}; fill it with `studio generate`.")
+        raise typer.Exit(1)
+
+
+@dataset.command("freeze")
+def freeze_dataset(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
+    source: Annotated[list[Source] | None, typer.Option(help="Only judgments of this source; may be repeated.")] = None,
+    annotator: Annotated[list[str] | None, typer.Option(help="Only of this annotator; may be repeated.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Only of this policy's replies; may be repeated.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only judgments from then on.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only judgments before then.")] = None,
+    min_agreement: Annotated[float, typer.Option(help="Least share of votes for the winner, 0.5 to 1.")] = 0.5,
+    test_share: Annotated[float, typer.Option(help="Share of prompts kept for testing, 0 to 0.5.")] = 0.1,
+    split_seed: Annotated[int, typer.Option(help="The same seed splits prompts the same way.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze the judgments that pass the filters, with the pairs derived from them."""
+    with opened(context) as session:
+        filters = DatasetFilters(
+            sources=tuple(source) if source else tuple(Source),
+            annotators=tuple(annotator or ()),
+            policies=tuple(policy or ()),
+            since=None if since is None else since.astimezone(),
+            until=None if until is None else until.astimezone(),
+            min_agreement=min_agreement,
+            test_share=test_share,
+            split_seed=split_seed,
+        )
+        row = freeze(session.db, name, filters)
+    if as_json:
+        show_json(row.model_dump(mode="json"))
+    else:
+        typer.echo(
+            f"Froze {row.name} ({row.id}): {row.counts['pairs']} pairs from {row.counts['judgments']} judgments, "
+            f"{row.counts['train']} to train on and {row.counts['test']} to test; left out: {_drops(row.dropped)}."
+        )
+
+
+@dataset.command("list")
+def show_datasets(context: typer.Context, as_json: AsJson = False) -> None:
+    """List datasets."""
+    with opened(context) as session:
+        rows = list_datasets(session.db)
+    if as_json:
+        show_json([row.model_dump(mode="json") for row in rows])
+        return
+    table = [
+        (row.name, row.id, row.counts.get("pairs"), row.counts.get("train"), row.counts.get("test"), row.created_at)
+        for row in rows
+    ]
+    headers = ("name", "id", "pairs", "train", "test", "frozen")
+    show_table(headers, table, "No datasets yet; judge some pairs, then `studio dataset freeze NAME`.")
+
+
+@dataset.command("show")
+def show_dataset(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name or id.")],
+    pairs: Annotated[int, typer.Option(min=0, help="How many pairs to show.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset's counts, drops, filters and first pairs."""
+    with opened(context) as session:
+        row = get_dataset(session.db, name)
+        first = list_pairs(session.db, row.id, limit=pairs) if pairs else []
+    if as_json:
+        show_json({**row.model_dump(mode="json"), "preview": [pair.model_dump(mode="json") for pair in first]})
+        return
+    show_fields(row.model_dump(exclude={"filters"}) | {"filters": row.model_dump(mode="json")["filters"]})
+    for pair in first:
+        typer.echo(
+            f"\nprompt    {_one_line(pair.messages[-1].content)}\nchosen    {_one_line(pair.chosen)}\n"
+            f"rejected  {_one_line(pair.rejected)}"
+        )
+
+
+def export(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="Name or id.")],
+    out: Annotated[Path, typer.Option(help="The file to write.")],
+    format: Annotated[str, typer.Option(help="raw, trl-preference, trl-conversational, …")] = "trl-preference",
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset for another tool, with a report of what was left out beside it."""
+    with opened(context) as session:
+        try:
+            report = export_dataset(session.db, name, format, out)
+        except OSError as error:
+            raise InvalidInput(f"{out} cannot be written: {error.strerror}; name another file.") from error
+    if as_json:
+        show_json({"path": str(report.path), "rows": report.rows, "dropped": report.dropped})
+    else:
+        typer.echo(f"Wrote {report.rows} rows to {report.path}; left out: {_drops(report.dropped)}.")
+
+
+def import_data(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `studio export --format raw` wrote.")],
+    format: Annotated[str, typer.Option(help="The format the file is in.")] = "raw",
+    as_json: AsJson = False,
+) -> None:
+    """Read prompts, replies and judgments from a file: all of it, or nothing when a line is wrong."""
+    with opened(context) as session:
+        counts = import_file(session.db, file, format)
+    if as_json:
+        show_json(counts)
+    else:
+        typer.echo("Imported " + ", ".join(f"{name} {number}" for name, number in counts.items()) + ".")
+
+
+def _drops(dropped: dict[str, int]) -> str:
+    return ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "nothing"
+
+
+def _one_line(text: str, width: int = 100) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -1,0 +1,128 @@
+"""Who can reply, who serves, and where each came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+from feedback.store.lineage import policy_lineage
+from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy
+from feedback.store.scorecards import list_scorecards
+from feedback.tables import PolicyRow, ScorecardRow
+from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table
+
+policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
+
+
+@policies.command("list")
+def show_policies(context: typer.Context, as_json: AsJson = False) -> None:
+    """List policies, oldest first, with the newest win rate of each."""
+    with opened(context) as session:
+        rows = [_summary(session, row) for row in list_policies(session.db)]
+    if as_json:
+        show_json(rows)
+        return
+    table = [
+        (row["name"], "champion" if row["champion"] else "", row["parent"], _win_rate(row), row["created_at"][:19])
+        for row in rows
+    ]
+    headers = ("name", "", "parent", "win rate", "made")
+    show_table(headers, table, "No policies yet; `studio up --policy MODEL` registers one.")
+
+
+@policies.command("show")
+def show_policy(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
+    """Show one policy with its scorecards."""
+    with opened(context) as session:
+        row = get_policy(session.db, policy)
+        summary = _summary(session, row)
+        cards = [card.model_dump(mode="json") for card in list_scorecards(session.db, subject_id=row.id)]
+    if as_json:
+        show_json({**summary, "scorecards": cards})
+        return
+    show_fields(summary)
+    for card in cards:
+        typer.echo(f"\n{card['kind']} {card['created_at'][:19]}")
+        show_fields(card["figures"])
+
+
+@policies.command("promote")
+def promote(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
+    """Make a policy the champion; the next pairs come from it. Undone by promoting the one before."""
+    with opened(context) as session:
+        row = promote_policy(session.db, policy)
+        if as_json:
+            show_json(_summary(session, row))
+            return
+    typer.echo(f"{row.name} is the champion now; fill the pool with its replies by `studio generate`.")
+
+
+@policies.command("lineage")
+def lineage(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
+    """Walk from a policy to the people who made it."""
+    with opened(context) as session:
+        walked = policy_lineage(session.db, policy)
+    if as_json:
+        show_json(walked)
+        return
+    step: dict[str, Any] | None = walked
+    while step is not None:
+        for line in _lineage_lines(step):
+            typer.echo(line)
+        step = step["parent"]
+
+
+def _lineage_lines(step: dict[str, Any]) -> list[str]:
+    policy, run, dataset, judgments = step["policy"], step["run"], step["dataset"], step["judgments"]
+    lines = [f"{policy['name']} (over {policy['base']})"]
+    if run:
+        lines.append(f"  made by run {run['id']} ({run['method']}, {run['state']})")
+    if dataset:
+        lines.append(
+            f"  from dataset {dataset['name']}, hash {dataset['hash'][:12]}, {dataset['counts']['pairs']} pairs"
+        )
+    if judgments:
+        sources = ", ".join(f"{count} {source}" for source, count in judgments["by_source"].items())
+        people = ", ".join(f"{name} ({votes})" for name, votes in judgments["annotators"].items())
+        lines.append(f"  of {judgments['count']} judgments ({sources}) by {people}")
+    if step["parent"]:
+        lines.append("  trained from:")
+    return lines
+
+
+def _summary(session: Session, row: PolicyRow) -> dict[str, Any]:
+    champion = get_champion(session.db)
+    parent = get_policy(session.db, row.parent_id).name if row.parent_id else None
+    card = _newest_win_rate(session, row)
+    return {
+        "id": row.id,
+        "name": row.name,
+        "champion": champion is not None and champion.id == row.id,
+        "parent": parent,
+        "base": row.base,
+        "checkpoint_id": row.checkpoint_id,
+        "run_id": row.run_id,
+        "created_at": row.model_dump(mode="json")["created_at"],
+        "win_rate": None if card is None else _figures(session, card),
+    }
+
+
+def _newest_win_rate(session: Session, row: PolicyRow) -> ScorecardRow | None:
+    cards = [card for card in list_scorecards(session.db, subject_id=row.id) if card.kind == "win_rate"]
+    return max(cards, key=lambda card: card.created_at, default=None)
+
+
+def _figures(session: Session, card: ScorecardRow) -> dict[str, Any]:
+    against = get_policy(session.db, card.against_id).name if card.against_id else None
+    return {"against": against, **{name: card.figures.get(name) for name in ("win_rate", "low", "high", "n_prompts")}}
+
+
+def _win_rate(row: dict[str, Any]) -> str:
+    figures = row["win_rate"]
+    if not figures or figures["win_rate"] is None:
+        return "–"
+    return (
+        f"{100 * figures['win_rate']:.1f} % [{100 * figures['low']:.1f}, {100 * figures['high']:.1f}] "
+        f"over {figures['against']}"
+    )

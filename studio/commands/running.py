@@ -1,0 +1,263 @@
+"""Work in the background: train, evaluate, runs, loop."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from typing import Annotated, Any
+
+import typer
+
+from feedback.errors import InvalidInput, UnknownSetting
+from feedback.store.runs import get_run, list_metrics, list_runs
+from feedback.tables import MetricRow, RunRow
+from feedback.types import RunState
+from studio.commands.session import (
+    AsJson,
+    Session,
+    ending_of,
+    opened,
+    run_json,
+    run_to_end,
+    show_fields,
+    show_json,
+    show_table,
+    submit_and_wait,
+    tell,
+)
+from studio.workers import worker_for
+from training import runs as run_queue
+from training.first_steps import serve_model
+from training.loop import Loop, Plan
+from training.methods import METHODS
+
+runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train, evaluate.")
+
+
+def train(
+    context: typer.Context,
+    method: Annotated[str, typer.Argument(help="reward or dpo.")],
+    dataset: Annotated[str, typer.Option(help="The frozen dataset to learn from.")],
+    parent: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
+    ] = None,
+    name: Annotated[str | None, typer.Option(help="Name of what comes of it; left out, one is made up.")] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Train on a dataset. Queues a run and returns, unless told to --wait."""
+    check_trains(method)
+    config: dict[str, Any] = {**parse_assignments(settings or []), "dataset": dataset, "parent": parent, "name": name}
+    with opened(context) as session:
+        if wait:
+            with worker_for(session.home, standby=False) as keeper:
+                run = submit_and_wait(session, keeper, method, config)
+        else:
+            run = run_queue.submit(session.db, method, config)
+            if session.home.worker_holder() is None:
+                tell("No worker is alive: the run waits until `studio up` or `studio worker` is started.")
+    if as_json:
+        show_json({"run_id": run.id, **run_json(run)})
+    elif wait:
+        show_fields({"run": run.id, **run.result})
+    else:
+        typer.echo(run.id)
+
+
+def evaluate(
+    context: typer.Context,
+    a: Annotated[str | None, typer.Argument(help="The policy that is measured.")] = None,
+    b: Annotated[str | None, typer.Argument(help="The policy it is measured against.")] = None,
+    prompts: Annotated[int, typer.Option(help="How many held-out prompts are replied to.")] = 150,
+    oracle: Annotated[str | None, typer.Option(help="The rule that judges.")] = None,
+    reward: Annotated[str | None, typer.Option(help="The reward checkpoint that judges.")] = None,
+    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Measure the win rate of policy A over B on held-out prompts, with its 95 % interval.
+
+    Without A and B, a reward model is measured: on how many fresh pairs --reward agrees with --oracle.
+    """
+    config = {"a": a, "b": b, "prompts": prompts, "oracle": oracle, "reward": reward, "seed": seed}
+    with opened(context) as session, worker_for(session.home, standby=False) as keeper:
+        run = submit_and_wait(session, keeper, "evaluate", config)
+    if as_json:
+        show_json({"run_id": run.id, **run.result})
+        return
+    measured, figure = (f"{a} over {b}", "win_rate") if a else (f"{reward} is right", "accuracy")
+    low, high = ("low", "high") if a else ("accuracy_low", "accuracy_high")
+    shares = [f"{100 * run.result[name]:.1f} %" for name in (figure, low, high)]
+    typer.echo(f"{measured}: {shares[0]} [{shares[1]}, {shares[2]}], judged by {oracle or reward}.")
+    show_fields({name: value for name, value in run.result.items() if name not in (figure, low, high)})
+
+
+def loop(
+    context: typer.Context,
+    oracle: Annotated[str, typer.Option(help="Whose taste: shorter, longer, keyword:WORD or a style axis.")],
+    rounds: Annotated[int, typer.Option(help="How many rounds to turn.")] = 1,
+    pairs: Annotated[int, typer.Option(help="Judgments in each round.")] = 200,
+    method: Annotated[str, typer.Option(help="How the policy learns.")] = "dpo",
+    noise: Annotated[float, typer.Option(help="Share of decisive verdicts that are flipped, 0 to 0.5.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
+    policy: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
+    prompts: Annotated[int, typer.Option(help="Held-out prompts each evaluation uses.")] = 150,
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Turn whole rounds with an oracle: generate, judge, freeze, train, evaluate, promote or hold."""
+    plan = Plan(rounds, pairs, method, oracle, noise, seed, None, prompts, parse_assignments(settings or []))
+    with opened(context) as session:
+        plan.check()
+        if policy is not None:
+            plan = replace(plan, policy=serve_model(session.db, policy).name)
+        with worker_for(session.home, standby=True) as keeper:
+            turner = Loop(
+                session.db,
+                session.home,
+                plan,
+                wait_for=lambda run: run_to_end(session, keeper, run),
+                say=tell if as_json else typer.echo,
+            )
+            done = turner.run()
+    if as_json:
+        show_json({"rounds": [one.as_json() for one in done]})
+
+
+@runs.command("list")
+def show_runs(
+    context: typer.Context,
+    state: Annotated[list[RunState] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 20,
+    as_json: AsJson = False,
+) -> None:
+    """List runs, newest first."""
+    with opened(context) as session:
+        run_queue.reconcile(session.db)
+        rows = list_runs(session.db, states=state or None, limit=limit)
+    if as_json:
+        show_json([run_json(row) for row in rows])
+        return
+    table = [
+        (
+            row.id,
+            row.method,
+            row.state.value,
+            f"{100 * row.progress:.0f} %",
+            row.attempt,
+            row.created_at,
+            row.error or "",
+        )
+        for row in rows
+    ]
+    show_table(("id", "method", "state", "done", "attempt", "queued", "error"), table, "No runs yet.")
+
+
+@runs.command("show")
+def show_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> None:
+    """Show one run: state, progress, settings, result, and the newest value of each curve."""
+    with opened(context) as session:
+        run_queue.reconcile(session.db)
+        run = get_run(session.db, run_id)
+        metrics = list_metrics(session.db, run.id)
+    if as_json:
+        points = [point.model_dump(mode="json", include={"step", "name", "value", "at"}) for point in metrics]
+        show_json({**run_json(run), "metrics": _newest(metrics), "curves": points})
+        return
+    fields = run.model_dump() | {"state": run.state.value, "progress": f"{100 * run.progress:.0f} %"}
+    show_fields(fields | {"metrics": {name: float(f"{value:.4g}") for name, value in _newest(metrics).items()}})
+
+
+@runs.command("logs")
+def show_log(
+    context: typer.Context,
+    run_id: str,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Stay until the run has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Print what the run's process said."""
+    with opened(context) as session:
+        run = get_run(session.db, run_id)
+        path = session.home.log_path(run.id)
+        if as_json:
+            text = path.read_text(errors="replace") if path.exists() else ""
+            show_json({"run_id": run.id, "log": text})
+            return
+        if not path.exists() and not follow:
+            tell(f"Run {run.id} is {run.state.value} and has written nothing yet.")
+            return
+        _print_log(session, run, follow=follow)
+
+
+@runs.command("cancel")
+def cancel_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> None:
+    """End a waiting run at once; ask a working one to stop."""
+    with opened(context) as session:
+        run = run_queue.cancel(session.db, run_id)
+    _tell_state(run, as_json)
+
+
+@runs.command("resume")
+def resume_run(
+    context: typer.Context,
+    run_id: str,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the run has ended.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Queue a failed, cancelled or interrupted run again, from its last checkpoint, under the same id."""
+    with opened(context) as session:
+        run = run_queue.resume(session.db, session.home, run_id)
+        if wait:
+            with worker_for(session.home, standby=False) as keeper:
+                run = run_to_end(session, keeper, run)
+    if wait and run.state is not RunState.succeeded:
+        tell(ending_of(run))
+        raise typer.Exit(1)
+    _tell_state(run, as_json)
+
+
+def check_trains(method: str) -> None:
+    """Refuse what is no training method, naming those that are."""
+    trainers = sorted(name for name, known in METHODS.items() if known.kind == "train")
+    if method not in trainers:
+        raise UnknownSetting(f"There is no training method {method!r}. Valid: {', '.join(trainers)}.")
+
+
+def parse_assignments(assignments: list[str]) -> dict[str, str]:
+    """``key=value`` arguments as a dictionary; what the values mean is the settings class's business."""
+    values: dict[str, str] = {}
+    for assignment in assignments:
+        key, sign, value = assignment.partition("=")
+        if not sign or not key.strip():
+            raise InvalidInput(f"--set {assignment!r} is not KEY=VALUE; write for instance --set epochs=3.")
+        values[key.strip()] = value.strip()
+    return values
+
+
+def _print_log(session: Session, run: RunRow, *, follow: bool) -> None:
+    path = session.home.log_path(run.id)
+    while follow and not path.exists() and not get_run(session.db, run.id).state.is_terminal:
+        time.sleep(0.2)
+    if not path.exists():
+        return
+    with path.open(errors="replace") as log:
+        while True:
+            ended = get_run(session.db, run.id).state.is_terminal
+            text = log.read()
+            typer.echo(text, nl=False)
+            if ended or not follow:
+                return
+            time.sleep(0.3)
+
+
+def _newest(metrics: list[MetricRow]) -> dict[str, float]:
+    return {point.name: point.value for point in metrics}
+
+
+def _tell_state(run: RunRow, as_json: bool) -> None:
+    if as_json:
+        show_json(run_json(run))
+    else:
+        typer.echo(f"Run {run.id} is {run.state.value}.")

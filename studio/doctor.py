@@ -1,0 +1,178 @@
+"""Is everything here that a studio needs? Each check answers with what it saw, and the remedy when it is wrong."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import shutil
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+import psutil
+
+from feedback.db import open_database
+from feedback.errors import StudioError
+from feedback.store.health import check_integrity, schema_version
+from feedback.store.policies import get_champion, list_policies
+from feedback.store.prompts import count_prompts
+from feedback.store.runs import list_runs
+from feedback.types import RunState, now
+from training.first_steps import is_model_directory
+from training.home import Home
+from training.runs import LAUNCH_SECONDS
+from training.starter import STARTER_DIR
+
+OLDEST_PYTHON = (3, 11)
+PACKAGES = ("torch", "transformers", "trl", "peft", "gradio", "sqlmodel")
+MIN_DISK_BYTES = 2 * 1024**3
+MIN_MEMORY_BYTES = 2 * 1024**3
+# A heartbeat is written every second; so long a silence means that the process hangs or the disk does.
+SILENT_AFTER = timedelta(minutes=5)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing looked at. ``remedy`` is what to do when it is not ``ok``."""
+
+    name: str
+    ok: bool
+    seen: str
+    remedy: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        """The finding as plain JSON."""
+        return asdict(self)
+
+
+def examine(home: Home) -> list[Finding]:
+    """Every check in order; one that breaks is a finding like any other."""
+    findings = []
+    for name, check in CHECKS.items():
+        try:
+            findings.append(check(home))
+        except StudioError as error:
+            findings.append(Finding(name, False, str(error), "Do what the sentence says."))
+        except Exception as error:
+            findings.append(Finding(name, False, f"{type(error).__name__}: {error}", "Report this as a bug."))
+    return findings
+
+
+def _python(home: Home) -> Finding:
+    seen = ".".join(map(str, sys.version_info[:3]))
+    oldest = ".".join(map(str, OLDEST_PYTHON))
+    return Finding("python", sys.version_info >= OLDEST_PYTHON, seen, f"Install Python {oldest} or newer.")
+
+
+def _packages(home: Home) -> Finding:
+    seen, missing = [], []
+    for package in PACKAGES:
+        try:
+            seen.append(f"{package} {importlib.metadata.version(package)}")
+        except importlib.metadata.PackageNotFoundError:
+            missing.append(package)
+    if missing:
+        return Finding("packages", False, "missing: " + ", ".join(missing), "Run `make setup`.")
+    return Finding("packages", True, ", ".join(seen))
+
+
+def _home(home: Home) -> Finding:
+    home.create()
+    with tempfile.TemporaryFile(dir=home.path) as probe:
+        probe.write(b"x" * 4096)
+    return Finding("home", True, f"{home.path} is writable")
+
+
+def _database(home: Home) -> Finding:
+    db = open_database(home.database_url)
+    try:
+        integrity, version = check_integrity(db), schema_version(db)
+    finally:
+        db.dispose()
+    remedy = "Stop the studio and restore a backup of the database."
+    return Finding("database", integrity == "ok", f"integrity {integrity}, schema {version}", remedy)
+
+
+def _starter(home: Home) -> Finding:
+    if is_model_directory(STARTER_DIR):
+        return Finding("starter", True, f"{STARTER_DIR} is there")
+    return Finding(
+        "starter",
+        False,
+        f"{STARTER_DIR} holds no model",
+        "Fetch the whole repository, or use `studio up --policy MODEL`.",
+    )
+
+
+def _contents(home: Home) -> Finding:
+    db = home.open()
+    try:
+        prompts, policies, champion = count_prompts(db), list_policies(db), get_champion(db)
+        if champion is None and prompts == 0 and not policies:
+            return Finding("contents", True, "a fresh home; the first command fills it")
+        seen = f"{prompts} prompts, {len(policies)} policies, champion {champion.name if champion else 'none'}"
+        remedy = "Run `studio policies promote NAME`, or `studio up --policy MODEL`."
+        return Finding("contents", champion is not None, seen, remedy)
+    finally:
+        db.dispose()
+
+
+def _space(home: Home) -> Finding:
+    free = shutil.disk_usage(home.path).free
+    return Finding(
+        "disk", free >= MIN_DISK_BYTES, f"{free / 1024**3:.1f} GiB free", "Free some space: 2 GiB are needed."
+    )
+
+
+def _memory(home: Home) -> Finding:
+    free = psutil.virtual_memory().available
+    return Finding(
+        "memory", free >= MIN_MEMORY_BYTES, f"{free / 1024**3:.1f} GiB available", "Close something: 2 GiB are needed."
+    )
+
+
+def _worker(home: Home) -> Finding:
+    holder = home.worker_holder()
+    if holder is not None:
+        return Finding("worker", True, f"alive, pid {holder.get('pid')}")
+    db = home.open()
+    try:
+        waiting = len(list_runs(db, states=[RunState.queued]))
+    finally:
+        db.dispose()
+    seen = f"none is alive, {waiting} runs wait"
+    return Finding("worker", waiting == 0, seen, "Start `studio up` or `studio worker`.")
+
+
+def _silent_runs(home: Home) -> Finding:
+    db = home.open()
+    try:
+        active = list_runs(db, states=[state for state in RunState if state.is_active])
+    finally:
+        db.dispose()
+    silent = [
+        run.id
+        for run in active
+        if now() - (run.heartbeat_at or run.created_at) > max(SILENT_AFTER, timedelta(seconds=LAUNCH_SECONDS))
+    ]
+    if silent:
+        return Finding(
+            "runs", False, f"silent: {', '.join(silent)}", "Read `studio runs logs ID`, then cancel or resume it."
+        )
+    return Finding("runs", True, f"{len(active)} at work, none silent")
+
+
+CHECKS: dict[str, Callable[[Home], Finding]] = {
+    "python": _python,
+    "packages": _packages,
+    "home": _home,
+    "database": _database,
+    "starter": _starter,
+    "contents": _contents,
+    "disk": _space,
+    "memory": _memory,
+    "worker": _worker,
+    "runs": _silent_runs,
+}

@@ -1,0 +1,68 @@
+"""Pure: values to what the page shows. One module per noun, behind the same names.
+
+Nothing here reads a database or a clock: moments come in as arguments. Text written by models and people goes
+through ``studio.markup.escape``; whatever is shown to an annotator never mentions a policy.
+"""
+
+from studio.present.datasets import (
+    dataset_choices,
+    dataset_detail,
+    datasets_table,
+    download_link,
+    feedback_counts,
+    no_dataset,
+)
+from studio.present.forms import FormField, chosen_settings, form_fields, settings_of
+from studio.present.label import empty_pool, hint, label_status, pair
+from studio.present.page import api_reference, header
+from studio.present.policies import (
+    default_opponent,
+    judge_choices,
+    policies_table,
+    policy_choices,
+    policy_detail,
+    promote_label,
+    promote_question,
+    promoted_text,
+    win_rate,
+)
+from studio.present.runs import can_cancel, can_resume, latest_metrics, log_tail, metric_frames, run_detail, runs_table
+from studio.present.words import ago, duration, error_text
+
+__all__ = [
+    "FormField",
+    "ago",
+    "api_reference",
+    "can_cancel",
+    "can_resume",
+    "chosen_settings",
+    "dataset_choices",
+    "dataset_detail",
+    "datasets_table",
+    "default_opponent",
+    "download_link",
+    "duration",
+    "empty_pool",
+    "error_text",
+    "feedback_counts",
+    "form_fields",
+    "header",
+    "hint",
+    "judge_choices",
+    "label_status",
+    "latest_metrics",
+    "log_tail",
+    "metric_frames",
+    "no_dataset",
+    "pair",
+    "policies_table",
+    "policy_choices",
+    "policy_detail",
+    "promote_label",
+    "promote_question",
+    "promoted_text",
+    "run_detail",
+    "runs_table",
+    "settings_of",
+    "win_rate",
+]

@@ -1,0 +1,132 @@
+"""Datasets: what there is to freeze, the list, one in full with its first pairs, the download."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+
+from feedback.tables import DatasetRow
+from feedback.types import PreferencePair
+from studio.markup import Html, element, facts, notice, plain_text, table
+from studio.present.words import ago, label_of
+from studio.services import FeedbackCounts
+
+VERDICT_LABELS = {
+    "first": "one reply better",
+    "second": "the other better",
+    "tie": "tie",
+    "both_bad": "both bad",
+    "skip": "skipped",
+    "rank": "rankings",
+}
+
+
+def feedback_counts(counts: FeedbackCounts) -> Html:
+    """What a dataset frozen now can draw from."""
+    total = counts.verdicts.get("total", 0)
+    undecided = {name: counts.verdicts.get(name, 0) for name in ("tie", "both_bad", "skip", "rank")}
+    tiles = [
+        ("Judgments", total),
+        ("Usable pairs", counts.drawn.get("pairs", 0)),
+        *((VERDICT_LABELS[name].capitalize(), n) for name, n in undecided.items() if n or name != "rank"),
+        ("Pairs waiting", counts.open_matchups),
+        ("Prompts", counts.prompts),
+    ]
+    sources = ", ".join(f"{n:,} {name}" for name, n in counts.sources.items() if n)
+    return element(
+        "div",
+        element("dl", *(_tile(name, value) for name, value in tiles), class_="tiles"),
+        element("p", f"By source: {sources}.", class_="quiet") if sources else "",
+    )
+
+
+def _tile(name: str, value: int) -> Html:
+    return element("div", element("dt", name), element("dd", f"{value:,}"), class_="tile")
+
+
+def datasets_table(rows: Sequence[DatasetRow], selected: str | None, now: datetime) -> Html:
+    """All datasets; each row can be picked."""
+    if not rows:
+        return notice(
+            "No dataset yet",
+            "Judge some pairs on the Label tab, then freeze them here: a dataset never changes afterwards, so "
+            "every training run says exactly what it learned from.",
+        )
+    cells = [
+        [
+            row.name,
+            f"{row.counts.get('pairs', 0):,}",
+            f"{row.counts.get('train', 0):,} / {row.counts.get('test', 0):,}",
+            f"{row.counts.get('judgments', 0):,}",
+            element("code", row.hash[:12]),
+            ago(row.created_at, now),
+        ]
+        for row in rows
+    ]
+    headers = ("Name", "Pairs", "Train / test", "Judgments", "Hash", "Frozen")
+    return table(headers, cells, caption="Datasets, newest first", keys=[row.id for row in rows], selected=selected)
+
+
+def dataset_detail(row: DatasetRow, pairs: Sequence[PreferencePair]) -> Html:
+    """One dataset: its identity, what was left out and why, and its first pairs."""
+    return element(
+        "div",
+        element("div", element("h3", row.name), class_="detail-head"),
+        facts([("Id", row.id), ("Hash", element("code", row.hash)), *_counts(row.counts)]),
+        _dropped(row.dropped),
+        _preview(pairs),
+        class_="detail",
+    )
+
+
+def _counts(counts: Mapping[str, int]) -> list[tuple[str, object]]:
+    return [(label_of(name), f"{value:,}") for name, value in counts.items()]
+
+
+def _dropped(dropped: Mapping[str, int]) -> Html:
+    left_out = {name: count for name, count in dropped.items() if count}
+    if not left_out:
+        return element("p", "Nothing was left out.", class_="quiet")
+    items = (element("li", f"{count:,} × {label_of(name).lower()}") for name, count in left_out.items())
+    return element("div", element("h4", "Left out"), element("ul", *items, class_="plain-list"))
+
+
+def _preview(pairs: Sequence[PreferencePair]) -> Html:
+    if not pairs:
+        return notice("No pairs", "None of these judgments says which of two replies is better.", tone="warn")
+    rows = [
+        [
+            plain_text(pair.messages[-1].content),
+            plain_text(pair.chosen),
+            plain_text(pair.rejected),
+            pair.split,
+        ]
+        for pair in pairs
+    ]
+    shown = table(("Request", "Chosen", "Rejected", "Split"), rows, caption="First pairs of the dataset")
+    return element("div", element("h4", f"First {len(pairs)} pairs"), shown, class_="preview")
+
+
+def download_link(row: DatasetRow, format_name: str) -> Html:
+    """A link that streams the dataset as JSONL from the REST route; relative, so a path prefix keeps working."""
+    return element(
+        "a",
+        "Download JSONL",
+        href=f"api/datasets/{row.id}/export?format={format_name}",
+        download=f"{row.name}.{format_name}.jsonl",
+        aria_label=f"Download {row.name} as {format_name}",
+        class_="download",
+    )
+
+
+def dataset_choices(rows: Sequence[DatasetRow]) -> list[tuple[str, str]]:
+    """Datasets for a dropdown, with their size."""
+    return [(f"{row.name} ({row.counts.get('pairs', 0):,} pairs)", row.id) for row in rows]
+
+
+def no_dataset() -> Html:
+    """Why nothing can be trained yet."""
+    return notice(
+        "There is nothing to train on yet",
+        "A run learns from a dataset. Judge some pairs on the Label tab, then freeze them on the Datasets tab.",
+    )

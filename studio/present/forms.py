@@ -1,0 +1,65 @@
+"""A method's settings as a form, and what a filled-in form says."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from feedback.errors import InvalidInput
+from studio.present.words import label_of
+from training.config import Setting
+
+SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta")
+"""Settings in front; the rest of a method's settings wait in the accordion."""
+
+
+CHOSEN_ELSEWHERE = ("dataset", "parent", "name")
+"""Settings that have a field of their own above the method's."""
+
+
+class FormField(NamedTuple):
+    """One setting as a form shows it; ``widget`` is number, integer, choice, toggle or text."""
+
+    name: str
+    label: str
+    info: str
+    widget: str
+    default: Any
+    choices: tuple[str, ...]
+    simple: bool
+
+
+def form_fields(settings: Sequence[Setting]) -> list[FormField]:
+    """A method's settings as form fields, in the order of its class, without those chosen elsewhere."""
+    return [_form_field(setting) for setting in settings if setting.name not in CHOSEN_ELSEWHERE]
+
+
+def _form_field(setting: Setting) -> FormField:
+    choices = tuple(setting.range.removeprefix("one of ").split(", ")) if setting.type == "choice" else ()
+    # A number field cannot be empty, so a number the method chooses by itself is asked for as text.
+    kind = "text" if setting.default is None and setting.type in ("int", "float") else setting.type
+    widget = {"int": "integer", "float": "number", "choice": "choice", "bool": "toggle"}.get(kind, "text")
+    limits = f" ({setting.range})" if setting.range and not choices else ""
+    return FormField(
+        setting.name,
+        label_of(setting.name),
+        f"{setting.sentence.rstrip('.')}{limits}.",
+        widget,
+        setting.default,
+        choices,
+        setting.name in SIMPLE_SETTINGS,
+    )
+
+
+def chosen_settings(fields: Sequence[FormField], values: Sequence[Any]) -> dict[str, Any]:
+    """What the form says beyond the defaults: emptied and untouched fields are left to the method."""
+    said = zip(fields, values, strict=True)
+    return {field.name: value for field, value in said if value not in (None, "") and value != field.default}
+
+
+def settings_of(forms: Mapping[str, Sequence[FormField]], method: str, values: Sequence[Any]) -> dict[str, Any]:
+    """What the form of one method says; ``values`` holds the fields of all methods, one after the other."""
+    if method not in forms:
+        raise InvalidInput("Choose a method.")
+    start = sum(len(forms[name]) for name in list(forms)[: list(forms).index(method)])
+    return chosen_settings(forms[method], values[start : start + len(forms[method])])

@@ -1,0 +1,139 @@
+"""The Label tab: a pair, the counter, the empty pool, the hint. Nothing here can mention a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from feedback.assignment import Task
+from feedback.tables import RunRow
+from feedback.types import RunState
+from studio.markup import Html, element, join, notice, plain_text, progress_bar
+from studio.present.words import label_of
+from studio.services import LabelCounts
+
+ROLE_LABELS = {"system": "Instructions", "user": "Request", "assistant": "Earlier reply"}
+
+
+SIDES = ("Left", "Right")
+
+
+FAMILY_LABELS = {
+    "story": "Short stories",
+    "thanks": "Thank-you notes",
+    "explain": "Explanations for a child",
+    "advice": "Everyday advice",
+    "naming": "Names and slogans",
+    "places": "Descriptions of places",
+    "wishes": "Wishes and greetings",
+}
+
+
+def pair(task: Task) -> Html:
+    """A prompt and its replies side by side. ``data-lease`` ties every vote to exactly what is on screen."""
+    return element(
+        "article",
+        element("section", _conversation(task.messages), class_="prompt-card", aria_label="The request"),
+        element("div", *(_reply(i, text) for i, text in enumerate(task.responses)), class_="replies"),
+        class_="pair",
+        data_lease=task.lease_id,
+    )
+
+
+def _conversation(messages: Sequence[Mapping[str, str]]) -> Html:
+    turns = (
+        element(
+            "div",
+            element("div", ROLE_LABELS.get(message["role"], message["role"]), class_="turn-role"),
+            plain_text(message["content"]),
+            class_=f"turn turn-{message['role']}",
+        )
+        for message in messages
+    )
+    return join(turns)
+
+
+def _reply(index: int, text: str) -> Html:
+    side = SIDES[index] if index < len(SIDES) else f"Reply {index + 1}"
+    heading = element(
+        "h3",
+        element("span", index + 1, class_="keycap", aria_hidden="true"),
+        element("span", f"{side} reply", class_="side-name"),
+        element("span", f"Reply {index + 1}", class_="stack-name"),
+        class_="reply-heading",
+    )
+    return element("section", heading, plain_text(text), class_="reply-card", aria_label=f"{side} reply")
+
+
+def label_status(counts: LabelCounts, note: str = "") -> Html:
+    """How far the annotator is: done, left, and a bar of the two; ``note`` says what just happened."""
+    total = counts.done + counts.left
+    return element(
+        "div",
+        element(
+            "div",
+            element("span", element("strong", f"{counts.done:,}"), " done by you", class_="count-done"),
+            element("span", element("strong", f"{counts.left:,}"), " left in the pool", class_="count-left"),
+            element("span", note, class_="note") if note else "",
+            class_="counter",
+            aria_live="polite",
+        ),
+        progress_bar(counts.done / total if total else 0.0, "Share of the pool you have judged"),
+        class_="label-status",
+    )
+
+
+def empty_pool(fill: RunRow | None) -> Html:
+    """Why there is nothing to judge, and what will or can be done about it."""
+    if fill is not None and not fill.state.is_terminal:
+        waiting = fill.state is RunState.queued
+        return element(
+            "div",
+            notice(
+                "The model is writing new replies",
+                "The run waits for the worker to take it." if waiting else fill.progress_text or "Starting …",
+                "Pairs appear here by themselves; you can leave this page open.",
+                progress_bar(fill.progress, "Progress of the run that fills the pool"),
+                tone="busy",
+            ),
+            class_="pair-empty",
+        )
+    return element("div", _idle_pool(fill), class_="pair-empty")
+
+
+def _idle_pool(fill: RunRow | None) -> Html:
+    if fill is not None and fill.state in (RunState.failed, RunState.interrupted):
+        reason = fill.error or "Its process ended without saying why; the log is on the Train tab."
+        return notice("The pool could not be filled", reason, "Press the button to try again.", tone="bad")
+    if fill is not None and fill.state is RunState.succeeded and not fill.result.get("matchups"):
+        return notice(
+            "No new pairs came of the last run",
+            "Every prompt already has a pair waiting, or the replies to it were identical.",
+            "Add prompts with `studio prompts import FILE`, then press the button.",
+            tone="warn",
+        )
+    return notice(
+        "Nothing to judge right now",
+        "The pool of pairs is empty. Press the button and the model writes two replies to each of a batch of "
+        "prompts; pairs appear here as soon as they are ready.",
+    )
+
+
+def hint(families: Sequence[tuple[str, str]]) -> Html:
+    """Which requests the bundled policy understands: a family and an example each."""
+    if not families:
+        return Html("")
+    items = (
+        element("li", element("strong", FAMILY_LABELS.get(name, label_of(name))), f": {example}")
+        for name, example in families
+    )
+    return element(
+        "details",
+        element("summary", "Which requests the starter model understands"),
+        element(
+            "p",
+            "The bundled model is very small. It knows these kinds of request and answers anything else fluently "
+            "but off the point:",
+        ),
+        element("ul", *items),
+        class_="hint",
+    )

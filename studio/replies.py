@@ -1,0 +1,83 @@
+"""Replies on demand: one policy kept in memory, loaded when it is first asked for.
+
+Only for scripts and for trying a policy out; annotators are served from the pool. Torch is imported inside the
+call, so that a studio nobody asks for replies never loads it. One lock covers loading and sampling: the cores
+and the memory are enough for one policy at a time.
+"""
+
+from __future__ import annotations
+
+import secrets
+import threading
+from typing import TYPE_CHECKING, Any
+
+from feedback.db import Database
+from feedback.store.generations import save_generations
+from feedback.store.policies import get_policy
+from feedback.store.prompts import save_prompts
+from feedback.tables import GenerationRow
+from feedback.types import Generation, Prompt, SamplingSettings
+from training.home import Home
+
+if TYPE_CHECKING:
+    from training.models import LoadedPolicy
+
+PROMPT_TAG = "asked-here"
+"""Marks prompts that came in with a request for replies."""
+
+
+class ReplyMaker:
+    """Samples replies in this process and keeps them in the store, with the policy and the seed that made them."""
+
+    def __init__(self, home: Home, db: Database) -> None:
+        self._home = home
+        self._db = db
+        self._lock = threading.Lock()
+        self._loaded: tuple[str, LoadedPolicy] | None = None
+
+    def reply(
+        self, policy: str, messages: list[dict[str, str]], n: int, *, seed: int | None = None, **sampling: Any
+    ) -> list[GenerationRow]:
+        """Draw ``n`` replies to one conversation; without a seed a fresh one is drawn."""
+        row = get_policy(self._db, policy)
+        settings = SamplingSettings(**sampling)
+        with self._lock:
+            from training.sampling import sample
+
+            replies = sample(
+                self._policy(row.id),
+                [messages],
+                n,
+                settings,
+                secrets.randbelow(2**31) if seed is None else seed,
+            )[0]
+        saved = save_prompts(self._db, [Prompt(messages=messages, tags=[PROMPT_TAG])])
+        return save_generations(
+            self._db,
+            [
+                Generation(
+                    prompt_id=saved.ids[0],
+                    policy_id=row.id,
+                    text=reply.text,
+                    seed=reply.seed,
+                    sampling=settings.model_dump(),
+                    finish_reason=reply.finish_reason,
+                    tokens=reply.tokens,
+                )
+                for reply in replies
+                if reply.text.strip()
+            ],
+        )
+
+    def forget(self) -> None:
+        """Free the memory of the loaded policy."""
+        with self._lock:
+            self._loaded = None
+
+    def _policy(self, policy_id: str) -> LoadedPolicy:
+        from training.checkpoints import open_policy
+
+        if self._loaded is None or self._loaded[0] != policy_id:
+            self._loaded = None  # the old one goes before the new one comes: two may not fit
+            self._loaded = (policy_id, open_policy(self._db, self._home, policy_id))
+        return self._loaded[1]

@@ -1,0 +1,95 @@
+"""What the REST routes take: one class per body. What they give is built in ``studio.api``.
+
+Unknown keys are refused, so that a misspelt one is an error and not a silence.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from feedback.types import DatasetFilters, ShownVerdict, Split
+
+
+class Body(BaseModel):
+    """What every body shares."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class MessageIn(Body):
+    """One turn of a conversation."""
+
+    role: Literal["system", "user", "assistant"]
+    content: str = Field(max_length=100_000)
+
+
+class PromptIn(Body):
+    """A conversation that waits for a reply; it ends with the user's turn."""
+
+    messages: list[MessageIn] = Field(min_length=1, max_length=200)
+    tags: list[str] = []
+    split: Split = Split.work
+
+    def plain(self) -> list[dict[str, str]]:
+        """The messages as plain dictionaries."""
+        return [message.model_dump() for message in self.messages]
+
+
+class PromptsIn(Body):
+    """Prompts to add, all or none."""
+
+    prompts: list[PromptIn] = Field(min_length=1, max_length=100_000)
+
+
+class RunIn(Body):
+    """A background job: a method and its settings, under the names the command's flags have."""
+
+    method: str
+    config: dict[str, Any] = {}
+
+
+class TaskIn(Body):
+    """Who asks for a task; while no users exist a name is optional."""
+
+    annotator: str | None = Field(None, min_length=1, max_length=80)
+
+
+class EditIn(Body):
+    """A better wording of one shown reply; ``index`` counts from 0 in shown order."""
+
+    index: int
+    text: str
+
+
+class JudgmentIn(Body):
+    """What an annotator says under a lease, in shown order: exactly one of verdict, ranking, skip_reason."""
+
+    lease: str
+    verdict: ShownVerdict | None = None
+    strength: Literal[1, 2, 3] | None = None
+    ranking: list[int] | None = None
+    skip_reason: str | None = None
+    rationale: str | None = None
+    edited: EditIn | None = None
+    annotator: str | None = Field(None, min_length=1, max_length=80)
+
+
+class DatasetIn(Body):
+    """A dataset to freeze; filters left out take every judgment."""
+
+    name: str
+    filters: DatasetFilters | None = None
+
+
+class GenerationsIn(Body):
+    """Replies wanted at once, sampled in the studio's own process."""
+
+    policy: str
+    messages: list[MessageIn] = Field(min_length=1, max_length=200)
+    n: int = Field(1, ge=1, le=64)
+    temperature: float | None = Field(None, ge=0.0, le=5.0)
+    top_p: float | None = Field(None, gt=0.0, le=1.0)
+    max_new_tokens: int | None = Field(None, ge=1, le=8192)
+    seed: int | None = Field(None, ge=0, le=2**31 - 1)

@@ -1,0 +1,441 @@
+"""What every tab and every route is given: one bundle over one home. The page and REST call nothing else.
+
+A method here is one thing a person can do or ask for. Rules that hold whatever the door live here: who a lease
+belongs to, that only one generate run fills the pool at a time, that a promotion is followed by pairs from the
+new champion. Nothing here waits for a model, but ``generate`` (replies on demand), which is not for annotators.
+"""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from feedback import assignment, datasets, formats, judging
+from feedback.assignment import Task
+from feedback.db import Database
+from feedback.errors import InvalidInput, NotEnoughData, StudioError
+from feedback.judging import Submitted
+from feedback.store import checkpoints as checkpoint_store
+from feedback.store import datasets as dataset_store
+from feedback.store import judgments as judgment_store
+from feedback.store import lineage as lineage_store
+from feedback.store import matchups as matchup_store
+from feedback.store import policies as policy_store
+from feedback.store import prompts as prompt_store
+from feedback.store import runs as run_store
+from feedback.store import scorecards as scorecard_store
+from feedback.store.prompts import SavedPrompts
+from feedback.tables import (
+    CheckpointRow,
+    DatasetRow,
+    GenerationRow,
+    MetricRow,
+    PolicyRow,
+    PromptRow,
+    RunRow,
+    ScorecardRow,
+)
+from feedback.types import DatasetFilters, PreferencePair, Prompt, RunState, Split
+from studio.replies import ReplyMaker
+from training import runs
+from training.config import Setting, describe
+from training.home import Home
+from training.methods import METHODS
+from training.oracles import oracle_rules
+from training.starter import STARTER_DIR
+from training.starter.families import FAMILIES
+
+log = logging.getLogger(__name__)
+
+LOCAL_ANNOTATOR = "local"
+"""Who judges while no users exist."""
+
+REFILL_BELOW = 10
+"""Open matchups under which a judgment asks for more."""
+
+POOL_SIZE = 50
+"""Prompts that one generate run answers when it fills the pool."""
+
+GUIDELINES = (
+    "Choose the reply you would rather receive: it does what was asked, reads well and is true. "
+    "If both serve equally well it is a tie; if neither is usable both are bad; skip what you cannot judge."
+)
+
+_ACTIVE = (RunState.queued, RunState.starting, RunState.running, RunState.stopping)
+_PENDING = (RunState.queued, RunState.starting, RunState.running)
+
+
+@dataclass(frozen=True)
+class LabelCounts:
+    """Where an annotator stands: judgments made, and matchups still waiting in the pool."""
+
+    done: int
+    left: int
+
+
+@dataclass(frozen=True)
+class FeedbackCounts:
+    """What there is to freeze: prompts for work, judgments by verdict and by source, the pool.
+
+    ``drawn`` has the sizes of the dataset that would come of it: pairs, train, test, prompts.
+    """
+
+    prompts: int
+    verdicts: dict[str, int]
+    sources: dict[str, int]
+    drawn: dict[str, int]
+    open_matchups: int
+
+
+@dataclass(frozen=True)
+class PolicySummary:
+    """A policy with what the list shows beside it; ``win_rate`` is its newest scorecard against another policy."""
+
+    policy: PolicyRow
+    is_champion: bool
+    parent: str | None
+    dataset: str | None
+    win_rate: ScorecardRow | None
+    against: str | None
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A new champion, the one it took over from, and the run that fills the pool with its replies."""
+
+    policy: PolicyRow
+    previous: str | None
+    run: RunRow | None
+
+
+class Services:
+    """One home and its database, with every act and question of the page, the routes and the tests."""
+
+    def __init__(self, home: Home, db: Database) -> None:
+        self.home = home
+        self.db = db
+        self.replies = ReplyMaker(home, db)
+        self._filling = threading.Lock()
+        self._leasing = threading.Lock()
+        self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
+        self._pending_refill: Future[None] | None = None
+
+    # Labeling ---------------------------------------------------------------------------------------------
+
+    def lease_task(self, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
+        """A matchup nobody else holds, leased to the annotator; None when the pool has none for them."""
+        return self._lease(annotator, None)
+
+    def current_task(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
+        """What a browser shows: the lease its session holds, else a new one; None when the pool is empty.
+
+        One session never holds two leases: two requests of a browser at once must not both find none.
+        """
+        with self._leasing:
+            held = assignment.resume(self.db, session)
+            if held is not None and held.annotator == annotator:
+                return held
+            return self._lease(annotator, session)
+
+    def _lease(self, annotator: str, session: str | None) -> Task | None:
+        task = assignment.lease_next(self.db, annotator, session=session)
+        if task is None:
+            self.refill_soon(empty_handed=True)
+        return task
+
+    def judge(self, lease: str, annotator: str = LOCAL_ANNOTATOR, **said: Any) -> Submitted:
+        """Record a verdict, a ranking or a skip under a lease. The same lease again gives the same judgment."""
+        submitted = judging.submit(self.db, lease, annotator, **said)
+        if submitted.created:
+            self.refill_soon()
+        return submitted
+
+    def undo(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
+        """Take the session's last judgment back and show its matchup again; None when there is none to undo."""
+        return judging.undo_last(self.db, annotator, session=session)
+
+    def label_counts(self, annotator: str = LOCAL_ANNOTATOR) -> LabelCounts:
+        """How many judgments the annotator made and how many matchups wait."""
+        done = judgment_store.count_judgments(self.db, annotator=annotator)
+        return LabelCounts(done, matchup_store.count_matchups(self.db).open)
+
+    # Filling the pool -------------------------------------------------------------------------------------
+
+    def fill_pool(self, limit: int = POOL_SIZE) -> RunRow:
+        """Queue a run that samples the champion's replies to ``limit`` prompts, or give back the one under way."""
+        with self._filling:
+            pending = self._generate_run(_PENDING)
+            return pending or self._submit_fill(limit)
+
+    def last_fill(self) -> RunRow | None:
+        """The newest run that filled, fills or failed to fill the pool."""
+        runs.reconcile(self.db)
+        return self._generate_run(None)
+
+    def refill_soon(self, *, empty_handed: bool = False) -> None:
+        """In the background, queue a generate run when the pool runs low; at most one look is ever waiting."""
+        if self._pending_refill is None or self._pending_refill.done():
+            self._pending_refill = self._background.submit(self._refill_logged, empty_handed)
+
+    def refill(self, *, empty_handed: bool = False) -> RunRow | None:
+        """Queue a generate run if the pool is low and the last one worked; the run, or None if none was needed.
+
+        ``empty_handed`` says that somebody got nothing, which can be so although pairs are open: those they
+        skipped do not come back to them. The first run ever, and one after a failure, a cancel or a run that
+        found nothing to add, needs a person's press: otherwise every look would queue the same failure.
+        """
+        if not empty_handed and matchup_store.count_matchups(self.db).open >= REFILL_BELOW:
+            return None
+        with self._filling:
+            last = self._generate_run(None)
+            if last is None or last.state is not RunState.succeeded or not last.result.get("matchups"):
+                return None
+            return self._submit_fill(POOL_SIZE)
+
+    def _refill_logged(self, empty_handed: bool) -> None:
+        try:
+            self.refill(empty_handed=empty_handed)
+        except StudioError as error:
+            log.warning("The pool was not refilled: %s", error)
+        except Exception:
+            log.exception("The pool was not refilled")
+
+    def _submit_fill(self, limit: int) -> RunRow:
+        champion = policy_store.get_champion(self.db)
+        if champion is None:
+            raise NotEnoughData(
+                "No policy serves yet, so nothing can reply: promote one on the Policies tab, "
+                "or restart with `studio up --policy MODEL`."
+            )
+        if not prompt_store.count_prompts(self.db, split=Split.work):
+            raise NotEnoughData("There are no prompts to reply to: `studio prompts import FILE` adds some.")
+        return runs.submit(self.db, "generate", {"policy": champion.id, "limit": limit})
+
+    def _generate_run(self, states: tuple[RunState, ...] | None) -> RunRow | None:
+        found = (run for run in run_store.list_runs(self.db, states=states) if run.method == "generate")
+        return next(found, None)
+
+    # Prompts and replies ----------------------------------------------------------------------------------
+
+    def add_prompts(self, prompts: list[Prompt]) -> SavedPrompts:
+        """Save prompts, each content once."""
+        return prompt_store.save_prompts(self.db, prompts)
+
+    def list_prompts(self, split: Split | None = None, limit: int | None = None) -> list[PromptRow]:
+        """Prompts of one split or of both."""
+        return prompt_store.list_prompts(self.db, split=split, limit=limit)
+
+    def generate(self, policy: str, messages: list[dict[str, str]], n: int, **sampling: Any) -> list[GenerationRow]:
+        """Sample ``n`` replies on demand, in this process, and keep them; slow when the policy is not loaded yet."""
+        return self.replies.reply(policy, messages, n, **sampling)
+
+    def starter_requests(self) -> list[tuple[str, str]]:
+        """What the bundled policy understands, a family and an example each; empty when another model serves."""
+        if not any(row.base == str(STARTER_DIR) for row in policy_store.list_policies(self.db)):
+            return []
+        return [(name, draw(random.Random(name)).prompt) for name, draw in FAMILIES.items()]
+
+    # Datasets ---------------------------------------------------------------------------------------------
+
+    def feedback_counts(self) -> FeedbackCounts:
+        """What a dataset frozen now could draw from."""
+        return FeedbackCounts(
+            prompts=prompt_store.count_prompts(self.db, split=Split.work),
+            verdicts=judgment_store.tally_judgments(self.db),
+            sources=judgment_store.tally_sources(self.db),
+            drawn=datasets.preview(self.db).counts(),
+            open_matchups=matchup_store.count_matchups(self.db).open,
+        )
+
+    def freeze(self, name: str, filters: DatasetFilters | None = None) -> DatasetRow:
+        """Freeze the judgments that pass the filters into a named, hashed dataset."""
+        return datasets.freeze(self.db, name.strip(), filters or DatasetFilters())
+
+    def list_datasets(self) -> list[DatasetRow]:
+        """All datasets, newest first."""
+        return sorted(dataset_store.list_datasets(self.db), key=lambda row: row.created_at, reverse=True)
+
+    def get_dataset(self, key: str) -> DatasetRow:
+        """A dataset by id or name."""
+        return dataset_store.get_dataset(self.db, key)
+
+    def preview_pairs(self, key: str, limit: int = 8) -> list[PreferencePair]:
+        """The first pairs of a dataset."""
+        return dataset_store.list_pairs(self.db, key, limit=limit)
+
+    def suggest_dataset_name(self) -> str:
+        """The first free name of the form ``round-N``."""
+        taken = {row.name for row in dataset_store.list_datasets(self.db)}
+        number = len(taken) + 1
+        while f"round-{number}" in taken:
+            number += 1
+        return f"round-{number}"
+
+    def export(self, key: str, format_name: str) -> tuple[DatasetRow, Iterator[str]]:
+        """A dataset and its lines in an outside format, read as they are taken."""
+        return dataset_store.get_dataset(self.db, key), formats.stream_dataset(self.db, key, format_name)
+
+    def format_names(self) -> list[str]:
+        """The outside formats a dataset can be downloaded in."""
+        return sorted(formats.FORMATS)
+
+    # Runs -------------------------------------------------------------------------------------------------
+
+    def training_methods(self) -> dict[str, str]:
+        """The methods that leave a checkpoint, and what each is for."""
+        return {name: method.summary for name, method in METHODS.items() if method.kind == "train"}
+
+    def describe(self, method: str) -> list[Setting]:
+        """A method's settings, for a form."""
+        return describe(method)
+
+    def submit_run(self, method: str, config: dict[str, Any]) -> RunRow:
+        """Queue a run with exactly this configuration."""
+        return runs.submit(self.db, method, config)
+
+    def list_runs(self, limit: int = 50) -> list[RunRow]:
+        """The newest runs; those whose process died are marked so first."""
+        runs.reconcile(self.db)
+        return run_store.list_runs(self.db, limit=limit)
+
+    def get_run(self, run_id: str) -> RunRow:
+        """One run as it is now."""
+        runs.reconcile(self.db)
+        return run_store.get_run(self.db, run_id)
+
+    def names(self) -> dict[str, str]:
+        """The name behind every id that a run's settings may hold."""
+        named: list[Any] = [*policy_store.list_policies(self.db), *dataset_store.list_datasets(self.db)]
+        named += checkpoint_store.list_checkpoints(self.db)
+        return {row.id: row.name for row in named}
+
+    def any_run_active(self) -> bool:
+        """True while a run is queued or a process works on one."""
+        return bool(run_store.list_runs(self.db, states=_ACTIVE, limit=1))
+
+    def run_metrics(self, run_id: str) -> list[MetricRow]:
+        """Every metric point of a run in the order written."""
+        run_store.get_run(self.db, run_id)
+        return run_store.list_metrics(self.db, run_id)
+
+    def log_tail(self, run_id: str, max_bytes: int = 8_000) -> str:
+        """The end of a run's log, from a line's start; empty before the run's process has written any."""
+        path = self.home.log_path(run_store.get_run(self.db, run_id).id)
+        if not path.is_file():
+            return ""
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - max_bytes))
+            text = file.read().decode("utf-8", errors="replace")
+        return text if size <= max_bytes else text.partition("\n")[2]
+
+    def cancel_run(self, run_id: str) -> RunRow:
+        """Ask a run to stop at its next step, or take it out of the queue."""
+        return runs.cancel(self.db, run_id)
+
+    def resume_run(self, run_id: str) -> RunRow:
+        """Queue an interrupted, failed or cancelled run again under the same id, from its last checkpoint."""
+        return runs.resume(self.db, self.home, run_id)
+
+    # Policies ---------------------------------------------------------------------------------------------
+
+    def list_policies(self) -> list[PolicySummary]:
+        """All policies, newest first, with parent, dataset and newest win rate."""
+        rows = policy_store.list_policies(self.db)
+        champion = policy_store.get_champion(self.db)
+        names = {row.id: row.name for row in rows}
+        made_from = self._datasets_by_checkpoint()
+        scorecards = self._newest_win_rates()
+        return [
+            PolicySummary(
+                policy=row,
+                is_champion=champion is not None and champion.id == row.id,
+                parent=names.get(row.parent_id or ""),
+                dataset=made_from.get(row.checkpoint_id or ""),
+                win_rate=scorecards.get(row.id),
+                against=names.get(scorecards[row.id].against_id or "") if row.id in scorecards else None,
+            )
+            for row in reversed(rows)
+        ]
+
+    def get_policy(self, key: str) -> PolicySummary:
+        """One policy, by id or name, with what the list shows beside it."""
+        wanted = policy_store.get_policy(self.db, key)
+        return next(summary for summary in self.list_policies() if summary.policy.id == wanted.id)
+
+    def champion_name(self) -> str | None:
+        """The name of the policy that serves."""
+        champion = policy_store.get_champion(self.db)
+        return champion.name if champion else None
+
+    def promote(self, key: str) -> Promotion:
+        """Make a policy the champion and queue a run that fills the pool with its replies.
+
+        A generate run still sampling another policy is cancelled, so that old replies do not come after new.
+        """
+        before = policy_store.get_champion(self.db)
+        policy = policy_store.promote_policy(self.db, key)
+        if before is not None and before.id == policy.id:
+            return Promotion(policy, before.name, None)
+        with self._filling:
+            for run in run_store.list_runs(self.db, states=_PENDING):
+                if run.method == "generate" and run.config.get("policy") not in (policy.id, policy.name):
+                    runs.cancel(self.db, run.id)
+            pending = self._generate_run(_PENDING)
+            try:
+                fill = pending or self._submit_fill(POOL_SIZE)
+            except NotEnoughData as error:
+                log.warning("The pool was not filled after the promotion: %s", error)
+                fill = None
+        return Promotion(policy, before.name if before else None, fill)
+
+    def lineage(self, key: str) -> dict[str, Any]:
+        """Everything a policy came from, back to its base model."""
+        return lineage_store.policy_lineage(self.db, key)
+
+    def list_win_rates(self, policy_id: str) -> list[tuple[ScorecardRow, str]]:
+        """Every win rate measured for a policy, newest first, with the name of whom it was measured against."""
+        names = {row.id: row.name for row in policy_store.list_policies(self.db)}
+        cards = scorecard_store.list_scorecards(self.db, subject_id=policy_id)
+        return [(card, names.get(card.against_id or "", "another")) for card in cards if card.kind == "win_rate"]
+
+    def list_reward_models(self) -> list[CheckpointRow]:
+        """Reward models that can judge an evaluation, newest first."""
+        rows = checkpoint_store.list_checkpoints(self.db, kind="reward")
+        return sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+    def oracle_rules(self) -> list[str]:
+        """The rules that can judge as they stand; those with a part to fill in are for the command."""
+        return [rule for rule in oracle_rules() if ":" not in rule]
+
+    def evaluate(self, policy: str, against: str, judge: str, prompts: int) -> RunRow:
+        """Queue a win-rate evaluation. ``judge`` is an oracle rule, or ``reward:`` and a reward checkpoint."""
+        if not against or not judge:
+            raise InvalidInput("Choose a policy to compare with and who judges.")
+        if policy == against:
+            raise InvalidInput(f"{policy!r} cannot be compared with itself; choose another policy to compare with.")
+        kind, _, checkpoint = judge.partition(":")
+        by = {"reward": checkpoint} if kind == "reward" else {"oracle": judge}
+        return runs.submit(self.db, "evaluate", {"a": policy, "b": against, "prompts": prompts, **by})
+
+    def _datasets_by_checkpoint(self) -> dict[str, str]:
+        names = {row.id: row.name for row in dataset_store.list_datasets(self.db)}
+        rows = checkpoint_store.list_checkpoints(self.db)
+        return {row.id: names[row.dataset_id] for row in rows if row.dataset_id in names}
+
+    def _newest_win_rates(self) -> dict[str, ScorecardRow]:
+        newest: dict[str, ScorecardRow] = {}
+        for row in scorecard_store.list_scorecards(self.db):
+            if row.kind == "win_rate":
+                newest.setdefault(row.subject_id, row)
+        return newest
+
+    def close(self) -> None:
+        """Let the background thread finish and forget the loaded policy."""
+        self._background.shutdown(wait=True, cancel_futures=True)
+        self.replies.forget()

@@ -1,0 +1,73 @@
+"""One thin module per tab: layout, then wiring. Handlers are module-level functions of plain values.
+
+A handler takes the services first, then what the widgets hold, calls one service and returns what ``present``
+makes of it. ``bind`` gives it its services and turns the product's errors into toasts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import gradio as gr
+
+from feedback.errors import StudioError
+from studio import present
+from studio.services import Services
+
+Handler = Callable[..., Any]
+
+QUICK: dict[str, Any] = {
+    "queue": False,
+    "show_progress": "hidden",
+    "api_visibility": "private",
+    "concurrency_limit": None,
+}
+"""Event options of a handler: none waits for a model, so none needs Gradio's queue or its spinner."""
+
+TOLD: dict[str, Any] = {**QUICK, "queue": True}
+"""Event options of a handler that says what it did: Gradio delivers ``gr.Info`` only through its queue."""
+
+_PICK = """
+element.addEventListener('click', (event) => {
+  const button = event.target.closest('[data-pick]');
+  if (button) trigger('select', {key: button.dataset.pick});
+});
+"""
+
+
+def bind(handler: Handler, services: Services, *fixed: Any) -> Handler:
+    """A handler with its services (and ``fixed`` values after them); a StudioError becomes a toast."""
+
+    def handle(*values: Any) -> Any:
+        return _told(handler, services, *fixed, *values)
+
+    return handle
+
+
+def markup(value: str = "", elem_id: str | None = None, **options: Any) -> gr.HTML:
+    """A piece of the page made by ``present``; it reacts to nothing."""
+    return gr.HTML(value, elem_id=elem_id, js_on_load=None, **options)
+
+
+def picker(elem_id: str) -> gr.HTML:
+    """A table of ``present`` whose rows can be picked; see ``on_pick``."""
+    return gr.HTML("", elem_id=elem_id, js_on_load=_PICK)
+
+
+def on_pick(
+    table: gr.HTML, handler: Handler, services: Services, inputs: Sequence[Any], outputs: Sequence[Any]
+) -> None:
+    """Call ``handler(services, key, *inputs)`` when a row is picked."""
+
+    def picked(event: gr.EventData, *values: Any) -> Any:
+        return _told(handler, services, str(event._data.get("key", "")), *values)
+
+    table.select(picked, list(inputs), list(outputs), **QUICK)
+
+
+def _told(handler: Handler, *values: Any) -> Any:
+    try:
+        return handler(*values)
+    except StudioError as error:
+        raise gr.Error(present.error_text(error), title="That did not work", print_exception=False) from error

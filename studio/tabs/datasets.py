@@ -1,0 +1,84 @@
+"""Datasets: what there is to learn from, frozen so that it never changes again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from feedback.types import DatasetFilters, Source, now
+from studio import present
+from studio.services import Services
+from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
+
+
+def refresh(services: Services, selected: str | None, name: str) -> tuple[Any, ...]:
+    """The counts, the list and, unless one is typed already, a free name for the next dataset."""
+    return (
+        present.feedback_counts(services.feedback_counts()),
+        present.datasets_table(services.list_datasets(), selected, now()),
+        name.strip() or services.suggest_dataset_name(),
+    )
+
+
+def freeze(services: Services, name: str, sources: list[str], format_name: str) -> tuple[Any, ...]:
+    """Freeze what was judged, and show the new dataset."""
+    row = services.freeze(name, DatasetFilters(sources=tuple(Source(source) for source in sources)))
+    gr.Info(f"{row.name} is frozen: {row.counts.get('pairs', 0)} pairs. Train on it on the Train tab.")
+    return (*refresh(services, row.id, ""), *select(services, row.id, format_name)[1:])
+
+
+def select(services: Services, key: str, format_name: str) -> tuple[Any, ...]:
+    """Show one dataset: its list row marked, its details, its download."""
+    row = services.get_dataset(key)
+    return (
+        present.datasets_table(services.list_datasets(), row.id, now()),
+        row.id,
+        present.dataset_detail(row, services.preview_pairs(row.id)),
+        present.download_link(row, format_name),
+        gr.update(visible=True),
+    )
+
+
+def choose_format(services: Services, selected: str | None, format_name: str) -> Any:
+    """The download link in another format."""
+    return present.download_link(services.get_dataset(selected), format_name) if selected else ""
+
+
+def build_tab(services: Services, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+    selected = gr.State(None)
+    counts = markup(elem_id="feedback-counts")
+    with gr.Row(elem_id="freeze-bar"):
+        name = gr.Textbox(label="Name", elem_id="dataset-name", min_width=180)
+        sources = gr.CheckboxGroup(
+            [source.value for source in Source],
+            value=[source.value for source in Source],
+            label="Judgments by",
+            elem_id="dataset-sources",
+            min_width=240,
+        )
+        freeze_button = gr.Button("Freeze a dataset", variant="primary", elem_id="freeze", min_width=160)
+    table = picker("datasets-table")
+    detail = markup(elem_id="dataset-detail")
+    formats = services.format_names()
+    with gr.Row(elem_id="download-bar", visible=False) as download_bar:
+        format_name = gr.Dropdown(
+            formats,
+            value="trl-preference" if "trl-preference" in formats else formats[0],
+            label="Format",
+            elem_id="export-format",
+            min_width=180,
+        )
+        link = markup(elem_id="download-link")
+
+    shown = [table, selected, detail, link, download_bar]
+    tab.select(bind(refresh, services), [selected, name], [counts, table, name], **QUICK)
+    freeze_button.click(
+        bind(freeze, services),
+        [name, sources, format_name],
+        [counts, table, name, *shown[1:]],
+        **TOLD,
+    )
+    on_pick(table, select, services, [format_name], shown)
+    format_name.change(bind(choose_format, services), [selected, format_name], [link], **QUICK)

@@ -1,0 +1,117 @@
+"""Policies: who can reply, who serves, how they compare and where they came from."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from feedback.types import now
+from studio import present
+from studio.services import PolicySummary, Services
+from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
+
+
+def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
+    """The list and the policy shown as they are now, and who can judge."""
+    judges = present.judge_choices(services.oracle_rules(), services.list_reward_models())
+    return (*watch(services, selected), gr.Dropdown(choices=judges))
+
+
+def watch(services: Services, selected: str | None) -> tuple[Any, ...]:
+    """The list and the policy shown as they are now; looks again while a run may change them."""
+    summaries = services.list_policies()
+    chosen = next((item for item in summaries if item.policy.id == selected), None)
+    return (
+        present.policies_table(summaries, selected, now()),
+        _detail(services, chosen) if chosen else "",
+        gr.Timer(active=services.any_run_active()),
+    )
+
+
+def select(services: Services, key: str) -> tuple[Any, ...]:
+    """Show one policy: its list row marked, its details and lineage, and what can be done with it."""
+    summaries = services.list_policies()
+    chosen = next((item for item in summaries if item.policy.id == key), None) or services.get_policy(key)
+    opponent = present.default_opponent(chosen, summaries)
+    return (
+        present.policies_table(summaries, chosen.policy.id, now()),
+        _detail(services, chosen),
+        gr.Timer(active=services.any_run_active()),
+        chosen.policy.id,
+        gr.update(visible=True),
+        gr.Dropdown(choices=present.policy_choices(summaries), value=opponent),
+        gr.Button(interactive=not chosen.is_champion, value=present.promote_label(chosen)),
+        *_closed(),
+    )
+
+
+def _detail(services: Services, chosen: PolicySummary) -> Any:
+    policy_id = chosen.policy.id
+    return present.policy_detail(chosen, services.lineage(policy_id), services.list_win_rates(policy_id))
+
+
+def evaluate(services: Services, selected: str, against: str | None, judge: str | None, prompts: float) -> Any:
+    """Queue a win-rate evaluation of the policy shown."""
+    run = services.evaluate(selected, against or "", judge or "", int(prompts))
+    gr.Info(f"{run.id} waits for the worker; its progress is on the Train tab, its result here.")
+    return gr.Timer(active=True)
+
+
+def ask_promote(services: Services, selected: str) -> tuple[Any, ...]:
+    """Ask before the champion changes."""
+    question = present.promote_question(services.get_policy(selected), services.champion_name())
+    return gr.update(value=question, visible=True), gr.update(visible=True)
+
+
+def promote(services: Services, selected: str) -> tuple[Any, ...]:
+    """Make the policy shown the champion."""
+    promotion = services.promote(selected)
+    gr.Info(present.promoted_text(promotion.policy, promotion.previous, promotion.run is not None))
+    return select(services, selected)
+
+
+def keep_champion(_services: Services) -> tuple[Any, ...]:
+    """Close the question; nothing changes."""
+    return _closed()
+
+
+def _closed() -> tuple[Any, ...]:
+    return gr.update(visible=False), gr.update(visible=False)
+
+
+def build_tab(services: Services, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+    selected = gr.State(None)
+    table = picker("policies-table")
+    detail = markup(elem_id="policy-detail")
+    with gr.Column(visible=False, elem_id="policy-acts") as acts:
+        with gr.Row(elem_id="compare-bar"):
+            against = gr.Dropdown([], label="Compare with", elem_id="compare-with", min_width=180)
+            judge = gr.Dropdown(
+                [],
+                label="Judge",
+                elem_id="judge",
+                min_width=180,
+            )
+            prompts = gr.Number(
+                150, label="Held-out prompts", precision=0, minimum=2, elem_id="eval-prompts", min_width=120
+            )
+            evaluate_button = gr.Button("Measure win rate", elem_id="evaluate", min_width=160)
+        promote_button = gr.Button("Promote", variant="primary", elem_id="promote")
+        question = markup(elem_id="promote-question", visible=False)
+        with gr.Row(visible=False, elem_id="promote-confirm") as confirm:
+            yes = gr.Button("Yes, promote it", variant="primary", elem_id="promote-yes")
+            no = gr.Button("No, leave it", elem_id="promote-no")
+
+    looking = gr.Timer(2.0, active=False)
+
+    seen = [table, detail, looking]
+    shown = [*seen, selected, acts, against, promote_button, question, confirm]
+    tab.select(bind(refresh, services), [selected], [*seen, judge], **QUICK)
+    looking.tick(bind(watch, services), [selected], seen, **QUICK)
+    on_pick(table, select, services, [], shown)
+    evaluate_button.click(bind(evaluate, services), [selected, against, judge, prompts], [looking], **TOLD)
+    promote_button.click(bind(ask_promote, services), [selected], [question, confirm], **QUICK)
+    yes.click(bind(promote, services), [selected], shown, **TOLD)
+    no.click(bind(keep_champion, services), None, [question, confirm], **QUICK)

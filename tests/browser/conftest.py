@@ -1,0 +1,178 @@
+"""A real Chromium against a real `studio up`: the executable, the server, the page.
+
+Without a Chromium these tests fail and say what to type; skipping them would hide a broken page.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+
+from feedback.db import Database
+from training.home import Home
+
+ROOT = Path(__file__).resolve().parents[2]
+START_SECONDS = 90.0
+LAUNCH_ARGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
+USUAL_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+USUAL_PATHS = (
+    "/usr/bin/chromium",
+    "/usr/bin/chromium-browser",
+    "/usr/bin/google-chrome",
+    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
+    "/Applications/Chromium.app/Contents/MacOS/Chromium",
+)
+NO_CHROMIUM = (
+    "No Chromium was found for the browser tests. Type: .venv/bin/playwright install chromium "
+    "(or, on Debian as root: apt-get install -y chromium), or name one in $STUDIO_CHROMIUM."
+)
+
+
+def find_chromium(playwright: Playwright) -> str | None:
+    """The browser to test with: named by the environment, in a usual place, or Playwright's own."""
+    named = [os.environ.get(variable) for variable in ("STUDIO_CHROMIUM", "CHROMIUM_PATH")]
+    usual = [shutil.which(name) for name in USUAL_NAMES]
+    own = playwright.chromium.executable_path
+    return next((path for path in [*named, *usual, *USUAL_PATHS, own] if path and Path(path).is_file()), None)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Browser]:
+    with sync_playwright() as playwright:
+        executable = find_chromium(playwright)
+        if executable is None:
+            pytest.fail(NO_CHROMIUM, pytrace=False)
+        chromium = playwright.chromium.launch(executable_path=executable, args=LAUNCH_ARGS)
+        yield chromium
+        chromium.close()
+
+
+@dataclass
+class Studio:
+    """One running `studio up`; ``home`` and ``db`` are the same files, opened from the test."""
+
+    home: Home
+    db: Database
+    port: int = 0
+    process: subprocess.Popen[bytes] | None = None
+    log: Path = field(default_factory=Path)
+
+    @property
+    def url(self) -> str:
+        """Where the page is."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self, *options: str) -> Studio:
+        """Start the server, on the port it had before if it is started again, and wait until it answers."""
+        self.port = self.port or _free_port()
+        command = [sys.executable, "-m", "studio.cli", "up", "--home", str(self.home.path), "--port", str(self.port)]
+        environment = os.environ | {"STUDIO_HOME": str(self.home.path), "HF_HUB_OFFLINE": "1"}
+        with self.log.open("ab") as output:
+            self.process = subprocess.Popen(
+                [*command, *options], cwd=ROOT, stdout=output, stderr=output, env=environment, start_new_session=True
+            )
+        deadline = time.monotonic() + START_SECONDS
+        while time.monotonic() < deadline:
+            if self.process.poll() is not None:
+                break
+            try:
+                if httpx.get(f"{self.url}/api/health", timeout=2).status_code == 200:
+                    return self
+            except httpx.TransportError:
+                time.sleep(0.1)
+        pytest.fail(f"`studio up` did not answer:\n{self.output()}", pytrace=False)
+
+    def stop(self, number: int = signal.SIGTERM) -> None:
+        """End the server and wait for it."""
+        if self.process is not None and self.process.poll() is None:
+            self.process.send_signal(number)
+            try:
+                self.process.wait(20)
+            except subprocess.TimeoutExpired:
+                self.process.kill()
+                self.process.wait()
+
+    def output(self) -> str:
+        """What the server printed."""
+        return self.log.read_text(errors="replace") if self.log.exists() else ""
+
+
+def _free_port() -> int:
+    import socket
+
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    """Print what the server said under the report of a failed test."""
+    report = yield
+    studio = getattr(item, "funcargs", {}).get("studio")
+    if report.when == "call" and report.failed and isinstance(studio, Studio):
+        report.sections.append(("studio up", studio.output()[-8000:]))
+    return report
+
+
+@pytest.fixture
+def studio(tmp_path: Path) -> Iterator[Studio]:
+    """A studio over an empty home; the test fills it and calls ``start``."""
+    home = Home(tmp_path / "home")
+    database = home.open()
+    running = Studio(home, database, log=tmp_path / "up.log")
+    yield running
+    running.stop()
+    database.dispose()
+
+
+@pytest.fixture
+def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
+    """Open a studio's page in a context of its own, ready to be used."""
+    contexts: list[BrowserContext] = []
+
+    def open_it(studio: Studio, *, context: BrowserContext | None = None, **options: object) -> Page:
+        if context is None:
+            context = browser.new_context(**options)  # type: ignore[arg-type]
+            contexts.append(context)
+        page = context.new_page()
+        page.goto(studio.url)
+        page.wait_for_selector("#pair .pair, #pair .pair-empty")
+        return page
+
+    yield open_it
+    for context in contexts:
+        context.close()
+
+
+def lease_of(page: Page) -> str:
+    """The lease of the pair on the screen; empty when there is none."""
+    return str(page.evaluate("document.querySelector('#pair [data-lease]')?.dataset.lease ?? ''"))
+
+
+def press(page: Page, key: str) -> None:
+    """Press a verdict key, once there is a pair to judge, and wait for another or for the empty state."""
+    if key != "u":
+        page.wait_for_selector("#pair .pair", timeout=120_000)
+    before = lease_of(page)
+    page.keyboard.press(key)
+    page.wait_for_function(
+        "before => (document.querySelector('#pair [data-lease]')?.dataset.lease ?? '') !== before", arg=before
+    )
+
+
+def open_tab(page: Page, name: str) -> None:
+    """Go to a tab by its name."""
+    page.get_by_role("tab", name=name, exact=True).click()
+    page.wait_for_selector(f"#{name.lower()}-tab", state="visible")

@@ -1,0 +1,193 @@
+"""Label by keyboard in a real browser: what was on the screen is what is in the database."""
+
+from __future__ import annotations
+
+import itertools
+import statistics
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from feedback.db import Database
+from feedback.store import judgments, leases, policies
+from feedback.types import JudgmentState, Verdict
+from tests import factories
+from tests.browser.conftest import Studio, lease_of, open_tab, press
+
+pytestmark = pytest.mark.timeout(240)
+OpenPage = Callable[..., Page]
+
+
+def fill(db: Database, count: int) -> None:
+    policy = factories.make_policy(db, "author-of-all")
+    policies.promote_policy(db, policy.id)
+    for number in range(count):
+        texts = [f"Reply {number} by the first hand.", f"Reply {number} by the second hand."]
+        factories.make_matchup(db, policy=policy, texts=texts)
+
+
+def current(db: Database) -> list:
+    return judgments.list_judgments(db, current_only=True)
+
+
+def shown_texts(page: Page) -> list[str]:
+    return page.locator("#pair .reply-card .model-text").all_inner_texts()
+
+
+def chosen_text(db: Database, judgment) -> str:
+    """The text the stored verdict calls better."""
+    _, _, generations = leases.get_lease_contents(db, leases.get_lease(db, judgment.lease_id))
+    return generations[0 if judgment.verdict is Verdict.first else 1].text
+
+
+def test_each_key_says_what_it_shows(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 8)
+    page = open_page(studio.start("--no-worker"))
+    for key, side in (("1", 0), ("2", 1), ("1", 0), ("2", 1)):
+        wanted = shown_texts(page)[side]
+        press(page, key)
+        assert chosen_text(studio.db, current(studio.db)[-1]) == wanted
+    for key, verdict in (("t", Verdict.tie), ("X", Verdict.both_bad), ("s", Verdict.skip)):
+        press(page, key)
+        assert current(studio.db)[-1].verdict is verdict
+    expect(page.locator(".counter")).to_have_text("7 done by you2 left in the pool")
+
+
+def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 6)
+    page = open_page(studio.start("--no-worker"))
+    press(page, "1")
+    lease, texts = lease_of(page), shown_texts(page)
+    page.reload()
+    page.wait_for_selector("#pair .pair")
+    assert (lease_of(page), shown_texts(page)) == (lease, texts)
+    press(page, "2")
+    press(page, "u")
+    assert shown_texts(page) == texts, "the undone pair comes back the same way round"
+    assert len(current(studio.db)) == 1
+    press(page, "t")
+    assert [row.verdict for row in current(studio.db)][-1] is Verdict.tie
+    assert JudgmentState.withdrawn in {row.state for row in judgments.list_judgments(studio.db)}
+
+
+def test_keys_do_nothing_where_they_are_not_meant(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 4)
+    page = open_page(studio.start("--no-worker"))
+    for chord in ("Control+1", "Alt+2", "Meta+x", "9", "Enter"):
+        page.keyboard.press(chord)
+    open_tab(page, "Datasets")
+    page.keyboard.press("1")
+    page.locator("#dataset-name textarea").fill("")
+    page.keyboard.type("t12xs")
+    open_tab(page, "Label")
+    page.wait_for_timeout(500)
+    assert current(studio.db) == []
+
+
+def test_a_held_key_and_a_double_press_judge_only_what_was_seen(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 12)
+    page = open_page(studio.start("--no-worker"))
+    # Delay the answer, so that the second press surely falls into the round trip.
+    page.route("**/gradio_api/**", lambda route: (page.wait_for_timeout(300), route.continue_()))
+    before = lease_of(page)
+    page.keyboard.down("1")
+    for _ in range(5):
+        page.keyboard.down("1")  # what a held key sends: keydown with repeat
+    page.keyboard.up("1")
+    page.keyboard.press("2")
+    page.keyboard.press("2")
+    page.wait_for_function("b => document.querySelector('#pair [data-lease]').dataset.lease !== b", arg=before)
+    page.unroute_all(behavior="wait")
+    page.wait_for_timeout(300)
+    assert [row.lease_id for row in current(studio.db)] == [before]
+
+
+def test_two_windows_of_one_person_count_a_pair_once(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 5)
+    one = open_page(studio.start("--no-worker"))
+    other = open_page(studio, context=one.context)
+    assert lease_of(one) == lease_of(other)
+    press(one, "1")
+    press(other, "2")  # the same lease, judged already: nothing is counted, the window catches up
+    assert len(current(studio.db)) == 1
+    assert lease_of(one) == lease_of(other)
+
+
+def test_another_browser_gets_another_pair(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 5)
+    one, other = open_page(studio.start("--no-worker")), open_page(studio)
+    assert lease_of(one) != lease_of(other)
+    press(one, "1")
+    other.keyboard.press("u")  # nothing of this browser's own to take back
+    other.wait_for_timeout(500)
+    assert len(current(studio.db)) == 1
+
+
+def test_the_server_may_restart_between_two_votes(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 6)
+    page = open_page(studio.start("--no-worker"))
+    press(page, "1")
+    lease = lease_of(page)
+    studio.stop()
+    studio.start("--no-worker")
+    page.reload()
+    page.wait_for_selector("#pair .pair")
+    assert lease_of(page) == lease
+    press(page, "2")
+    assert len(current(studio.db)) == 2
+
+
+def test_an_empty_pool_says_so_and_offers_to_fill_it(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 1)
+    page = open_page(studio.start("--no-worker"))
+    press(page, "1")
+    expect(page.locator("#pair .notice h3")).to_have_text("Nothing to judge right now")
+    expect(page.locator("#vote-left")).to_be_hidden()
+    page.locator("#fill-pool").click()
+    expect(page.locator("#pair .notice h3")).to_have_text("The model is writing new replies")
+    expect(page.locator("#fill-pool")).to_be_hidden()
+    factories.make_matchup(studio.db, texts=["One reply.", "Another reply."])
+    page.wait_for_selector("#pair .pair")  # by itself
+    page.keyboard.press("u")  # and undo still reaches back over the empty state
+    expect(page.locator("#pair .pair")).to_be_visible()
+
+
+def test_the_browser_never_learns_who_wrote_what(studio: Studio, open_page: OpenPage, browser) -> None:
+    fill(studio.db, 6)
+    studio.start("--no-worker")
+    bodies: list[str] = []
+    context = browser.new_context()
+    context.on("response", lambda answer: bodies.append(answer.text()) if "gradio_api" in answer.url else None)
+    page = open_page(studio, context=context)
+    for key in "12t":
+        press(page, key)
+    ids = [policy.id for policy in policies.list_policies(studio.db)]
+    seen = page.content() + "".join(bodies)
+    context.close()
+    assert len(bodies) >= 3
+    assert not [secret for secret in [*ids, "author-of-all", 'first hand"', "generation"] if secret in seen]
+
+
+@pytest.mark.parametrize("count", [60])
+def test_a_vote_shows_the_next_pair_without_waiting(studio: Studio, open_page: OpenPage, count: int) -> None:
+    fill(studio.db, count + 5)
+    page = open_page(studio.start("--no-worker"))
+    page.evaluate(
+        """() => {
+          window.seen = []; let from = 0; let lease = document.querySelector('#pair [data-lease]').dataset.lease;
+          document.addEventListener('keydown', () => { from = performance.now(); }, true);
+          new MutationObserver(() => {
+            const now = document.querySelector('#pair [data-lease]')?.dataset.lease;
+            if (now && now !== lease) { lease = now; window.seen.push(performance.now() - from); }
+          }).observe(document.querySelector('#pair'), {childList: true, subtree: true, attributes: true});
+        }"""
+    )
+    for key in itertools.islice(itertools.cycle("12tx"), count):
+        press(page, key)
+    seen = sorted(page.evaluate("window.seen"))
+    median, p95 = statistics.median(seen), seen[int(0.95 * len(seen))]
+    print(f"vote to next pair: median {median:.0f} ms, p95 {p95:.0f} ms, worst {seen[-1]:.0f} ms, n = {len(seen)}")
+    assert len(seen) == count == len(current(studio.db))
+    # Generous against a busy machine; alone it is a fraction of this.
+    assert median < 1000

@@ -1,0 +1,248 @@
+"""The REST contract, route by route: shapes, status codes, and errors in one sentence."""
+
+from __future__ import annotations
+
+import json
+import threading
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+
+from feedback.db import Database
+from feedback.store import judgments, policies, runs
+from feedback.types import MetricPoint, Policy, RunState, Verdict
+from tests import factories
+
+
+def prompt(text: str) -> dict:
+    return {"messages": [{"role": "user", "content": text}]}
+
+
+def fill(db: Database, count: int) -> None:
+    policy = factories.make_policy(db, "author-of-all")
+    policies.promote_policy(db, policy.id)
+    for _ in range(count):
+        factories.make_matchup(db, policy=policy)
+
+
+def sentence(response, status: int) -> str:
+    """The detail of an error with this status: one string, not a structure."""
+    assert response.status_code == status, response.text
+    assert list(response.json()) == ["detail"]
+    assert isinstance(response.json()["detail"], str)
+    return response.json()["detail"]
+
+
+def test_health(client: TestClient) -> None:
+    answer = client.get("/api/health").json()
+    assert answer["status"] == "ok"
+    assert answer["version"]
+
+
+def test_prompts_are_added_once_and_listed_by_split(client: TestClient) -> None:
+    body = {"prompts": [prompt("One"), prompt("Two") | {"tags": ["x"]}, prompt("One")]}
+    assert client.post("/api/prompts", json=body).json() == {"added": 2, "duplicates": 1}
+    assert client.post("/api/prompts", json=body).json() == {"added": 0, "duplicates": 3}
+    listed = client.get("/api/prompts", params={"split": "work", "limit": 1}).json()["prompts"]
+    assert len(listed) == 1
+    assert set(listed[0]) >= {"id", "messages"}
+    assert client.get("/api/prompts", params={"split": "evaluation"}).json() == {"prompts": []}
+
+
+@pytest.mark.parametrize(
+    ("bad", "says"),
+    [
+        ({"prompts": []}, "prompts"),
+        ({"prompts": [{"messages": []}]}, "messages"),
+        ({"prompts": [prompt("fine"), {"messages": [{"role": "assistant", "content": "x"}]}]}, "Prompt 2"),
+        ({"prompts": [{"messages": [{"role": "robot", "content": "x"}]}]}, "role"),
+        ({"prompts": [prompt("   ")]}, "empty"),
+        ({"prompts": [prompt("x") | {"colour": "red"}]}, "colour"),
+    ],
+)
+def test_a_bad_prompt_adds_nothing(client: TestClient, bad: dict, says: str) -> None:
+    assert says in sentence(client.post("/api/prompts", json=bad), 422)
+    assert client.get("/api/prompts").json() == {"prompts": []}
+
+
+def test_a_task_has_the_contract_and_names_no_policy(client: TestClient, db: Database) -> None:
+    fill(db, 1)
+    answer = client.post("/api/tasks/next", json={})
+    assert answer.status_code == 200
+    task = answer.json()
+    assert set(task) == {"lease", "kind", "prompt", "responses", "guidelines", "expires_at"}
+    assert task["kind"] == "pair"
+    assert task["prompt"][0]["role"] == "user"
+    assert len(task["responses"]) == 2
+    assert "author-of-all" not in answer.text
+    assert policies.list_policies(db)[0].id not in answer.text
+    empty = client.post("/api/tasks/next", json={})
+    assert (empty.status_code, empty.content) == (204, b"")
+
+
+def test_the_same_lease_gives_the_same_judgment(client: TestClient, db: Database) -> None:
+    fill(db, 2)
+    lease = client.post("/api/tasks/next", json={}).json()["lease"]
+    first = client.post("/api/judgments", json={"lease": lease, "verdict": "left", "strength": 2})
+    again = client.post("/api/judgments", json={"lease": lease, "verdict": "right"})
+    assert (first.status_code, again.status_code) == (201, 200)
+    assert first.json() == again.json() == {"judgment_id": judgments.list_judgments(db)[0].id}
+
+
+def test_verdicts_speak_of_the_shown_order(client: TestClient, db: Database) -> None:
+    fill(db, 12)
+    stored = Counter()
+    for _ in range(12):
+        task = client.post("/api/tasks/next", json={}).json()
+        side = "left" if task["responses"][0].endswith("a.") else "right"
+        client.post("/api/judgments", json={"lease": task["lease"], "verdict": side})
+    for row in judgments.list_judgments(db):
+        index = 0 if row.verdict is Verdict.first else 1
+        stored[row.shown_order.index(index)] += 1
+    assert stored[0] and stored[1], "both sides were shown first at times"
+
+
+def test_a_refused_judgment_says_what_is_valid(client: TestClient, db: Database) -> None:
+    fill(db, 1)
+    lease = client.post("/api/tasks/next", json={"annotator": "ann"}).json()["lease"]
+    body = {"lease": lease, "annotator": "ann"}
+    said = sentence(client.post("/api/judgments", json=body | {"verdict": "up"}), 422)
+    assert all(word in said for word in ("left", "right", "tie", "both_bad", "up"))
+    assert "verdict" in sentence(client.post("/api/judgments", json=body), 422)
+    sentence(client.post("/api/judgments", json=body | {"verdict": "tie", "strength": 2}), 422)
+    sentence(client.post("/api/judgments", json=body | {"verdict": "left", "strength": 4}), 422)
+    sentence(client.post("/api/judgments", json=body | {"verdict": "left", "skip_reason": "no"}), 422)
+    sentence(client.post("/api/judgments", json=body | {"ranking": [1, 2, 3]}), 422)
+    sentence(client.post("/api/judgments", json={"lease": "lea-unknown", "verdict": "left"}), 404)
+    foreign = sentence(client.post("/api/judgments", json={"lease": lease, "verdict": "left"}), 409)
+    assert "another annotator" in foreign
+    assert judgments.count_judgments(db) == 0
+    skipped = client.post(
+        "/api/judgments", json={"lease": lease, "skip_reason": "unclear"}, headers={"X-Annotator": "ann"}
+    )
+    assert skipped.status_code == 201
+
+
+def test_tasks_go_to_many_at_once_without_a_double(client: TestClient, db: Database) -> None:
+    fill(db, 24)
+    leased: list[str] = []
+
+    def take(name: str) -> None:
+        while (answer := client.post("/api/tasks/next", json={"annotator": name})).status_code == 200:
+            leased.append(answer.json()["lease"])
+
+    threads = [threading.Thread(target=take, args=(f"ann-{number}",)) for number in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(leased) == len(set(leased)) == 24
+
+
+def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Database) -> None:
+    fill(db, 6)
+    factories.judge_by(db, factories.longer, count=5)
+    answer = client.post("/api/datasets", json={"name": "round-1", "filters": {"sources": ["human"], "test_share": 0}})
+    assert answer.status_code == 201
+    frozen = answer.json()
+    assert set(frozen) >= {"dataset_id", "hash", "counts", "dropped"}
+    assert frozen["counts"]["pairs"] == 5
+    for key in (frozen["dataset_id"], "round-1"):
+        export = client.get(f"/api/datasets/{key}/export", params={"format": "trl-preference"})
+        assert export.headers["content-type"].startswith("application/x-ndjson")
+        rows = [json.loads(line) for line in export.text.splitlines()]
+        assert len(rows) == 5
+        assert all(row["chosen"] != row["rejected"] for row in rows)
+    assert client.get("/api/datasets").json()["datasets"][0]["name"] == "round-1"
+    assert "trl-preference" in sentence(client.get("/api/datasets/round-1/export", params={"format": "xml"}), 422)
+    sentence(client.get("/api/datasets/none/export", params={"format": "raw"}), 404)
+    sentence(client.post("/api/datasets", json={"name": "round-1"}), 409)
+    sentence(client.post("/api/datasets", json={"name": "../etc"}), 422)
+    sentence(client.post("/api/datasets", json={"name": "x", "filters": {"annotator": "a"}}), 422)
+
+
+def test_a_run_is_queued_read_and_cancelled(client: TestClient, db: Database) -> None:
+    fill(db, 1)
+    answer = client.post("/api/runs", json={"method": "generate", "config": {"per_prompt": 2, "limit": 5, "seed": 1}})
+    assert answer.status_code == 202
+    run_id = answer.json()["run_id"]
+    runs.save_metrics(db, run_id, [MetricPoint(step=s, name="loss", value=1.0 / (s + 1)) for s in range(3)])
+    run = client.get(f"/api/runs/{run_id}").json()
+    assert set(run) >= {"id", "method", "state", "progress", "metrics", "error", "result"}
+    assert (run["method"], run["state"], run["progress"], run["error"]) == ("generate", "queued", 0.0, None)
+    assert run["metrics"] == {"loss": pytest.approx(1 / 3)}
+    points = client.get(f"/api/runs/{run_id}/metrics").json()
+    assert points[0] == {"step": 0, "name": "loss", "value": 1.0}
+    assert len(points) == 3
+    assert client.get(f"/api/runs/{run_id}/log").json() == {"log": ""}
+    assert client.post(f"/api/runs/{run_id}/cancel").json()["state"] == "cancelled"
+    sentence(client.post(f"/api/runs/{run_id}/cancel"), 409)
+    assert client.post(f"/api/runs/{run_id}/resume").json()["state"] == "queued"
+    sentence(client.get("/api/runs/run-none"), 404)
+    sentence(client.post("/api/runs/run-none/cancel"), 404)
+    sentence(client.get("/api/runs/run-none/metrics"), 404)
+
+
+def test_an_unknown_method_or_setting_lists_the_valid_ones(client: TestClient, db: Database) -> None:
+    fill(db, 3)
+    factories.judge_by(db, factories.longer, count=1)
+    client.post("/api/datasets", json={"name": "tiny"})
+    said = sentence(client.post("/api/runs", json={"method": "magic", "config": {}}), 422)
+    assert "dpo" in said and "reward" in said
+    said = sentence(client.post("/api/runs", json={"method": "dpo", "config": {"dataset": "tiny", "lr": 1}}), 422)
+    assert "learning_rate" in said
+    sentence(client.post("/api/runs", json={"method": "dpo", "config": {"dataset": "none"}}), 404)
+    assert "pair" in sentence(client.post("/api/runs", json={"method": "dpo", "config": {"dataset": "tiny"}}), 422)
+
+
+def test_policies_are_listed_promoted_and_traced(client: TestClient, db: Database) -> None:
+    fill(db, 2)
+    client.post("/api/prompts", json={"prompts": [prompt("One more")]})
+    child = factories.make_policy(db, "child", parent_id=policies.get_policy(db, "author-of-all").id)
+    listed = client.get("/api/policies").json()["policies"]
+    assert [(row["name"], row["champion"], row["parent"]) for row in listed] == [
+        ("child", False, "author-of-all"),
+        ("author-of-all", True, None),
+    ]
+    answer = client.post(f"/api/policies/{child.id}/promote").json()
+    assert answer["previous"] == "author-of-all"
+    assert runs.get_run(db, answer["run_id"]).config["policy"] == child.id
+    assert policies.get_champion(db).name == "child"
+    lineage = client.get("/api/policies/child/lineage").json()
+    assert lineage["parent"]["policy"]["name"] == "author-of-all"
+    assert client.post("/api/tasks/next", json={}).status_code == 204, "pairs of the old champion left the pool"
+    sentence(client.post("/api/policies/nobody/promote"), 404)
+    sentence(client.get("/api/policies/nobody/lineage"), 404)
+
+
+def test_replies_on_demand_are_seeded_and_kept(client: TestClient, db: Database, tiny_base: Path) -> None:
+    policies.save_policy(db, Policy(name="tiny", base=str(tiny_base)))
+    body = {"policy": "tiny", **prompt("Say something."), "n": 3, "max_new_tokens": 12, "seed": 7}
+    first, again = (client.post("/api/generations", json=body) for _ in range(2))
+    assert first.status_code == 200, first.text
+    texts = [[row["text"] for row in answer.json()["generations"]] for answer in (first, again)]
+    assert len(texts[0]) == 3
+    assert texts[0] == texts[1]
+    sentence(client.post("/api/generations", json=body | {"policy": "none"}), 404)
+    sentence(client.post("/api/generations", json=body | {"n": 0}), 422)
+    sentence(client.post("/api/generations", json=body | {"messages": []}), 422)
+    too_long = sentence(client.post("/api/generations", json=body | prompt("long " * 400)), 422)
+    assert "tokens" in too_long
+
+
+def test_state_is_never_changed_by_get(client: TestClient, db: Database) -> None:
+    fill(db, 2)
+    for path in ("tasks/next", "judgments", "policies/author-of-all/promote", "runs/x/cancel"):
+        assert client.get(f"/api/{path}").status_code in (404, 405)
+    assert [run.state for run in runs.list_runs(db) if run.state is RunState.cancelled] == []
+
+
+def test_the_reference_needs_nothing_from_elsewhere(client: TestClient) -> None:
+    described = client.get("/openapi.json").json()
+    assert described == client.get("/api/openapi.json").json()
+    assert {"/api/tasks/next", "/api/judgments", "/api/runs/{run_id}/cancel"} <= set(described["paths"])
+    page = client.get("/api/docs").text
+    assert "/api/tasks/next" in page
+    assert "http" not in page.replace("http-equiv", "")

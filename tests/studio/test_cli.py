@@ -1,0 +1,289 @@
+"""The command line as a user meets it: in this process where that is enough, as a real command where it matters."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from feedback.datasets import freeze
+from feedback.store.prompts import count_prompts
+from feedback.store.runs import get_run, list_runs
+from feedback.types import RunState
+from studio.cli import app, home_options_first
+from studio.commands.running import parse_assignments
+from studio.commands.serving import bind, refuse_open_address
+from tests.factories import judge_by, longer, make_matchup, make_policy
+from training.first_steps import seed_home
+from training.home import Home
+
+ROOT = Path(__file__).parents[2]
+Studio = Callable[..., Result]
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.delenv("STUDIO_HOME", raising=False)
+    monkeypatch.delenv("STUDIO_DATABASE_URL", raising=False)
+    return Home(tmp_path / "home")
+
+
+@pytest.fixture
+def studio(home: Home) -> Studio:
+    """Runs a command in this process on the test's home."""
+
+    def command(*arguments: str | Path) -> Result:
+        return CliRunner().invoke(app, ["--home", str(home.path), *map(str, arguments)])
+
+    return command
+
+
+def started(home: Home, *arguments: str) -> subprocess.Popen[str]:
+    """The same as a process of its own."""
+    return subprocess.Popen(
+        [sys.executable, "-m", "studio.cli", "--home", str(home.path), *arguments],
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def judged_home(home: Home, pairs: int = 12) -> None:
+    """A seeded home with a dataset ``d`` of made-up pairs."""
+    db = home.open()
+    seed_home(db)
+    elsewhere = make_policy(db, "elsewhere")
+    for number in range(pairs):
+        make_matchup(db, policy=elsewhere, texts=[f"Yes {number}.", f"Yes of course, and gladly so, number {number}."])
+    judge_by(db, longer)
+    freeze(db, "d")
+    db.dispose()
+
+
+def test_the_home_may_stand_anywhere(home: Home) -> None:
+    assert home_options_first(["runs", "list", "--home", "/a", "--json"]) == ["--home", "/a", "runs", "list", "--json"]
+    assert home_options_first(["up", "--database-url=x"]) == ["--database-url=x", "up"]
+    assert home_options_first(["a", "--", "--home", "/a"]) == ["a", "--", "--home", "/a"]
+    for arguments in (["--home", str(home.path), "runs", "list"], ["runs", "list", "--home", str(home.path)]):
+        assert CliRunner().invoke(app, arguments).stdout == "No runs yet.\n"
+    assert home.database_file.exists()
+
+
+def test_every_line_of_the_contract_has_its_command() -> None:
+    for command in [
+        ["up", "worker", "doctor", "generate", "judge", "export", "import", "train", "evaluate", "loop"],
+        *[["prompts", each] for each in ("import", "list")],
+        *[["dataset", each] for each in ("freeze", "list", "show")],
+        *[["runs", each] for each in ("list", "show", "logs", "cancel", "resume")],
+        *[["policies", each] for each in ("list", "show", "promote", "lineage")],
+    ]:
+        for words in [[word] for word in command] if len(command) > 2 else [command]:
+            result = CliRunner().invoke(app, [*words, "--help"])
+            assert result.exit_code == 0, words
+            assert result.stdout.startswith("Usage:")
+    assert CliRunner().invoke(app, ["--version"]).stdout.strip() == "0.1.0"
+
+
+def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.jsonl"
+    broken.write_text('{"prompt": "Hello?"}\n{"prompt": \n')
+    judged_home(home)
+    for arguments, said in [
+        (["runs", "show", "run-nope"], "There is no run 'run-nope'. `studio runs list` shows all."),
+        (["policies", "promote", "nobody"], "There is no policy 'nobody'. Known: elsewhere, starter."),
+        (["train", "fly", "--dataset", "d"], "There is no training method 'fly'. Valid: dpo, reward."),
+        (["train", "generate", "--dataset", "d"], "There is no training method 'generate'. Valid: dpo, reward."),
+        (["train", "dpo", "--dataset", "nope"], "There is no dataset 'nope'. Known: d."),
+        (["train", "dpo", "--dataset", "d", "--set", "speed=3"], "dpo has no setting 'speed'. Valid settings: dataset"),
+        (["train", "dpo", "--dataset", "d", "--set", "beta=99"], "beta='99' is not valid for dpo: float, 0.001 to 10."),
+        (["train", "dpo", "--dataset", "d", "--set", "beta"], "--set 'beta' is not KEY=VALUE"),
+        (["prompts", "import", str(broken)], "broken.jsonl, line 2: "),
+        (["prompts", "import", str(tmp_path / "none.jsonl")], str(tmp_path / "none.jsonl")),
+        (["dataset", "freeze", "a b"], "'a b' cannot name a dataset"),
+        (["dataset", "freeze", "x", "--min-agreement", "2"], "min_agreement must be between 0.5 and 1, not 2.0"),
+        (["export", "d", "--format", "xml", "--out", str(tmp_path / "x")], "'xml' is not a format; valid: raw"),
+        (["judge", "--oracle", "sweeter", "--count", "1"], "There is no oracle 'sweeter'. Oracles: shorter"),
+        (["loop", "--oracle", "shorter", "--method", "fly"], "The loop cannot train by 'fly'. Valid: dpo."),
+        (["loop", "--oracle", "shorter", "--policy", "/nowhere/x"], "There is no model directory '/nowhere/x'"),
+        (["up", "--host", "0.0.0.0"], "Refusing to bind 0.0.0.0"),
+        (["up", "--policy", "/nowhere/x", "--port", "0"], "There is no model directory '/nowhere/x'"),
+    ]:
+        result = studio(*arguments)
+        assert result.exit_code == 1, arguments
+        assert said in result.stderr, (arguments, result.stderr)
+        assert result.stdout == "" and "Traceback" not in result.stderr, arguments
+        assert len(result.stderr.strip().splitlines()) == 1, result.stderr
+    db = home.open()
+    assert count_prompts(db) > 600 and list_runs(db) == []
+    db.dispose()
+
+
+def test_a_usage_error_is_typers() -> None:
+    result = CliRunner().invoke(app, ["generate", "--nope"])
+    assert result.exit_code == 2 and "No such option: --nope" in result.stderr
+
+
+def test_json_is_all_there_is_on_stdout(studio: Studio, home: Home) -> None:
+    judged_home(home)
+    queued = json.loads(studio("train", "dpo", "--dataset", "d", "--set", "epochs=2", "--json").stdout)
+    assert queued["state"] == "queued" and queued["config"] == {"dataset": "d", "epochs": 2, "parent": "starter"}
+    shown = json.loads(studio("runs", "show", queued["run_id"], "--json").stdout)
+    assert shown["id"] == queued["run_id"] and shown["metrics"] == {} and shown["result"] == {}
+    assert [run["id"] for run in json.loads(studio("runs", "list", "--json").stdout)] == [queued["run_id"]]
+    assert json.loads(studio("runs", "logs", queued["run_id"], "--json").stdout)["log"] == ""
+    assert json.loads(studio("runs", "cancel", queued["run_id"], "--json").stdout)["state"] == "cancelled"
+    assert json.loads(studio("runs", "resume", queued["run_id"], "--json").stdout)["attempt"] == 2
+    assert json.loads(studio("dataset", "list", "--json").stdout)[0]["name"] == "d"
+    assert len(json.loads(studio("dataset", "show", "d", "--pairs", "2", "--json").stdout)["preview"]) == 2
+    assert len(json.loads(studio("prompts", "list", "--limit", "3", "--json").stdout)) == 3
+    assert json.loads(studio("policies", "list", "--json").stdout)[0]["champion"] is True
+    assert json.loads(studio("policies", "show", "starter", "--json").stdout)["scorecards"] == []
+    assert json.loads(studio("policies", "promote", "starter", "--json").stdout)["name"] == "starter"
+    assert json.loads(studio("policies", "lineage", "starter", "--json").stdout)["parent"] is None
+    assert json.loads(studio("doctor", "--json").stdout)["ok"] is False  # a run waits and no worker is alive
+
+
+def test_the_tables_say_what_there_is(studio: Studio, home: Home) -> None:
+    judged_home(home)
+    run_id = studio("train", "reward", "--dataset", "d").stdout.strip()
+    assert run_id in studio("runs", "list").stdout and "queued" in studio("runs", "show", run_id).stdout
+    assert "has written nothing yet" in studio("runs", "logs", run_id).stderr
+    assert "Yes of course" in studio("dataset", "show", "d").stdout
+    assert "champion" in studio("policies", "list").stdout and "starter" in studio("policies", "show", "starter").stdout
+    assert studio("policies", "lineage", "starter").stdout.startswith("starter (over ")
+    assert "No worker is alive" in studio("train", "reward", "--dataset", "d").stderr
+
+
+def test_data_goes_out_and_comes_back(studio: Studio, home: Home, tmp_path: Path) -> None:
+    judged_home(home)
+    out = tmp_path / "out" / "d.jsonl"
+    out.parent.mkdir()
+    assert "Wrote 12 rows" in studio("export", "d", "--format", "trl-preference", "--out", out).stdout
+    assert len(out.read_text().splitlines()) == 12
+    raw = tmp_path / "raw.jsonl"
+    studio("export", "d", "--format", "raw", "--out", raw)
+    other = CliRunner().invoke(app, ["import", str(raw), "--home", str(tmp_path / "other"), "--json"])
+    assert other.exit_code == 0 and sum(json.loads(other.stdout).values()) > 12
+    frozen = CliRunner().invoke(app, ["dataset", "freeze", "again", "--home", str(tmp_path / "other"), "--json"])
+    assert json.loads(frozen.stdout)["counts"]["pairs"] == 12
+
+
+def test_prompts_are_imported_once(studio: Studio, tmp_path: Path) -> None:
+    file = tmp_path / "prompts.jsonl"
+    file.write_text('{"prompt": "Is this new?"}\n{"messages": [{"role": "user", "content": "And this?"}]}\n')
+    assert studio("prompts", "import", file).stdout == "Added 2 prompts; 0 were there already.\n"
+    assert json.loads(studio("prompts", "import", file, "--json").stdout) == {"added": 0, "duplicates": 2}
+
+
+def test_an_oracle_says_when_the_pool_ran_out(studio: Studio, home: Home) -> None:
+    db = home.open()
+    for _ in range(3):
+        make_matchup(db)
+    db.dispose()
+    result = studio("judge", "--oracle", "longer", "--count", 5)
+    assert result.exit_code == 1 and "judged 3 matchups" in result.stdout and "studio generate" in result.stderr
+
+
+def test_addresses_and_ports() -> None:
+    for host in ("127.0.0.1", "127.0.0.5", "localhost", "::1"):
+        refuse_open_address(host)
+    for host in ("0.0.0.0", "192.168.1.4", "::", "example.org"):
+        with pytest.raises(ValueError, match=r"Refusing to bind|is not an address"):
+            refuse_open_address(host)
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(Exception, match=rf"Port {port} on 127.0.0.1 is taken.*--port"):
+            bind("127.0.0.1", port)
+
+
+def test_settings_are_split_at_the_first_equals_sign() -> None:
+    assert parse_assignments(["a=b=c", " epochs = 3 "]) == {"a": "b=c", "epochs": "3"}
+
+
+def test_doctor_finds_a_healthy_home_healthy_and_a_broken_one_broken(studio: Studio, home: Home) -> None:
+    studio("prompts", "list")
+    healthy = studio("doctor")
+    assert healthy.exit_code == 0, healthy.stdout + healthy.stderr
+    assert "integrity ok" in healthy.stdout and "champion starter" in healthy.stdout
+    home.database_file.write_bytes(b"not a database at all" * 200)
+    for name in ("studio.db-wal", "studio.db-shm"):
+        (home.path / name).unlink(missing_ok=True)
+    broken = studio("doctor", "--json")
+    findings = {finding["name"]: finding for finding in json.loads(broken.stdout)["findings"]}
+    assert broken.exit_code == 1 and not findings["database"]["ok"] and findings["disk"]["ok"]
+    assert "database: " in broken.stderr
+
+
+@pytest.mark.slow
+def test_the_commands_turn_the_loop_by_hand(home: Home, tmp_path: Path) -> None:
+    """Real processes, the real starter: generate, judge, freeze, train, evaluate, each with a temporary worker."""
+
+    def said(*arguments: str) -> Any:
+        process = started(home, *arguments, "--json")
+        out, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error
+        return json.loads(out)
+
+    drawn = said("generate", "--limit", "8", "--seed", "5", "--max-new-tokens", "24")
+    assert drawn["generations"] == 16 and drawn["matchups"] + drawn["identical"] == 8
+    assert said("judge", "--oracle", "shorter", "--count", str(drawn["matchups"]))["judged"] == drawn["matchups"]
+    assert said("dataset", "freeze", "by-hand", "--test-share", "0")["counts"]["pairs"] >= 2
+    trained = said("train", "dpo", "--dataset", "by-hand", "--set", "min_steps=2", "--set", "epochs=1", "--wait")
+    assert trained["state"] == "succeeded" and trained["result"]["policy"]
+    policy = trained["result"]["policy"]
+    card = said("evaluate", policy, "starter", "--oracle", "shorter", "--prompts", "4")
+    assert card["low"] <= card["win_rate"] <= card["high"]
+    assert said("policies", "promote", policy)["champion"] is True
+    assert said("policies", "lineage", policy)["judgments"]["count"] == drawn["matchups"]
+    assert home.worker_holder() is None  # the temporary workers are gone
+
+
+@pytest.mark.slow
+def test_ctrl_c_cancels_the_run_that_is_waited_for(home: Home) -> None:
+    judged_home(home)
+    process = started(home, "train", "dpo", "--dataset", "d", "--set", "min_steps=5000", "--wait")
+    db = home.open()
+    deadline = time.monotonic() + 120
+    while not any(run.state is RunState.running for run in list_runs(db)):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate(timeout=60)
+    (run,) = list_runs(db)
+    assert process.returncode == 130 and get_run(db, run.id).state is RunState.cancelled
+    assert f"Run {run.id} is cancelled." in error and "Traceback" not in error
+    assert home.worker_holder() is None
+    db.dispose()
+
+
+@pytest.mark.slow
+def test_a_temporary_worker_ends_with_the_command_that_was_killed(home: Home) -> None:
+    judged_home(home)
+    process = started(home, "train", "dpo", "--dataset", "d", "--set", "min_steps=5000", "--wait")
+    deadline = time.monotonic() + 60
+    while home.worker_holder() is None:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    process.kill()
+    process.communicate()
+    while home.worker_holder() is not None:
+        assert time.monotonic() < deadline + 30
+        time.sleep(0.05)
+    db = home.open()
+    for run in list_runs(db):
+        if run.pid is not None and run.state.is_active:
+            os.kill(run.pid, signal.SIGKILL)
+    db.dispose()

@@ -1,0 +1,207 @@
+"""Values to markup and words: escaping without a gap, and texts that say what is the case."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from html.parser import HTMLParser
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from feedback.assignment import Task
+from feedback.errors import InvalidInput
+from feedback.tables import DatasetRow, MetricRow, PolicyRow, RunRow, ScorecardRow
+from feedback.types import MatchupKind, RunState
+from studio import markup, present
+from studio.services import LabelCounts, PolicySummary
+from training.config import describe
+
+NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
+
+
+class Reader(HTMLParser):
+    """Collects the text and the tags of a piece of markup."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__(convert_charrefs=True)
+        self.tags: list[str] = []
+        self.text = ""
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        self.tags.append(tag)
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+
+def task(*responses: str) -> Task:
+    return Task("lea-1", "mat-1", MatchupKind.pair, [{"role": "user", "content": "Hi"}], list(responses), NOW, "local")
+
+
+@given(st.text())
+def test_escaped_text_reads_back_as_itself_and_holds_no_markup(text: str) -> None:
+    escaped = markup.escape(text)
+    read = Reader(escaped)
+    assert read.tags == []
+    assert not set("<>\"'{}$`@") & set(escaped.replace("&", "").replace(";", "")) or "&" in escaped
+    plain = text.replace("\r\n", "\n").replace("\r", "\n")
+    harmless = [c for c in plain if c in "\t\n" or (c.isprintable() and not 0xD800 <= ord(c) < 0xE000)]
+    assert all(c in read.text for c in harmless)
+
+
+@given(st.text(), st.text())
+def test_a_pair_has_the_same_tags_whatever_the_replies_say(left: str, right: str) -> None:
+    assert Reader(present.pair(task(left, right))).tags == Reader(present.pair(task("a", "b"))).tags
+
+
+def test_what_could_hide_or_reverse_text_is_made_visible_or_dropped() -> None:
+    assert markup.escape("a\x00b\x1b") == "a\ufffdb\ufffd"
+    assert markup.escape("user\u202egnp.exe") == "usergnp.exe"
+    assert markup.escape("x\ud800y") == "x\ufffdy"
+    assert markup.escape("${a}{{b}}@children`") == "&#36;&#123;a&#125;&#123;&#123;b&#125;&#125;&#64;children&#96;"
+
+
+def test_attributes_are_escaped_and_may_be_left_out() -> None:
+    made = markup.element("a", "x", href='"><script>', class_="c", hidden=True, title=None)
+    assert made == '<a href="&quot;&gt;&lt;script&gt;" class="c" hidden>x</a>'
+
+
+def test_a_pair_carries_its_lease_and_nothing_else_about_it() -> None:
+    shown = present.pair(task("one", "two"))
+    assert 'data-lease="lea-1"' in shown
+    assert "mat-1" not in shown
+    assert shown.index("one") < shown.index("two")
+
+
+def test_the_counter_survives_an_empty_pool() -> None:
+    assert 'aria-valuenow="0"' in present.label_status(LabelCounts(0, 0))
+    assert 'aria-valuenow="25"' in present.label_status(LabelCounts(1, 3))
+
+
+@pytest.mark.parametrize(
+    ("fill", "says"),
+    [
+        (None, "Nothing to judge"),
+        (RunRow(method="generate", state=RunState.queued), "waits for the worker"),
+        (RunRow(method="generate", state=RunState.running, progress=0.5, progress_text="20 of 50"), "20 of 50"),
+        (RunRow(method="generate", state=RunState.failed, error="No space left."), "No space left."),
+        (RunRow(method="generate", state=RunState.interrupted), "could not be filled"),
+        (RunRow(method="generate", state=RunState.succeeded, result={"matchups": 0}), "No new pairs"),
+        (RunRow(method="generate", state=RunState.succeeded, result={"matchups": 9}), "Nothing to judge"),
+        (RunRow(method="generate", state=RunState.cancelled), "Nothing to judge"),
+    ],
+)
+def test_an_empty_pool_says_why(fill: RunRow | None, says: str) -> None:
+    assert says in Reader(present.empty_pool(fill)).text
+
+
+def test_runs_say_their_state_in_words() -> None:
+    run = RunRow(
+        id="run-1", method="dpo", state=RunState.running, progress=0.4, config={"dataset": "d"},
+        started_at=NOW - timedelta(seconds=200),
+    )  # fmt: skip
+    text = Reader(present.runs_table([run], None, NOW)).text
+    assert all(part in text for part in ("run-1", "dpo", "running 40 %", "3 minutes ago", "3 min 20 s"))
+    assert "No runs yet" in present.runs_table([], None, NOW)
+    failed = RunRow(id="run-2", method="dpo", state=RunState.failed, error="Loss is nan; lower the rate.")
+    assert "Loss is nan; lower the rate." in present.run_detail(failed, [], NOW)
+
+
+@pytest.mark.parametrize("state", list(RunState))
+def test_what_can_be_done_with_a_run_follows_its_state(state: RunState) -> None:
+    run = RunRow(method="dpo", state=state)
+    assert not (present.can_cancel(run) and present.can_resume(run))
+    assert present.can_resume(run) == (state in {RunState.failed, RunState.cancelled, RunState.interrupted})
+
+
+def test_curves_are_split_by_what_they_measure() -> None:
+    points = [
+        MetricRow(run_id="r", step=step, name=name, value=float(step))
+        for step in (0, 1)
+        for name in ("loss", "accuracy", "learning_rate", "margin")
+    ]
+    losses, shares = present.metric_frames(points)
+    assert list(losses.columns) == ["step", "value", "curve"]
+    assert (set(losses["curve"]), set(shares["curve"])) == ({"Loss"}, {"Accuracy"})
+    assert present.latest_metrics(points)["margin"] == 1.0
+    assert len(present.metric_frames([])[0]) == 0
+
+
+def test_a_win_rate_never_comes_alone() -> None:
+    card = ScorecardRow(
+        kind="win_rate", subject_id="p", settings={"oracle": "warm"},
+        figures={"win_rate": 0.735, "low": 0.66, "high": 0.81, "n_prompts": 150},
+    )  # fmt: skip
+    text = Reader(present.win_rate(card, "starter")).text
+    assert all(part in text for part in ("73.5 %", "over starter", "66 % to 81 %", "n = 150", "warm"))
+    assert "not measured" in present.win_rate(None, None)
+
+
+def test_the_lineage_reads_from_the_policy_to_the_base() -> None:
+    base = {"policy": {"name": "starter", "base": "/models/starter"}, "run": None, "parent": None}
+    lineage = {
+        "policy": {"name": "child", "base": "/models/starter"},
+        "run": {"id": "run-1", "method": "dpo"},
+        "dataset": {"name": "round-1", "hash": "abcdef0123456789", "counts": {"pairs": 11}},
+        "judgments": {"count": 12, "by_source": {"human": 12}, "annotators": {"ann": 12}},
+        "judged_policies": {"starter": 24},
+        "parent": base,
+    }
+    summary = PolicySummary(PolicyRow(name="child", base="b"), False, "starter", "round-1", None, None)
+    text = Reader(present.policy_detail(summary, lineage, [])).text
+    places = [text.index(part) for part in ("run-1", "round-1: 11 pairs", "ann (12): 12 judgments", "starter (24)")]
+    assert places == sorted(places)
+    assert text.rindex("/models/starter") > places[-1]
+
+
+def test_a_form_has_a_field_for_every_setting_but_those_chosen_elsewhere() -> None:
+    fields = {field.name: field for field in present.form_fields(describe("dpo"))}
+    assert set(fields) == {setting.name for setting in describe("dpo")} - {"dataset", "parent", "name"}
+    assert fields["epochs"].widget == "integer"
+    assert fields["beta"].widget == "number" and fields["beta"].simple
+    assert fields["schedule"].widget == "choice" and "cosine" in fields["schedule"].choices
+    assert fields["learning_rate"].widget == "text", "a number field cannot be left empty"
+    assert "1 to 100" in fields["epochs"].info
+
+
+def test_only_what_was_changed_is_said() -> None:
+    forms = {name: present.form_fields(describe(name)) for name in ("reward", "dpo")}
+    values = [field.default for fields in forms.values() for field in fields]
+    assert present.settings_of(forms, "dpo", values) == {}
+    place = len(forms["reward"]) + [field.name for field in forms["dpo"]].index("beta")
+    values[place] = 0.3
+    assert present.settings_of(forms, "dpo", values) == {"beta": 0.3}
+    assert present.settings_of(forms, "reward", values) == {}
+    with pytest.raises(InvalidInput):
+        present.settings_of(forms, "none", values)
+
+
+def test_an_unforeseen_error_tells_nothing_of_its_inside() -> None:
+    assert present.error_text(InvalidInput("use <b>")) == "use &lt;b&gt;"
+    assert "secret" not in present.error_text(RuntimeError("secret path"))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "says"),
+    [(0, "just now"), (59, "just now"), (60, "1 minute ago"), (7_300, "2 hours ago"), (200_000, "2 days ago")],
+)
+def test_moments_are_told_by_their_distance(seconds: int, says: str) -> None:
+    assert present.ago(NOW - timedelta(seconds=seconds), NOW) == says
+
+
+def test_spans_are_told_in_units_that_fit() -> None:
+    assert present.ago(None, NOW) == "not yet"
+    assert present.duration(None, NOW) == "—"
+    assert present.duration(NOW - timedelta(seconds=8), NOW) == "8 s"
+    assert present.duration(NOW - timedelta(seconds=7_500), NOW) == "2 h 5 min"
+
+
+def test_a_dataset_says_what_it_left_out() -> None:
+    row = DatasetRow(name="d", hash="ab" * 32, counts={"pairs": 3}, dropped={"tie": 2, "skip": 0})
+    text = Reader(present.dataset_detail(row, [])).text
+    assert "2 × tie" in text
+    assert "skip" not in text
+    assert "No dataset yet" in present.datasets_table([], None, NOW)

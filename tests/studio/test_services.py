@@ -1,0 +1,192 @@
+"""The rules that hold whatever the door: one lease per browser, one generate run at a time, promotion, refill."""
+
+from __future__ import annotations
+
+import threading
+
+import pytest
+
+from feedback.db import Database
+from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, UnknownSetting
+from feedback.store import checkpoints, matchups, policies, runs, scorecards
+from feedback.types import Checkpoint, RunState, Scorecard
+from studio.services import REFILL_BELOW, Services
+from tests import factories
+
+SESSION = "browser-0001"
+
+
+@pytest.fixture
+def champion(db: Database):
+    policy = factories.make_policy(db, "starter")
+    return policies.promote_policy(db, policy.id)
+
+
+def fill(db: Database, policy, count: int) -> None:
+    for _ in range(count):
+        factories.make_matchup(db, policy=policy)
+
+
+def finish_fill(db: Database, **result: int) -> None:
+    """End the pending generate run as a worker would."""
+    pending = next(run for run in runs.list_runs(db) if run.method == "generate" and not run.state.is_terminal)
+    runs.update_run(db, pending.id, result=result)
+    runs.transition_run(db, pending.id, expected=[pending.state], to=RunState.succeeded)
+
+
+def test_a_session_keeps_its_task_until_it_is_judged(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 3)
+    task = services.current_task(SESSION)
+    assert services.current_task(SESSION) == task
+    assert services.current_task("browser-0002").lease_id != task.lease_id
+    services.judge(task.lease_id, verdict="left")
+    assert services.current_task(SESSION).lease_id != task.lease_id
+
+
+def test_a_session_never_holds_two_leases(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 20)
+    seen: list[str] = []
+    threads = [threading.Thread(target=lambda: seen.append(services.current_task(SESSION).lease_id)) for _ in range(12)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(seen) == 12
+    assert len(set(seen)) == 1
+    assert matchups.count_matchups(db).leased == 1
+
+
+def test_undo_gives_the_pair_back_and_frees_the_next(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 3)
+    first = services.current_task(SESSION)
+    services.judge(first.lease_id, verdict="left")
+    services.current_task(SESSION)
+    undone = services.undo(SESSION)
+    assert (undone.matchup_id, undone.responses) == (first.matchup_id, first.responses)
+    assert matchups.count_matchups(db).leased == 1
+    assert services.current_task(SESSION) == undone
+    assert services.undo("browser-0002") is None, "another browser's judgment is not this one's to take back"
+
+
+def test_a_lease_of_somebody_else_is_refused(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 1)
+    task = services.lease_task("ann")
+    with pytest.raises(LeaseLost):
+        services.judge(task.lease_id, "ben", verdict="left")
+
+
+def test_only_one_run_fills_the_pool_at_a_time(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    first = services.fill_pool()
+    assert services.fill_pool().id == first.id
+    assert services.last_fill().id == first.id
+    assert first.config["policy"] == champion.id
+
+
+def test_a_pool_running_low_is_filled_once(services: Services, db: Database, champion) -> None:
+    fill(db, champion, REFILL_BELOW - 1)
+    assert services.refill() is None, "the first run is asked for by a person or by `studio up`"
+    services.fill_pool()
+    finish_fill(db, matchups=5)
+    again = services.refill()
+    assert again is not None
+    assert services.refill() is None, "one is under way"
+
+
+def test_a_full_pool_asks_for_nothing_unless_somebody_left_empty_handed(
+    services: Services, db: Database, champion
+) -> None:
+    fill(db, champion, REFILL_BELOW)
+    services.fill_pool()
+    finish_fill(db, matchups=5)
+    assert services.refill() is None
+    assert services.refill(empty_handed=True) is not None
+
+
+@pytest.mark.parametrize("ending", [RunState.cancelled, "nothing"])
+def test_a_fill_that_did_not_work_is_not_repeated_by_itself(services: Services, db: Database, champion, ending) -> None:
+    factories.make_prompt(db)
+    run = services.fill_pool()
+    if ending == "nothing":
+        finish_fill(db, matchups=0)
+    else:
+        runs.transition_run(db, run.id, expected=[RunState.queued], to=ending)
+    assert services.refill() is None
+    assert services.fill_pool().id != run.id, "a person's press tries again"
+
+
+def test_filling_without_a_policy_or_prompts_says_what_to_do(services: Services, db: Database) -> None:
+    with pytest.raises(NotEnoughData, match="promote"):
+        services.fill_pool()
+    policies.promote_policy(db, factories.make_policy(db).id)
+    with pytest.raises(NotEnoughData, match="prompts import"):
+        services.fill_pool()
+
+
+def test_a_promotion_cancels_the_old_fill_and_starts_a_new_one(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 3)
+    old = services.fill_pool()
+    child = factories.make_policy(db, "child", parent_id=champion.id)
+    promotion = services.promote("child")
+    assert (promotion.previous, promotion.run.config["policy"]) == ("starter", child.id)
+    assert runs.get_run(db, old.id).state is RunState.cancelled
+    assert matchups.count_matchups(db).open == 0
+    assert services.promote("child").run is None, "promoting the champion changes nothing"
+    back = services.promote("starter")
+    assert back.previous == "child"
+    assert matchups.count_matchups(db).open == 3
+
+
+def test_policies_carry_parent_dataset_and_newest_win_rate(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 4)
+    factories.judge_by(db, factories.longer)
+    dataset = services.freeze(services.suggest_dataset_name())
+    assert dataset.name == "round-1"
+    assert services.suggest_dataset_name() == "round-2"
+    checkpoint = checkpoints.save_checkpoint(
+        db, Checkpoint(name="c", kind="policy", path="checkpoints/c", base="b", dataset_id=dataset.id)
+    )
+    child = factories.make_policy(db, "child", parent_id=champion.id, checkpoint_id=checkpoint.id)
+    for rate in (0.5, 0.8):
+        figures = {"win_rate": rate, "low": rate - 0.1, "high": rate + 0.1, "n_prompts": 150}
+        card = Scorecard(kind="win_rate", subject_id=child.id, against_id=champion.id, figures=figures)
+        scorecards.save_scorecard(db, card)
+    summary = services.get_policy("child")
+    assert (summary.parent, summary.dataset, summary.against) == ("starter", "round-1", "starter")
+    assert summary.win_rate.figures["win_rate"] == 0.8
+    assert [card.figures["win_rate"] for card, _ in services.list_win_rates(child.id)] == [0.8, 0.5]
+
+
+def test_an_evaluation_names_its_judge(services: Services, db: Database, champion) -> None:
+    child = factories.make_policy(db, "child")
+    config = services.evaluate(child.id, champion.id, "shorter", 20).config
+    assert (config["a"], config["b"], config["oracle"], config["prompts"]) == (child.id, champion.id, "shorter", 20)
+    with pytest.raises(InvalidInput, match="itself"):
+        services.evaluate(child.id, child.id, "shorter", 20)
+    with pytest.raises(InvalidInput, match="who judges"):
+        services.evaluate(child.id, champion.id, "", 20)
+    with pytest.raises(UnknownSetting):
+        services.evaluate(child.id, champion.id, "no-such-rule", 20)
+    assert "keyword:WORD" not in services.oracle_rules()
+
+
+def test_the_log_tail_starts_at_a_line(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    run = services.fill_pool()
+    assert services.log_tail(run.id) == ""
+    path = services.home.log_path(run.id)
+    path.parent.mkdir(parents=True)
+    path.write_text("".join(f"line {number} é\n" for number in range(2000)))
+    tail = services.log_tail(run.id, max_bytes=101)
+    assert tail.endswith("line 1999 é\n")
+    assert tail.startswith("line ")
+    assert len(tail) <= 101
+
+
+def test_counts_say_what_a_dataset_would_hold(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 6)
+    factories.judge_by(db, factories.longer, annotator="local", count=4)
+    counts = services.feedback_counts()
+    assert (counts.verdicts["total"], counts.drawn["pairs"], counts.open_matchups) == (4, 4, 2)
+    assert counts.sources["human"] == 4
+    assert services.label_counts().done == 4

@@ -1,0 +1,80 @@
+"""A run's process whose method is pretended: ``python pretend.py BEHAVIOUR --home DIR --run ID``.
+
+Everything but the method is the real ``training.execute``; ``generate`` does what BEHAVIOUR says. So the queue is
+tested with real processes that take no time to load.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import time
+from typing import Any
+
+from feedback.errors import NotEnoughData
+from training import execute, methods
+from training.config import GenerateSettings
+from training.progress import RunContext
+
+
+def quick(context: RunContext) -> dict[str, Any]:
+    context.progress.metrics(1, loss=0.5)
+    context.progress.report(0.5, "half way")
+    context.progress.log("hello from the run")
+    return {"done": context.run.attempt}
+
+
+def steps(context: RunContext) -> dict[str, Any]:
+    for step in range(2000):
+        context.progress.check()
+        context.progress.metrics(step, loss=1.0 / (step + 1))
+        context.progress.report(step / 2000, f"step {step}")
+        time.sleep(0.02)
+    return {"done": 1}
+
+
+def deaf(context: RunContext) -> dict[str, Any]:
+    """Heeds neither the flag nor SIGTERM, and has a child as deaf as itself."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    child = subprocess.Popen(
+        [sys.executable, "-c", "import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)"]
+    )
+    (context.run_dir / "child").write_text(str(child.pid))
+    while True:
+        time.sleep(0.05)
+
+
+def crash(context: RunContext) -> dict[str, Any]:
+    raise ValueError("the loss went up\nand more")
+
+
+def starve(context: RunContext) -> dict[str, Any]:
+    raise NotEnoughData("There are 0 prompts and 1 is needed.")
+
+
+def memory(context: RunContext) -> dict[str, Any]:
+    raise RuntimeError("CUDA out of memory. Tried to allocate 2 GiB")
+
+
+def wander(context: RunContext) -> dict[str, Any]:
+    return {"path": object()}
+
+
+BEHAVIOURS = {each.__name__: each for each in (quick, steps, deaf, crash, starve, memory, wander)}
+
+
+class Pretended:
+    """Stands where a Method stands in the table."""
+
+    settings = GenerateSettings
+    kind = "job"
+
+    def __init__(self, name: str) -> None:
+        self.train = BEHAVIOURS[name]
+
+
+if __name__ == "__main__":
+    methods.METHODS["generate"] = Pretended(sys.argv[1])  # type: ignore[index]
+    execute.HEAVY_MODULES = ("json",)
+    sys.exit(execute.main(sys.argv[2:]))

@@ -1,0 +1,98 @@
+"""Settings: text becomes values, and what is wrong is answered with what would be right."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+from feedback.errors import UnknownSetting
+from training.config import SETTINGS, DpoSettings, RewardSettings, describe, parse_settings
+
+
+def test_text_from_a_command_line_becomes_values() -> None:
+    settings = parse_settings(
+        "dpo", {"dataset": "d1", "beta": "0.3", "epochs": "2", "learning_rate": "5e-4", "micro_batch": "none"}
+    )
+    assert (settings.beta, settings.epochs, settings.learning_rate, settings.micro_batch) == (0.3, 2, 5e-4, None)
+
+
+def test_an_unknown_key_is_answered_with_all_valid_ones_and_their_ranges() -> None:
+    with pytest.raises(UnknownSetting) as caught:
+        parse_settings("dpo", {"dataset": "d1", "betta": "0.3"})
+    text = str(caught.value)
+    assert "dpo has no setting 'betta'." in text
+    for name in DpoSettings.model_fields:
+        assert name in text
+    assert "beta (0.001 to 10)" in text
+
+
+def test_a_value_out_of_range_is_answered_with_the_range() -> None:
+    with pytest.raises(UnknownSetting, match=r"beta='99' is not valid for dpo: float, 0.001 to 10"):
+        parse_settings("dpo", {"dataset": "d1", "beta": "99"})
+    with pytest.raises(UnknownSetting, match="above 0 to 0.1"):
+        parse_settings("dpo", {"dataset": "d1", "learning_rate": 0})
+
+
+def test_a_missing_dataset_and_an_unusable_name_are_named() -> None:
+    with pytest.raises(UnknownSetting, match="reward needs dataset: The frozen dataset to learn from"):
+        parse_settings("reward", {})
+    with pytest.raises(UnknownSetting, match="cannot name a policy"):
+        parse_settings("dpo", {"dataset": "d1", "name": "../etc"})
+
+
+def test_an_unknown_method_is_answered_with_the_methods() -> None:
+    with pytest.raises(UnknownSetting, match="'pop'. Methods: dpo, evaluate, generate, reward"):
+        parse_settings("pop", {})
+
+
+@pytest.mark.parametrize(
+    ("config", "reason"),
+    [
+        ({"a": "p1"}, "give both policies"),
+        ({"a": "p1", "b": "p2"}, "exactly one judge"),
+        ({"a": "p1", "b": "p2", "oracle": "shorter", "reward": "r1"}, "exactly one judge"),
+        ({"reward": "r1"}, "needs reward"),
+    ],
+)
+def test_an_evaluation_asks_one_question(config: dict[str, str], reason: str) -> None:
+    with pytest.raises(UnknownSetting, match=reason):
+        parse_settings("evaluate", config)
+
+
+@pytest.mark.parametrize("method", sorted(SETTINGS))
+def test_every_field_has_a_sentence_and_every_number_a_range(method: str) -> None:
+    for setting in describe(method):
+        assert setting.sentence.endswith("."), setting
+        if setting.type in ("int", "float", "choice"):
+            assert setting.range, f"{method}.{setting.name} has no range"
+
+
+def test_the_rate_follows_the_size_of_the_base_unless_it_is_given() -> None:
+    dpo, reward = DpoSettings(dataset="d"), RewardSettings(dataset="d")
+    assert dpo.rate_for(500_000_000) == 2e-5
+    assert reward.rate_for(500_000_000) == 1e-4
+    assert dpo.rate_for(3_000_000) > 10 * dpo.rate_for(500_000_000)
+    assert DpoSettings(dataset="d", learning_rate=0.01).rate_for(3_000_000) == 0.01
+
+
+def test_few_pairs_get_as_many_steps_as_are_needed() -> None:
+    settings = DpoSettings(dataset="d", batch_size=16, epochs=3, min_steps=60)
+    assert settings.steps_for(2) == 60
+    assert settings.steps_for(1000) == 63 * 3
+
+
+def test_a_micro_batch_is_never_larger_than_the_batch() -> None:
+    assert DpoSettings(dataset="d", batch_size=2).micro_batch_for(1_000_000_000) == 2
+    assert DpoSettings(dataset="d", batch_size=16).micro_batch_for(1_000_000_000) == 4
+    assert DpoSettings(dataset="d", batch_size=16).micro_batch_for(3_000_000) == 16
+
+
+@pytest.mark.parametrize(
+    "module", ["training.config", "training.methods", "training.oracles", "training.checkpoints", "training.evaluate"]
+)
+def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
+    code = f"import sys, {module}; sys.exit(', '.join({{'torch', 'transformers', 'gradio'}} & set(sys.modules)) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr

@@ -1,0 +1,178 @@
+"""Scorecards: arithmetic on replies made by hand, and a comparison of real tiny policies."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.errors import NotEnoughData
+from feedback.store.prompts import save_prompts
+from feedback.types import Prompt, Run, SamplingSettings, Split
+from training import evaluate
+from training.config import parse_settings
+from training.evaluate import compare_policies, describe_replies, divergence, measure_reward, reward_figures, win_means
+from training.models import LoadedPolicy, LoadedReward, load_base, load_scorer
+from training.oracles import get_oracle
+from training.sampling import Reply, sample
+
+SHORT = SamplingSettings(max_new_tokens=10)
+PROMPTS = [[{"role": "user", "content": f"Say {number}."}] for number in range(6)]
+
+
+def reply(text: str, reason: str = "stop") -> Reply:
+    return Reply(text, reason, len(text.split()), 0, ())
+
+
+@pytest.fixture(scope="module")
+def policy(tiny_base: Path) -> LoadedPolicy:
+    return LoadedPolicy(*load_base(str(tiny_base), "cpu"), str(tiny_base))
+
+
+def nudged(base: Path) -> LoadedPolicy:
+    """The tiny policy, less sure of everything."""
+    import torch
+
+    model, tokenizer = load_base(str(base), "cpu")
+    with torch.no_grad():
+        model.model.norm.weight.mul_(0.5)
+    return LoadedPolicy(model, tokenizer, str(base))
+
+
+def test_every_reply_meets_every_other_and_ties_count_half() -> None:
+    a = [[reply("a"), reply("a b c")], [reply("a b"), reply("a b")]]
+    b = [[reply("a b"), reply("a b")], [reply("a b"), reply("a b")]]
+    means, ties = win_means(get_oracle("shorter"), PROMPTS[:2], a, b)
+    assert means == [0.5, 0.5]
+    assert ties == 0.5
+    means, _ = win_means(get_oracle("longer"), PROMPTS[:1], [[reply("a b c")]], [[reply("a")]])
+    assert means == [1.0]
+
+
+def test_noise_pulls_a_certain_win_towards_a_coin() -> None:
+    a, b = [[reply("a")] * 10] * 40, [[reply("a b")] * 10] * 40
+    means, _ = win_means(get_oracle("shorter"), PROMPTS[:1] * 40, a, b, 0.25, random.Random(1))
+    assert sum(means) / len(means) == pytest.approx(0.75, abs=0.03)
+
+
+def test_a_policy_is_as_good_as_itself_and_has_not_moved(policy: LoadedPolicy) -> None:
+    seen: list[float] = []
+    figures = compare_policies(
+        policy,
+        policy,
+        get_oracle("shorter"),
+        PROMPTS,
+        samples=3,
+        sampling=SHORT,
+        on_progress=lambda fraction, _: seen.append(fraction),
+    )
+    assert figures["low"] < 0.5 < figures["high"]
+    assert figures["kl"] == pytest.approx(0.0, abs=1e-4)
+    assert figures["n_prompts"] == 6
+    assert seen == sorted(seen)
+    assert figures["length_before"] > 0
+
+
+def test_the_same_seed_gives_the_same_scorecard(policy: LoadedPolicy, tiny_base: Path) -> None:
+    def card(seed: int) -> dict[str, Any]:
+        other = nudged(tiny_base)
+        return compare_policies(policy, other, get_oracle("longer"), PROMPTS, sampling=SHORT, seed=seed, noise=0.2)
+
+    assert card(4) == card(4)
+    assert card(4) != card(5)
+
+
+def test_the_distance_is_the_mean_log_ratio_of_a_policys_own_replies(policy: LoadedPolicy, tiny_base: Path) -> None:
+    import torch
+
+    other = nudged(tiny_base)
+    replies = sample(policy, PROMPTS, 12, SHORT, seed=2)
+    moved = divergence(policy, other, PROMPTS, replies)
+    assert moved.per_reply > 2 * moved.error > 0
+
+    def log_prob(model: Any, prompt: list[int], ids: Sequence[int]) -> float:
+        with torch.no_grad():
+            logits = model(input_ids=torch.tensor([prompt + list(ids)])).logits[0].log_softmax(-1)
+        return sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(ids))
+
+    by_hand = []
+    for messages, own in zip(PROMPTS, replies, strict=True):
+        prompt = evaluate.encode_prompt(policy.tokenizer, messages)
+        by_hand += [
+            log_prob(policy.model, prompt, r.token_ids) - log_prob(other.model, prompt, r.token_ids) for r in own
+        ]
+    assert moved.per_reply == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-3)
+    tokens = sum(len(r.token_ids) for own in replies for r in own)
+    assert moved.per_token == pytest.approx(sum(by_hand) / tokens, abs=1e-4)
+
+
+def test_replies_are_described() -> None:
+    card = describe_replies([[reply("a b"), reply("a b", "length")], [reply("c d e f"), reply("g h i j")]])
+    assert card == {"length": 3.0, "tokens": 3.0, "ended": 0.75, "distinct": 0.75}
+
+
+def test_prompts_that_do_not_fit_are_counted_and_too_few_refused(policy: LoadedPolicy) -> None:
+    long = [{"role": "user", "content": "x" * 250}]
+    figures = compare_policies(policy, policy, get_oracle("shorter"), [*PROMPTS, long], samples=1, sampling=SHORT)
+    assert (figures["n_prompts"], figures["n_refused"]) == (6, 1)
+    with pytest.raises(NotEnoughData, match="1 of 2 evaluation prompts fit the model; at least 2"):
+        compare_policies(policy, policy, get_oracle("shorter"), [PROMPTS[0], long], sampling=SHORT)
+
+
+class LengthReward:
+    """Stands where a reward model's scores are asked for: the more words the better."""
+
+    @staticmethod
+    def scores(reward: Any, exchanges: Sequence[tuple[Any, str]], batch_size: int = 64) -> list[float]:
+        return [float(len(text.split())) for _, text in exchanges]
+
+
+def test_a_reward_models_card(monkeypatch: pytest.MonkeyPatch, policy: LoadedPolicy) -> None:
+    monkeypatch.setattr(evaluate, "reward_scores", LengthReward.scores)
+    reward = LoadedReward(None, None, "")
+    pairs = [(PROMPTS[0], "a b", "a")] * 6 + [(PROMPTS[0], "a", "a b")] * 2 + [(PROMPTS[0], "a", "b")] * 2
+    right = reward_figures(reward, get_oracle("longer"), pairs)
+    assert (right["accuracy"], right["n_pairs"], right["ties"]) == (1.0, 8, 2)
+    assert (right["length_only_accuracy"], right["oracle_consistency"], right["ceiling"]) == (1.0, 1.0, 1.0)
+    assert reward_figures(reward, get_oracle("shorter"), pairs)["accuracy"] == 0.0
+    with pytest.raises(NotEnoughData, match="can tell apart 0 of 10 pairs"):
+        reward_figures(reward, get_oracle("keyword:sea"), pairs)
+
+
+def test_a_noisy_judge_is_found_inconsistent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluate, "reward_scores", LengthReward.scores)
+    pairs = [(PROMPTS[0], "a b", "a")] * 2000
+    figures = reward_figures(LoadedReward(None, None, ""), get_oracle("longer"), pairs, noise=0.1, seed=2)
+    # Two judgments agree when both or neither are flipped: 0.9² + 0.1²; the best possible accuracy is then 0.9
+    assert figures["oracle_consistency"] == pytest.approx(0.82, abs=0.03)
+    assert figures["ceiling"] == pytest.approx(0.9, abs=0.02)
+    assert figures["accuracy"] == pytest.approx(0.9, abs=0.02)
+
+
+def test_fresh_pairs_are_drawn_for_a_reward_model(policy: LoadedPolicy, tiny_base: Path) -> None:
+    reward = LoadedReward(*load_scorer(str(tiny_base), "cpu"), str(tiny_base))
+    figures = measure_reward(reward, policy, get_oracle("longer"), PROMPTS * 3, samples=4, sampling=SHORT)
+    assert figures["n_pairs"] + figures["ties"] == 6 * 3 * 2
+    assert 0.0 <= figures["accuracy_low"] <= figures["accuracy"] <= figures["accuracy_high"] <= 1.0
+
+
+def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: Any) -> None:
+    from feedback.store.scorecards import list_scorecards
+    from training.methods.evaluate import train
+
+    prompts = [Prompt(messages=messages, split=Split.evaluation) for messages in PROMPTS]
+    settings = {"a": tiny_policy.name, "b": tiny_policy.name, "oracle": "shorter", "max_new_tokens": 8, "samples": 1}
+    context = make_context("evaluate", settings)
+    with pytest.raises(NotEnoughData, match="0 evaluation prompts"):
+        train(context)
+    save_prompts(context.db, prompts)
+    result = train(context)
+    card = list_scorecards(context.db, subject_id=tiny_policy.id)[0]
+    assert (card.id, card.kind, card.run_id) == (result["scorecard"], "win_rate", context.run.id)
+    assert card.figures["win_rate"] == result["win_rate"]
+    assert card.settings["oracle"] == "shorter"
+    assert parse_settings("evaluate", card.settings) == context.settings
+    assert Run(method="evaluate", result=result)

@@ -1,0 +1,106 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from feedback.db import Database, open_database
+from feedback.errors import Conflict, InvalidInput
+from feedback.store.policies import get_champion, list_policies, list_promotions
+from feedback.store.prompts import count_prompts
+from feedback.types import Split
+from tests.factories import make_policy
+from training.first_steps import check_base, policy_name, register_policy, seed_home, serve_model
+
+ROOT = Path(__file__).parents[2]
+
+
+def model_at(directory: Path) -> Path:
+    directory.mkdir(parents=True)
+    (directory / "config.json").write_text("{}")
+    return directory
+
+
+def test_a_fresh_home_gets_prompts_and_a_champion(db: Database, tmp_path: Path) -> None:
+    steps = seed_home(db, starter_dir=model_at(tmp_path / "starter"))
+    assert steps.champion == "starter" and steps.prompts == count_prompts(db)
+    assert count_prompts(db, split=Split.work) >= 300 and count_prompts(db, split=Split.evaluation) >= 150
+    assert seed_home(db) == steps
+    assert len(list_promotions(db)) == 1
+
+
+def test_a_home_in_use_is_left_alone(db: Database, tmp_path: Path) -> None:
+    make_policy(db, "mine")
+    assert seed_home(db, starter_dir=model_at(tmp_path / "starter")).champion is None
+    assert [policy.name for policy in list_policies(db)] == ["mine"]
+
+
+def test_without_starter_weights_the_prompts_still_come(db: Database, tmp_path: Path) -> None:
+    steps = seed_home(db, starter_dir=tmp_path / "nothing")
+    assert steps.champion is None and steps.prompts > 0
+
+
+def test_many_processes_may_seed_at_once(tmp_path: Path) -> None:
+    model_at(tmp_path / "starter")
+    url = str(tmp_path / "studio.db")
+    open_database(url).dispose()
+    code = (
+        "import sys; from pathlib import Path; from feedback.db import open_database;"
+        "from training.first_steps import seed_home;"
+        "seed_home(open_database(sys.argv[1]), starter_dir=Path(sys.argv[2]))"
+    )
+    command = [sys.executable, "-c", code, url, str(tmp_path / "starter")]
+    seeders = [subprocess.Popen(command, cwd=ROOT) for _ in range(4)]
+    assert [seeder.wait() for seeder in seeders] == [0] * 4
+    db = open_database(url)
+    assert [policy.name for policy in list_policies(db)] == ["starter"] and len(list_promotions(db)) == 1
+    lines = sum(len(path.read_text().splitlines()) for path in (ROOT / "assets" / "prompts").glob("*.jsonl"))
+    assert count_prompts(db) == lines
+    db.dispose()
+
+
+def test_a_model_directory_is_registered_once_and_serves(db: Database, tmp_path: Path) -> None:
+    directory = model_at(tmp_path / "My model")
+    first = serve_model(db, str(directory))
+    assert (first.name, first.base) == ("My-model", str(directory))
+    make_policy(db, "other")
+    assert serve_model(db, "other").name == "other"
+    assert serve_model(db, str(directory)).id == first.id
+    champion = get_champion(db)
+    assert champion is not None and champion.id == first.id
+
+
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("/nowhere/model", "no model directory '/nowhere/model'"),
+        ("./nowhere", "no model directory"),
+        ("a/b/c", "no model directory"),
+        ("nobody", "neither a policy of this home"),
+    ],
+)
+def test_a_model_that_cannot_be_is_refused(db: Database, model: str, said: str) -> None:
+    with pytest.raises(InvalidInput, match=said):
+        serve_model(db, model)
+    assert list_policies(db) == []
+
+
+def test_a_directory_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidInput, match=r"no config\.json"):
+        check_base(str(tmp_path))
+
+
+def test_names_and_hub_ids() -> None:
+    assert check_base("Qwen/Qwen2.5-0.5B-Instruct") == "Qwen/Qwen2.5-0.5B-Instruct"
+    assert policy_name("Qwen/Qwen2.5-0.5B-Instruct") == "Qwen2.5-0.5B-Instruct"
+    assert policy_name("/models/my model!/") == "my-model"
+    assert policy_name("/models/__") == "base-model"
+
+
+def test_a_name_taken_by_another_model_is_a_conflict(db: Database) -> None:
+    register_policy(db, "twin", "one/model")
+    assert register_policy(db, "twin", "one/model").base == "one/model"
+    with pytest.raises(Conflict):
+        register_policy(db, "twin", "other/model")

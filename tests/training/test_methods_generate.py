@@ -1,0 +1,93 @@
+"""Filling the pool: pairs appear chunk by chunk, and what cannot be used is counted with its reason."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback.errors import RunCancelled, RunFailed
+from feedback.store.generations import list_generations
+from feedback.store.matchups import count_matchups
+from feedback.store.prompts import save_prompts
+from feedback.types import Prompt, SamplingSettings
+from tests.factories import make_prompt
+from training.methods import METHODS, generate
+from training.methods.generate import chunks
+from training.models import LoadedPolicy, load_base
+from training.sampling import draw_again
+
+QUICK = {"max_new_tokens": 8, "seed": 3}
+
+
+def test_it_fills_the_pool_with_generations_that_name_their_draw(make_context: Any, tiny_policy: Any) -> None:
+    context = make_context("generate", QUICK | {"limit": 6, "per_prompt": 4, "required": 2})
+    prompts = [make_prompt(context.db, f"Say {number}.") for number in range(7)]
+    result = METHODS["generate"].train(context)
+    assert (result["generations"], result["matchups"], result["refused"]) == (24, 12, 0)
+    assert count_matchups(context.db).open == 12
+    row = list_generations(context.db, prompt_id=prompts[0].id)[0]
+    assert row.policy_id == tiny_policy.id
+    assert row.run_id == context.run.id
+    assert row.sampling["max_new_tokens"] == 8
+
+    again = METHODS["generate"].train(make_context("generate", QUICK))
+    assert again["matchups"] == 1  # only the prompt that was left
+    nothing = METHODS["generate"].train(make_context("generate", QUICK))
+    assert nothing["generations"] == 0
+
+
+def test_every_generation_can_be_drawn_again(make_context: Any, tiny_base: Path) -> None:
+    context = make_context("generate", QUICK)
+    prompts = [make_prompt(context.db, f"Say {number}.") for number in range(6)]
+    METHODS["generate"].train(context)
+    policy = LoadedPolicy(*load_base(str(tiny_base), "cpu"), str(tiny_base))
+    for prompt in prompts:
+        for row in list_generations(context.db, prompt_id=prompt.id):
+            again = draw_again(policy, prompt.messages, SamplingSettings(**row.sampling), row.seed)
+            assert (again.text, again.finish_reason, again.tokens) == (row.text, row.finish_reason, row.tokens)
+
+
+def test_a_prompt_too_long_is_counted_and_the_others_go_on(make_context: Any) -> None:
+    context = make_context("generate", QUICK)
+    make_prompt(context.db, "Say it.")
+    long = make_prompt(context.db, "x" * 300)
+    result = METHODS["generate"].train(context)
+    assert (result["matchups"], result["refused"]) == (1, 1)
+    assert result["refused_reasons"] == {"too_long": 1}
+    assert any(long.id in line and "window is 256" in line for line in context.progress.lines)
+
+
+def test_when_no_prompt_fits_the_run_fails_with_the_numbers(make_context: Any) -> None:
+    context = make_context("generate", QUICK)
+    make_prompt(context.db, "x" * 300)
+    with pytest.raises(RunFailed, match=r"None of the 1 prompts fits.*window is 256"):
+        METHODS["generate"].train(context)
+
+
+def test_the_first_pairs_are_there_before_the_run_is_cancelled(make_context: Any) -> None:
+    context = make_context("generate", QUICK | {"batch_size": 8})
+    save_prompts(context.db, [Prompt(messages=[{"role": "user", "content": f"Say {n}."}]) for n in range(20)])
+
+    def stop_after_first(step: int, **values: float) -> None:
+        context.progress.stop()
+
+    context.progress.metrics = stop_after_first
+    with pytest.raises(RunCancelled):
+        METHODS["generate"].train(context)
+    assert count_matchups(context.db).open == generate.FIRST_CHUNK
+
+
+def test_identical_replies_make_no_matchup(make_context: Any) -> None:
+    context = make_context("generate", QUICK | {"top_k": 1})
+    make_prompt(context.db, "Say it.")
+    result = METHODS["generate"].train(context)
+    assert (result["generations"], result["identical"], result["matchups"]) == (2, 1, 0)
+
+
+def test_chunks_hold_every_prompt_once(make_context: Any) -> None:
+    settings = make_context("generate", {"batch_size": 10, "per_prompt": 2}).settings
+    for count in (0, 1, 4, 5, 23):
+        split = [list(chunk) for chunk in chunks(list(range(count)), settings)]  # type: ignore[arg-type]
+        assert [prompt for chunk in split for prompt in chunk] == list(range(count))

@@ -1,0 +1,104 @@
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from sqlalchemy.exc import OperationalError
+
+from feedback.db import Database
+from feedback.errors import RunCancelled
+from feedback.store import runs as run_store
+from feedback.store.runs import get_run, list_metrics, save_run, transition_run
+from feedback.types import MetricPoint, Run, RunState
+from training import progress as progress_module
+from training.home import Home
+from training.progress import LocalProgress, Progress
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    return Home(tmp_path).create()
+
+
+def until(true: Callable[[], bool], seconds: float = 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, "it never happened"
+        time.sleep(0.01)
+
+
+def test_what_is_said_reaches_the_database_and_the_file(db: Database, home: Home) -> None:
+    run = save_run(db, Run(method="dpo", state=RunState.running))
+    with Progress(db, home, run.id, flush_seconds=0.05) as progress:
+        progress.report(0.25, "step 1 of 4")
+        progress.metrics(1, loss=0.7, accuracy=0.5)
+        until(lambda: get_run(db, run.id).progress_text == "step 1 of 4")
+        progress.metrics(2, loss=0.6)
+        progress.report(7, "past the end")
+    row = get_run(db, run.id)
+    assert (row.progress, row.progress_text) == (1.0, "past the end") and row.heartbeat_at is not None
+    points = [(point.step, point.name, point.value) for point in list_metrics(db, run.id)]
+    assert points == [(1, "loss", 0.7), (1, "accuracy", 0.5), (2, "loss", 0.6)]
+    lines = [json.loads(line) for line in (home.run_dir(run.id) / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.7), (2, 0.6)]
+
+
+def test_check_raises_once_stopping_was_asked(db: Database, home: Home) -> None:
+    run = save_run(db, Run(method="dpo", state=RunState.running))
+    with Progress(db, home, run.id, flush_seconds=0.02) as progress:
+        progress.check()
+        transition_run(db, run.id, expected=[RunState.running], to=RunState.stopping)
+        with pytest.raises(RunCancelled):
+            while True:
+                progress.check()
+                time.sleep(0.01)
+
+
+def test_no_point_is_lost_while_the_database_is_locked(
+    db: Database, home: Home, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = save_run(db, Run(method="dpo", state=RunState.running))
+    locked = threading.Event()
+    locked.set()
+
+    def refuse_while_locked(db: Database, run_id: str, points: list[MetricPoint]) -> None:
+        if locked.is_set():
+            raise OperationalError("insert", {}, Exception("database is locked"))
+        run_store.save_metrics(db, run_id, points)
+
+    monkeypatch.setattr(progress_module, "save_metrics", refuse_while_locked)
+    with Progress(db, home, run.id, flush_seconds=0.02) as progress:
+        for step in range(50):
+            progress.metrics(step, loss=float(step))
+            time.sleep(0.002)
+        assert list_metrics(db, run.id) == []
+        locked.clear()
+    assert [point.step for point in list_metrics(db, run.id)] == list(range(50))
+    assert capsys.readouterr().out.count("trying on") == 1
+
+
+def test_a_value_that_is_no_number_goes_to_the_log(
+    db: Database, home: Home, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run = save_run(db, Run(method="dpo", state=RunState.running))
+    with Progress(db, home, run.id) as progress:
+        progress.metrics(3, loss=float("nan"), accuracy=0.5)
+    assert [point.name for point in list_metrics(db, run.id)] == ["accuracy"]
+    assert "loss at step 3 is nan" in capsys.readouterr().out
+
+
+def test_local_progress_keeps_lists() -> None:
+    progress = LocalProgress()
+    progress.report(0.5, "half")
+    progress.metrics(1, loss=2)
+    progress.log("a line")
+    progress.check()
+    assert progress.reports == [(0.5, "half")] and progress.lines == ["a line"]
+    assert progress.points == [MetricPoint(step=1, name="loss", value=2.0)]
+    progress.stop()
+    with pytest.raises(RunCancelled):
+        progress.check()

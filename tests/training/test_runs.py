@@ -1,0 +1,200 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from feedback.datasets import freeze
+from feedback.db import Database
+from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
+from feedback.store.checkpoints import save_checkpoint
+from feedback.store.policies import promote_policy
+from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run
+from feedback.types import Checkpoint, Run, RunState, now
+from tests.factories import judge_by, longer, make_matchup, make_policy
+from training import runs
+from training.home import Home
+from training.launch.local import started_at
+
+
+@pytest.fixture
+def champion(db: Database) -> str:
+    return promote_policy(db, make_policy(db, "champion-1").id).name
+
+
+def a_dead_process() -> tuple[int, float]:
+    process = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    identity = process.pid, started_at(process.pid)
+    process.communicate(b"\n")
+    return identity
+
+
+def test_every_state_has_its_row_in_the_table() -> None:
+    assert set(runs.TRANSITIONS) == set(RunState)
+    assert runs.may_precede(RunState.queued) == {RunState.failed, RunState.cancelled, RunState.interrupted}
+    assert not runs.TRANSITIONS[RunState.succeeded]
+
+
+def test_the_table_is_what_advance_obeys(db: Database) -> None:
+    for state in RunState:
+        for to in RunState:
+            run = save_run(db, Run(method="dpo", state=state))
+            assert (runs.advance(db, run.id, to) is not None) == (to in runs.TRANSITIONS[state])
+
+
+def test_submit_fills_in_the_champion_of_now(db: Database, champion: str) -> None:
+    run = runs.submit(db, "generate", {"limit": 3, "seed": None})
+    promote_policy(db, make_policy(db, "later").id)
+    assert get_run(db, run.id).config == {"limit": 3, "policy": champion}
+    assert run.state is RunState.queued
+
+
+def test_submit_refuses_what_cannot_work(db: Database, champion: str) -> None:
+    make_matchup(db)
+    empty = freeze(db, "empty")
+    assert judge_by(db, longer) == 1
+    one = freeze(db, "one")
+    save_checkpoint(db, Checkpoint(name="taken", kind="policy", path="checkpoints/taken", base="b"))
+    refused: list[tuple[str, dict[str, object], type[StudioError], str]] = [
+        ("fly", {}, UnknownSetting, "Valid: dpo, evaluate, generate, reward"),
+        ("dpo", {"dataset": "one", "speed": 1}, UnknownSetting, "speed"),
+        ("dpo", {"dataset": "nowhere"}, NotFound, "nowhere.*Known: one, empty"),
+        ("dpo", {"dataset": empty.id}, NotEnoughData, "0 training pairs"),
+        ("reward", {"dataset": one.name}, NotEnoughData, "1 training pair,.*at least 2"),
+        ("generate", {"policy": "nobody"}, NotFound, "nobody.*champion-1"),
+        ("evaluate", {"a": champion, "b": "nobody", "oracle": "shorter"}, NotFound, "nobody"),
+        ("evaluate", {"reward": "nothing", "oracle": "shorter"}, NotFound, "reward model 'nothing'"),
+        ("evaluate", {"reward": "taken", "oracle": "shorter"}, UnknownSetting, "not a reward model"),
+        ("evaluate", {"a": champion, "b": champion, "oracle": "sweeter"}, UnknownSetting, "sweeter.*shorter"),
+    ]
+    for method, config, kind, said in refused:
+        with pytest.raises(kind, match=said):
+            runs.submit(db, method, config)
+    assert list_runs(db) == []
+
+
+def test_submit_refuses_a_name_that_is_taken(db: Database, champion: str) -> None:
+    for _ in range(3):
+        make_matchup(db)
+    judge_by(db, longer)
+    freeze(db, "three")
+    with pytest.raises(Conflict, match="already a policy 'champion-1'"):
+        runs.submit(db, "dpo", {"dataset": "three", "name": champion})
+
+
+def test_without_a_champion_submit_says_how_to_get_one(db: Database) -> None:
+    with pytest.raises(InvalidInput, match="studio up --policy MODEL"):
+        runs.submit(db, "generate", {})
+
+
+def test_cancel_ends_a_waiting_run_and_asks_a_working_one(db: Database, champion: str) -> None:
+    waiting = runs.submit(db, "generate", {})
+    assert runs.cancel(db, waiting.id).state is RunState.cancelled
+    working = runs.submit(db, "generate", {})
+    claim_next_run(db)
+    assert runs.cancel(db, working.id).state is RunState.stopping
+    assert runs.cancel(db, working.id).state is RunState.stopping
+    with pytest.raises(Conflict, match="is cancelled already"):
+        runs.cancel(db, waiting.id)
+    with pytest.raises(NotFound, match="studio runs list"):
+        runs.cancel(db, "run-nope")
+
+
+def test_resume_queues_the_same_run_again(db: Database, tmp_path: Path) -> None:
+    home = Home(tmp_path)
+    run = save_run(db, Run(method="dpo", state=RunState.interrupted, error="gone", pid=1, pid_started=2.0, host="h"))
+    again = runs.resume(db, home, run.id)
+    assert (again.id, again.state, again.attempt) == (run.id, RunState.queued, 2)
+    assert (again.error, again.pid, again.host, again.ended_at) == (None, None, None, None)
+    assert "attempt 2" in home.log_path(run.id).read_text()
+    with pytest.raises(Conflict, match="is queued; only a failed, cancelled or interrupted"):
+        runs.resume(db, home, run.id)
+
+
+def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
+    dead_pid, dead_started = a_dead_process()
+    me, my_start = os.getpid(), started_at(os.getpid())
+    here = runs.this_host()
+
+    def working(state: RunState = RunState.running, **fields: object) -> str:
+        return save_run(db, Run(method="dpo", state=state, **{"host": here, **fields})).id
+
+    dead = working(pid=dead_pid, pid_started=dead_started)
+    stopped = working(RunState.stopping, pid=dead_pid, pid_started=dead_started)
+    reused = working(pid=me, pid_started=my_start - 1000)
+    alive = working(pid=me, pid_started=my_start)
+    just_claimed = working(RunState.starting)
+    transition_run(db, just_claimed, expected=[RunState.starting], to=RunState.starting, started_at=now())
+    never_began = working(RunState.starting)
+    long_ago = now() - timedelta(seconds=61)
+    transition_run(db, never_began, expected=[RunState.starting], to=RunState.starting, started_at=long_ago)
+
+    changed = {run.id: run for run in runs.reconcile(db)}
+    assert set(changed) == {dead, stopped, reused, never_began}
+    assert changed[stopped].state is RunState.cancelled and changed[stopped].error is None
+    assert changed[dead].state is changed[reused].state is RunState.interrupted
+    assert f"pid {dead_pid}" in str(changed[dead].error) and f"studio runs resume {dead}" in str(changed[dead].error)
+    assert changed[dead].ended_at is not None
+    assert "No process began" in str(changed[never_began].error)
+    assert get_run(db, alive).state is RunState.running
+    assert get_run(db, just_claimed).state is RunState.starting
+    assert runs.reconcile(db) == []
+
+
+def test_a_run_of_another_machine_is_that_machines_business(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid, started = a_dead_process()
+    run = save_run(db, Run(method="dpo", state=RunState.running, host="other", pid=pid, pid_started=started))
+    with monkeypatch.context() as on_postgresql:
+        on_postgresql.setattr(Database, "is_sqlite", property(lambda self: False))
+        assert runs.reconcile(db) == []
+    # One SQLite file has one machine, even if it (a container, say) is called otherwise since the last start.
+    assert [row.id for row in runs.reconcile(db)] == [run.id]
+
+
+def test_a_zombie_is_dead(db: Database) -> None:
+    child = subprocess.Popen([sys.executable, "-c", ""])
+    identity = child.pid, started_at(child.pid)
+    os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it ended, and nobody reaped it
+    run = save_run(
+        db, Run(method="dpo", state=RunState.running, host=runs.this_host(), pid=identity[0], pid_started=identity[1])
+    )
+    assert [row.id for row in runs.reconcile(db)] == [run.id]
+    child.wait()
+
+
+def test_who_reports_its_own_end_first_is_believed(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    pid, started = a_dead_process()
+    fields = {"host": runs.this_host(), "pid": pid, "pid_started": started}
+    run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
+    looked = runs.get_run
+
+    def succeeds_at_the_last_moment(db: Database, run_id: str) -> object:
+        row = looked(db, run_id)
+        assert runs.advance(db, run_id, RunState.succeeded, result={"ok": 1}) is not None
+        return row
+
+    monkeypatch.setattr(runs, "get_run", succeeds_at_the_last_moment)
+    assert runs.reconcile(db) == []
+    assert looked(db, run.id).state is RunState.succeeded
+
+
+def test_wait_tells_every_change_and_gives_up_in_words(db: Database) -> None:
+    run = save_run(db, Run(method="dpo"))
+    seen: list[RunState] = []
+    steps = iter([RunState.starting, RunState.running, RunState.succeeded])
+    ended = runs.wait(
+        db,
+        run.id,
+        on_change=lambda row: seen.append(row.state),
+        on_poll=lambda: runs.advance(db, run.id, next(steps)) and None,
+        poll_seconds=0,
+    )
+    assert ended.state is RunState.succeeded
+    assert seen == [RunState.queued, RunState.starting, RunState.running, RunState.succeeded]
+    waiting = save_run(db, Run(method="dpo"))
+    with pytest.raises(StudioError, match="still queued after 0 s"):
+        runs.wait(db, waiting.id, timeout=0)

@@ -1,0 +1,414 @@
+"""What training leaves on disk: safetensors, heads and a manifest; and the load that refuses what does not
+match.
+
+A checkpoint appears whole or not at all: it is written into a hidden directory beside its place, synced, and
+renamed. The manifest holds probe values measured on the model in memory; a load that does not reproduce them
+(a random head, another base, other weights) raises CheckpointError instead of serving nonsense. The directory
+is an ordinary PEFT adapter, so plain ``peft`` loads it without this module.
+
+    directory = save_checkpoint(home, name, write, manifest)
+    policy = load_policy(directory)          reward = load_reward(directory)
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from feedback.errors import CheckpointError, Conflict, NotFound
+from feedback.types import Checkpoint
+from training.models import LoadedPolicy, LoadedReward, attach_adapter, base_directory, load_base, load_scorer
+
+if TYPE_CHECKING:
+    from feedback.db import Database
+    from feedback.tables import CheckpointRow, PolicyRow, RunRow
+    from training.home import Home
+
+FORMAT_VERSION = 1
+MANIFEST_FILE = "manifest.json"
+ADAPTER_FILE = "adapter_model.safetensors"
+_LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors")
+_FULL_DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
+_FULL_DISK_WORDS = ("no space left", "file too large", "quota exceeded", "streamwriter failed")
+_SAMPLE_ABOVE = 64 * 2**20  # weights beyond this size are hashed by sampled blocks
+_BLOCK = 2**16
+_BLOCKS = 64
+
+PROBES = (
+    ("Write a short note to thank a friend.", "Thank you so much, dear friend. Your help meant a lot to me."),
+    ("Explain rain to a child.", "Clouds are made of tiny drops, and when they grow heavy they fall."),
+    ("Name one thing to do on a quiet evening.", "Read a book by the window."),
+)
+
+
+class Adapter(BaseModel):
+    """Which adapter lies over the base: its kind in PEFT's words and how it was set up."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    kind: str
+    settings: dict[str, Any] = {}
+
+
+class Probe(BaseModel):
+    """Fixed exchanges and what the model in memory made of them; ``dtype`` tells how exact that was."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    exchanges: list[tuple[str, str]]
+    values: list[float]
+    dtype: str
+
+    def tolerance(self, dtype: str) -> list[float]:
+        """How far each value may be off when measured again: wide where either side was computed in 16 bits."""
+        exact = dtype == self.dtype == "float32"
+        share, floor = (1e-3, 1e-2) if exact else (5e-2, 0.25)
+        return [floor + share * abs(value) for value in self.values]
+
+
+class Manifest(BaseModel):
+    """Everything needed to load a checkpoint, to refuse it, and to tell how it came to be."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    format_version: int = FORMAT_VERSION
+    kind: Literal["policy", "reward"]
+    name: str
+    base: str
+    base_hash: str
+    adapter: Adapter
+    heads: list[str] = []
+    parent: str | None = None
+    reference: str | None = None
+    dataset: str | None = None
+    dataset_hash: str | None = None
+    run: str | None = None
+    method: str = ""
+    config: dict[str, Any] = {}
+    seed: int = 0
+    versions: dict[str, str] = {}
+    probe: Probe
+    files: dict[str, str] = {}
+    scorecard: dict[str, Any] | None = None
+
+
+def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manifest: Manifest) -> Path:
+    """Write a checkpoint under the home's checkpoints and give its directory back.
+
+    ``write`` puts the weights into the directory it is handed. On a full disk what was begun is removed,
+    earlier checkpoints stay as they were, and CheckpointError says so. A checkpoint of the same run is
+    replaced, so that a run resumed after its last step can end; any other of that name raises Conflict.
+    """
+    final = home.checkpoints / name
+    _refuse_taken(final, manifest)
+    partial = home.checkpoints / f".partial-{name}-{uuid.uuid4().hex[:8]}"
+    try:
+        partial.mkdir(parents=True)
+        write(partial)
+        files = {path.name: _file_hash(path) for path in sorted(partial.glob("*.safetensors"))}
+        (partial / MANIFEST_FILE).write_text(manifest.model_copy(update={"files": files}).model_dump_json(indent=2))
+        _sync_tree(partial)
+        _put_in_place(partial, final)
+    except Exception as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if is_disk_full(error):
+            raise disk_full(home.checkpoints, f"The checkpoint {name!r}") from error
+        if isinstance(error, OSError):
+            raise CheckpointError(
+                f"The checkpoint {name!r} could not be written to {home.checkpoints}: {error.strerror or error}. "
+                "Nothing earlier was touched; mend the cause and resume the run."
+            ) from error
+        raise
+    return final
+
+
+def is_disk_full(error: BaseException | None) -> bool:
+    """Whether an error, or one it came from, means that nothing more fits on the disk.
+
+    safetensors and torch report it in words of their own, not as an OSError.
+    """
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in _FULL_DISK:
+            return True
+        if type(error).__name__ in ("SafetensorError", "RuntimeError", "OSError") and any(
+            words in str(error).lower() for words in _FULL_DISK_WORDS
+        ):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
+
+
+def disk_full(directory: Path, what: str) -> CheckpointError:
+    """The error for a full disk, with what is free there."""
+    try:
+        free = f" ({shutil.disk_usage(directory).free // 2**20} MB free)"
+    except OSError:
+        free = ""
+    return CheckpointError(
+        f"{what} could not be written: the disk of {directory} is full{free}. Earlier checkpoints are intact. "
+        "Free some space, then resume the run."
+    )
+
+
+def describe_base(base: str) -> str:
+    """Hash of a base model: its configuration and weights, wherever it lies.
+
+    Small weights are hashed whole; of large ones the size and evenly spaced blocks, which takes milliseconds.
+    """
+    directory = base_directory(base)
+    digest = hashlib.sha256((directory / "config.json").read_bytes())
+    for path in sorted([*directory.glob("*.safetensors"), *directory.glob("*.bin")]):
+        digest.update(f"{path.name}:{path.stat().st_size}:{_file_hash(path)}".encode())
+    return digest.hexdigest()
+
+
+def library_versions() -> dict[str, str]:
+    """Versions of the libraries a checkpoint depends on."""
+    found = {}
+    for name in _LIBRARIES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def measure_probe(kind: Literal["policy", "reward"], model: Any, tokenizer: Any) -> Probe:
+    """What a model makes of the fixed exchanges: log-probabilities of a policy, scores of a reward model."""
+    from training.chat import encode_prompt, encode_reply
+    from training.scoring import reply_log_probs, reward_scores
+
+    exchanges = [([{"role": "user", "content": prompt}], reply) for prompt, reply in PROBES]
+    if kind == "reward":
+        values = reward_scores(LoadedReward(model, tokenizer, ""), exchanges)
+    else:
+        tokens = [(encode_prompt(tokenizer, messages), encode_reply(tokenizer, reply)) for messages, reply in exchanges]
+        values = reply_log_probs(model, tokenizer.pad_token_id, tokens)
+    return Probe(exchanges=list(PROBES), values=values, dtype=str(model.dtype).removeprefix("torch."))
+
+
+def read_manifest(directory: Path) -> Manifest:
+    """The manifest of a checkpoint, or CheckpointError with what is wrong with it."""
+    path = directory / MANIFEST_FILE
+    try:
+        manifest = Manifest.model_validate_json(path.read_text())
+    except FileNotFoundError:
+        raise CheckpointError(f"{directory} is no checkpoint: it holds no {MANIFEST_FILE}.") from None
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise CheckpointError(f"The manifest {path} cannot be read: {where}: {first['msg']}.") from None
+    if manifest.format_version > FORMAT_VERSION:
+        raise CheckpointError(
+            f"The checkpoint {directory} has format {manifest.format_version}; this version reads up to "
+            f"{FORMAT_VERSION}. Update the studio."
+        )
+    return manifest
+
+
+def load_policy(directory: Path, base: str | None = None, device: str | None = None) -> LoadedPolicy:
+    """A policy from its checkpoint, refused unless base, files and probe match. ``base`` says where it lies now."""
+    manifest = _checked_manifest(directory, "policy", base)
+    model, tokenizer = load_base(base or manifest.base, device)
+    model = attach_adapter(model, directory)
+    _check_probe(directory, manifest, model, tokenizer)
+    return LoadedPolicy(model, tokenizer, base or manifest.base)
+
+
+def load_reward(directory: Path, base: str | None = None, device: str | None = None) -> LoadedReward:
+    """A reward model with its head, refused unless base, files, head and probe match."""
+    manifest = _checked_manifest(directory, "reward", base)
+    model, tokenizer = load_scorer(base or manifest.base, device)
+    model = attach_adapter(model, directory)
+    _check_probe(directory, manifest, model, tokenizer)
+    return LoadedReward(model, tokenizer, base or manifest.base)
+
+
+def open_policy(db: Database, home: Home, key: str, device: str | None = None) -> LoadedPolicy:
+    """The policy with this id or name, ready to reply: a bare base, or a base under its checkpoint."""
+    from feedback.store.policies import get_policy
+
+    row = get_policy(db, key)
+    directory = policy_directory(db, home, row)
+    if directory is None:
+        return LoadedPolicy(*load_base(row.base, device), row.base)
+    return load_policy(directory, row.base, device)
+
+
+def policy_directory(db: Database, home: Home, row: PolicyRow) -> Path | None:
+    """Where the checkpoint of a policy lies; None for a bare base."""
+    from feedback.store.checkpoints import get_checkpoint
+
+    return home.path / get_checkpoint(db, row.checkpoint_id).path if row.checkpoint_id else None
+
+
+def open_reward(db: Database, home: Home, key: str, device: str | None = None) -> LoadedReward:
+    """The reward checkpoint with this id or name, ready to score."""
+    from feedback.store.checkpoints import get_checkpoint, list_checkpoints
+
+    row = get_checkpoint(db, key)
+    if row.kind != "reward":
+        known = [checkpoint.name for checkpoint in list_checkpoints(db, kind="reward")]
+        raise NotFound("reward checkpoint", key, known, hint=f"{key!r} is a policy's checkpoint; it cannot score.")
+    return load_reward(home.path / row.path, row.base, device)
+
+
+def check_name_free(db: Database, name: str, run_id: str) -> None:
+    """Refuse a name that another run's checkpoint or policy has, before hours are spent on training."""
+    from feedback.store.checkpoints import get_checkpoint
+    from feedback.store.policies import get_policy
+
+    for noun, find in (("checkpoint", get_checkpoint), ("policy", get_policy)):
+        try:
+            row = find(db, name)
+        except NotFound:
+            continue
+        if row.run_id != run_id:
+            raise Conflict(f"There is already a {noun} {name!r}; choose another name.")
+
+
+def register_checkpoint(db: Database, home: Home, run: RunRow, manifest: Manifest, path: Path) -> CheckpointRow:
+    """Enter a saved checkpoint into the database; entered before by the same run, it is given back."""
+    from feedback.store.checkpoints import get_checkpoint
+    from feedback.store.checkpoints import save_checkpoint as save_row
+    from feedback.store.datasets import get_dataset
+    from feedback.store.policies import get_policy
+
+    try:
+        row = get_checkpoint(db, manifest.name)
+        if row.run_id == run.id:
+            return row
+    except NotFound:
+        pass
+    return save_row(
+        db,
+        Checkpoint(
+            name=manifest.name,
+            kind=manifest.kind,
+            path=str(path.relative_to(home.path)),
+            base=manifest.base,
+            run_id=run.id,
+            dataset_id=get_dataset(db, manifest.dataset).id if manifest.dataset else None,
+            parent_id=get_policy(db, manifest.parent).checkpoint_id if manifest.parent else None,
+            manifest=manifest.model_dump(mode="json"),
+        ),
+    )
+
+
+def _refuse_taken(final: Path, manifest: Manifest) -> None:
+    """An existing checkpoint may only be replaced by the run that wrote it."""
+    if not final.exists():
+        return
+    try:
+        owner = read_manifest(final).run
+    except CheckpointError:
+        owner = None
+    if owner is None or owner != manifest.run:
+        raise Conflict(f"There is already a checkpoint {final.name!r}; choose another name.")
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    """One rename makes the checkpoint visible; a predecessor of the same run steps aside first."""
+    old = None
+    if final.exists():
+        old = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
+        os.rename(final, old)
+    os.rename(partial, final)
+    _sync(final.parent)
+    if old is not None:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_tree(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        _sync(path)
+    _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _file_hash(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if size <= _SAMPLE_ABOVE:
+            while block := file.read(2**20):
+                digest.update(block)
+            return digest.hexdigest()
+        for number in range(_BLOCKS):
+            file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
+            digest.update(file.read(_BLOCK))
+    return f"{size}:{digest.hexdigest()}"
+
+
+def _checked_manifest(directory: Path, kind: str, base: str | None) -> Manifest:
+    """The manifest after every check that needs no model."""
+    manifest = read_manifest(directory)
+    if manifest.kind != kind:
+        raise CheckpointError(f"{directory} holds a {manifest.kind} checkpoint, not a {kind}.")
+    for name, expected in manifest.files.items():
+        path = directory / name
+        if not path.is_file():
+            raise CheckpointError(f"The checkpoint {directory} is incomplete: {name} is missing.")
+        if _file_hash(path) != expected:
+            raise CheckpointError(f"The checkpoint {directory} is damaged: {name} is not what was saved.")
+    missing = [head for head in manifest.heads if not _has_head(directory / ADAPTER_FILE, head)]
+    if missing:
+        raise CheckpointError(
+            f"The checkpoint {directory} lacks its head {', '.join(missing)}; with a random one its scores would "
+            "mean nothing. Train it again."
+        )
+    found = describe_base(base or manifest.base)
+    if found != manifest.base_hash:
+        raise CheckpointError(
+            f"The checkpoint {directory} was trained on another base than {base or manifest.base!r}: hash "
+            f"{manifest.base_hash[:12]} expected, {found[:12]} found. Put the original base back, or train again."
+        )
+    return manifest
+
+
+def _has_head(path: Path, head: str) -> bool:
+    return any(f".{head}." in f".{name}" for name in tensor_names(path))
+
+
+def tensor_names(path: Path) -> list[str]:
+    """Names of the tensors in a safetensors file, read from its header alone; none if it is not there."""
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
+    return [name for name in header if name != "__metadata__"]
+
+
+def _check_probe(directory: Path, manifest: Manifest, model: Any, tokenizer: Any) -> None:
+    measured = measure_probe(manifest.kind, model, tokenizer)
+    if not _agree(manifest.probe, measured):
+        raise CheckpointError(
+            f"The checkpoint {directory} does not do what it did when it was saved: its probe gives "
+            f"{_listed(measured.values)} instead of {_listed(manifest.probe.values)}. It is not loaded."
+        )
+
+
+def _agree(saved: Probe, measured: Probe) -> bool:
+    allowed = saved.tolerance(measured.dtype)
+    return all(abs(new - old) <= limit for new, old, limit in zip(measured.values, saved.values, allowed, strict=True))
+
+
+def _listed(values: Sequence[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)

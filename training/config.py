@@ -1,0 +1,283 @@
+"""One validated settings class per method; a sentence and a range under every field.
+
+The classes are the single source of the ``--set`` keys, the page's form and the help texts. Pure pydantic, so
+that the studio can validate a run without loading torch. ``None`` for a learning rate means *chosen by the
+size of the base model*: a 3 M starter wants a hundred times the rate of a 7 B model.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import UnionType
+from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic.fields import FieldInfo
+
+from feedback.errors import UnknownSetting
+from feedback.types import SamplingSettings, Split, usable_name
+
+LARGE_MODEL = 100_000_000  # parameters; from here on the rates for 0.5-8 B models apply
+
+
+class Settings(BaseModel):
+    """What every method's settings share: unknown keys are refused, values never change after validation."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    METHOD: ClassVar[str] = ""
+
+
+class _Sampled(Settings):
+    """Settings of a method that draws replies."""
+
+    temperature: float = Field(
+        1.0,
+        ge=0.0,
+        le=5.0,
+        description="Spread of the draw; 0 always takes the likeliest token, 1 is the model's own.",
+    )
+    top_p: float = Field(
+        1.0,
+        gt=0.0,
+        le=1.0,
+        description="Draws only from the likeliest tokens that add up to this probability.",
+    )
+    top_k: int = Field(0, ge=0, le=1000, description="Draws only from this many likeliest tokens; 0 means all.")
+    max_new_tokens: int = Field(96, ge=1, le=8192, description="A reply is cut after this many tokens.")
+    batch_size: int = Field(128, ge=1, le=1024, description="How many replies are drawn side by side.")
+
+    def sampling(self) -> SamplingSettings:
+        """The part of the settings that is stored with every generation."""
+        return SamplingSettings(
+            temperature=self.temperature,
+            top_p=self.top_p,
+            top_k=self.top_k,
+            max_new_tokens=self.max_new_tokens,
+        )
+
+
+class GenerateSettings(_Sampled):
+    """Fill the pool: draw replies to work prompts and pair them up for the annotators."""
+
+    METHOD: ClassVar[str] = "generate"
+
+    policy: str | None = Field(None, description="The policy that replies; left out, the champion.")
+    per_prompt: int = Field(2, ge=2, le=9, description="Replies drawn for each prompt.")
+    limit: int = Field(50, ge=1, le=100_000, description="How many prompts are given replies, least judged first.")
+    seed: int | None = Field(None, ge=0, le=2**31 - 1, description="Seed of the draw; left out, a fresh one is drawn.")
+    split: Split = Field(Split.work, description="Which prompts are used; evaluation prompts never reach a dataset.")
+    required: int = Field(1, ge=1, le=50, description="Judgments each matchup is to get.")
+
+
+class EvaluateSettings(_Sampled):
+    """Measure a policy against another, or a reward model against held-out pairs."""
+
+    METHOD: ClassVar[str] = "evaluate"
+
+    a: str | None = Field(None, description="The policy that is measured; left out, a reward model is measured.")
+    b: str | None = Field(None, description="The policy it is measured against.")
+    oracle: str | None = Field(None, description="The rule that judges, for instance 'shorter' or a style axis.")
+    reward: str | None = Field(None, description="The reward checkpoint that judges, or that is itself measured.")
+    prompts: int = Field(150, ge=2, le=100_000, description="How many held-out prompts both policies reply to.")
+    samples: int = Field(2, ge=1, le=16, description="Replies per prompt and policy.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the draw and of the oracle's noise.")
+    noise: float = Field(0.0, ge=0.0, le=0.5, description="Share of the oracle's verdicts that are flipped.")
+
+    @model_validator(mode="after")
+    def _one_question(self) -> EvaluateSettings:
+        if (self.a is None) != (self.b is None):
+            raise ValueError("give both policies, a and b, or neither to measure a reward model")
+        if self.a is not None and (self.oracle is None) == (self.reward is None):
+            raise ValueError("two policies need exactly one judge: an oracle or a reward checkpoint")
+        if self.a is None and (self.oracle is None or self.reward is None):
+            raise ValueError("measuring a reward model needs reward (the checkpoint) and oracle (who is right)")
+        return self
+
+
+class TrainSettings(Settings):
+    """What every training method shares."""
+
+    dataset: str = Field(min_length=1, description="The frozen dataset to learn from.")
+    parent: str | None = Field(None, description="The policy to start from; left out, the champion.")
+    name: str | None = Field(None, description="Name of what the run makes; left out, one is made up.")
+    learning_rate: float | None = Field(
+        None, gt=0.0, le=0.1, description="Step size; left out, chosen by the size of the base model."
+    )
+    epochs: int = Field(3, ge=1, le=100, description="How often the whole dataset is read.")
+    min_steps: int = Field(
+        60,
+        ge=1,
+        le=100_000,
+        description="Optimizer steps at least, however few pairs there are: few labels need as many.",
+    )
+    batch_size: int = Field(16, ge=1, le=1024, description="Pairs per optimizer step.")
+    micro_batch: int | None = Field(
+        None,
+        ge=1,
+        le=1024,
+        description="Pairs held in memory at once; left out, chosen by the size of the base model.",
+    )
+    schedule: Literal["constant", "linear", "cosine"] = Field(
+        "cosine", description="How the step size falls over the run."
+    )
+    warmup: float = Field(0.1, ge=0.0, le=0.5, description="Share of the run in which the step size rises from 0.")
+    max_length: int = Field(1024, ge=16, le=131_072, description="Pairs longer than this many tokens are left out.")
+    lora_rank: int = Field(16, ge=1, le=512, description="Rank of the adapter: how much it can change.")
+    lora_alpha: int = Field(32, ge=1, le=1024, description="Weight of the adapter; twice the rank is usual.")
+    seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the adapter's start and the order of the pairs.")
+    save_every: int = Field(50, ge=1, le=100_000, description="Steps between two points to resume from.")
+    log_every: int = Field(1, ge=1, le=1000, description="Steps between two metric points.")
+
+    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+
+    @field_validator("name")
+    @classmethod
+    def _usable(cls, name: str | None) -> str | None:
+        return name if name is None else usable_name(name, "policy")
+
+    def rate_for(self, parameters: int) -> float:
+        """The learning rate for a base of so many parameters: the one asked for, else by size."""
+        if self.learning_rate is not None:
+            return self.learning_rate
+        return self.RATES[parameters >= LARGE_MODEL]
+
+    def micro_batch_for(self, parameters: int) -> int:
+        """Pairs held in memory at once for a base of so many parameters; never more than a batch."""
+        wanted = self.micro_batch or (4 if parameters >= LARGE_MODEL else self.batch_size)
+        return min(wanted, self.batch_size)
+
+    def steps_for(self, pairs: int) -> int:
+        """Optimizer steps for so many pairs."""
+        per_epoch = -(-pairs // self.batch_size)
+        return max(per_epoch * self.epochs, self.min_steps)
+
+
+class RewardSettings(TrainSettings):
+    """Learn to score replies as the annotators did."""
+
+    METHOD: ClassVar[str] = "reward"
+    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+
+    centering: float = Field(
+        0.01,
+        ge=0.0,
+        le=1.0,
+        description="Pull of the scores towards 0, so that they stay comparable between runs.",
+    )
+
+
+class DpoSettings(TrainSettings):
+    """Move a policy towards the chosen replies and away from the rejected ones."""
+
+    METHOD: ClassVar[str] = "dpo"
+    RATES: ClassVar[tuple[float, float]] = (1e-3, 2e-5)
+
+    beta: float = Field(
+        0.1,
+        ge=0.001,
+        le=10.0,
+        description="How strongly the policy is held to its parent; higher moves it less.",
+    )
+    loss: Literal["sigmoid"] = Field("sigmoid", description="The form of the loss.")
+
+
+SETTINGS: dict[str, type[Settings]] = {
+    kind.METHOD: kind for kind in (GenerateSettings, EvaluateSettings, RewardSettings, DpoSettings)
+}
+
+
+class Setting(NamedTuple):
+    """One line of a form or of a help text; ``range`` is empty where any value will do."""
+
+    name: str
+    type: str
+    default: Any
+    range: str
+    sentence: str
+
+
+def settings_class(method: str) -> type[Settings]:
+    """The settings class of a method, or UnknownSetting with the methods there are."""
+    if method not in SETTINGS:
+        raise UnknownSetting(f"There is no method {method!r}. Methods: {', '.join(sorted(SETTINGS))}.")
+    return SETTINGS[method]
+
+
+def describe(method: str) -> list[Setting]:
+    """Every setting of a method with type, default, range and sentence, in the order of the class."""
+    return [_describe(name, field) for name, field in settings_class(method).model_fields.items()]
+
+
+def parse_settings(method: str, config: Mapping[str, Any]) -> Any:
+    """The settings a run asks for; strings from a command line become values.
+
+    An unknown key, a value out of range or a missing one raises UnknownSetting, which lists the valid keys.
+    """
+    kind = settings_class(method)
+    values = {key: _from_text(kind, key, value) for key, value in config.items()}
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        raise UnknownSetting(_explain(method, error)) from None
+
+
+def _from_text(kind: type[Settings], key: str, value: Any) -> Any:
+    """A command line has no way to say None but by a word."""
+    field = kind.model_fields.get(key)
+    if isinstance(value, str) and field is not None and type(None) in get_args(field.annotation):
+        return None if value.strip().lower() in ("", "none", "null", "default") else value
+    return value
+
+
+def _describe(name: str, field: FieldInfo) -> Setting:
+    default = None if field.is_required() else field.default
+    return Setting(name, _type_name(field.annotation), default, _range(field), field.description or "")
+
+
+def _type_name(annotation: Any) -> str:
+    if get_origin(annotation) in (UnionType, Union):
+        return _type_name(next(part for part in get_args(annotation) if part is not type(None)))
+    if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, Split)):
+        return "choice"
+    return str(annotation.__name__)
+
+
+def _range(field: FieldInfo) -> str:
+    """The valid values in words: ``0 to 1``, ``above 0 to 0.1``, ``one of constant, linear``; else empty."""
+    annotation = field.annotation
+    if get_origin(annotation) is Literal:
+        return "one of " + ", ".join(map(str, get_args(annotation)))
+    if annotation is Split:
+        return "one of " + ", ".join(Split)
+    low = high = None
+    above = ""
+    for mark in field.metadata:
+        low = getattr(mark, "ge", None) if low is None else low
+        high = getattr(mark, "le", None) if high is None else high
+        if getattr(mark, "gt", None) is not None:
+            low, above = mark.gt, "above "
+    return "" if low is None or high is None else f"{above}{_short(low)} to {_short(high)}"
+
+
+def _short(number: float) -> str:
+    return f"{number:g}" if isinstance(number, float) else str(number)
+
+
+def _explain(method: str, error: ValidationError) -> str:
+    """One sentence per problem, then the valid settings with their ranges."""
+    known = {setting.name: setting for setting in describe(method)}
+    problems = []
+    for detail in error.errors():
+        key = str(detail["loc"][0]) if detail["loc"] else ""
+        if not key:
+            problems.append(f"{method}: {detail['msg'].removeprefix('Value error, ')}.")
+        elif key not in known:
+            problems.append(f"{method} has no setting {key!r}.")
+        elif detail["type"] == "missing":
+            problems.append(f"{method} needs {key}: {known[key].sentence}")
+        else:
+            expected = known[key].range or detail["msg"].removeprefix("Value error, ")
+            problems.append(f"{key}={detail['input']!r} is not valid for {method}: {known[key].type}, {expected}.")
+    valid = ", ".join(f"{name} ({setting.range or setting.type})" for name, setting in known.items())
+    return " ".join(problems) + f" Valid settings: {valid}."

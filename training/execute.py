@@ -1,0 +1,257 @@
+"""The process of one run: ``python -m training.execute --home DIR --run ID``.
+
+It says who it is, does what the method does, and reports its end exactly once. With ``--standby`` it first
+imports the heavy libraries, then waits on standard input for the id of the one run it will execute; end of
+input without an id means that its worker is gone, and so is the reason to wait.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import errno
+import importlib
+import json
+import os
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+from feedback.db import Database
+from feedback.errors import RunCancelled, StudioError
+from feedback.store.runs import get_run
+from feedback.tables import RunRow
+from feedback.types import RunState, now
+from training.config import parse_settings
+from training.home import Home
+from training.launch.local import started_at
+from training.methods import METHODS
+from training.progress import Progress, RunContext
+from training.runs import advance, this_host
+
+HEAVY_MODULES = ("torch", "transformers", "peft", "datasets", "accelerate", "trl")
+# The trainers are behind lazy attributes: asking for them is what imports them.
+HEAVY_CLASSES = {
+    "transformers": ("AutoModelForCausalLM", "AutoTokenizer", "LlamaForCausalLM", "LlamaForSequenceClassification"),
+    "peft": ("LoraConfig", "PeftModel"),
+    "trl": ("DPOTrainer", "RewardTrainer"),
+}
+# Settings that cost memory, dearest first; the first one a method has is named when memory runs out.
+MEMORY_SETTINGS = ("micro_batch", "batch_size", "max_length", "max_new_tokens", "lora_rank")
+DATABASE_PATIENCE_SECONDS = 120.0
+
+ResultT = TypeVar("ResultT")
+
+
+class Terminated(BaseException):
+    """SIGTERM arrived. Not an Exception, so that no method swallows it."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Execute one run, or stand by for one; the exit status only matters to people reading logs."""
+    parser = argparse.ArgumentParser(prog="training.execute")
+    parser.add_argument("--home", type=Path, required=True)
+    parser.add_argument("--database-url")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--run")
+    which.add_argument("--standby", action="store_true")
+    options = parser.parse_args(arguments)
+    home = Home.locate(options.home, options.database_url)
+    run_id = stand_by(home) if options.standby else options.run
+    if not run_id:
+        return 0
+    db = home.open()
+    try:
+        return 0 if execute(db, home, run_id) else 1
+    finally:
+        db.dispose()
+
+
+def stand_by(home: Home) -> str:
+    """Import what runs need, then wait for a run's id; from then on output goes to that run's log."""
+    complaint = preload()
+    run_id = sys.stdin.readline().strip()
+    if not run_id:
+        return ""
+    log = home.log_path(run_id)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    for source, target in ((nothing, 0), (output, 1), (output, 2)):
+        os.dup2(source, target)
+    os.close(output)
+    os.close(nothing)
+    if complaint:
+        print(f"{now():%Y-%m-%d %H:%M:%S} while standing by: {complaint}", flush=True)
+    return run_id
+
+
+def preload() -> str:
+    """Import the heavy libraries at low priority; returns the complaint if one cannot be imported.
+
+    A thread does it because Linux gives each thread its own priority, and a lowered one cannot be raised
+    again: the main thread, and all that torch starts from it, must keep theirs.
+    """
+    complaints: list[str] = []
+
+    def import_all() -> None:
+        with contextlib.suppress(OSError):
+            if sys.platform == "linux":
+                os.setpriority(os.PRIO_PROCESS, 0, 10)
+        try:
+            for name in HEAVY_MODULES:
+                module = importlib.import_module(name)
+                for attribute in HEAVY_CLASSES.get(name, ()):
+                    getattr(module, attribute)
+        except Exception as error:  # the run will meet the same error, and report it as its own
+            complaints.append(f"{type(error).__name__}: {error}")
+
+    thread = threading.Thread(target=import_all, name="preload")
+    thread.start()
+    thread.join()
+    return "; ".join(complaints)
+
+
+def execute(db: Database, home: Home, run_id: str) -> bool:
+    """Do one run from ``starting`` to its end; False when it did not succeed or was not ours to do."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    run = begin(db, run_id)
+    if run is None:
+        return False
+    say(f"attempt {run.attempt} of {run.method} begins, pid {os.getpid()}")
+    try:
+        with Progress(db, home, run_id) as progress:
+            result = _work(db, home, run, progress)
+    except BaseException as error:
+        # From here on a second SIGTERM must not keep the end from being written.
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        _end_badly(db, run, error)
+        return False
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    _end(db, run_id, RunState.succeeded, result=result, progress=1.0, progress_text="done", error=None)
+    return True
+
+
+def begin(db: Database, run_id: str) -> RunRow | None:
+    """Take the run over as this process; None when it was cancelled or given up meanwhile."""
+    identity: dict[str, Any] = {
+        "pid": os.getpid(),
+        "pid_started": started_at(os.getpid()),
+        "host": this_host(),
+        "heartbeat_at": now(),
+    }
+    run = insist(lambda: advance(db, run_id, RunState.running, progress=0.0, progress_text="", **identity))
+    if run is not None:
+        return run
+    run = get_run(db, run_id)
+    if run.state is RunState.stopping:
+        _end(db, run_id, RunState.cancelled)
+    else:
+        say(f"run {run_id} is {run.state.value}, not starting: nothing to do")
+    return None
+
+
+def explain(error: BaseException, settings: dict[str, Any]) -> str:
+    """One sentence for the person who reads why the run failed."""
+    text = str(error).strip()
+    if isinstance(error, StudioError):
+        return text
+    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+        return f"The run ran out of memory: {_cheaper(settings)}, then start it again."
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+        return "The disk is full: free some space, then resume the run."
+    first_line = text.splitlines()[0] if text else "no message"
+    return f"{type(error).__name__}: {first_line[:400]} (the log has the rest)."
+
+
+def say(line: str) -> None:
+    """Write a line, with the time, to the run's log; on a full disk the line is lost and the run goes on."""
+    with contextlib.suppress(OSError):
+        print(f"{now():%Y-%m-%d %H:%M:%S} {line}", flush=True)
+
+
+def insist(act: Callable[[], ResultT], patience: float = DATABASE_PATIENCE_SECONDS) -> ResultT:
+    """Do a database act that must not be lost, trying again while the database is locked or away."""
+    deadline = time.monotonic() + patience
+    while True:
+        try:
+            return act()
+        except StudioError:
+            raise
+        except Exception as error:
+            if time.monotonic() >= deadline:
+                raise
+            say(f"the database cannot be written ({type(error).__name__}); trying again")
+            time.sleep(1.0)
+
+
+def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str, Any]:
+    settings = parse_settings(run.method, run.config)
+    _write_spec(home, run, settings.model_dump(mode="json"))
+    progress.report(0.0, "loading")
+    context = RunContext(run=run, settings=settings, db=db, home=home, progress=progress)
+    result = METHODS[run.method].train(context)
+    return json.loads(json.dumps(result))
+
+
+def _write_spec(home: Home, run: RunRow, settings: dict[str, Any]) -> None:
+    spec = {"id": run.id, "method": run.method, "attempt": run.attempt, "config": run.config, "settings": settings}
+    (home.run_dir(run.id) / "spec.json").write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n")
+
+
+def _end_badly(db: Database, run: RunRow, error: BaseException) -> None:
+    state = insist(lambda: get_run(db, run.id)).state
+    stopping = state is RunState.stopping
+    if isinstance(error, RunCancelled | Terminated) and stopping:
+        _end(db, run.id, RunState.cancelled)
+        return
+    if isinstance(error, RunCancelled):
+        say(f"stopped: the run is {state.value}, its end was already written by somebody else")
+        return
+    if isinstance(error, Terminated | KeyboardInterrupt):
+        reason = f"The process was asked to end by the system; resume it with `studio runs resume {run.id}`."
+        _end(db, run.id, RunState.interrupted, error=reason)
+        return
+    with contextlib.suppress(OSError):
+        traceback.print_exception(error)
+    reason = explain(error, _settings_of(run))
+    _end(db, run.id, RunState.cancelled if stopping else RunState.failed, error=reason)
+
+
+def _end(db: Database, run_id: str, to: RunState, **changes: Any) -> None:
+    """Write the end; whoever wrote one before (the worker, finding us dead) is not contradicted."""
+    ended = insist(lambda: advance(db, run_id, to, heartbeat_at=now(), **changes))
+    if ended is None:
+        # Stopping may have been asked for between our last look and now.
+        if insist(lambda: get_run(db, run_id)).state is RunState.stopping:
+            insist(lambda: advance(db, run_id, RunState.cancelled, **{**changes, "heartbeat_at": now()}))
+        else:
+            say(f"the end of the run ({to.value}) was already written by somebody else")
+            return
+    say(f"ended: {to.value}" + (f": {changes['error']}" if changes.get("error") else ""))
+
+
+def _settings_of(run: RunRow) -> dict[str, Any]:
+    """The settings with their defaults; what was asked for, when that is what is wrong with the run."""
+    try:
+        return parse_settings(run.method, run.config).model_dump()
+    except StudioError:
+        return run.config
+
+
+def _cheaper(settings: dict[str, Any]) -> str:
+    named = [f"{name} (now {settings[name]})" for name in MEMORY_SETTINGS if isinstance(settings.get(name), int)]
+    return "lower " + " or ".join(named[:2]) if named else "use a smaller model or smaller batches"
+
+
+def _raise_terminated(number: int, frame: object) -> None:
+    raise Terminated(f"signal {number}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,102 @@
+"""A home that was just made: prompts to work on, and a policy that serves.
+
+Everything here may run twice, or in two processes at once, and ends the same: prompts are unique by content,
+policies by name, and the champion is only named when there is none.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from feedback.db import Database
+from feedback.errors import Conflict, InvalidInput, NotFound
+from feedback.prompts_file import read_prompts
+from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy, save_policy
+from feedback.store.prompts import count_prompts, save_prompts
+from feedback.tables import PolicyRow
+from feedback.types import Policy
+from training.starter import PROMPTS_DIR, STARTER_DIR
+
+STARTER_NAME = "starter"
+# A hub id: OWNER/NAME or a bare NAME, never beginning like a path.
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_PATH_STARTS = ("/", ".", "~")
+
+
+@dataclass(frozen=True)
+class FirstSteps:
+    """What seeding found or made: how many prompts are there, and who serves (None without any policy)."""
+
+    prompts: int
+    champion: str | None
+
+
+def seed_home(db: Database, *, prompts_dir: Path = PROMPTS_DIR, starter_dir: Path = STARTER_DIR) -> FirstSteps:
+    """Give an empty home the bundled prompts and the starter policy; leave what is there alone."""
+    if count_prompts(db) == 0:
+        for path in sorted(prompts_dir.glob("*.jsonl")):
+            save_prompts(db, read_prompts(path))
+    if get_champion(db) is None and not list_policies(db) and is_model_directory(starter_dir):
+        register_policy(db, STARTER_NAME, str(starter_dir))
+    champion = get_champion(db)
+    if champion is None and any(policy.name == STARTER_NAME for policy in list_policies(db)):
+        champion = promote_policy(db, STARTER_NAME)
+    return FirstSteps(count_prompts(db), champion.name if champion else None)
+
+
+def serve_model(db: Database, model: str) -> PolicyRow:
+    """Make a policy the champion by its name, or register a base model (hub id or directory) and promote that."""
+    try:
+        return promote_policy(db, model)
+    except NotFound:
+        pass
+    base = check_base(model)
+    for policy in list_policies(db):
+        if policy.base == base and policy.checkpoint_id is None:
+            return promote_policy(db, policy.id)
+    return promote_policy(db, register_policy(db, policy_name(base), base).id)
+
+
+def register_policy(db: Database, name: str, base: str) -> PolicyRow:
+    """Register a base model under a name; the one registered meanwhile by another process, if it is the same."""
+    try:
+        return save_policy(db, Policy(name=name, base=base))
+    except Conflict:
+        taken = get_policy(db, name)
+        if taken.base != base:
+            raise
+        return taken
+
+
+def check_base(model: str) -> str:
+    """The base as it is stored: an absolute directory or a hub id; InvalidInput when it can be neither."""
+    path = Path(model).expanduser()
+    if path.is_dir():
+        if not is_model_directory(path):
+            raise InvalidInput(f"{path} is not a model: it has no config.json; name a Transformers model directory.")
+        return str(path.resolve())
+    if model.startswith(_PATH_STARTS) or model.count("/") > 1 or path.exists():
+        raise InvalidInput(
+            f"There is no model directory {model!r}; check the path, or give a Hugging Face id "
+            "such as Qwen/Qwen2.5-0.5B-Instruct."
+        )
+    if _HUB_ID.fullmatch(model) is None or "/" not in model:
+        raise InvalidInput(
+            f"{model!r} is neither a policy of this home, nor a model directory, nor a Hugging Face id "
+            "such as Qwen/Qwen2.5-0.5B-Instruct."
+        )
+    return model
+
+
+def policy_name(base: str) -> str:
+    """A usable name from a path or hub id: its last part, odd characters replaced."""
+    last = base.rstrip("/").rsplit("/", 1)[-1]
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("._-")[:80]
+    return name or "base-model"
+
+
+def is_model_directory(path: Path) -> bool:
+    """True for a directory that Transformers could load a model from."""
+    return (path / "config.json").is_file()

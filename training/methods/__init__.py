@@ -1,0 +1,57 @@
+"""Every method a run can have. Adding one: a file here, a settings class in ``training.config``, a line
+below.
+
+A method's module offers ``train(context) -> dict``, whatever it does; it is imported when it is first asked
+for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, Literal
+
+from training.config import (
+    DpoSettings,
+    EvaluateSettings,
+    GenerateSettings,
+    RewardSettings,
+    Settings,
+)
+
+if TYPE_CHECKING:
+    from training.progress import RunContext
+
+
+@dataclass(frozen=True)
+class Method:
+    """One thing a run can do. ``kind`` is *train* where a checkpoint comes of it, else *job*."""
+
+    name: str
+    settings: type[Settings]
+    module: str
+    summary: str
+    kind: Literal["train", "job"]
+
+    def train(self, context: RunContext) -> dict[str, Any]:
+        """Do it, and return what came of it."""
+        return dict(import_module(self.module).train(context))
+
+
+def _table(*methods: Method) -> Mapping[str, Method]:
+    return {method.name: method for method in methods}
+
+
+METHODS: Mapping[str, Method] = _table(
+    Method("generate", GenerateSettings, "training.methods.generate", "Draw replies and pair them up.", "job"),
+    Method(
+        "evaluate",
+        EvaluateSettings,
+        "training.methods.evaluate",
+        "Measure a policy or a reward model.",
+        "job",
+    ),
+    Method("reward", RewardSettings, "training.methods.reward", "Learn to score replies as people did.", "train"),
+    Method("dpo", DpoSettings, "training.methods.dpo", "Move a policy towards the chosen replies.", "train"),
+)

@@ -1,0 +1,109 @@
+"""Evaluation as a run: loads what is compared, measures, and saves the scorecard."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from feedback.errors import InvalidInput, NotEnoughData
+from feedback.types import Scorecard, Split
+from training.chat import Messages
+from training.config import EvaluateSettings
+from training.progress import RunContext
+
+
+def train(context: RunContext) -> dict[str, Any]:
+    """Measure what the settings ask for; the result holds the figures and the scorecard's id."""
+    settings: EvaluateSettings = context.settings
+    return _policies(context, settings) if settings.a is not None else _reward(context, settings)
+
+
+def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
+    from feedback.store.policies import get_policy
+    from training.checkpoints import open_policy
+    from training.evaluate import compare_policies
+    from training.oracles import get_oracle
+
+    a, b = get_policy(context.db, str(settings.a)), get_policy(context.db, str(settings.b))
+    prompts = _evaluation_prompts(context, settings)
+    oracle = get_oracle(settings.oracle or f"reward:{settings.reward}", db=context.db, home=context.home)
+    figures = compare_policies(
+        open_policy(context.db, context.home, a.id),
+        open_policy(context.db, context.home, b.id),
+        oracle,
+        prompts,
+        samples=settings.samples,
+        sampling=settings.sampling(),
+        seed=settings.seed,
+        noise=settings.noise,
+        batch_size=settings.batch_size,
+        on_progress=_reporter(context),
+    )
+    return _saved(context, "win_rate", a.id, b.id, figures)
+
+
+def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
+    from feedback.store.checkpoints import get_checkpoint
+    from feedback.store.policies import get_champion
+    from training.checkpoints import open_policy, open_reward
+    from training.evaluate import measure_reward
+    from training.oracles import get_oracle
+
+    checkpoint = get_checkpoint(context.db, str(settings.reward))
+    champion = get_champion(context.db)
+    if champion is None:
+        raise InvalidInput("There is no champion to draw fresh pairs from: promote a policy first.")
+    figures = measure_reward(
+        open_reward(context.db, context.home, checkpoint.id),
+        open_policy(context.db, context.home, champion.id),
+        get_oracle(str(settings.oracle), db=context.db, home=context.home),
+        _evaluation_prompts(context, settings),
+        samples=settings.samples,
+        sampling=settings.sampling(),
+        seed=settings.seed,
+        noise=settings.noise,
+        batch_size=settings.batch_size,
+        on_progress=_reporter(context),
+    )
+    return _saved(context, "reward_accuracy", checkpoint.id, None, figures)
+
+
+def _evaluation_prompts(context: RunContext, settings: EvaluateSettings) -> list[Messages]:
+    from feedback.store.prompts import list_prompts
+
+    rows = list_prompts(context.db, split=Split.evaluation, limit=settings.prompts)
+    if len(rows) < 2:
+        raise NotEnoughData(
+            f"There are {len(rows)} evaluation prompts; at least 2 are needed. Import some with the split 'evaluation'."
+        )
+    return [row.messages for row in rows]
+
+
+def _reporter(context: RunContext) -> Any:
+    def on_progress(fraction: float, text: str) -> None:
+        context.progress.check()
+        context.progress.report(fraction, text)
+
+    return on_progress
+
+
+def _saved(
+    context: RunContext,
+    kind: Literal["win_rate", "reward_accuracy"],
+    subject_id: str,
+    against_id: str | None,
+    figures: dict[str, Any],
+) -> dict[str, Any]:
+    from feedback.store.scorecards import save_scorecard
+
+    card = save_scorecard(
+        context.db,
+        Scorecard(
+            kind=kind,
+            subject_id=subject_id,
+            against_id=against_id,
+            run_id=context.run.id,
+            settings=context.settings.model_dump(mode="json"),
+            figures=figures,
+        ),
+    )
+    return {"scorecard": card.id, **figures}

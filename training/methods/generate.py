@@ -1,0 +1,166 @@
+"""Fill the pool: draw replies to prompts that have no open matchup, and pair them up for the annotators.
+
+Replies are saved chunk by chunk, the first chunk small, so that the first pair can be judged within seconds.
+"""
+
+from __future__ import annotations
+
+import random
+import secrets
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from feedback.errors import InvalidInput, RunFailed
+from feedback.tables import GenerationRow, PromptRow
+from feedback.types import Generation, Matchup
+from training.chat import PromptTooLong
+from training.config import GenerateSettings
+from training.models import LoadedPolicy
+from training.progress import RunContext
+from training.sampling import fits, sample
+
+FIRST_CHUNK = 4  # prompts; small, because somebody may be waiting for the first pair
+
+
+@dataclass
+class Filled:
+    """What a run has put into the pool so far, and what it could not use."""
+
+    generations: int = 0
+    matchups: int = 0
+    identical: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+
+    def result(self, seed: int) -> dict[str, Any]:
+        """The figures of the run; ``refused`` counts prompts, its reasons beside it."""
+        return {
+            "generations": self.generations,
+            "matchups": self.matchups,
+            "identical": self.identical,
+            "refused": sum(self.refused.values()),
+            "refused_reasons": dict(self.refused),
+            "seed": seed,
+        }
+
+
+def train(context: RunContext) -> dict[str, Any]:
+    """Draw and pair; the result counts generations, matchups, identical replies and refused prompts."""
+    from feedback.store.matchups import list_prompts_without_open_matchup
+    from feedback.store.policies import get_champion, get_policy
+    from training.checkpoints import open_policy
+
+    settings: GenerateSettings = context.settings
+    row = get_policy(context.db, settings.policy) if settings.policy else get_champion(context.db)
+    if row is None:
+        raise InvalidInput("There is no champion to generate with: name a policy, or promote one first.")
+    prompts = list_prompts_without_open_matchup(context.db, limit=settings.limit, split=settings.split)
+    seed = settings.seed if settings.seed is not None else secrets.randbelow(2**31)
+    filled = Filled()
+    if not prompts:
+        context.progress.log("every prompt has an open matchup already: nothing to generate")
+        return filled.result(seed)
+    context.progress.report(0.0, f"loading {row.name}")
+    policy = open_policy(context.db, context.home, row.id)
+    usable = refuse_too_long(policy, prompts, settings, filled, context.progress)
+    done = 0
+    for chunk in chunks(usable, settings):
+        context.progress.check()
+        fill(context, policy, row.id, chunk, settings, seed, filled)
+        done += len(chunk)
+        context.progress.report(done / len(usable), f"{done} of {len(usable)} prompts, {filled.matchups} matchups")
+        context.progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
+    return filled.result(seed)
+
+
+def refuse_too_long(
+    policy: LoadedPolicy,
+    prompts: Sequence[PromptRow],
+    settings: GenerateSettings,
+    filled: Filled,
+    progress: Any,
+) -> list[PromptRow]:
+    """The prompts that fit the model's window; the others are counted and logged. RunFailed when none fits."""
+    usable, last = [], ""
+    for prompt in prompts:
+        try:
+            fits(policy, prompt.messages, settings.sampling())
+            usable.append(prompt)
+        except PromptTooLong as error:
+            filled.refused["too_long"] += 1
+            last = str(error)
+            progress.log(f"prompt {prompt.id} is left out: {error}")
+    if not usable:
+        raise RunFailed(f"None of the {len(prompts)} prompts fits the model. The last one: {last}")
+    return usable
+
+
+def chunks(prompts: Sequence[PromptRow], settings: GenerateSettings) -> Iterator[Sequence[PromptRow]]:
+    """A small chunk first, then as many prompts as fill a batch."""
+    yield prompts[:FIRST_CHUNK]
+    size = max(1, settings.batch_size // settings.per_prompt)
+    for start in range(FIRST_CHUNK, len(prompts), size):
+        yield prompts[start : start + size]
+
+
+def fill(
+    context: RunContext,
+    policy: LoadedPolicy,
+    policy_id: str,
+    prompts: Sequence[PromptRow],
+    settings: GenerateSettings,
+    seed: int,
+    filled: Filled,
+) -> None:
+    """Draw replies to one chunk of prompts, save them, and save the matchups they make."""
+    from feedback.store.generations import save_generations
+    from feedback.store.matchups import save_matchups
+
+    sampling = settings.sampling()
+    drawn = sample(
+        policy,
+        [prompt.messages for prompt in prompts],
+        settings.per_prompt,
+        sampling,
+        seed,
+        settings.batch_size,
+    )
+    generations = []
+    for prompt, replies in zip(prompts, drawn, strict=True):
+        texts = [" ".join(reply.text.split()) for reply in replies if reply.text]
+        filled.identical += len(texts) - len(set(texts))
+        if not texts:
+            filled.refused["blank"] += 1
+        generations += [
+            Generation(
+                prompt_id=prompt.id,
+                policy_id=policy_id,
+                text=reply.text,
+                seed=reply.seed,
+                sampling=sampling.model_dump(),
+                finish_reason=reply.finish_reason,
+                tokens=reply.tokens,
+                run_id=context.run.id,
+            )
+            for reply in replies
+            if reply.text
+        ]
+    rows = save_generations(context.db, generations)
+    matchups = pair_up(rows, seed, settings.required)
+    save_matchups(context.db, matchups)
+    filled.generations += len(rows)
+    filled.matchups += len(matchups)
+
+
+def pair_up(rows: Sequence[GenerationRow], seed: int, required: int) -> list[Matchup]:
+    """Random pairs among the replies to each prompt; the draw depends on the prompt alone, not on its chunk."""
+    from feedback.pairing import make_pairs
+
+    by_prompt: dict[str, list[GenerationRow]] = {}
+    for row in rows:
+        by_prompt.setdefault(row.prompt_id, []).append(row)
+    matchups: list[Matchup] = []
+    for prompt_id, own in by_prompt.items():
+        matchups += make_pairs(own, random.Random(f"{seed}:{prompt_id}"), required=required)
+    return matchups

@@ -1,0 +1,200 @@
+"""The reward model: learns to score a reply so that chosen ones score higher than rejected ones.
+
+TRL's trainer on LoRA over the base of a policy, with a scalar head that is saved with the adapter. What it is
+worth is measured at once on the dataset's test pairs, beside what reply length alone would have said.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from feedback.errors import InvalidInput
+from feedback.types import PreferencePair
+from training.checkpoints import (
+    Adapter,
+    Manifest,
+    check_name_free,
+    describe_base,
+    library_versions,
+    measure_probe,
+    register_checkpoint,
+    save_checkpoint,
+)
+from training.config import RewardSettings
+from training.intervals import wilson
+from training.models import LoadedReward, load_scorer
+from training.progress import Reporter, RunContext
+from training.scoring import reward_scores
+from training.trainers import (
+    TokenPair,
+    adapter_settings,
+    lora_config,
+    run_trainer,
+    silenced,
+    step_callback,
+    trainer_arguments,
+    trainer_scope,
+    usable_pairs,
+)
+
+HEAD = "score"
+CURVES = {
+    "loss": "loss",
+    "accuracy": "accuracy",
+    "margin": "margin",
+    "mean_reward": "mean_reward",
+    "grad_norm": "gradient_norm",
+    "learning_rate": "learning_rate",
+}
+
+
+@dataclass
+class RewardOutcome:
+    """A trained reward model with the latest value of each curve and the number of pairs it learnt from."""
+
+    reward: LoadedReward
+    figures: dict[str, float]
+    pairs: int
+    too_long: int
+
+
+def train(context: RunContext) -> dict[str, Any]:
+    """Train a reward model on a dataset's pairs; the result names the checkpoint and how often it is right."""
+    from feedback.store.datasets import get_dataset, list_pairs
+    from feedback.store.policies import get_champion, get_policy
+
+    settings: RewardSettings = context.settings
+    dataset = get_dataset(context.db, settings.dataset)
+    parent = get_policy(context.db, settings.parent) if settings.parent else get_champion(context.db)
+    if parent is None:
+        raise InvalidInput("There is no champion whose base a reward model could use: name a parent policy.")
+    name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
+    check_name_free(context.db, name, context.run.id)
+    context.progress.report(0.0, f"loading the base of {parent.name}")
+    outcome = train_reward(
+        parent.base,
+        list_pairs(context.db, dataset.id, split="train"),
+        settings,
+        context.run_dir / "trainer",
+        context.progress,
+        attempt=context.run.attempt,
+    )
+    model = outcome.reward.model
+    manifest = Manifest(
+        kind="reward",
+        name=name,
+        base=parent.base,
+        base_hash=describe_base(parent.base),
+        adapter=Adapter(kind="LORA", settings=adapter_settings(model)),
+        heads=[HEAD],
+        dataset=dataset.id,
+        dataset_hash=dataset.hash,
+        run=context.run.id,
+        method=RewardSettings.METHOD,
+        config=settings.model_dump(mode="json"),
+        seed=settings.seed,
+        versions=library_versions(),
+        probe=measure_probe("reward", model, outcome.reward.tokenizer),
+    )
+    held_out = pair_accuracy(outcome.reward, list_pairs(context.db, dataset.id, split="test"))
+    path = save_checkpoint(context.home, name, model.save_pretrained, manifest)
+    checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
+    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
+    figures = {f"train_{key}" if key == "accuracy" else key: value for key, value in outcome.figures.items()}
+    counts = {"pairs": outcome.pairs, "too_long": outcome.too_long}
+    return {"checkpoint": checkpoint.name, **counts, **figures, **held_out}
+
+
+def train_reward(
+    base: str,
+    pairs: Sequence[PreferencePair],
+    settings: RewardSettings,
+    directory: Path,
+    reporter: Reporter,
+    *,
+    attempt: int = 1,
+    device: str | None = None,
+) -> RewardOutcome:
+    """Train on plain values; ``directory`` keeps the states to resume from."""
+    import torch
+
+    with trainer_scope():
+        torch.manual_seed(settings.seed)  # the new head's start
+        model, tokenizer = load_scorer(base, device)
+    encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
+    figures: dict[str, float] = {}
+    with trainer_scope():
+        trainer = _build(model, tokenizer, encoded, settings, directory)
+        trainer.add_callback(step_callback(reporter, CURVES, figures))
+        run_trainer(trainer, directory, attempt, reporter)
+    model = trainer.model.eval()
+    getattr(model.get_base_model(), HEAD).to(model.dtype)  # as it will be when loaded again
+    return RewardOutcome(LoadedReward(model, tokenizer, base), figures, len(encoded), too_long)
+
+
+def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
+    """How often the chosen reply scores higher, with its interval, and how often the longer one was chosen.
+
+    Equal scores count half: a model that cannot tell is no better than a coin. The length-only baseline takes
+    the better of "longer" and "shorter". Without pairs the figures are None.
+    """
+    if not pairs:
+        return {
+            "accuracy": None,
+            "accuracy_low": None,
+            "accuracy_high": None,
+            "length_only_accuracy": None,
+            "test_pairs": 0,
+        }
+    prompts = [[{"role": m.role.value, "content": m.content} for m in pair.messages] for pair in pairs]
+    chosen = reward_scores(reward, [(p, pair.chosen) for p, pair in zip(prompts, pairs, strict=True)])
+    rejected = reward_scores(reward, [(p, pair.rejected) for p, pair in zip(prompts, pairs, strict=True)])
+    share = wilson(agreement(chosen, rejected), len(pairs))
+    words = [len(pair.chosen.split()) for pair in pairs], [len(pair.rejected.split()) for pair in pairs]
+    return {
+        "accuracy": share.value,
+        "accuracy_low": share.low,
+        "accuracy_high": share.high,
+        "length_only_accuracy": length_only(*words),
+        "test_pairs": len(pairs),
+    }
+
+
+def agreement(better: Sequence[float], worse: Sequence[float]) -> float:
+    """In how many pairs the better side has the higher number; equal numbers count half."""
+    return sum((a > b) + 0.5 * (a == b) for a, b in zip(better, worse, strict=True))
+
+
+def length_only(better: Sequence[int], worse: Sequence[int]) -> float:
+    """Share of pairs that length alone gets right, by whichever of "longer" and "shorter" does better."""
+    longer = agreement(better, worse) / len(better)
+    return max(longer, 1 - longer)
+
+
+def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: RewardSettings, directory: Path) -> Any:
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    rows = [
+        {
+            "chosen_ids": pair["prompt_ids"] + pair["chosen_ids"],
+            "rejected_ids": pair["prompt_ids"] + pair["rejected_ids"],
+        }
+        for pair in encoded
+    ]
+    arguments = trainer_arguments(settings, model, len(encoded), directory)
+    trainer = silenced(RewardTrainer, encoded, settings.seed)(
+        model=model,
+        args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
+        train_dataset=Dataset.from_list(rows),
+        processing_class=tokenizer,
+        peft_config=lora_config(settings, "SEQ_CLS"),
+    )
+    for parameter in trainer.model.parameters():
+        if parameter.requires_grad:  # a head in bf16 would round its own small steps away
+            parameter.data = parameter.data.float()
+    return trainer

@@ -1,0 +1,217 @@
+"""One frozen base, adapters on top; the reference is the same model with its adapters off.
+
+A base is a directory or a Hugging Face id. What is on disk is used before any network is tried.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feedback.errors import InvalidInput, NotFound
+
+if TYPE_CHECKING:
+    import torch
+
+_PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
+
+
+@dataclass
+class LoadedPolicy:
+    """A model that can reply. ``model`` is the bare base, or the base under a PEFT adapter."""
+
+    model: Any
+    tokenizer: Any
+    base: str
+    _lock: Any = field(default_factory=threading.RLock, repr=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def has_adapter(self) -> bool:
+        """Whether anything was trained on top of the base."""
+        return hasattr(self.model, "peft_config")
+
+    @contextmanager
+    def reference(self) -> Iterator[Any]:
+        """The model with its adapters off, for the time of the block."""
+        if not self.has_adapter:
+            yield self.model
+            return
+        with self._lock, self.model.disable_adapter():
+            yield self.model
+
+    @contextmanager
+    def for_sampling(self) -> Iterator[Any]:
+        """The model for the time of the block, for one thread, with its adapter folded into the base weights.
+
+        Folding saves two small products in every layer at every token. In 16 bits it would round, so there the
+        adapter stays beside the base.
+        """
+        with self._lock:
+            if not self.has_adapter or self.model.dtype.itemsize < 4:
+                yield self.model
+                return
+            self.model.merge_adapter()
+            try:
+                yield self.model
+            finally:
+                self.model.unmerge_adapter()
+
+
+@dataclass
+class LoadedReward:
+    """A model with a scalar head; higher scores are better replies."""
+
+    model: Any
+    tokenizer: Any
+    base: str
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+
+def pick_device(device: str | None = None) -> str:
+    """The device asked for, else the GPU when there is one; on CPU all cores are put to work."""
+    import torch
+
+    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if chosen == "cpu":
+        torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
+    return chosen
+
+
+def load_base(base: str, device: str | None = None) -> tuple[Any, Any]:
+    """The frozen causal model and its tokenizer: bf16 on a GPU, fp32 on CPU."""
+    from transformers import AutoModelForCausalLM
+
+    return _load(base, device, AutoModelForCausalLM)
+
+
+def load_scorer(base: str, device: str | None = None) -> tuple[Any, Any]:
+    """The base with an untrained scalar head, and its tokenizer: what a reward model starts from."""
+    from transformers import AutoModelForSequenceClassification
+
+    model, tokenizer = _load(base, device, AutoModelForSequenceClassification, num_labels=1)
+    # The head reads the last position that is not padding, and finds it by this id
+    model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    return model, tokenizer
+
+
+def attach_adapter(model: Any, directory: Path, *, trainable: bool = False) -> Any:
+    """The model under the PEFT adapter saved in a directory."""
+    from peft import PeftModel
+
+    attached = PeftModel.from_pretrained(model, str(directory), is_trainable=trainable, local_files_only=True)
+    return attached if trainable else attached.eval()
+
+
+def parameter_count(model: Any) -> int:
+    """How many parameters the model has, adapters included."""
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def base_directory(base: str) -> Path:
+    """The directory that holds a base's files: itself, or the local copy of a hub id."""
+    local = _local_directory(base)
+    if local is not None:
+        return local
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(base, local_files_only=True))
+    except (LocalEntryNotFoundError, OSError, ValueError) as error:
+        raise _no_such_model(base) from error
+
+
+def _local_directory(base: str) -> Path | None:
+    """The directory a base names, or None when it is a hub id."""
+    path = Path(base).expanduser()
+    if base.strip() and path.is_dir():
+        if not (path / "config.json").is_file():
+            raise NotFound("model", base, hint="The directory is there, but it holds no config.json.")
+        return path
+    if base.startswith(_PATH_STARTS) or path.is_absolute() or base.count("/") > 1 or not base.strip():
+        raise NotFound("model", base, hint="No directory has this path. Check it, or give a Hugging Face id.")
+    return None
+
+
+def _no_such_model(base: str) -> NotFound:
+    return NotFound(
+        "model",
+        base,
+        hint="It is neither a directory nor a Hugging Face model at hand here. Give the path of a model directory, or "
+        "an id such as Qwen/Qwen2.5-0.5B-Instruct; the first use of an id needs the network.",
+    )
+
+
+def _load(base: str, device: str | None, kind: Any, **extra: Any) -> tuple[Any, Any]:
+    import torch
+    from transformers import AutoTokenizer
+
+    device = pick_device(device)
+    local = _local_directory(base)
+    source = str(local) if local is not None else base
+    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    tokenizer = _at_hand_first(
+        lambda offline: AutoTokenizer.from_pretrained(source, local_files_only=offline), base, local
+    )
+    with _quiet_loading():
+        model = _at_hand_first(
+            lambda offline: kind.from_pretrained(source, dtype=dtype, local_files_only=offline, **extra),
+            base,
+            local,
+        )
+    if tokenizer.eos_token_id is None:
+        raise InvalidInput(
+            f"The tokenizer of {base!r} names no end token, so no reply could end. Choose another model."
+        )
+    if tokenizer.pad_token_id is None:
+        tokenizer.pad_token = tokenizer.eos_token
+    model.requires_grad_(False)
+    return model.to(device).eval(), tokenizer
+
+
+def _at_hand_first(load: Callable[[bool], Any], base: str, local: Path | None) -> Any:
+    """Load from disk; only a hub id that is not there yet goes to the network."""
+    try:
+        return load(True)
+    except (OSError, ValueError) as error:
+        if local is not None:
+            raise NotFound("model", base, hint=f"Its directory cannot be loaded: {_first_line(error)}") from error
+    try:
+        return load(False)
+    except (OSError, ValueError) as error:
+        raise _no_such_model(base) from error
+
+
+def _first_line(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+
+
+@contextmanager
+def _quiet_loading() -> Iterator[None]:
+    """Loading bars and the expected 'newly initialized head' notices are noise in a run's log."""
+    from transformers.utils import logging
+
+    level = logging.get_verbosity()
+    bars = logging.is_progress_bar_enabled()
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logging.set_verbosity(level)
+        if bars:
+            logging.enable_progress_bar()

@@ -1,0 +1,202 @@
+"""What a run tells the world: progress, metric points, log lines; and the one thing it hears: please stop.
+
+Calls are cheap enough for every step. A thread writes once a second, in one batch: heartbeat, progress and the
+points gathered since. A database that is locked or away for a while costs nothing but delay: points wait in
+memory (and stand in ``metrics.jsonl`` at once) until they are written.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import sys
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any, Protocol
+
+from feedback.db import Database
+from feedback.errors import RunCancelled
+from feedback.store.runs import get_run, save_metrics, update_run
+from feedback.tables import RunRow
+from feedback.types import MetricPoint, RunState, now
+from training.home import Home
+
+FLUSH_SECONDS = 1.0
+# At the end of a run the last points are worth this much waiting for a locked database.
+CLOSE_PATIENCE_SECONDS = 60.0
+
+
+class Reporter(Protocol):
+    """What a method may call, every step if it likes."""
+
+    def report(self, fraction: float, text: str) -> None:
+        """Say how much is done (0 to 1) and what is being done."""
+        ...
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Add one point to each named curve."""
+        ...
+
+    def check(self) -> None:
+        """Raise RunCancelled when somebody asked the run to stop; call it where stopping is safe."""
+        ...
+
+    def log(self, line: str) -> None:
+        """Write a line to the run's log."""
+        ...
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """All a method is given: what to do, what with, and whom to tell."""
+
+    run: RunRow
+    settings: Any
+    db: Database
+    home: Home
+    progress: Reporter
+
+    @property
+    def run_dir(self) -> Path:
+        """The run's own directory, where a method may keep what it needs to go on after an interruption."""
+        directory = self.home.run_dir(self.run.id)
+        directory.mkdir(parents=True, exist_ok=True)
+        return directory
+
+
+class LocalProgress:
+    """Progress kept in lists, for calling a method without a run: in tests and notebooks."""
+
+    def __init__(self) -> None:
+        self.reports: list[tuple[float, str]] = []
+        self.points: list[MetricPoint] = []
+        self.lines: list[str] = []
+        self._stopped = False
+
+    def report(self, fraction: float, text: str) -> None:
+        """Remember how much is done."""
+        self.reports.append((fraction, text))
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Remember one point per curve."""
+        self.points += [MetricPoint(step=step, name=name, value=float(value)) for name, value in values.items()]
+
+    def check(self) -> None:
+        """Raise RunCancelled after ``stop``."""
+        if self._stopped:
+            raise RunCancelled("The run was cancelled.")
+
+    def log(self, line: str) -> None:
+        """Remember a line."""
+        self.lines.append(line)
+
+    def stop(self) -> None:
+        """Ask the method to stop at its next ``check``."""
+        self._stopped = True
+
+
+class Progress:
+    """Progress of a real run, written to the database by a thread of its own. Use it as a context manager."""
+
+    def __init__(self, db: Database, home: Home, run_id: str, *, flush_seconds: float = FLUSH_SECONDS) -> None:
+        self._db = db
+        self._run_id = run_id
+        self._flush_seconds = flush_seconds
+        self._lock = threading.Lock()
+        self._points: list[MetricPoint] = []
+        self._fraction: float | None = None
+        self._text = ""
+        self._stop_asked = threading.Event()
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
+        directory = home.run_dir(run_id)
+        directory.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+
+    def __enter__(self) -> Progress:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def report(self, fraction: float, text: str) -> None:
+        """Say how much is done (0 to 1) and what is being done; replaces what was said before."""
+        with self._lock:
+            self._fraction = min(max(float(fraction), 0.0), 1.0)
+            self._text = text
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Add one point to each named curve; a value that is not a finite number goes to the log instead."""
+        numbers = {name: float(value) for name, value in values.items()}
+        for name in [name for name, value in numbers.items() if not math.isfinite(value)]:
+            self.log(f"{name} at step {step} is {numbers.pop(name)}")
+        points = [MetricPoint(step=step, name=name, value=value) for name, value in numbers.items()]
+        with self._lock:
+            self._points += points
+            self._write_line({"step": step, "at": now().isoformat(), **numbers})
+
+    def check(self) -> None:
+        """Raise RunCancelled when somebody asked the run to stop."""
+        if self._stop_asked.is_set():
+            raise RunCancelled("The run was cancelled.")
+
+    def log(self, line: str) -> None:
+        """Write a line, with the time, to the run's log: the process's own output."""
+        with contextlib.suppress(OSError):  # a full disk: a lost line must not end a run
+            print(f"{now():%Y-%m-%d %H:%M:%S} {line}", file=sys.stdout, flush=True)
+
+    def close(self) -> None:
+        """Write what is left, waiting for a locked database if need be, and end the thread."""
+        self._closing.set()
+        if self._thread.is_alive():
+            self._thread.join()
+        deadline = time.monotonic() + CLOSE_PATIENCE_SECONDS
+        while not self._flush() and time.monotonic() < deadline:
+            time.sleep(self._flush_seconds)
+        if self._points:
+            self.log(f"{len(self._points)} metric points could not be written; they are in metrics.jsonl")
+        self._file.close()
+
+    def _beat(self) -> None:
+        complained = False
+        while not self._closing.wait(self._flush_seconds):
+            reached = self._flush()
+            if not reached and not complained:
+                self.log("the database cannot be written at the moment; trying on")
+            complained = not reached
+
+    def _flush(self) -> bool:
+        """Write heartbeat, progress and points, and hear whether to stop; False to try again later."""
+        with self._lock:
+            points, self._points = self._points, []
+            changes: dict[str, Any] = {"heartbeat_at": now()}
+            if self._fraction is not None:
+                changes |= {"progress": self._fraction, "progress_text": self._text}
+        try:
+            if points:
+                save_metrics(self._db, self._run_id, points)
+                points = []
+            state = get_run(self._db, self._run_id).state
+            if state is not RunState.running:
+                # Somebody asked us to stop, or has given us up for dead: then another attempt may already be at work.
+                self._stop_asked.set()
+                changes.pop("progress_text", None)
+            if state not in (RunState.running, RunState.stopping):
+                return True
+            update_run(self._db, self._run_id, **changes)
+        except Exception:  # whatever ails the database, the run itself must go on
+            with self._lock:
+                self._points = points + self._points
+            return False
+        return True
+
+    def _write_line(self, values: dict[str, Any]) -> None:
+        try:
+            self._file.write(json.dumps(values) + "\n")
+            self._file.flush()
+        except OSError as error:  # a full disk: the database has the points too
+            self.log(f"metrics.jsonl: {error.strerror}")

@@ -1,0 +1,280 @@
+"""The run queue: submit, cancel, resume, reconcile, wait; and the one table of what may follow what.
+
+    queued → starting → running → succeeded | failed | cancelled | interrupted
+    stopping lies on the way to cancelled; interrupted, failed and cancelled go back to queued by ``resume``
+
+Every step is a compare-and-swap on the state, so a process that reports its own end and a worker that finds it
+dead cannot both be right: whoever comes second changes nothing.
+"""
+
+from __future__ import annotations
+
+import math
+import socket
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from pydantic import BaseModel
+
+from feedback.db import Database
+from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
+from feedback.store.checkpoints import get_checkpoint, list_checkpoints
+from feedback.store.datasets import get_dataset
+from feedback.store.policies import get_champion, get_policy
+from feedback.store.runs import get_run, list_runs, save_run, transition_run
+from feedback.tables import RunRow
+from feedback.types import Run, RunState, now
+from training.config import parse_settings
+from training.home import Home
+from training.launch.local import is_alive
+from training.methods import METHODS
+from training.oracles import check_rule
+
+TRANSITIONS: dict[RunState, frozenset[RunState]] = {
+    RunState.queued: frozenset({RunState.starting, RunState.cancelled}),
+    RunState.starting: frozenset({RunState.running, RunState.stopping, RunState.failed, RunState.interrupted}),
+    RunState.running: frozenset(
+        {RunState.stopping, RunState.succeeded, RunState.failed, RunState.cancelled, RunState.interrupted}
+    ),
+    # A run that was asked to stop after its last step has done its work: the truth is that it succeeded.
+    RunState.stopping: frozenset({RunState.cancelled, RunState.succeeded}),
+    RunState.succeeded: frozenset(),
+    RunState.failed: frozenset({RunState.queued}),
+    RunState.cancelled: frozenset({RunState.queued}),
+    RunState.interrupted: frozenset({RunState.queued}),
+}
+
+MIN_TRAINING_PAIRS = 2
+# How long a claimed run may go without a process before its launch counts as lost.
+LAUNCH_SECONDS = 60.0
+ACTIVE = tuple(state for state in RunState if state.is_active)
+
+
+def this_host() -> str:
+    """The name under which this machine's processes are recorded; a pid means nothing elsewhere."""
+    return socket.gethostname()
+
+
+def is_here(db: Database, run: RunRow) -> bool:
+    """Whether a run's process would be on this machine: always with SQLite, whatever the machine is called today."""
+    return db.is_sqlite or run.host == this_host()
+
+
+def may_precede(to: RunState) -> frozenset[RunState]:
+    """The states from which ``to`` can be reached in one step."""
+    return frozenset(state for state, following in TRANSITIONS.items() if to in following)
+
+
+def advance(db: Database, run_id: str, to: RunState, **changes: Any) -> RunRow | None:
+    """Move a run to ``to`` if the table allows it from where it is; None when it does not."""
+    if to.is_terminal:
+        changes.setdefault("ended_at", now())
+    return transition_run(db, run_id, expected=may_precede(to), to=to, **changes)
+
+
+def submit(db: Database, method: str, config: dict[str, Any], *, priority: int = 0) -> RunRow:
+    """Queue a run after checking all that can be known now: the method, its settings, what they refer to.
+
+    A policy left out is filled in with the present champion, so that a promotion while the run waits does not
+    change what was asked for.
+    """
+    if method not in METHODS:
+        raise UnknownSetting(f"There is no method {method!r}. Valid: {', '.join(sorted(METHODS))}.")
+    settings = parse_settings(method, {name: value for name, value in config.items() if value is not None})
+    # As understood, not as typed: a command line says "3" where 3 is meant.
+    config = settings.model_dump(mode="json", include=set(config), exclude_none=True)
+    config |= _check_references(db, settings)
+    _check_name(db, settings)
+    return save_run(db, Run(method=method, config=config, priority=priority))
+
+
+def cancel(db: Database, run_id: str) -> RunRow:
+    """End a waiting run at once; ask an active one to stop. Cancelling twice, or too late, is a Conflict."""
+    run = transition_run(
+        db, run_id, expected=[RunState.queued], to=RunState.cancelled, ended_at=now()
+    ) or transition_run(
+        db,
+        run_id,
+        expected=[RunState.starting, RunState.running],
+        to=RunState.stopping,
+        progress_text="stopping",
+    )
+    if run is not None:
+        return run
+    run = get_run(db, run_id)
+    if run.state is RunState.stopping:
+        return run
+    raise Conflict(f"Run {run.id} is {run.state.value} already; only a waiting or working run can be cancelled.")
+
+
+def resume(db: Database, home: Home, run_id: str) -> RunRow:
+    """Queue an ended run again under the same id; it goes on from its last checkpoint if it left one."""
+    ended = get_run(db, run_id)
+    run = transition_run(
+        db,
+        run_id,
+        expected=may_precede(RunState.queued),
+        to=RunState.queued,
+        attempt=ended.attempt + 1,
+        error=None,
+        pid=None,
+        pid_started=None,
+        host=None,
+        started_at=None,
+        ended_at=None,
+        heartbeat_at=None,
+        progress_text="",
+    )
+    if run is None:
+        raise Conflict(
+            f"Run {run_id} is {get_run(db, run_id).state.value}; "
+            "only a failed, cancelled or interrupted run can be resumed."
+        )
+    _note(home, run)
+    return run
+
+
+def reconcile(db: Database) -> list[RunRow]:
+    """Find runs of this machine whose process is gone and say so; returns those it changed.
+
+    Safe at any time and from any process: a run that reports its own end meanwhile wins.
+    """
+    changed = []
+    for run in list_runs(db, states=ACTIVE):
+        if not is_here(db, run) or not _is_lost(run):
+            continue
+        # Between the list and now it may have ended and been resumed: then this is another process's run.
+        fresh = get_run(db, run.id)
+        if (fresh.pid, fresh.attempt) != (run.pid, run.attempt):
+            continue
+        to = RunState.cancelled if fresh.state is RunState.stopping else RunState.interrupted
+        error = None if to is RunState.cancelled else _last_words(fresh)
+        moved = transition_run(db, run.id, expected=[fresh.state], to=to, ended_at=now(), error=error)
+        if moved is not None and fresh.state.is_active:
+            changed.append(moved)
+    return changed
+
+
+def wait(
+    db: Database,
+    run_id: str,
+    *,
+    on_change: Callable[[RunRow], None] | None = None,
+    on_poll: Callable[[], None] | None = None,
+    timeout: float | None = None,
+    poll_seconds: float = 0.2,
+) -> RunRow:
+    """Block until a run has ended, calling ``on_change`` whenever its state or progress moved.
+
+    ``on_poll`` is called at every look: a waiting command sees to its worker there. Raises StudioError when
+    ``timeout`` seconds pass first; the run itself goes on.
+    """
+    deadline = math.inf if timeout is None else time.monotonic() + timeout
+    seen: tuple[Any, ...] | None = None
+    while True:
+        run = get_run(db, run_id)
+        present = (run.state, run.progress, run.progress_text)
+        if present != seen and on_change is not None:
+            on_change(run)
+        seen = present
+        if run.state.is_terminal:
+            return run
+        if on_poll is not None:
+            on_poll()
+        if time.monotonic() >= deadline:
+            raise StudioError(
+                f"Run {run_id} is still {run.state.value} after {timeout:g} s and goes on; "
+                f"see `studio runs show {run_id}`."
+            )
+        time.sleep(poll_seconds)
+
+
+def _check_references(db: Database, settings: BaseModel) -> dict[str, str]:
+    """Raise for a name in the settings that nothing answers to; returns the champions to fill in."""
+    values = settings.model_dump()
+    if values.get("dataset") is not None:
+        _check_dataset(db, values["dataset"])
+    if values.get("reward") is not None:
+        _check_reward(db, values["reward"])
+    if values.get("oracle") is not None:
+        _check_oracle(db, values["oracle"])
+    for field in ("policy", "parent", "a", "b"):
+        if values.get(field) is not None:
+            get_policy(db, values[field])
+    left_out = [field for field in ("policy", "parent") if field in values and values[field] is None]
+    return {field: _champion_name(db) for field in left_out}
+
+
+def _champion_name(db: Database) -> str:
+    champion = get_champion(db)
+    if champion is None:
+        raise InvalidInput(
+            "No policy serves yet; name one, promote one with `studio policies promote NAME`, "
+            "or register a model with `studio up --policy MODEL`."
+        )
+    return champion.name
+
+
+def _check_dataset(db: Database, key: str) -> None:
+    dataset = get_dataset(db, key)
+    pairs = dataset.counts.get("train", dataset.counts.get("pairs", 0))
+    if pairs < MIN_TRAINING_PAIRS:
+        raise NotEnoughData(
+            f"Dataset {dataset.name!r} has {pairs} training pair{'' if pairs == 1 else 's'}, and at least "
+            f"{MIN_TRAINING_PAIRS} are needed; judge more pairs (200 are a good start) and freeze a new dataset."
+        )
+
+
+def _check_reward(db: Database, key: str) -> None:
+    try:
+        checkpoint = get_checkpoint(db, key)
+    except NotFound:
+        known = [row.name for row in list_checkpoints(db, kind="reward")]
+        raise NotFound("reward model", key, known, hint="Train one: `studio train reward --dataset D`.") from None
+    if checkpoint.kind != "reward":
+        raise UnknownSetting(f"Checkpoint {key!r} is a {checkpoint.kind}, not a reward model.")
+
+
+def _check_oracle(db: Database, rule: str) -> None:
+    check_rule(rule)
+    kind, _, checkpoint = rule.partition(":")
+    if kind == "reward":
+        _check_reward(db, checkpoint.strip())
+
+
+def _check_name(db: Database, settings: BaseModel) -> None:
+    """A name that is taken must be refused now, not when the training is over."""
+    name = getattr(settings, "name", None)
+    if name is None:
+        return
+    for noun, find in (("policy", get_policy), ("checkpoint", get_checkpoint)):
+        try:
+            find(db, name)
+        except NotFound:
+            continue
+        raise Conflict(f"There is already a {noun} {name!r}; choose another --name.")
+
+
+def _is_lost(run: RunRow) -> bool:
+    if run.pid is not None:
+        return not is_alive(run.pid, run.pid_started)
+    began = run.started_at or run.created_at
+    return now() - began > timedelta(seconds=LAUNCH_SECONDS)
+
+
+def _last_words(run: RunRow) -> str:
+    if run.pid is None:
+        return f"No process began within {LAUNCH_SECONDS:.0f} s; resume it with `studio runs resume {run.id}`."
+    return (
+        f"The process (pid {run.pid}) ended without a word, perhaps killed for want of memory; its last lines are "
+        f"in `studio runs logs {run.id}`; resume it with `studio runs resume {run.id}`."
+    )
+
+
+def _note(home: Home, run: RunRow) -> None:
+    log = home.log_path(run.id)
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("a", encoding="utf-8") as lines:
+        lines.write(f"{now():%Y-%m-%d %H:%M:%S} resumed: attempt {run.attempt}\n")

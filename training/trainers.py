@@ -1,0 +1,266 @@
+"""What every TRL trainer here shares: arguments without reporters, points and cancels at each step, resume.
+
+The trainers are given token ids made by ``training.chat``, so TRL never applies a template of its own.
+Nothing is sent anywhere: no reporter, no hub, no telemetry.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import random
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, TypedDict
+
+from feedback.errors import NotEnoughData, RunFailed
+from feedback.types import PreferencePair
+from training.chat import encode_prompt, encode_reply, window_of
+from training.checkpoints import disk_full, is_disk_full
+from training.config import LARGE_MODEL, TrainSettings
+from training.models import parameter_count
+from training.progress import Reporter
+
+MIN_PAIRS = 2
+FEW_PAIRS = 50
+
+
+class TokenPair(TypedDict):
+    """A preference pair as token ids, the replies with their end; ``length`` is that of the longer side."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    length: int
+
+
+def require_pairs(pairs: Sequence[Any], noun: str, reporter: Reporter) -> None:
+    """Refuse what nothing can be learnt from, and say so in the log where little can be."""
+    if len(pairs) < MIN_PAIRS:
+        raise NotEnoughData(
+            f"{noun} has {len(pairs)} pair{'s' * (len(pairs) != 1)} to train on; at least {MIN_PAIRS} are needed "
+            f"and {FEW_PAIRS} or more are advised. Judge more pairs and freeze a new dataset."
+        )
+    if len(pairs) < FEW_PAIRS:
+        reporter.log(f"warning: only {len(pairs)} pairs; below about {FEW_PAIRS} a run mostly learns noise")
+
+
+def encode_pairs(tokenizer: Any, pairs: Sequence[PreferencePair], max_length: int) -> tuple[list[TokenPair], int]:
+    """The pairs as token ids, and how many were left out because they are longer than ``max_length``."""
+    encoded = []
+    for pair in pairs:
+        prompt = encode_prompt(tokenizer, [{"role": m.role.value, "content": m.content} for m in pair.messages])
+        chosen, rejected = encode_reply(tokenizer, pair.chosen), encode_reply(tokenizer, pair.rejected)
+        length = len(prompt) + max(len(chosen), len(rejected))
+        if length <= max_length:
+            encoded.append(TokenPair(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected, length=length))
+    return encoded, len(pairs) - len(encoded)
+
+
+def usable_pairs(
+    tokenizer: Any, model: Any, pairs: Sequence[PreferencePair], settings: TrainSettings, reporter: Reporter
+) -> tuple[list[TokenPair], int]:
+    """The pairs that can be trained on, and how many were too long; refused when fewer than two are left."""
+    require_pairs(pairs, f"The dataset {settings.dataset!r}", reporter)
+    longest = min(settings.max_length, window_of(model))
+    encoded, too_long = encode_pairs(tokenizer, pairs, longest)
+    if too_long:
+        reporter.log(f"warning: {too_long} of {len(pairs)} pairs are longer than {longest} tokens and are left out")
+    if len(encoded) < MIN_PAIRS:
+        raise NotEnoughData(
+            f"Of {len(pairs)} pairs {too_long} are longer than {longest} tokens, which leaves {len(encoded)}; at least "
+            f"{MIN_PAIRS} are needed. Raise max_length (now {settings.max_length}) or choose a model that reads more."
+        )
+    return encoded, too_long
+
+
+def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory: Path) -> dict[str, Any]:
+    """Keyword arguments for any TRL config: silent, local, and sized for the base model."""
+    parameters = parameter_count(model)
+    on_cpu = next(model.parameters()).device.type == "cpu"
+    micro = settings.micro_batch_for(parameters)
+    steps = settings.steps_for(pairs)
+    return {
+        "output_dir": str(directory),
+        "max_steps": steps,
+        "per_device_train_batch_size": micro,
+        "gradient_accumulation_steps": max(1, settings.batch_size // micro),
+        "learning_rate": settings.rate_for(parameters),
+        "lr_scheduler_type": settings.schedule,
+        "warmup_steps": round(steps * settings.warmup),
+        "seed": settings.seed,
+        "logging_steps": settings.log_every,
+        "logging_first_step": True,
+        # On, it would write the mean of earlier losses in the place of a loss that is not a number
+        "logging_nan_inf_filter": False,
+        "save_strategy": "steps",
+        "save_steps": settings.save_every,
+        "save_total_limit": 1,
+        "report_to": [],
+        "disable_tqdm": True,
+        "push_to_hub": False,
+        "bf16": not on_cpu,
+        "use_cpu": on_cpu,
+        # Recomputing activations saves memory that a small model does not need
+        "gradient_checkpointing": parameters >= LARGE_MODEL,
+        "dataloader_pin_memory": not on_cpu,
+        "max_length": None,
+    }
+
+
+def lora_config(settings: TrainSettings, task: str) -> Any:
+    """LoRA on every linear layer; ``task`` is PEFT's, and SEQ_CLS makes it save the head too."""
+    from peft import LoraConfig
+
+    return LoraConfig(
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=0.0,
+        target_modules="all-linear",
+        task_type=task,
+    )
+
+
+def adapter_settings(model: Any) -> dict[str, Any]:
+    """How the trained adapter was set up, for the manifest."""
+    config = model.peft_config["default"]
+    return {"r": config.r, "alpha": config.lora_alpha, "targets": sorted(config.target_modules)}
+
+
+def step_callback(reporter: Reporter, names: Mapping[str, str], final: dict[str, float]) -> Any:
+    """A callback that hands each log's values on under our names, reports progress and obeys a cancel.
+
+    ``final`` is filled with the latest values. A loss that is not a number ends the run at once.
+    """
+    from transformers import TrainerCallback
+
+    class StepCallback(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            reporter.check()
+
+        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
+            values = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in (logs or {})}
+            if "loss" not in values:  # the trainer's closing summary, not a step
+                return
+            if not math.isfinite(values["loss"]):
+                raise RunFailed(
+                    f"The loss at step {state.global_step} is {values['loss']}: the training diverged. "
+                    f"Lower learning_rate (it was {args.learning_rate:g})."
+                )
+            final.update(values)
+            reporter.metrics(state.global_step, **values)
+            reporter.report(
+                state.global_step / max(1, state.max_steps), f"step {state.global_step} of {state.max_steps}"
+            )
+
+    return StepCallback()
+
+
+def resume_point(directory: Path, attempt: int) -> str | None:
+    """The trainer's newest complete state to go on from, for a second attempt; None to start afresh.
+
+    The state file is written last, so a directory without a readable one was cut off in the middle.
+    """
+    if attempt <= 1 or not directory.is_dir():
+        return None
+    found = []
+    for path in directory.glob("checkpoint-*"):
+        try:
+            found.append((int(json.loads((path / "trainer_state.json").read_text())["global_step"]), str(path)))
+        except (OSError, ValueError, KeyError):
+            continue
+    return max(found)[1] if found else None
+
+
+def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter) -> None:
+    """Train to the end, going on from an earlier attempt's state where there is one."""
+    from transformers import ProgressCallback
+    from transformers.trainer_callback import PrinterCallback
+
+    for noisy in (PrinterCallback, ProgressCallback):
+        trainer.remove_callback(noisy)
+    point = resume_point(directory, attempt)
+    if point is not None:
+        reporter.log(f"going on from {Path(point).name}")
+    try:
+        trainer.train(resume_from_checkpoint=point)
+    except Exception as error:
+        if is_disk_full(error):
+            raise disk_full(directory, "The state to resume from") from error
+        raise
+
+
+@contextmanager
+def trainer_scope() -> Iterator[None]:
+    """For building and running a trainer: it seeds every global generator, which is undone at the end.
+
+    Deprecations inside the libraries are not the user's to mend, and stay out of the run's log.
+    """
+    import numpy
+    import torch
+
+    state, numbers = random.getstate(), numpy.random.get_state()
+    try:
+        with torch.random.fork_rng(), warnings.catch_warnings():
+            warnings.simplefilter("ignore", FutureWarning)
+            yield
+    finally:
+        random.setstate(state)
+        numpy.random.set_state(numbers)
+
+
+class LikeLengths:
+    """The order of an epoch: shuffled, then pairs of like length put into one batch, which saves a third of padding.
+
+    Only four batches at a time are sorted and their order is shuffled again, so that chance still decides most. The
+    order depends on seed and epoch alone, so that a resumed run meets the pairs it had not seen.
+    """
+
+    BATCHES = 4
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The trainer says which epoch begins."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(f"{self.seed}:{self.epoch}")
+        order = list(range(len(self.lengths)))
+        rng.shuffle(order)
+        span = self.BATCHES * self.batch_size
+        for start in range(0, len(order), span):
+            group = sorted(order[start : start + span], key=lambda i: self.lengths[i])
+            batches = [group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)]
+            last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # a short one must stay the last
+            rng.shuffle(batches)
+            for batch in batches + last:
+                yield from batch
+
+
+def silenced(trainer_class: type, encoded: Sequence[TokenPair], seed: int) -> type:
+    """The trainer class without telemetry, model cards and data preparation of its own."""
+
+    class Silenced(trainer_class):  # type: ignore[misc, valid-type]
+        def _send_telemetry(self) -> None:
+            """Nothing leaves this machine."""
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            """The manifest is the card."""
+
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset  # token ids already
+
+        def _get_train_sampler(self, *_: Any) -> LikeLengths:
+            return LikeLengths([pair["length"] for pair in encoded], self.args.per_device_train_batch_size, seed)
+
+    return Silenced
