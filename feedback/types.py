@@ -347,6 +347,12 @@ class DatasetFilters(BaseModel):
     test_share: float = 0.1
     split_seed: int = 0
 
+    @field_validator("since", "until")
+    @classmethod
+    def _aware(cls, moment: datetime | None) -> datetime | None:
+        """A moment without a zone is meant as local time, as a person types it."""
+        return moment if moment is None else moment.astimezone(UTC)
+
     @model_validator(mode="after")
     def _ranges(self) -> DatasetFilters:
         if not 0.5 <= self.min_agreement <= 1.0:

@@ -104,7 +104,7 @@ def judge(
         typer.echo(f"{sitting.annotator} judged {sitting.judged} matchups, {sitting.ties} of them ties.")
     if sitting.judged < count:
         tell(f"The pool ran out after {sitting.judged} of {count}; fill it with `studio generate`.")
-        raise typer.Exit(1)
+        raise typer.Exit(0 if sitting.judged else 1)
 
 
 @dataset.command("freeze")

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from datetime import datetime
 
 import pytest
 from hypothesis import given
@@ -133,6 +134,8 @@ def test_filters_choose_by_source_annotator_and_policy_and_say_what_they_left_ou
     assert (ann.counts["pairs"], ann.dropped) == (1, {"other_annotator": 1})
     first = datasets.freeze(db, "first", DatasetFilters(policies=("one",)))
     assert (first.counts["pairs"], first.dropped) == (1, {"other_policy": 1})
+    later = datasets.freeze(db, "later", DatasetFilters(since=datetime(2999, 1, 1)))  # no zone: local time
+    assert later.dropped == {"before_since": 2}
     with pytest.raises(NotFound, match="nobody"):
         datasets.freeze(db, "x", DatasetFilters(policies=("nobody",)))
 
