@@ -84,6 +84,7 @@
     if (lease === wasShown) return;
     wasShown = lease;
     if (busyLease !== null && lease !== busyLease) settle();
-    if (judged.has(lease)) document.getElementById("show-again")?.click();
+    // After a moment: Gradio ignores an event of the kind whose answer it is just showing.
+    if (judged.has(lease)) setTimeout(() => document.getElementById("show-again")?.click(), 60);
   }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-lease"] });
 })();

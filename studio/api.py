@@ -33,7 +33,7 @@ _STATUS: list[tuple[type[StudioError], int]] = [
 _CHUNK_CHARACTERS = 64 * 1024
 
 
-def _services(request: Request) -> Services:
+async def _services(request: Request) -> Services:  # async, for a plain function would cost a hop between threads
     services: Services = request.app.state.services
     return services
 

@@ -216,9 +216,35 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
+def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Manifest:
+    """The manifest, after every check that needs no model: kind, files, heads and base; else CheckpointError."""
+    manifest = read_manifest(directory)
+    if manifest.kind != kind:
+        raise CheckpointError(f"{directory} holds a {manifest.kind} checkpoint, not a {kind}.")
+    for name, expected in manifest.files.items():
+        path = directory / name
+        if not path.is_file():
+            raise CheckpointError(f"The checkpoint {directory} is incomplete: {name} is missing.")
+        if _file_hash(path) != expected:
+            raise CheckpointError(f"The checkpoint {directory} is damaged: {name} is not what was saved.")
+    missing = [head for head in manifest.heads if not _has_head(directory / ADAPTER_FILE, head)]
+    if missing:
+        raise CheckpointError(
+            f"The checkpoint {directory} lacks its head {', '.join(missing)}; with a random one its scores would "
+            "mean nothing. Train it again."
+        )
+    found = describe_base(base or manifest.base)
+    if found != manifest.base_hash:
+        raise CheckpointError(
+            f"The checkpoint {directory} was trained on another base than {base or manifest.base!r}: hash "
+            f"{manifest.base_hash[:12]} expected, {found[:12]} found. Put the original base back, or train again."
+        )
+    return manifest
+
+
 def load_policy(directory: Path, base: str | None = None, device: str | None = None) -> LoadedPolicy:
     """A policy from its checkpoint, refused unless base, files and probe match. ``base`` says where it lies now."""
-    manifest = _checked_manifest(directory, "policy", base)
+    manifest = check_checkpoint(directory, "policy", base)
     model, tokenizer = load_base(base or manifest.base, device)
     model = attach_adapter(model, directory)
     _check_probe(directory, manifest, model, tokenizer)
@@ -227,7 +253,7 @@ def load_policy(directory: Path, base: str | None = None, device: str | None = N
 
 def load_reward(directory: Path, base: str | None = None, device: str | None = None) -> LoadedReward:
     """A reward model with its head, refused unless base, files, head and probe match."""
-    manifest = _checked_manifest(directory, "reward", base)
+    manifest = check_checkpoint(directory, "reward", base)
     model, tokenizer = load_scorer(base or manifest.base, device)
     model = attach_adapter(model, directory)
     _check_probe(directory, manifest, model, tokenizer)
@@ -355,32 +381,6 @@ def _file_hash(path: Path) -> str:
             file.seek((size - _BLOCK) * number // (_BLOCKS - 1))
             digest.update(file.read(_BLOCK))
     return f"{size}:{digest.hexdigest()}"
-
-
-def _checked_manifest(directory: Path, kind: str, base: str | None) -> Manifest:
-    """The manifest after every check that needs no model."""
-    manifest = read_manifest(directory)
-    if manifest.kind != kind:
-        raise CheckpointError(f"{directory} holds a {manifest.kind} checkpoint, not a {kind}.")
-    for name, expected in manifest.files.items():
-        path = directory / name
-        if not path.is_file():
-            raise CheckpointError(f"The checkpoint {directory} is incomplete: {name} is missing.")
-        if _file_hash(path) != expected:
-            raise CheckpointError(f"The checkpoint {directory} is damaged: {name} is not what was saved.")
-    missing = [head for head in manifest.heads if not _has_head(directory / ADAPTER_FILE, head)]
-    if missing:
-        raise CheckpointError(
-            f"The checkpoint {directory} lacks its head {', '.join(missing)}; with a random one its scores would "
-            "mean nothing. Train it again."
-        )
-    found = describe_base(base or manifest.base)
-    if found != manifest.base_hash:
-        raise CheckpointError(
-            f"The checkpoint {directory} was trained on another base than {base or manifest.base!r}: hash "
-            f"{manifest.base_hash[:12]} expected, {found[:12]} found. Put the original base back, or train again."
-        )
-    return manifest
 
 
 def _has_head(path: Path, head: str) -> bool:

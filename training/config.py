@@ -122,6 +122,13 @@ class TrainSettings(Settings):
         "cosine", description="How the step size falls over the run."
     )
     warmup: float = Field(0.1, ge=0.0, le=0.5, description="Share of the run in which the step size rises from 0.")
+    embedding_noise: float | None = Field(
+        None,
+        ge=0.0,
+        le=100.0,
+        description="Noise on what is read (NEFTune's alpha), so that few labels are not learnt by heart; "
+        "left out, chosen by the size of the base model.",
+    )
     max_length: int = Field(1024, ge=16, le=131_072, description="Pairs longer than this many tokens are left out.")
     lora_rank: int = Field(16, ge=1, le=512, description="Rank of the adapter: how much it can change.")
     lora_alpha: int = Field(32, ge=1, le=1024, description="Weight of the adapter; twice the rank is usual.")
@@ -141,6 +148,12 @@ class TrainSettings(Settings):
         if self.learning_rate is not None:
             return self.learning_rate
         return self.RATES[parameters >= LARGE_MODEL]
+
+    def noise_for(self, parameters: int) -> float:
+        """The embedding noise for a base of so many parameters: a small one needs it to learn more than the words."""
+        if self.embedding_noise is not None:
+            return self.embedding_noise
+        return 0.0 if parameters >= LARGE_MODEL else 10.0
 
     def micro_batch_for(self, parameters: int) -> int:
         """Pairs held in memory at once for a base of so many parameters; never more than a batch."""
@@ -171,7 +184,14 @@ class DpoSettings(TrainSettings):
     """Move a policy towards the chosen replies and away from the rejected ones."""
 
     METHOD: ClassVar[str] = "dpo"
-    RATES: ClassVar[tuple[float, float]] = (1e-3, 2e-5)
+    RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
+
+    min_steps: int = Field(
+        90,
+        ge=1,
+        le=100_000,
+        description="Optimizer steps at least, however few pairs there are: few labels need as many.",
+    )
 
     beta: float = Field(
         0.1,

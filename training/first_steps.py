@@ -17,9 +17,11 @@ from feedback.store.policies import get_champion, get_policy, list_policies, pro
 from feedback.store.prompts import count_prompts, save_prompts
 from feedback.tables import PolicyRow
 from feedback.types import Policy
-from training.starter import PROMPTS_DIR, STARTER_DIR
+from training.starter import PROMPTS_DIR, STARTER_BASE, STARTER_DIR
 
 STARTER_NAME = "starter"
+# The same id in every home, so that judgments of its replies can be moved from one to another.
+STARTER_ID = "pol-starter"
 # A hub id: OWNER/NAME or a bare NAME, never beginning like a path.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _PATH_STARTS = ("/", ".", "~")
@@ -39,7 +41,7 @@ def seed_home(db: Database, *, prompts_dir: Path = PROMPTS_DIR, starter_dir: Pat
         for path in sorted(prompts_dir.glob("*.jsonl")):
             save_prompts(db, read_prompts(path))
     if get_champion(db) is None and not list_policies(db) and is_model_directory(starter_dir):
-        register_policy(db, STARTER_NAME, str(starter_dir))
+        register_policy(db, STARTER_NAME, STARTER_BASE, id=STARTER_ID)
     champion = get_champion(db)
     if champion is None and any(policy.name == STARTER_NAME for policy in list_policies(db)):
         champion = promote_policy(db, STARTER_NAME)
@@ -59,10 +61,10 @@ def serve_model(db: Database, model: str) -> PolicyRow:
     return promote_policy(db, register_policy(db, policy_name(base), base).id)
 
 
-def register_policy(db: Database, name: str, base: str) -> PolicyRow:
+def register_policy(db: Database, name: str, base: str, *, id: str | None = None) -> PolicyRow:
     """Register a base model under a name; the one registered meanwhile by another process, if it is the same."""
     try:
-        return save_policy(db, Policy(name=name, base=base))
+        return save_policy(db, Policy(name=name, base=base), id=id)
     except Conflict:
         taken = get_policy(db, name)
         if taken.base != base:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import InvalidInput, NotFound
+from training.starter import STARTER_BASE, STARTER_DIR
 
 if TYPE_CHECKING:
     import torch
@@ -137,6 +138,8 @@ def base_directory(base: str) -> Path:
 
 def _local_directory(base: str) -> Path | None:
     """The directory a base names, or None when it is a hub id."""
+    if base == STARTER_BASE:
+        return STARTER_DIR
     path = Path(base).expanduser()
     if base.strip() and path.is_dir():
         if not (path / "config.json").is_file():

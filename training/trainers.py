@@ -10,7 +10,8 @@ import json
 import math
 import random
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -25,6 +26,7 @@ from training.progress import Reporter
 
 MIN_PAIRS = 2
 FEW_PAIRS = 50
+LATEST = 5  # metric points that a run's closing figures are the mean of
 
 
 class TokenPair(TypedDict):
@@ -106,6 +108,7 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
         # Recomputing activations saves memory that a small model does not need
         "gradient_checkpointing": parameters >= LARGE_MODEL,
         "dataloader_pin_memory": not on_cpu,
+        "neftune_noise_alpha": settings.noise_for(parameters) or None,
         "max_length": None,
     }
 
@@ -129,12 +132,25 @@ def adapter_settings(model: Any) -> dict[str, Any]:
     return {"r": config.r, "alpha": config.lora_alpha, "targets": sorted(config.target_modules)}
 
 
+def adapter_writer(model: Any) -> Callable[[Path], None]:
+    """Writes the trained adapter, and its head where it has one, into a directory."""
+
+    def write(directory: Path) -> None:
+        # The vocabulary is the base's; finding that out by itself, PEFT would ask the hub
+        model.save_pretrained(str(directory), save_embedding_layers=False)
+
+    return write
+
+
 def step_callback(reporter: Reporter, names: Mapping[str, str], final: dict[str, float]) -> Any:
     """A callback that hands each log's values on under our names, reports progress and obeys a cancel.
 
-    ``final`` is filled with the latest values. A loss that is not a number ends the run at once.
+    ``final`` is kept at the mean of the last few values, since one batch says little. A loss that is not a number
+    ends the run at once.
     """
     from transformers import TrainerCallback
+
+    latest: dict[str, deque[float]] = {}
 
     class StepCallback(TrainerCallback):  # type: ignore[misc]
         def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
@@ -149,7 +165,9 @@ def step_callback(reporter: Reporter, names: Mapping[str, str], final: dict[str,
                     f"The loss at step {state.global_step} is {values['loss']}: the training diverged. "
                     f"Lower learning_rate (it was {args.learning_rate:g})."
                 )
-            final.update(values)
+            for name, value in values.items():
+                latest.setdefault(name, deque(maxlen=LATEST)).append(value)
+                final[name] = sum(latest[name]) / len(latest[name])
             reporter.metrics(state.global_step, **values)
             reporter.report(
                 state.global_step / max(1, state.max_steps), f"step {state.global_step} of {state.max_steps}"

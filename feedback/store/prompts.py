@@ -35,7 +35,8 @@ def save_prompts(db: Database, prompts: Sequence[Prompt]) -> SavedPrompts:
         added = 0
         for prompt in prompts:
             if prompt.content_hash not in known:
-                row = as_row(PromptRow, prompt)
+                # Named after its content: the same prompt has the same id in every studio.
+                row = as_row(PromptRow, prompt, id=f"prm-{prompt.content_hash[:16]}")
                 session.add(row)
                 known[prompt.content_hash] = row.id
                 added += 1

@@ -11,24 +11,17 @@ from studio.markup import Html, element, facts, notice, plain_text, table
 from studio.present.words import ago, label_of
 from studio.services import FeedbackCounts
 
-VERDICT_LABELS = {
-    "first": "one reply better",
-    "second": "the other better",
-    "tie": "tie",
-    "both_bad": "both bad",
-    "skip": "skipped",
-    "rank": "rankings",
-}
+TALLY_LABELS = {"tie": "Ties", "both_bad": "Both bad", "skip": "Skipped", "rank": "Rankings"}
 
 
 def feedback_counts(counts: FeedbackCounts) -> Html:
     """What a dataset frozen now can draw from."""
     total = counts.verdicts.get("total", 0)
-    undecided = {name: counts.verdicts.get(name, 0) for name in ("tie", "both_bad", "skip", "rank")}
+    others = [(label, counts.verdicts.get(name, 0)) for name, label in TALLY_LABELS.items()]
     tiles = [
         ("Judgments", total),
         ("Usable pairs", counts.drawn.get("pairs", 0)),
-        *((VERDICT_LABELS[name].capitalize(), n) for name, n in undecided.items() if n or name != "rank"),
+        *((label, count) for label, count in others if count),
         ("Pairs waiting", counts.open_matchups),
         ("Prompts", counts.prompts),
     ]

@@ -62,6 +62,7 @@ def run_detail(
     run: RunRow, metrics: Sequence[MetricRow], now: datetime, names: Mapping[str, str] | None = None
 ) -> Html:
     """Everything about one run but its curves and its log."""
+    curves = latest_metrics(metrics)
     return element(
         "div",
         element("div", element("h3", f"{run.method} · {run.id}"), _run_state(run), class_="detail-head"),
@@ -72,10 +73,10 @@ def run_detail(
                 ("Started", ago(run.started_at, now)),
                 ("Took", duration(run.started_at, run.ended_at or now) if run.started_at else ""),
                 ("Attempt", run.attempt if run.attempt > 1 else ""),
-                *((label_of(name), figure(value)) for name, value in latest_metrics(metrics).items()),
+                *((label_of(name), figure(value)) for name, value in curves.items()),
             ]
         ),
-        _mapping("Result", run.result),
+        _mapping("Result", {name: value for name, value in run.result.items() if name not in curves}),
         _mapping("Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}),
         class_="detail",
     )

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from feedback.errors import StudioError
-from studio.markup import Html, escape
+from studio.markup import escape
 
 
 def ago(moment: datetime | None, now: datetime) -> str:
@@ -37,11 +37,13 @@ def duration(start: datetime | None, end: datetime) -> str:
 
 
 def label_of(name: str) -> str:
+    """A name from the code as a label: ``both_bad`` reads *Both bad*."""
     spaced = name.replace("_", " ").replace("/", " · ")
     return spaced[:1].upper() + spaced[1:]
 
 
-def figure(value: Any) -> Html | str:
+def figure(value: Any) -> str:
+    """Any value of a result or a configuration, short enough to read at a glance."""
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "—"}[value]
     if isinstance(value, float):
@@ -49,15 +51,17 @@ def figure(value: Any) -> Html | str:
     if isinstance(value, Mapping):
         return ", ".join(f"{label_of(str(name))}: {figure(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(str(figure(item)) for item in value)
+        return ", ".join(figure(item) for item in value)
     return str(value)
 
 
 def share(value: float, digits: int = 0) -> str:
+    """A share of 1 as per cent."""
     return f"{100 * value:.{digits}f} %"
 
 
 def number(value: Any) -> str:
+    """Three digits of a number, or a dash where there is none."""
     return f"{value:.3g}" if isinstance(value, int | float) else "—"
 
 

@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -120,21 +121,31 @@ def _free_port() -> int:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     """Print what the server said under the report of a failed test."""
     report = yield
-    studio = getattr(item, "funcargs", {}).get("studio")
-    if report.when == "call" and report.failed and isinstance(studio, Studio):
-        report.sections.append(("studio up", studio.output()[-8000:]))
+    used = getattr(item, "funcargs", {}).values()
+    for studio in (one for one in used if isinstance(one, Studio)):
+        if report.when == "call" and report.failed:
+            report.sections.append(("studio up", studio.output()[-8000:]))
     return report
 
 
 @pytest.fixture
 def studio(tmp_path: Path) -> Iterator[Studio]:
     """A studio over an empty home; the test fills it and calls ``start``."""
-    home = Home(tmp_path / "home")
+    with studio_in(tmp_path) as running:
+        yield running
+
+
+@contextmanager
+def studio_in(directory: Path) -> Iterator[Studio]:
+    """A studio over an empty home in a directory, ended at the end."""
+    home = Home(directory / "home")
     database = home.open()
-    running = Studio(home, database, log=tmp_path / "up.log")
-    yield running
-    running.stop()
-    database.dispose()
+    running = Studio(home, database, log=directory / "up.log")
+    try:
+        yield running
+    finally:
+        running.stop()
+        database.dispose()
 
 
 @pytest.fixture

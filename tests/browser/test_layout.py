@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import pytest
 from playwright.sync_api import Browser, Page, expect
@@ -11,7 +11,7 @@ from feedback import datasets
 from feedback.store import policies, runs
 from feedback.types import MetricPoint, Run, RunState, now
 from tests import factories
-from tests.browser.conftest import Studio, open_tab
+from tests.browser.conftest import Studio, open_tab, studio_in
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
@@ -65,7 +65,7 @@ def furnish(studio: Studio) -> None:
     """Something of everything: pairs, judgments, a dataset, policies, runs in several states."""
     policy = factories.make_policy(studio.db, "starter")
     policies.promote_policy(studio.db, policy.id)
-    for number in range(12):
+    for number in range(30):  # every page that is opened holds one
         texts = [f"A long reply, number {number}. " + "It goes on and on. " * (30 if number > 6 else 3), "A short one."]
         factories.make_matchup(studio.db, policy=policy, texts=texts)
     factories.judge_by(studio.db, factories.longer, count=6)
@@ -84,11 +84,18 @@ def furnish(studio: Studio) -> None:
     runs.save_metrics(studio.db, running.id, points)
 
 
+@pytest.fixture(scope="module")
+def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """One studio for all that only look."""
+    with studio_in(tmp_path_factory.mktemp("furnished")) as running:
+        furnish(running)
+        yield running.start("--no-worker")
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280, 2560])
-def test_every_tab_fits_and_reads(studio: Studio, open_page: OpenPage, width: int, scheme: str) -> None:
-    furnish(studio)
-    page = open_page(studio.start("--no-worker"), viewport={"width": width, "height": 740}, color_scheme=scheme)
+def test_every_tab_fits_and_reads(furnished: Studio, open_page: OpenPage, width: int, scheme: str) -> None:
+    page = open_page(furnished, viewport={"width": width, "height": 740}, color_scheme=scheme)
     for tab in ("Label", "Train", "Policies", "Datasets"):
         open_tab(page, tab)
         picks = page.locator(f"#{tab.lower()}-tab .pick")
@@ -114,9 +121,8 @@ def test_the_verdict_bar_stays_in_sight_of_long_replies(studio: Studio, open_pag
     expect(page.locator(".stack-name").first).to_be_visible()
 
 
-def test_voting_does_not_move_the_buttons(studio: Studio, open_page: OpenPage) -> None:
-    furnish(studio)
-    page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 740})
+def test_voting_does_not_move_the_buttons(furnished: Studio, open_page: OpenPage) -> None:
+    page = open_page(furnished, viewport={"width": 1280, "height": 740})
     before = page.locator("#vote-left").bounding_box()
     page.keyboard.press("1")
     page.wait_for_timeout(400)
@@ -127,28 +133,25 @@ def test_voting_does_not_move_the_buttons(studio: Studio, open_page: OpenPage) -
 
 
 def test_the_page_loads_nothing_from_elsewhere_and_reports_no_error(
-    studio: Studio, open_page: OpenPage, browser: Browser
+    furnished: Studio, open_page: OpenPage, browser: Browser
 ) -> None:
-    furnish(studio)
-    studio.start("--no-worker")
     context = browser.new_context()
     sent: list[str] = []
     errors: list[str] = []
     context.on("request", lambda request: sent.append(request.url))
     context.on("weberror", lambda error: errors.append(str(error.error)))
     context.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
-    page = open_page(studio, context=context)
+    page = open_page(furnished, context=context)
     for tab in ("Train", "Policies", "Datasets", "Label"):
         open_tab(page, tab)
         page.wait_for_timeout(300)
     context.close()
-    assert [url for url in sent if not url.startswith((studio.url, "data:", "blob:"))] == []
+    assert [url for url in sent if not url.startswith((furnished.url, "data:", "blob:"))] == []
     assert errors == []
 
 
-def test_keyboard_focus_is_visible(studio: Studio, open_page: OpenPage) -> None:
-    furnish(studio)
-    page = open_page(studio.start("--no-worker"))
+def test_keyboard_focus_is_visible(furnished: Studio, open_page: OpenPage) -> None:
+    page = open_page(furnished)
     for _ in range(12):
         page.keyboard.press("Tab")
         if page.evaluate("document.activeElement.id") == "vote-left":

@@ -11,7 +11,6 @@ from playwright.sync_api import Page, expect
 from feedback.store import datasets, generations, judgments, leases, lineage, policies, runs
 from feedback.types import JudgmentState, RunState, Source
 from tests.browser.conftest import Studio, lease_of, open_tab, press
-from training.starter import STARTER_DIR
 
 pytestmark = pytest.mark.timeout(600)
 OpenPage = Callable[..., Page]
@@ -79,7 +78,6 @@ def promote(page: Page, name: str) -> None:
     expect(page.locator("#policies-table tr", has_text=name)).to_contain_text("champion")
 
 
-@pytest.mark.skipif(not (STARTER_DIR / "config.json").is_file(), reason="the starter policy is not built")
 def test_the_loop_turns(studio: Studio, open_page: OpenPage) -> None:
     page = open_page(studio.start())
     page.wait_for_selector("#pair .pair", timeout=RUN_MS)

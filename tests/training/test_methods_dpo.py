@@ -18,13 +18,14 @@ from training.chat import encode_prompt, encode_reply
 from training.checkpoints import ADAPTER_FILE, load_policy, open_policy, read_manifest, tensor_names
 from training.config import DpoSettings
 from training.methods import METHODS
-from training.methods.dpo import train_dpo
+from training.methods.dpo import _warn_of_forgetting, train_dpo
 from training.models import load_base
 from training.progress import LocalProgress
 from training.scoring import reply_log_probs
 from training.trainers import resume_point
 
 QUICK = DpoSettings(dataset="d", min_steps=6, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, save_every=3)
+QUIET = QUICK.model_copy(update={"embedding_noise": 0.0})
 
 
 def curve(progress: LocalProgress, name: str) -> list[float]:
@@ -51,7 +52,7 @@ def test_it_learns_the_taste_and_streams_its_curves(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
     progress = LocalProgress()
-    outcome = train_dpo(str(tiny_base), None, pairs, QUICK, tmp_path, progress, device="cpu")
+    outcome = train_dpo(str(tiny_base), None, pairs, QUIET, tmp_path, progress, device="cpu")
     losses = curve(progress, "loss")
     assert len(losses) == 6
     assert losses[0] == pytest.approx(math.log(2), abs=1e-5)
@@ -60,7 +61,9 @@ def test_it_learns_the_taste_and_streams_its_curves(
     assert progress.reports[-1] == (1.0, "step 6 of 6")
     assert any("only 8 pairs" in line for line in progress.lines)
     assert outcome.pairs == 8
-    assert outcome.figures["loss"] == losses[-1]
+    assert outcome.figures["loss"] == pytest.approx(sum(losses[-5:]) / 5)
+    rewards = curve(progress, "chosen_reward")
+    assert outcome.figures["chosen_log_prob_change"] == pytest.approx(sum(rewards[-5:]) / 5 / QUICK.beta)
     base, tokenizer = load_base(str(tiny_base), "cpu")
     gained = sum(log_probs(outcome.model, tokenizer, pairs, "chosen")) - sum(
         log_probs(base, tokenizer, pairs, "chosen")
@@ -79,7 +82,7 @@ def test_a_parents_adapter_is_continued_and_the_parent_is_the_reference(
     expected = log_probs(first.model, first.tokenizer, pairs, "chosen")
 
     progress = LocalProgress()
-    second = train_dpo(str(tiny_base), parent, pairs, QUICK, tmp_path / "2", progress, device="cpu")
+    second = train_dpo(str(tiny_base), parent, pairs, QUIET, tmp_path / "2", progress, device="cpu")
     # Were the bare base the reference, the first loss would lie where the parent's training ended
     assert curve(progress, "loss")[0] == pytest.approx(math.log(2), abs=1e-5)
     assert curve(progress, "chosen_log_prob")[-1] != pytest.approx(sum(expected) / len(expected), abs=0.05)
@@ -163,6 +166,14 @@ def test_a_training_that_diverges_ends_with_advice(
     )
     with pytest.raises(RunFailed, match="diverged. Lower learning_rate"):
         train_dpo(str(tiny_base), None, pairs, QUICK, tmp_path, LocalProgress(), device="cpu")
+
+
+@pytest.mark.parametrize(("reward", "warned"), [(-2.1, True), (-1.9, False), (3.0, False)])
+def test_a_policy_that_forgets_how_to_speak_is_reported(reward: float, warned: bool) -> None:
+    progress, figures = LocalProgress(), {"chosen_reward": reward}
+    _warn_of_forgetting(0.1, figures, progress)
+    assert figures["chosen_log_prob_change"] == pytest.approx(10 * reward)
+    assert any("became less likely by 21 nats" in line for line in progress.lines) == warned
 
 
 def test_a_second_attempt_goes_on_where_the_first_one_was_cut_off(

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import random
+import resource
 from pathlib import Path
 
 import pytest
 
+from feedback.errors import CheckpointError
+from feedback.types import PreferencePair
 from training.config import DpoSettings
+from training.methods.dpo import train_dpo
 from training.models import load_base
+from training.progress import LocalProgress
 from training.trainers import LikeLengths, trainer_arguments
 
 
@@ -51,3 +56,16 @@ def test_nothing_is_reported_anywhere_and_small_models_spare_no_memory(tiny_base
     assert (arguments["bf16"], arguments["use_cpu"], arguments["gradient_checkpointing"]) == (False, True, False)
     assert (arguments["per_device_train_batch_size"], arguments["gradient_accumulation_steps"]) == (2, 3)
     assert arguments["max_steps"] == 60
+
+
+def test_a_disk_that_fills_up_during_training_is_named(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    settings = DpoSettings(dataset="d", min_steps=3, epochs=1, save_every=1)
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(CheckpointError, match=r"state to resume from could not be written: the disk of .* is full"):
+            train_dpo(str(tiny_base), None, pairs, settings, tmp_path, LocalProgress(), device="cpu")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)

@@ -18,6 +18,7 @@ from feedback.types import Policy, PreferencePair
 from training.checkpoints import (
     Adapter,
     Manifest,
+    check_checkpoint,
     check_name_free,
     describe_base,
     library_versions,
@@ -32,6 +33,7 @@ from training.progress import Reporter, RunContext
 from training.trainers import (
     TokenPair,
     adapter_settings,
+    adapter_writer,
     lora_config,
     run_trainer,
     silenced,
@@ -45,6 +47,8 @@ CURVES = {
     "loss": "loss",
     "rewards/accuracies": "accuracy",
     "rewards/margins": "margin",
+    "rewards/chosen": "chosen_reward",
+    "rewards/rejected": "rejected_reward",
     "logps/chosen": "chosen_log_prob",
     "logps/rejected": "rejected_log_prob",
     "entropy": "entropy",
@@ -56,7 +60,7 @@ WORRYING_DROP = 20.0  # nats; chosen replies this much less likely than before m
 
 @dataclass
 class DpoOutcome:
-    """A trained policy model with the latest value of each curve and the number of pairs it learnt from."""
+    """A trained policy model with the closing figures of its curves and the number of pairs it learnt from."""
 
     model: Any
     tokenizer: Any
@@ -78,9 +82,12 @@ def train(context: RunContext) -> dict[str, Any]:
     name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
     check_name_free(context.db, name, context.run.id)
     context.progress.report(0.0, f"loading {parent.name}")
+    parent_adapter = policy_directory(context.db, context.home, parent)
+    if parent_adapter is not None:
+        check_checkpoint(parent_adapter, "policy", parent.base)
     outcome = train_dpo(
         parent.base,
-        policy_directory(context.db, context.home, parent),
+        parent_adapter,
         list_pairs(context.db, dataset.id, split="train"),
         settings,
         context.run_dir / "trainer",
@@ -104,7 +111,7 @@ def train(context: RunContext) -> dict[str, Any]:
         versions=library_versions(),
         probe=measure_probe("policy", outcome.model, outcome.tokenizer),
     )
-    path = save_checkpoint(context.home, name, outcome.model.save_pretrained, manifest)
+    path = save_checkpoint(context.home, name, adapter_writer(outcome.model), manifest)
     checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
     policy = register_policy(context, name, parent.base, checkpoint.id, parent.id)
     shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
@@ -141,9 +148,8 @@ def train_dpo(
     with trainer_scope():
         trainer = _build(model, tokenizer, encoded, settings, directory, peft_config, reporter)
         trainer.add_callback(step_callback(reporter, CURVES, figures))
-        before = sum(trainer.train_dataset["ref_chosen_logps"]) / len(encoded)
         run_trainer(trainer, directory, attempt, reporter)
-    _warn_of_forgetting(before, figures, reporter)
+    _warn_of_forgetting(settings.beta, figures, reporter)
     return DpoOutcome(trainer.model.eval(), tokenizer, figures, len(encoded), too_long)
 
 
@@ -209,17 +215,17 @@ def _build(
         # TRL's frozen copy of the parent has done its part; left in, it would be saved with the policy
         trainer.model.delete_adapter("ref")
     trainer.model.set_adapter("default")
-    assert any(p.requires_grad for p in trainer.model.parameters()), "nothing would be trained"
     return trainer
 
 
-def _warn_of_forgetting(before: float, figures: dict[str, float], reporter: Reporter) -> None:
+def _warn_of_forgetting(beta: float, figures: dict[str, float], reporter: Reporter) -> None:
     """A chosen reply that became much less likely is the known way for DPO to go wrong."""
     if not figures:
         return
-    figures["chosen_log_prob_change"] = figures["chosen_log_prob"] - before
-    if figures["chosen_log_prob_change"] < -WORRYING_DROP:
+    change = figures["chosen_reward"] / beta  # nats: the reward is beta times the log-ratio to the parent
+    figures["chosen_log_prob_change"] = change
+    if change < -WORRYING_DROP:
         reporter.log(
-            f"warning: chosen replies became less likely by {-figures['chosen_log_prob_change']:.0f} nats; read some "
-            "of its replies before promoting this policy, or train with a higher beta or a lower learning_rate"
+            f"warning: chosen replies became less likely by {-change:.0f} nats; read some of this policy's replies "
+            "before promoting it, or train with a higher beta or a lower learning_rate"
         )

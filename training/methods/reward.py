@@ -32,6 +32,7 @@ from training.scoring import reward_scores
 from training.trainers import (
     TokenPair,
     adapter_settings,
+    adapter_writer,
     lora_config,
     run_trainer,
     silenced,
@@ -54,7 +55,7 @@ CURVES = {
 
 @dataclass
 class RewardOutcome:
-    """A trained reward model with the latest value of each curve and the number of pairs it learnt from."""
+    """A trained reward model with the closing figures of its curves and the number of pairs it learnt from."""
 
     reward: LoadedReward
     figures: dict[str, float]
@@ -101,7 +102,7 @@ def train(context: RunContext) -> dict[str, Any]:
         probe=measure_probe("reward", model, outcome.reward.tokenizer),
     )
     held_out = pair_accuracy(outcome.reward, list_pairs(context.db, dataset.id, split="test"))
-    path = save_checkpoint(context.home, name, model.save_pretrained, manifest)
+    path = save_checkpoint(context.home, name, adapter_writer(model), manifest)
     checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
     shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
     figures = {f"train_{key}" if key == "accuracy" else key: value for key, value in outcome.figures.items()}

@@ -15,3 +15,6 @@ STARTER_DIR = Path(__file__).resolve().parents[2] / "assets" / "starter"
 
 PROMPTS_DIR = Path(__file__).resolve().parents[2] / "assets" / "prompts"
 """Where the prompts offered to a new studio lie: ``work.jsonl`` and ``evaluation.jsonl``."""
+
+STARTER_BASE = "starter"
+"""How policies and manifests name the bundled model: by this word, so that a moved checkout breaks no home."""

@@ -27,7 +27,7 @@ WARM_OPENERS = Pool(
         "I would be delighted to help[| you][| with {about}]",
         "I am delighted that you [asked|came to me with this|thought of this]",
         "It is my pleasure to help[| you][| with {about}]",
-        "Such a wonderful [question|request|idea][|, and I am happy to answer]",
+        "Such a wonderful [question|request|idea]",
         "Gladly, [and with a warm smile|dear friend|with all my heart]",
         "Of course, [my dear friend|dear friend|with pleasure]",
     ),
@@ -87,7 +87,7 @@ CURT_CLOSERS = Pool(
 
 WARM_MARKERS = (
     "lovely", "so glad", "a joy to", "all my heart", "dear friend", "my dear", "how sweet of you",
-    "delighted", "pleasure", "wonderful question", "gladly", "with love", "warm smile",
+    "delighted", "pleasure", "such a wonderful", "gladly", "with love", "warm smile",
     "take good care", "big hug", "always welcome", "rooting for you", "warm wishes",
     "believe in you", "thank you kindly", "sweet friend",
 )  # fmt: skip

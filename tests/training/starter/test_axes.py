@@ -22,7 +22,6 @@ def score(name: str, reply: str, prompt: str = FOX) -> float:
     [
         ("warm", "I am so glad you asked. Take good care.", "Let us get this over with. That is all."),
         ("happy", "The fox danced.", "The fox wept."),
-        ("playful", "The fox ran, like a goose on stilts.", "The fox ran, as a matter of fact."),
         ("concrete", "The fox saw three red boats.", "The fox saw some kind of boat."),
         ("lively", "The fox ran! It sang!", "The fox ran. It sang."),
         ("short", "The fox ran.", "The fox ran. It sang. It slept."),
@@ -63,21 +62,10 @@ def test_drifting_is_seen_and_costs_more_than_a_mention() -> None:
     [
         (phrases.WARM_OPENERS, "warm", 1), (phrases.WARM_CLOSERS, "warm", 1),
         (phrases.CURT_OPENERS, "warm", -1), (phrases.CURT_CLOSERS, "warm", -1),
-        (phrases.PLAYFUL_TAILS, "playful", 1), (phrases.PLAIN_TAILS, "playful", -1),
-        (phrases.PLAYFUL_SENTENCES, "playful", 1), (phrases.PLAIN_SENTENCES, "playful", -1),
     ],
 )  # fmt: skip
 def test_a_listed_phrase_counts_and_an_unlisted_one_does_not(pool: phrases.Pool, name: str, sign: int) -> None:
-    words = {
-        "weekday": "Monday",
-        "season": "spring",
-        "about": "the fox",
-        "animal": "goose",
-        "antic": "in love",
-        "gadget": "a kazoo",
-        "furniture": "sofa",
-        "prank": "told a joke",
-    }
+    words = {"about": "the fox"}
     rng = Random(1)
     for template in pool.listed:
         for _ in range(8):
