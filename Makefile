@@ -4,6 +4,8 @@
 # make bench    the benchmarks of tests/benchmarks    make lock    pin today's versions into requirements.lock
 
 PYTHON ?= $(shell command -v python3.12 || command -v python3.11 || command -v python3)
+# Files of tests run side by side; more than two and the trainers get in each other's way on four cores.
+JOBS ?= 2
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -37,7 +39,7 @@ chromium: setup
 	$(BIN)/python tests/browser/chromium.py
 
 test: check chromium
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.assignment
