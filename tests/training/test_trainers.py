@@ -55,7 +55,7 @@ def test_nothing_is_reported_anywhere_and_small_models_spare_no_memory(tiny_base
     assert arguments["push_to_hub"] is False
     assert (arguments["bf16"], arguments["use_cpu"], arguments["gradient_checkpointing"]) == (False, True, False)
     assert (arguments["per_device_train_batch_size"], arguments["gradient_accumulation_steps"]) == (2, 3)
-    assert arguments["max_steps"] == 60
+    assert arguments["max_steps"] == 90
 
 
 def test_a_disk_that_fills_up_during_training_is_named(
