@@ -43,9 +43,9 @@ REPLY_TOKENS = 88
 class Recipe:
     """Every number the build depends on."""
 
-    corpus: int = 200_000
+    corpus: int = 120_000
     """Distinct examples to train on; passes beyond the first reuse them."""
-    passes: float = 1.3
+    passes: float = 1.0
     """How often the corpus is read."""
     batch_tokens: int = 4_096
     """Tokens in a batch, padding included."""
