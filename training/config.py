@@ -202,6 +202,26 @@ class DpoSettings(TrainSettings):
     loss: Literal["sigmoid"] = Field("sigmoid", description="The form of the loss.")
 
 
+class RewardedSettings(TrainSettings):
+    """What the methods share that learn from scored replies instead of pairs."""
+
+    dataset: str | None = Field(  # type: ignore[assignment]
+        None, description="The frozen dataset whose prompts are replied to; left out, all work prompts."
+    )
+    reward: str | None = Field(
+        None, description="The reward checkpoint that scores replies; several, separated by commas, score together."
+    )
+    reward_function: str | None = Field(
+        None, description="A reward function that scores replies, for instance 'length_band:20-60'."
+    )
+
+    @model_validator(mode="after")
+    def _one_judge(self) -> RewardedSettings:
+        if (self.reward is None) == (self.reward_function is None):
+            raise ValueError("give either reward (a checkpoint) or reward_function, and not both")
+        return self
+
+
 SETTINGS: dict[str, type[Settings]] = {
     kind.METHOD: kind for kind in (GenerateSettings, EvaluateSettings, RewardSettings, DpoSettings)
 }
