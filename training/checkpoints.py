@@ -88,6 +88,7 @@ class Manifest(BaseModel):
     base_hash: str
     adapter: Adapter
     heads: list[str] = []
+    pooling: Literal["last", "sum"] = "last"
     parent: str | None = None
     reference: str | None = None
     dataset: str | None = None
@@ -254,7 +255,7 @@ def load_policy(directory: Path, base: str | None = None, device: str | None = N
 def load_reward(directory: Path, base: str | None = None, device: str | None = None) -> LoadedReward:
     """A reward model with its head, refused unless base, files, head and probe match."""
     manifest = check_checkpoint(directory, "reward", base)
-    model, tokenizer = load_scorer(base or manifest.base, device)
+    model, tokenizer = load_scorer(base or manifest.base, device, manifest.pooling)
     model = attach_adapter(model, directory)
     _check_probe(directory, manifest, model, tokenizer)
     return LoadedReward(model, tokenizer, base or manifest.base)

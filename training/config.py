@@ -178,6 +178,15 @@ class RewardSettings(TrainSettings):
         le=1.0,
         description="Pull of the scores towards 0, so that they stay comparable between runs.",
     )
+    pooling: Literal["last", "sum"] | None = Field(
+        None,
+        description="What the head reads: the last token, or the sum over all of them, which a small base learns from "
+        "fewer pairs; left out, chosen by the size of the base model.",
+    )
+
+    def pooling_for(self, parameters: int) -> Literal["last", "sum"]:
+        """What the head reads on a base of so many parameters: the pooling asked for, else by size."""
+        return self.pooling or ("last" if parameters >= LARGE_MODEL else "sum")
 
 
 class DpoSettings(TrainSettings):
@@ -285,7 +294,9 @@ def _type_name(annotation: Any) -> str:
 
 def _range(field: FieldInfo) -> str:
     """The valid values in words: ``0 to 1``, ``above 0 to 0.1``, ``one of constant, linear``; else empty."""
-    annotation = field.annotation
+    annotation: Any = field.annotation
+    if get_origin(annotation) in (UnionType, Union):
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
     if annotation is Split:

@@ -33,6 +33,7 @@ SPARE_SHARE = 0.1
 MAX_REFILLS = 20
 # Nothing is set apart: what is learned is measured on fresh replies to evaluation prompts.
 TEST_SHARE = 0.0
+CARD_SAMPLES = 4  # replies per held-out prompt that make the reward model's test pairs
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ class Loop:
             with self._timed(done, "evaluate"):
                 done.over_start = self._do("evaluate", {"a": done.policy, "b": start, **judge})
         with self._timed(done, "reward card"):
-            card = {"reward": done.reward["checkpoint"], "noise": self.plan.noise, **judge}
+            card = {"reward": done.reward["checkpoint"], "noise": self.plan.noise, "samples": CARD_SAMPLES, **judge}
             done.reward |= self._do("evaluate", card)
 
     def _do(self, method: str, config: dict[str, Any]) -> dict[str, Any]:

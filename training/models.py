@@ -19,6 +19,9 @@ from training.starter import STARTER_BASE, STARTER_DIR
 if TYPE_CHECKING:
     import torch
 
+    from training.heads import Pooling
+
+HEAD = "score"  # where a sequence classifier keeps its head
 _PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 
 
@@ -99,13 +102,16 @@ def load_base(base: str, device: str | None = None) -> tuple[Any, Any]:
     return _load(base, device, AutoModelForCausalLM)
 
 
-def load_scorer(base: str, device: str | None = None) -> tuple[Any, Any]:
+def load_scorer(base: str, device: str | None = None, pooling: Pooling = "last") -> tuple[Any, Any]:
     """The base with an untrained scalar head, and its tokenizer: what a reward model starts from."""
     from transformers import AutoModelForSequenceClassification
+
+    from training.heads import pool
 
     model, tokenizer = _load(base, device, AutoModelForSequenceClassification, num_labels=1)
     # The head reads the last position that is not padding, and finds it by this id
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
+    pool(model, HEAD, pooling)
     return model, tokenizer
 
 

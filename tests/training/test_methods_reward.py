@@ -106,7 +106,8 @@ def test_a_run_saves_a_checkpoint_with_its_head_and_its_worth(make_context: Any,
     assert 0.0 <= result["accuracy_low"] <= result["accuracy"] <= result["accuracy_high"] <= 1.0
     assert result["length_only_accuracy"] == 1.0  # this taste is nothing but length
     directory = context.home.checkpoints / "taste-rm"
-    assert read_manifest(directory).heads == ["score"]
+    manifest = read_manifest(directory)
+    assert (manifest.heads, manifest.pooling) == (["score"], "sum")  # a small base sums over the tokens
     assert any(name.endswith("score.weight") for name in tensor_names(directory / ADAPTER_FILE))
     reward = open_reward(context.db, context.home, "taste-rm", "cpu")
     assert reward.base == str(tiny_base)

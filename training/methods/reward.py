@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from feedback.errors import InvalidInput
 from feedback.types import PreferencePair
@@ -26,7 +26,7 @@ from training.checkpoints import (
 )
 from training.config import RewardSettings
 from training.intervals import wilson
-from training.models import LoadedReward, load_scorer
+from training.models import HEAD, LoadedReward, load_scorer, parameter_count
 from training.progress import Reporter, RunContext
 from training.scoring import reward_scores
 from training.trainers import (
@@ -42,7 +42,6 @@ from training.trainers import (
     usable_pairs,
 )
 
-HEAD = "score"
 CURVES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -61,6 +60,7 @@ class RewardOutcome:
     figures: dict[str, float]
     pairs: int
     too_long: int
+    pooling: Literal["last", "sum"]
 
 
 def train(context: RunContext) -> dict[str, Any]:
@@ -92,6 +92,7 @@ def train(context: RunContext) -> dict[str, Any]:
         base_hash=describe_base(parent.base),
         adapter=Adapter(kind="LORA", settings=adapter_settings(model)),
         heads=[HEAD],
+        pooling=outcome.pooling,
         dataset=dataset.id,
         dataset_hash=dataset.hash,
         run=context.run.id,
@@ -123,9 +124,13 @@ def train_reward(
     """Train on plain values; ``directory`` keeps the states to resume from."""
     import torch
 
+    from training.heads import pool
+
     with trainer_scope():
         torch.manual_seed(settings.seed)  # the new head's start
         model, tokenizer = load_scorer(base, device)
+        pooling = settings.pooling_for(parameter_count(model))
+        pool(model, HEAD, pooling)
     encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
     figures: dict[str, float] = {}
     with trainer_scope():
@@ -134,7 +139,7 @@ def train_reward(
         run_trainer(trainer, directory, attempt, reporter)
     model = trainer.model.eval()
     getattr(model.get_base_model(), HEAD).to(model.dtype)  # as it will be when loaded again
-    return RewardOutcome(LoadedReward(model, tokenizer, base), figures, len(encoded), too_long)
+    return RewardOutcome(LoadedReward(model, tokenizer, base), figures, len(encoded), too_long, pooling)
 
 
 def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict[str, Any]:

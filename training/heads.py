@@ -1,0 +1,38 @@
+"""Scalar heads of a reward model: what turns hidden states into one score.
+
+The usual head reads the last token, which a large model has learnt to make a summary of what went before. A small
+one has not: there the evidence stays where it was written, and a head that adds up what it reads at every token
+learns the same taste from far fewer pairs (figures in tests/benchmarks/README.md).
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from torch import Tensor, nn
+
+Pooling = Literal["last", "sum"]
+USUAL_LENGTH = 32  # tokens; a sum is divided by it, so that both poolings want the same step size
+
+
+class SummedScore(nn.Module):
+    """The sum of a linear score over all tokens up to each one.
+
+    Hidden states (row, position, width) give (row, position, 1) in fp32; whoever picks the last real position, as a
+    sequence classifier does, gets the sum over the whole sequence. Sequences are padded on the right. The prompt's
+    share is the same for two replies to it and cancels in their difference.
+    """
+
+    def __init__(self, weight: Tensor) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(weight.detach().clone())
+
+    def forward(self, states: Tensor) -> Tensor:
+        scores = nn.functional.linear(states.float(), self.weight.float())
+        return scores.cumsum(1) / USUAL_LENGTH
+
+
+def pool(model: Any, head: str, pooling: Pooling) -> None:
+    """Put the pooling asked for in the place of a sequence classifier's linear head, with the weights it has."""
+    if pooling == "sum":
+        setattr(model, head, SummedScore(getattr(model, head).weight))
