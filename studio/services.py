@@ -44,7 +44,7 @@ from feedback.tables import (
 from feedback.types import DatasetFilters, PreferencePair, Prompt, RunState, Split
 from studio.replies import ReplyMaker
 from training import runs
-from training.config import Setting, describe
+from training.config import Setting, describe, settings_class
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
@@ -297,6 +297,10 @@ class Services:
     def training_methods(self) -> dict[str, str]:
         """The methods that leave a checkpoint, and what each is for."""
         return {name: method.summary for name, method in METHODS.items() if method.kind == "train"}
+
+    def needs_dataset(self, method: str) -> bool:
+        """Whether a method cannot do without a dataset."""
+        return settings_class(method).model_fields["dataset"].is_required()
 
     def describe(self, method: str) -> list[Setting]:
         """A method's settings, for a form."""

@@ -9,7 +9,7 @@ from feedback.errors import InvalidInput
 from studio.present.words import label_of
 from training.config import Setting
 
-SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta")
+SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta", "reward", "reward_function")
 """Settings in front; the rest of a method's settings wait in the accordion."""
 
 
