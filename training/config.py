@@ -187,6 +187,24 @@ class RewardSettings(TrainSettings):
         le=1.0,
         description="Pull of the scores towards 0, so that they stay comparable between runs.",
     )
+    rankings: bool = Field(
+        False, description="Learns from whole rankings, each reply read once, instead of from pairs; ties included."
+    )
+    margin: float = Field(
+        0.0,
+        ge=0.0,
+        le=5.0,
+        description="By how much scores are to differ for each degree of preference strength; 0 leaves strength out.",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0.0, le=0.45, description="Share of the judgments expected to be wrong: they then count less."
+    )
+    estimate_noise: bool = Field(
+        False, description="Sets label_smoothing from how often people who judged the same pair disagree."
+    )
+    members: int = Field(
+        1, ge=1, le=8, description="Reward models trained side by side on one base; their spread tells doubt."
+    )
 
 
 class DpoSettings(TrainSettings):

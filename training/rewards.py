@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from feedback.errors import InvalidInput, UnknownSetting
 from training.chat import Messages
+from training.ensembles import members_of
 from training.models import LoadedReward
 from training.reward_functions import get_reward_function
 
@@ -33,7 +34,7 @@ class Scorer(Protocol):
 
 @dataclass
 class Panel:
-    """Reward models that score together; one model is a panel of one."""
+    """Reward models that score together, members of ensembles included; one model is a panel of one."""
 
     models: Sequence[LoadedReward]
     combination: Combination = "mean"
@@ -47,7 +48,8 @@ class Panel:
         """What each model says of each exchange: one tuple per exchange, one score per model."""
         from training.scoring import reward_scores
 
-        return list(zip(*(reward_scores(model, exchanges) for model in self.models), strict=True))
+        members = [member for model in self.models for member in members_of(model)]
+        return list(zip(*(reward_scores(member, exchanges) for member in members), strict=True))
 
 
 def combined(scores: Sequence[float], combination: Combination, doubt: float) -> float:
