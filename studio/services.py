@@ -443,7 +443,8 @@ class Services:
     def _newest_win_rates(self) -> dict[str, ScorecardRow]:
         newest: dict[str, ScorecardRow] = {}
         for row in scorecard_store.list_scorecards(self.db):
-            if row.kind == "win_rate":
+            # What a policy's best of many replies are worth is told on its page, not in the list
+            if row.kind == "win_rate" and "best_of" not in row.figures:
                 newest.setdefault(row.subject_id, row)
         return newest
 
