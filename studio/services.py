@@ -44,7 +44,7 @@ from feedback.tables import (
 from feedback.types import DatasetFilters, PreferencePair, Prompt, RunState, Split
 from studio.replies import ReplyMaker
 from training import runs
-from training.config import Setting, describe
+from training.config import Setting, describe, settings_class
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
@@ -298,6 +298,10 @@ class Services:
         """The methods that leave a checkpoint, and what each is for."""
         return {name: method.summary for name, method in METHODS.items() if method.kind == "train"}
 
+    def needs_dataset(self, method: str) -> bool:
+        """Whether a method cannot do without a dataset."""
+        return settings_class(method).model_fields["dataset"].is_required()
+
     def describe(self, method: str) -> list[Setting]:
         """A method's settings, for a form."""
         return describe(method)
@@ -439,7 +443,8 @@ class Services:
     def _newest_win_rates(self) -> dict[str, ScorecardRow]:
         newest: dict[str, ScorecardRow] = {}
         for row in scorecard_store.list_scorecards(self.db):
-            if row.kind == "win_rate":
+            # What a policy's best of many replies are worth is told on its page, not in the list
+            if row.kind == "win_rate" and "best_of" not in row.figures:
                 newest.setdefault(row.subject_id, row)
         return newest
 

@@ -27,6 +27,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
+from training.ensembles import attach_members
 from training.models import LoadedPolicy, LoadedReward, attach_adapter, base_directory, load_base, load_scorer
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
     try:
         partial.mkdir(parents=True)
         write(partial)
-        files = {path.name: _file_hash(path) for path in sorted(partial.glob("*.safetensors"))}
+        files = {str(path.relative_to(partial)): _file_hash(path) for path in sorted(partial.rglob("*.safetensors"))}
         (partial / MANIFEST_FILE).write_text(manifest.model_copy(update={"files": files}).model_dump_json(indent=2))
         _sync_tree(partial)
         _put_in_place(partial, final)
@@ -257,8 +258,11 @@ def load_reward(directory: Path, base: str | None = None, device: str | None = N
     manifest = check_checkpoint(directory, "reward", base)
     model, tokenizer = load_scorer(base or manifest.base, device, manifest.pooling)
     model = attach_adapter(model, directory)
+    members = manifest.adapter.settings.get("members", 1)
+    if members > 1:
+        model = attach_members(model, directory, members)
     _check_probe(directory, manifest, model, tokenizer)
-    return LoadedReward(model, tokenizer, base or manifest.base)
+    return LoadedReward(model, tokenizer, base or manifest.base, manifest.pooling)
 
 
 def open_policy(db: Database, home: Home, key: str, device: str | None = None) -> LoadedPolicy:

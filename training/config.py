@@ -83,6 +83,13 @@ class EvaluateSettings(_Sampled):
     samples: int = Field(2, ge=1, le=16, description="Replies per prompt and policy.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the draw and of the oracle's noise.")
     noise: float = Field(0.0, ge=0.0, le=0.5, description="Share of the oracle's verdicts that are flipped.")
+    best_of: int = Field(
+        1, ge=1, le=256, description="Policy A draws this many replies and gives the best: better without training."
+    )
+    picker: str | None = Field(
+        None,
+        description="Who picks A's best reply: a reward checkpoint, or a reward function such as length_band:20-60.",
+    )
 
     @model_validator(mode="after")
     def _one_question(self) -> EvaluateSettings:
@@ -92,6 +99,8 @@ class EvaluateSettings(_Sampled):
             raise ValueError("two policies need exactly one judge: an oracle or a reward checkpoint")
         if self.a is None and (self.oracle is None or self.reward is None):
             raise ValueError("measuring a reward model needs reward (the checkpoint) and oracle (who is right)")
+        if self.best_of > 1 and (self.a is None or self.picker is None):
+            raise ValueError("best_of needs policy A, who replies, and picker, who picks the best reply")
         return self
 
 
@@ -183,6 +192,24 @@ class RewardSettings(TrainSettings):
         description="What the head reads: the last token, or the sum over all of them, which a small base learns from "
         "fewer pairs; left out, chosen by the size of the base model.",
     )
+    rankings: bool = Field(
+        False, description="Learns from whole rankings, each reply read once, instead of from pairs; ties included."
+    )
+    margin: float = Field(
+        0.0,
+        ge=0.0,
+        le=5.0,
+        description="By how much scores are to differ for each degree of preference strength; 0 leaves strength out.",
+    )
+    label_smoothing: float = Field(
+        0.0, ge=0.0, le=0.45, description="Share of the judgments expected to be wrong: they then count less."
+    )
+    estimate_noise: bool = Field(
+        False, description="Sets label_smoothing from how often people who judged the same pair disagree."
+    )
+    members: int = Field(
+        1, ge=1, le=8, description="Reward models trained side by side on one base; their spread tells doubt."
+    )
 
     def pooling_for(self, parameters: int) -> Literal["last", "sum"]:
         """What the head reads on a base of so many parameters: the pooling asked for, else by size."""
@@ -208,7 +235,23 @@ class DpoSettings(TrainSettings):
         le=10.0,
         description="How strongly the policy is held to its parent; higher moves it less.",
     )
-    loss: Literal["sigmoid"] = Field("sigmoid", description="The form of the loss.")
+    loss: Literal["sigmoid", "ipo", "hinge", "robust", "simpo"] = Field(
+        "sigmoid",
+        description="The form of the loss: robust expects wrong labels, ipo resists overfitting few pairs, simpo needs "
+        "no reference and counts per token.",
+    )
+    noise: float = Field(0.1, ge=0.0, le=0.45, description="For the robust loss: share of the labels that are wrong.")
+    length_weight: float = Field(
+        1.0,
+        ge=0.0,
+        le=1.0,
+        description="What the part of a reply beyond the length of the shorter one counts; below 1 it keeps replies "
+        "from growing.",
+    )
+    simpo_beta: float = Field(2.0, ge=0.01, le=20.0, description="For the simpo loss: in the place of beta.")
+    simpo_margin: float = Field(
+        1.0, ge=0.0, le=20.0, description="For the simpo loss: by how much the chosen reply should lead."
+    )
 
 
 class RewardedSettings(TrainSettings):
@@ -231,8 +274,122 @@ class RewardedSettings(TrainSettings):
         return self
 
 
+class SftSettings(TrainSettings):
+    """Learn to reply as the best replies do: those that people edited, and those they chose."""
+
+    METHOD: ClassVar[str] = "sft"
+    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+
+    batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")
+    replies: Literal["all", "edited", "chosen"] = Field(
+        "all", description="What is imitated: replies people edited, replies people chose, or both."
+    )
+    packing: bool = Field(
+        False, description="Puts several short replies into one row, which saves padding; no reply sees another."
+    )
+
+
+class KtoSettings(TrainSettings):
+    """Make good replies likelier and bad ones less likely, each by itself; no pairs are needed."""
+
+    METHOD: ClassVar[str] = "kto"
+    RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
+
+    min_steps: int = Field(
+        90,
+        ge=1,
+        le=100_000,
+        description="Optimizer steps at least, however few replies there are: few labels need as many.",
+    )
+    batch_size: int = Field(16, ge=2, le=1024, description="Replies per optimizer step.")
+    beta: float = Field(
+        0.1, ge=0.001, le=10.0, description="How strongly the policy is held to its parent; higher moves it less."
+    )
+    good_weight: float | None = Field(
+        None, gt=0.0, le=100.0, description="What a good reply counts; left out, set so that both kinds weigh the same."
+    )
+    bad_weight: float | None = Field(
+        None, gt=0.0, le=100.0, description="What a bad reply counts; left out, set so that both kinds weigh the same."
+    )
+
+
+class _Drawn(RewardedSettings):
+    """Settings of a method that scores replies it draws itself."""
+
+    max_new_tokens: int = Field(96, ge=1, le=8192, description="A drawn reply is cut after this many tokens.")
+    combine: Literal["mean", "worst", "uncertain"] = Field(
+        "mean",
+        description="How several reward models score together: mean, worst, or uncertain (the mean less the variance).",
+    )
+    doubt: float = Field(
+        0.5, ge=0.0, le=10.0, description="For combine=uncertain: what the variance between reward models costs."
+    )
+
+
+class RftSettings(_Drawn):
+    """Reply several times to each prompt, keep what scores best, and learn to reply like that."""
+
+    METHOD: ClassVar[str] = "rft"
+    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+
+    batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")
+    samples: int = Field(8, ge=2, le=256, description="Replies drawn for each prompt.")
+    keep: int = Field(1, ge=1, le=64, description="How many of them are imitated, best first.")
+    prompts: int = Field(1000, ge=2, le=1_000_000, description="How many prompts are replied to at most.")
+    temperature: float = Field(1.0, gt=0.0, le=5.0, description="Spread of the draw; 1 is the model's own.")
+    sampling_batch: int = Field(128, ge=1, le=4096, description="How many replies are drawn side by side.")
+    packing: bool = Field(
+        False, description="Puts several short replies into one row, which saves padding; no reply sees another."
+    )
+
+    @model_validator(mode="after")
+    def _some_are_left_out(self) -> RftSettings:
+        if self.keep >= self.samples:
+            raise ValueError(f"keep ({self.keep}) must be below samples ({self.samples}): else nothing is chosen")
+        return self
+
+
+class RlooSettings(_Drawn):
+    """Draw replies, score them, and make those likelier that beat the others to the same prompt."""
+
+    METHOD: ClassVar[str] = "rloo"
+    RATES: ClassVar[tuple[float, float]] = (1e-3, 2e-5)
+
+    batch_size: int = Field(64, ge=2, le=4096, description="Replies per optimizer step.")
+    samples: int = Field(4, ge=2, le=64, description="Replies drawn for each prompt; a divisor of batch_size.")
+    epochs: int = Field(1, ge=1, le=100, description="How often the prompts are gone through.")
+    min_steps: int = Field(60, ge=1, le=100_000, description="Optimizer steps at least, however few prompts there are.")
+    prompts: int = Field(1000, ge=2, le=1_000_000, description="How many prompts are replied to at most.")
+    temperature: float = Field(1.0, gt=0.0, le=5.0, description="Spread of the draw; 1 is the model's own.")
+    beta: float = Field(
+        0.05, ge=0.0, le=10.0, description="What each nat away from the parent costs; higher moves the policy less."
+    )
+    advantage: Literal["rloo", "grpo"] = Field(
+        "rloo",
+        description="What a reply is compared with: the mean of the others (rloo), or the group in units of its spread "
+        "(grpo).",
+    )
+    clip: float = Field(0.2, gt=0.0, le=1.0, description="How far one step may change how likely a reply is.")
+
+    @model_validator(mode="after")
+    def _whole_groups(self) -> RlooSettings:
+        if self.batch_size % self.samples:
+            raise ValueError(f"batch_size ({self.batch_size}) must be a multiple of samples ({self.samples})")
+        return self
+
+
 SETTINGS: dict[str, type[Settings]] = {
-    kind.METHOD: kind for kind in (GenerateSettings, EvaluateSettings, RewardSettings, DpoSettings)
+    kind.METHOD: kind
+    for kind in (
+        GenerateSettings,
+        EvaluateSettings,
+        RewardSettings,
+        DpoSettings,
+        SftSettings,
+        KtoSettings,
+        RftSettings,
+        RlooSettings,
+    )
 }
 
 

@@ -7,6 +7,7 @@ one prompt are not independent evidence.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,6 +19,7 @@ from training.chat import Messages, check_fits, encode_prompt, window_of
 from training.intervals import Share, clustered, wilson
 from training.models import LoadedPolicy, LoadedReward
 from training.oracles import Oracle, better, noisy
+from training.rewards import Scorer
 from training.sampling import Reply, sample
 from training.scoring import reply_log_probs, reward_scores
 
@@ -47,8 +49,14 @@ def compare_policies(
     noise: float = 0.0,
     batch_size: int = 128,
     on_progress: OnProgress | None = None,
+    best_of: int = 1,
+    picker: Scorer | None = None,
 ) -> dict[str, Any]:
-    """The figures of A against B: win rate with interval, KL of A from B, and what their replies look like."""
+    """The figures of A against B: win rate with interval, KL of A from B, and what their replies look like.
+
+    With ``best_of`` above 1, each reply of A is the one of so many that ``picker`` scores highest: what choosing at
+    the time of serving gives without any training. Its own distance is at most ``ln n - (n-1)/n`` nats on top of A's.
+    """
     sampling = sampling or SamplingSettings()
     usable = fitting(a, prompts, sampling)
     if len(usable) < 2:
@@ -57,13 +65,18 @@ def compare_policies(
             "Import prompts with the split 'evaluation'."
         )
     report = on_progress or (lambda fraction, text: None)
-    replies_a = _drawn(a, usable, samples, sampling, 2 * seed, batch_size, report, 0.0)
+    replies_a = _drawn(a, usable, samples * best_of, sampling, 2 * seed, batch_size, report, 0.0)
+    moved_on = replies_a
+    if best_of > 1 and picker is not None:
+        report(0.45, "picking")
+        replies_a = picked(picker, usable, replies_a, best_of)
     replies_b = _drawn(b, usable, samples, sampling, 2 * seed + 1, batch_size, report, 0.45)
     report(0.9, "judging")
     means, ties = win_means(oracle, usable, replies_a, replies_b, noise, random.Random(seed))
     share = clustered(means, per_cluster=samples)
     report(0.95, "measuring the distance")
-    moved = divergence(a, b, usable, replies_a)
+    moved = divergence(a, b, usable, [own[:samples] for own in moved_on])
+    chosen = {"best_of": best_of, "best_of_kl": math.log(best_of) - (best_of - 1) / best_of} if best_of > 1 else {}
     return {
         **_named("win_rate", share),
         "ties": ties,
@@ -73,8 +86,21 @@ def compare_policies(
         "kl": moved.per_reply,
         "kl_error": moved.error,
         "kl_per_token": moved.per_token,
+        **chosen,
         **_after_and_before(describe_replies(replies_a), describe_replies(replies_b)),
     }
+
+
+def picked(
+    picker: Scorer, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]], best_of: int
+) -> list[list[Reply]]:
+    """Of every ``best_of`` replies to a prompt the one that scores highest; the first of those that score alike."""
+    scores = _scored(picker, prompts, replies)
+    best = []
+    for own, rated in zip(replies, scores, strict=True):
+        groups = [range(start, start + best_of) for start in range(0, len(own), best_of)]
+        best.append([own[max(group, key=lambda i: rated[i])] for group in groups])
+    return best
 
 
 def win_means(
@@ -236,7 +262,9 @@ def _drawn(
     return sample(policy, prompts, samples, sampling, seed, batch_size, on_progress)
 
 
-def _scored(oracle: Oracle, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]]) -> list[list[float]]:
+def _scored(
+    oracle: Oracle | Scorer, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]]
+) -> list[list[float]]:
     """Each reply's score, prompt by prompt; asked for in one go, which a reward model needs to be quick."""
     flat = [(messages, reply.text) for messages, own in zip(prompts, replies, strict=True) for reply in own]
     scores = iter(oracle.score_all(flat))

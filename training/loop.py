@@ -23,6 +23,7 @@ from feedback.store.prompts import count_prompts
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
+from training.config import RewardedSettings
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import check_rule
@@ -198,6 +199,8 @@ class Loop:
         with self._timed(done, self.plan.method):
             config = {"dataset": dataset.name, "parent": done.champion, "seed": seed, **self.plan.settings}
             config.setdefault("name", f"{self.plan.method}-{done.number}-{self._tag}")
+            if issubclass(METHODS[self.plan.method].settings, RewardedSettings) and "reward_function" not in config:
+                config.setdefault("reward", reward["checkpoint"])
             trained = self._do(self.plan.method, config)
         done.policy = get_policy(self.db, trained["policy"]).name
 

@@ -78,6 +78,7 @@ class LoadedReward:
     model: Any
     tokenizer: Any
     base: str
+    pooling: Pooling = "last"
 
     @property
     def device(self) -> torch.device:

@@ -26,11 +26,13 @@ from feedback.store.policies import get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
-from training.config import parse_settings
+from training.config import DpoSettings, RewardSettings, parse_settings
 from training.home import Home
 from training.launch.local import is_alive
 from training.methods import METHODS
 from training.oracles import check_rule
+from training.reward_functions import get_reward_function, reward_function_names
+from training.rewards import checkpoint_keys
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
     RunState.queued: frozenset({RunState.starting, RunState.cancelled}),
@@ -47,6 +49,7 @@ TRANSITIONS: dict[RunState, frozenset[RunState]] = {
 }
 
 MIN_TRAINING_PAIRS = 2
+NEED_PAIRS = (RewardSettings, DpoSettings)
 # How long a claimed run may go without a process before its launch counts as lost.
 LAUNCH_SECONDS = 60.0
 ACTIVE = tuple(state for state in RunState if state.is_active)
@@ -195,9 +198,14 @@ def _check_references(db: Database, settings: BaseModel) -> dict[str, str]:
     """Raise for a name in the settings that nothing answers to; returns the champions to fill in."""
     values = settings.model_dump()
     if values.get("dataset") is not None:
-        _check_dataset(db, values["dataset"])
+        _check_dataset(db, values["dataset"], needs_pairs=isinstance(settings, NEED_PAIRS))
     if values.get("reward") is not None:
-        _check_reward(db, values["reward"])
+        for key in checkpoint_keys(values["reward"]):
+            _check_reward(db, key)
+    if values.get("reward_function") is not None:
+        get_reward_function(values["reward_function"])
+    if values.get("picker") is not None:
+        _check_picker(db, values["picker"])
     if values.get("oracle") is not None:
         _check_oracle(db, values["oracle"])
     for field in ("policy", "parent", "a", "b"):
@@ -217,8 +225,10 @@ def _champion_name(db: Database) -> str:
     return champion.name
 
 
-def _check_dataset(db: Database, key: str) -> None:
+def _check_dataset(db: Database, key: str, *, needs_pairs: bool) -> None:
     dataset = get_dataset(db, key)
+    if not needs_pairs:  # edits, both-bad verdicts and prompts teach too; the method says when there are too few
+        return
     pairs = dataset.counts.get("train", dataset.counts.get("pairs", 0))
     if pairs < MIN_TRAINING_PAIRS:
         raise NotEnoughData(
@@ -235,6 +245,15 @@ def _check_reward(db: Database, key: str) -> None:
         raise NotFound("reward model", key, known, hint="Train one: `studio train reward --dataset D`.") from None
     if checkpoint.kind != "reward":
         raise UnknownSetting(f"Checkpoint {key!r} is a {checkpoint.kind}, not a reward model.")
+
+
+def _check_picker(db: Database, picker: str) -> None:
+    """A picker is a reward function by its rule, or reward checkpoints."""
+    if picker.partition(":")[0] in reward_function_names():
+        get_reward_function(picker)
+        return
+    for key in checkpoint_keys(picker):
+        _check_reward(db, key)
 
 
 def _check_oracle(db: Database, rule: str) -> None:

@@ -202,12 +202,28 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
     point = resume_point(directory, attempt)
     if point is not None:
         reporter.log(f"going on from {Path(point).name}")
+    before = _trainable_sums(trainer.model)
     try:
         trainer.train(resume_from_checkpoint=point)
     except Exception as error:
         if is_disk_full(error):
             raise disk_full(directory, "The state to resume from") from error
         raise
+    after = _trainable_sums(trainer.model)
+    if all(after[name] == sums for name, sums in before.items() if name in after):
+        raise RunFailed(
+            "Nothing was learnt: after the last step every trainable weight is what it was before the first, so "
+            "nothing is saved. Raise learning_rate; where replies are scored, use a reward that tells them apart."
+        )
+
+
+def _trainable_sums(model: Any) -> dict[str, tuple[float, float]]:
+    """What the weights that training may change add up to; equal before and after means that none of them moved."""
+    return {
+        name: (weight.detach().double().sum().item(), weight.detach().double().abs().sum().item())
+        for name, weight in model.named_parameters()
+        if weight.requires_grad
+    }
 
 
 @contextmanager
@@ -265,16 +281,23 @@ class LikeLengths:
                 yield from batch
 
 
-def silenced(trainer_class: type, encoded: Sequence[TokenPair], seed: int) -> type:
-    """The trainer class without telemetry, model cards and data preparation of its own."""
+def quiet(trainer_class: type) -> type:
+    """The trainer class without telemetry and model cards."""
 
-    class Silenced(trainer_class):  # type: ignore[misc, valid-type]
+    class Quiet(trainer_class):  # type: ignore[misc, valid-type]
         def _send_telemetry(self) -> None:
             """Nothing leaves this machine."""
 
         def create_model_card(self, *_: Any, **__: Any) -> None:
             """The manifest is the card."""
 
+    return Quiet
+
+
+def silenced(trainer_class: type, encoded: Sequence[Any], seed: int) -> type:
+    """The quiet trainer class without data preparation of its own; ``encoded`` rows have a ``length``."""
+
+    class Silenced(quiet(trainer_class)):  # type: ignore[misc]
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # token ids already
 

@@ -134,6 +134,26 @@ def list_judged_matchups(db: Database, filters: DatasetFilters) -> tuple[list[Ju
     return judged, dict(dropped)
 
 
+def list_frozen_matchups(db: Database, dataset_key: str) -> list[JudgedMatchup]:
+    """The matchups behind a dataset with the judgments it froze, whatever became of those judgments since."""
+    dataset = get_dataset(db, dataset_key)
+    with db.read() as session:
+        frozen = session.exec(
+            select(JudgmentRow)
+            .join(DatasetJudgmentRow, col(DatasetJudgmentRow.judgment_id) == col(JudgmentRow.id))
+            .where(DatasetJudgmentRow.dataset_id == dataset.id)
+            .order_by(col(JudgmentRow.id))
+        ).all()
+        kept: dict[str, list[JudgmentRow]] = defaultdict(list)
+        for judgment in frozen:
+            kept[judgment.matchup_id].append(judgment)
+        judged: list[JudgedMatchup] = []
+        for start in range(0, len(kept), _PAGE):
+            part = dict(list(kept.items())[start : start + _PAGE])
+            judged.extend(_judged_matchups(session, part, DatasetFilters(), Counter()))
+    return sorted(judged, key=lambda item: item.matchup_id)
+
+
 def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:
     if judgment.source not in filters.sources:
         return f"source_{judgment.source.value}"

@@ -31,13 +31,16 @@ from training.first_steps import serve_model
 from training.loop import Loop, Plan
 from training.methods import METHODS
 
+TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
 runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train, evaluate.")
 
 
 def train(
     context: typer.Context,
-    method: Annotated[str, typer.Argument(help="reward or dpo.")],
-    dataset: Annotated[str, typer.Option(help="The frozen dataset to learn from.")],
+    method: Annotated[str, typer.Argument(help=f"One of {', '.join(TRAINERS)}.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="The frozen dataset to learn from; rft and rloo can do without.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
@@ -73,6 +76,10 @@ def evaluate(
     oracle: Annotated[str | None, typer.Option(help="The rule that judges.")] = None,
     reward: Annotated[str | None, typer.Option(help="The reward checkpoint that judges.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    best_of: Annotated[int, typer.Option(help="A draws so many replies and gives the best: no training needed.")] = 1,
+    picker: Annotated[
+        str | None, typer.Option(help="Who picks A's best reply: a reward checkpoint or a reward function.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Measure the win rate of policy A over B on held-out prompts, with its 95 % interval.
@@ -80,12 +87,14 @@ def evaluate(
     Without A and B, a reward model is measured: on how many fresh pairs --reward agrees with --oracle.
     """
     config = {"a": a, "b": b, "prompts": prompts, "oracle": oracle, "reward": reward, "seed": seed}
+    config |= {"best_of": best_of, "picker": picker}
     with opened(context) as session, worker_for(session.home, standby=False) as keeper:
         run = submit_and_wait(session, keeper, "evaluate", config)
     if as_json:
         show_json({"run_id": run.id, **run.result})
         return
-    measured, figure = (f"{a} over {b}", "win_rate") if a else (f"{reward} is right", "accuracy")
+    first = f"the best of {best_of} by {a}" if best_of > 1 else a
+    measured, figure = (f"{first} over {b}", "win_rate") if a else (f"{reward} is right", "accuracy")
     low, high = ("low", "high") if a else ("accuracy_low", "accuracy_high")
     shares = [f"{100 * run.result[name]:.1f} %" for name in (figure, low, high)]
     typer.echo(f"{measured}: {shares[0]} [{shares[1]}, {shares[2]}], judged by {oracle or reward}.")
@@ -220,9 +229,8 @@ def resume_run(
 
 def check_trains(method: str) -> None:
     """Refuse what is no training method, naming those that are."""
-    trainers = sorted(name for name, known in METHODS.items() if known.kind == "train")
-    if method not in trainers:
-        raise UnknownSetting(f"There is no training method {method!r}. Valid: {', '.join(trainers)}.")
+    if method not in TRAINERS:
+        raise UnknownSetting(f"There is no training method {method!r}. Valid: {', '.join(TRAINERS)}.")
 
 
 def parse_assignments(assignments: list[str]) -> dict[str, str]:

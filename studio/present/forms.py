@@ -9,12 +9,15 @@ from feedback.errors import InvalidInput
 from studio.present.words import label_of
 from training.config import Setting
 
-SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta")
+SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta", "reward", "reward_function")
 """Settings in front; the rest of a method's settings wait in the accordion."""
 
 
 CHOSEN_ELSEWHERE = ("dataset", "parent", "name")
 """Settings that have a field of their own above the method's."""
+
+BY_ITSELF = "default"
+"""The choice that leaves a choice to the method."""
 
 
 class FormField(NamedTuple):
@@ -36,6 +39,9 @@ def form_fields(settings: Sequence[Setting]) -> list[FormField]:
 
 def _form_field(setting: Setting) -> FormField:
     choices = tuple(setting.range.removeprefix("one of ").split(", ")) if setting.type == "choice" else ()
+    default = setting.default
+    if choices and default is None:
+        choices, default = (BY_ITSELF, *choices), BY_ITSELF
     # A number field cannot be empty, so a number the method chooses by itself is asked for as text.
     kind = "text" if setting.default is None and setting.type in ("int", "float") else setting.type
     widget = {"int": "integer", "float": "number", "choice": "choice", "bool": "toggle"}.get(kind, "text")
@@ -45,7 +51,7 @@ def _form_field(setting: Setting) -> FormField:
         label_of(setting.name),
         f"{setting.sentence.rstrip('.')}{limits}.",
         widget,
-        setting.default,
+        default,
         choices,
         setting.name in SIMPLE_SETTINGS,
     )

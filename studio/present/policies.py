@@ -44,10 +44,11 @@ def win_rate(card: ScorecardRow | None, against: str | None) -> Html:
     interval = f"95 %: {share(figures.get('low', 0))} to {share(figures.get('high', 1))}"
     sample = f"n = {figures.get('n_prompts', '?')}"
     judge = card.settings.get("oracle") or card.settings.get("reward") or "?"
+    chosen = f" by its best of {figures['best_of']} replies" if "best_of" in figures else ""
     return element(
         "span",
         element("strong", share(figures["win_rate"], 1)),
-        f" over {against or 'another'}",
+        f" over {against or 'another'}{chosen}",
         element("span", f"{interval}, {sample}, judge {judge}", class_="quiet block"),
     )
 

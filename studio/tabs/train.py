@@ -49,7 +49,7 @@ def start(
     *values: Any,
 ) -> tuple[Any, ...]:
     """Queue a training run and show it."""
-    if not dataset:
+    if not dataset and services.needs_dataset(method):
         raise InvalidInput("Choose a dataset; the Datasets tab freezes one from your judgments.")
     settings = present.settings_of(forms, method, values)
     config = {"dataset": dataset, "parent": parent or None, "name": name.strip() or None, **settings}

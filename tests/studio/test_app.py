@@ -11,7 +11,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from feedback.db import Database
-from feedback.errors import Conflict
+from feedback.errors import Conflict, InvalidInput
 from feedback.store import judgments, policies, runs
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
@@ -169,6 +169,13 @@ def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db
     run = runs.get_run(db, selected)
     assert (run.method, run.config["dataset"], run.config["name"]) == ("dpo", dataset.id, "first")
     assert selected in table
+    with pytest.raises(InvalidInput, match="Choose a dataset"):
+        train.start(services, forms, "sft", None, None, "", *values)
+    place = sum(len(forms[name]) for name in list(forms)[: list(forms).index("rft")])
+    place += [field.name for field in forms["rft"]].index("reward_function")
+    drawn = [*values[:place], "length_band:5-15", *values[place + 1 :]]
+    _, other, *_ = train.start(services, forms, "rft", None, None, "", *drawn)
+    assert runs.get_run(db, other).config["reward_function"] == "length_band:5-15"
     train.cancel(services, selected, seen)
     assert runs.get_run(db, selected).state == "cancelled"
     train.resume(services, selected, seen)

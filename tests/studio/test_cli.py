@@ -21,7 +21,7 @@ from feedback.store.prompts import count_prompts
 from feedback.store.runs import get_run, list_runs
 from feedback.types import RunState
 from studio.cli import app, home_options_first
-from studio.commands.running import parse_assignments
+from studio.commands.running import TRAINERS, parse_assignments
 from studio.commands.serving import bind, refuse_open_address
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.first_steps import seed_home
@@ -102,8 +102,12 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
     for arguments, said in [
         (["runs", "show", "run-nope"], "There is no run 'run-nope'. `studio runs list` shows all."),
         (["policies", "promote", "nobody"], "There is no policy 'nobody'. Known: elsewhere, starter."),
-        (["train", "fly", "--dataset", "d"], "There is no training method 'fly'. Valid: dpo, reward."),
-        (["train", "generate", "--dataset", "d"], "There is no training method 'generate'. Valid: dpo, reward."),
+        (["train", "fly", "--dataset", "d"], f"There is no training method 'fly'. Valid: {', '.join(TRAINERS)}."),
+        (["train", "generate", "--dataset", "d"], "There is no training method 'generate'. Valid: dpo, "),
+        (["train", "sft"], "sft needs dataset: The frozen dataset to learn from."),
+        (["train", "rft"], "rft: give either reward (a checkpoint) or reward_function, and not both."),
+        (["train", "rft", "--set", "reward_function=sweet"], "There is no reward function 'sweet'. Reward functions: "),
+        (["train", "rloo", "--set", "reward=r1,r2"], "There is no reward model 'r1'."),
         (["train", "dpo", "--dataset", "nope"], "There is no dataset 'nope'. Known: d."),
         (["train", "dpo", "--dataset", "d", "--set", "speed=3"], "dpo has no setting 'speed'. Valid settings: dataset"),
         (["train", "dpo", "--dataset", "d", "--set", "beta=99"], "beta='99' is not valid for dpo: float, 0.001 to 10."),
@@ -114,7 +118,7 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
         (["dataset", "freeze", "x", "--min-agreement", "2"], "min_agreement must be between 0.5 and 1, not 2.0"),
         (["export", "d", "--format", "xml", "--out", str(tmp_path / "x")], "'xml' is not a format; valid: raw"),
         (["judge", "--oracle", "sweeter", "--count", "1"], "There is no oracle 'sweeter'. Oracles: shorter"),
-        (["loop", "--oracle", "shorter", "--method", "fly"], "The loop cannot train by 'fly'. Valid: dpo."),
+        (["loop", "--oracle", "shorter", "--method", "fly"], "The loop cannot train by 'fly'. Valid: dpo, "),
         (["loop", "--oracle", "shorter", "--policy", "/nowhere/x"], "There is no model directory '/nowhere/x'"),
         (["up", "--host", "0.0.0.0"], "Refusing to bind 0.0.0.0"),
         (["up", "--policy", "/nowhere/x", "--port", "0"], "There is no model directory '/nowhere/x'"),

@@ -15,7 +15,8 @@ from feedback.tables import DatasetRow, MetricRow, PolicyRow, RunRow, ScorecardR
 from feedback.types import MatchupKind, RunState
 from studio import markup, present
 from studio.services import LabelCounts, PolicySummary
-from training.config import describe
+from training.config import describe, settings_class
+from training.methods import METHODS
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -165,6 +166,25 @@ def test_a_form_has_a_field_for_every_setting_but_those_chosen_elsewhere() -> No
     assert fields["schedule"].widget == "choice" and "cosine" in fields["schedule"].choices
     assert fields["learning_rate"].widget == "text", "a number field cannot be left empty"
     assert "1 to 100" in fields["epochs"].info
+
+
+@pytest.mark.parametrize("method", [name for name, known in METHODS.items() if known.kind == "train"])
+def test_every_training_method_has_a_whole_form(method: str) -> None:
+    fields = {field.name: field for field in present.form_fields(describe(method))}
+    assert set(fields) == set(settings_class(method).model_fields) - {"dataset", "parent", "name"}
+    for field in fields.values():
+        assert field.info.endswith(".") and field.widget in ("integer", "number", "choice", "toggle", "text")
+        assert field.widget != "choice" or field.default in field.choices
+
+
+def test_the_best_of_several_replies_is_not_taken_for_the_policys_own() -> None:
+    card = ScorecardRow(
+        kind="win_rate",
+        subject_id="p",
+        settings={"oracle": "warm"},
+        figures={"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 9, "best_of": 4},
+    )
+    assert "80.0 %</strong> over start by its best of 4 replies" in present.win_rate(card, "start")
 
 
 def test_only_what_was_changed_is_said() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from feedback.errors import UnknownSetting
 from training.config import SETTINGS, DpoSettings, RewardSettings, describe, parse_settings
+from training.methods import METHODS
 
 
 def test_text_from_a_command_line_becomes_values() -> None:
@@ -43,7 +44,7 @@ def test_a_missing_dataset_and_an_unusable_name_are_named() -> None:
 
 
 def test_an_unknown_method_is_answered_with_the_methods() -> None:
-    with pytest.raises(UnknownSetting, match="'pop'. Methods: dpo, evaluate, generate, reward"):
+    with pytest.raises(UnknownSetting, match=f"'pop'. Methods: {', '.join(sorted(METHODS))}"):
         parse_settings("pop", {})
 
 

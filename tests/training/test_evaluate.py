@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import Sequence
 from pathlib import Path
@@ -176,3 +177,39 @@ def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: A
     assert card.settings["oracle"] == "shorter"
     assert parse_settings("evaluate", card.settings) == context.settings
     assert Run(method="evaluate", result=result)
+
+
+def test_of_several_replies_the_one_the_picker_likes_best_is_given() -> None:
+    class Longest:
+        def score_all(self, exchanges: Sequence[Any]) -> list[float]:
+            return [float(len(text)) for _, text in exchanges]
+
+    replies = [[reply("a"), reply("a b c"), reply("a b"), reply("b"), reply("c"), reply("d")]]
+    chosen = evaluate.picked(Longest(), PROMPTS[:1], replies, 3)
+    assert [[one.text for one in own] for own in chosen] == [["a b c", "b"]]
+
+
+def test_the_best_of_several_beats_its_own_policy_without_training(policy: LoadedPolicy) -> None:
+    class Short:
+        def score_all(self, exchanges: Sequence[Any]) -> list[float]:
+            return [-float(text.count("e")) - 0.01 * len(text) for _, text in exchanges]
+
+    class Judge:
+        rule = "short"
+
+        def score_all(self, exchanges: Sequence[Any]) -> list[float]:
+            return Short().score_all(exchanges)
+
+    figures = compare_policies(
+        policy,
+        policy,
+        Judge(),
+        PROMPTS,
+        sampling=SHORT,
+        best_of=6,
+        picker=Short(),  # type: ignore[arg-type]
+    )
+    assert figures["low"] > 0.5
+    assert figures["best_of"] == 6
+    assert figures["best_of_kl"] == pytest.approx(math.log(6) - 5 / 6)
+    assert figures["kl"] == pytest.approx(0.0, abs=1e-4)

@@ -56,6 +56,8 @@ class PretendedRuns:
     def dpo(self, config: dict[str, Any]) -> dict[str, Any]:
         return {"checkpoint": config["name"], "policy": make_policy(self.db, config["name"]).name}
 
+    rft = dpo
+
     def evaluate(self, config: dict[str, Any]) -> dict[str, Any]:
         if "a" in config:
             return {**self.figures, "length_before": 40.0, "length_after": 30.0, "kl": 1.5}
@@ -95,6 +97,24 @@ def test_a_round_goes_in_order_and_hands_on_what_it_made(db: Database, tmp_path:
     assert "40.0 → 30.0 words" in report and "KL from the start: 1.50" in report
     assert "right on 95.0 %" in report and "length alone: 60.0 %" in report and "with itself on 100.0 %" in report
     assert set(done.as_json()["seconds"]) == {"generate", "judge", "freeze", "reward", "dpo", "evaluate", "reward card"}
+
+
+@pytest.mark.parametrize(
+    ("settings", "judge"),
+    [({}, "reward"), ({"reward_function": "length_band:5-15"}, "reward_function"), ({"reward": "other"}, "other")],
+)
+def test_a_method_that_needs_a_judge_is_given_the_rounds_reward_model(
+    db: Database, tmp_path: Path, start: PolicyRow, settings: dict[str, Any], judge: str
+) -> None:
+    pretended = PretendedRuns(db)
+    if judge == "other":
+        pretended.reward({"name": "other"})
+    plan = Plan(pairs=4, method="rft", settings=settings)
+    Loop(db, Home(tmp_path / "home").create(), plan, wait_for=pretended).run()
+    config = next(config for method, config in pretended.asked if method == "rft")
+    made = next(config["name"] for method, config in pretended.asked if method == "reward")
+    expected = {"reward": {"reward": made}, "other": {"reward": "other"}}.get(judge, settings)
+    assert {key: config[key] for key in ("reward", "reward_function") if key in config} == expected
 
 
 def test_a_policy_that_is_not_surely_better_is_held(db: Database, tmp_path: Path, start: PolicyRow) -> None:

@@ -18,7 +18,7 @@ from training.chat import encode_prompt, encode_reply
 from training.checkpoints import ADAPTER_FILE, load_policy, open_policy, read_manifest, tensor_names
 from training.config import DpoSettings
 from training.methods import METHODS
-from training.methods.dpo import _warn_of_forgetting, train_dpo
+from training.methods.dpo import _Watched, train_dpo
 from training.models import load_base
 from training.progress import LocalProgress
 from training.scoring import reply_log_probs
@@ -60,7 +60,7 @@ def test_it_learns_the_taste_and_streams_its_curves(
     assert curve(progress, "accuracy")[-1] == 1.0
     assert progress.reports[-1] == (1.0, "step 6 of 6")
     assert any("only 8 pairs" in line for line in progress.lines)
-    assert outcome.pairs == 8
+    assert outcome.counts["pairs"] == 8
     assert outcome.figures["loss"] == pytest.approx(sum(losses[-5:]) / 5)
     rewards = curve(progress, "chosen_reward")
     assert outcome.figures["chosen_log_prob_change"] == pytest.approx(sum(rewards[-5:]) / 5 / QUICK.beta)
@@ -135,7 +135,7 @@ def test_pairs_that_are_too_long_are_left_out_and_counted(
     long = pairs[0].model_copy(update={"chosen": "a" * 400})
     progress = LocalProgress()
     outcome = train_dpo(str(tiny_base), None, [*pairs, long], QUICK, tmp_path, progress, device="cpu")
-    assert (outcome.pairs, outcome.too_long) == (8, 1)
+    assert outcome.counts == {"pairs": 8, "too_long": 1}
     assert any("1 of 9 pairs are longer than 256 tokens" in line for line in progress.lines)
     with pytest.raises(NotEnoughData, match="Of 3 pairs 2 are longer than 256 tokens, which leaves 1"):
         train_dpo(str(tiny_base), None, [pairs[0], long, long], QUICK, tmp_path, LocalProgress(), device="cpu")
@@ -168,12 +168,83 @@ def test_a_training_that_diverges_ends_with_advice(
         train_dpo(str(tiny_base), None, pairs, QUICK, tmp_path, LocalProgress(), device="cpu")
 
 
-@pytest.mark.parametrize(("reward", "warned"), [(-2.1, True), (-1.9, False), (3.0, False)])
-def test_a_policy_that_forgets_how_to_speak_is_reported(reward: float, warned: bool) -> None:
-    progress, figures = LocalProgress(), {"chosen_reward": reward}
-    _warn_of_forgetting(0.1, figures, progress)
-    assert figures["chosen_log_prob_change"] == pytest.approx(10 * reward)
-    assert any("became less likely by 21 nats" in line for line in progress.lines) == warned
+@pytest.mark.parametrize(("change", "warned"), [(-21.0, True), (-19.0, False), (30.0, False)])
+def test_a_policy_that_forgets_how_to_speak_is_reported_while_it_trains(change: float, warned: bool) -> None:
+    progress = LocalProgress()
+    watched = _Watched(progress)
+    for step in range(1, 9):
+        watched.metrics(step, loss=0.1, chosen_log_prob_change=change)
+    said = [line for line in progress.lines if "chosen replies are 21 nats less likely" in line]
+    assert len(said) == warned
+    assert curve(progress, "falling_chosen") == [float(warned and step >= 5) for step in range(1, 9)]
+
+
+@pytest.mark.parametrize(
+    ("loss", "first"), [("sigmoid", math.log(2)), ("robust", math.log(2)), ("hinge", 1.0), ("ipo", 25.0)]
+)
+def test_each_loss_begins_where_its_formula_says_and_learns(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, loss: str, first: float
+) -> None:
+    progress = LocalProgress()
+    settings = QUIET.model_copy(update={"loss": loss, "beta": 0.1})
+    train_dpo(str(tiny_base), None, pairs, settings, tmp_path, progress, device="cpu")
+    losses = curve(progress, "loss")
+    assert losses[0] == pytest.approx(first, abs=1e-4)
+    assert losses[-1] < losses[0]
+    assert curve(progress, "chosen_log_prob_change")[0] == pytest.approx(0.0, abs=1e-4)
+
+
+def test_simpo_counts_per_token_and_needs_no_reference(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    progress = LocalProgress()
+    settings = QUIET.model_copy(update={"loss": "simpo", "batch_size": 8, "simpo_beta": 2.0, "simpo_margin": 0.5})
+    train_dpo(str(tiny_base), None, pairs, settings, tmp_path, progress, device="cpu")
+    base, tokenizer = load_base(str(tiny_base), "cpu")
+    per_token = [
+        [total / (len(getattr(pair, side)) + 1) for total, pair in zip(found, pairs, strict=True)]
+        for side in ("chosen", "rejected")
+        for found in [log_probs(base, tokenizer, pairs, side)]
+    ]
+    by_hand = [math.log1p(math.exp(-(2 * (c - r) - 0.5))) for c, r in zip(*per_token, strict=True)]
+    losses = curve(progress, "loss")
+    assert losses[0] == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-4)
+    assert losses[-1] < losses[0]
+    assert curve(progress, "accuracy")[-1] == 1.0
+    assert curve(progress, "chosen_log_prob_change")[0] == pytest.approx(0.0, abs=1e-3)
+
+
+def test_length_weight_leaves_out_what_the_longer_reply_has_beyond_the_shorter(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    pair = pairs[0].model_copy(update={"chosen": "a" * 20, "rejected": "z" * 4})
+    settings = QUIET.model_copy(update={"length_weight": 0.0, "batch_size": 2})
+    progress = LocalProgress()
+    train_dpo(str(tiny_base), None, [pair, pair], settings, tmp_path, progress, device="cpu")
+    base, tokenizer = load_base(str(tiny_base), "cpu")
+    prompt = encode_prompt(tokenizer, [message.model_dump(mode="json") for message in pair.messages])
+    shared = encode_reply(tokenizer, "aaaaa", ended=False)  # the rejected reply has four letters and its end
+    expected = reply_log_probs(base, tokenizer.pad_token_id, [(prompt, shared)])[0]
+    assert curve(progress, "chosen_log_prob")[0] == pytest.approx(expected, abs=1e-3)
+    assert curve(progress, "loss")[0] == pytest.approx(math.log(2), abs=1e-5)
+
+
+def test_the_reference_is_computed_once_whatever_the_epochs(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from trl import DPOTrainer
+
+    calls = []
+    real = DPOTrainer.compute_ref_log_probs
+
+    def counted(self: Any, model: Any, inputs: Any) -> Any:
+        calls.append(len(inputs["input_ids"]) // 2)
+        return real(self, model, inputs)
+
+    monkeypatch.setattr(DPOTrainer, "compute_ref_log_probs", counted)
+    settings = QUIET.model_copy(update={"epochs": 4})
+    train_dpo(str(tiny_base), None, pairs, settings, tmp_path, LocalProgress(), device="cpu")
+    assert sum(calls) == len(pairs)
 
 
 def test_a_second_attempt_goes_on_where_the_first_one_was_cut_off(

@@ -19,6 +19,7 @@ from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs
 from training.home import Home
 from training.launch.local import started_at
+from training.methods import METHODS
 
 
 @pytest.fixture
@@ -60,7 +61,7 @@ def test_submit_refuses_what_cannot_work(db: Database, champion: str) -> None:
     one = freeze(db, "one")
     save_checkpoint(db, Checkpoint(name="taken", kind="policy", path="checkpoints/taken", base="b"))
     refused: list[tuple[str, dict[str, object], type[StudioError], str]] = [
-        ("fly", {}, UnknownSetting, "Valid: dpo, evaluate, generate, reward"),
+        ("fly", {}, UnknownSetting, f"Valid: {', '.join(sorted(METHODS))}"),
         ("dpo", {"dataset": "one", "speed": 1}, UnknownSetting, "speed"),
         ("dpo", {"dataset": "nowhere"}, NotFound, "nowhere.*Known: one, empty"),
         ("dpo", {"dataset": empty.id}, NotEnoughData, "0 training pairs"),

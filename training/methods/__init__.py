@@ -16,8 +16,12 @@ from training.config import (
     DpoSettings,
     EvaluateSettings,
     GenerateSettings,
+    KtoSettings,
     RewardSettings,
+    RftSettings,
+    RlooSettings,
     Settings,
+    SftSettings,
 )
 
 if TYPE_CHECKING:
@@ -54,4 +58,8 @@ METHODS: Mapping[str, Method] = _table(
     ),
     Method("reward", RewardSettings, "training.methods.reward", "Learn to score replies as people did.", "train"),
     Method("dpo", DpoSettings, "training.methods.dpo", "Move a policy towards the chosen replies.", "train"),
+    Method("sft", SftSettings, "training.methods.sft", "Imitate edited and chosen replies.", "train"),
+    Method("kto", KtoSettings, "training.methods.kto", "Learn from good and bad replies, without pairs.", "train"),
+    Method("rft", RftSettings, "training.methods.rft", "Imitate the best of many drawn replies.", "train"),
+    Method("rloo", RlooSettings, "training.methods.rloo", "Draw, score and reinforce.", "train"),
 )

@@ -1,40 +1,26 @@
 """Direct preference optimisation: the policy moves towards chosen replies, held to its parent.
 
-TRL's trainer on LoRA. A parent that is a bare base gets a new adapter; a parent with an adapter has it
-trained on, and the checkpoint stays one adapter over the base. The reference is the parent in both cases: its
-log-probabilities are computed once, before the first step, when policy and parent are still the same weights.
+TRL's trainer. The reference is the parent, adapter and all: its log-probabilities are computed once, before the first
+step, when policy and parent are still the same weights, and are read again in every epoch. The loss ``simpo`` needs
+no reference; what the parent thought of the replies is still computed, since a fall of the chosen ones is watched
+whatever the loss.
 """
 
 from __future__ import annotations
 
-import shutil
+from collections import deque
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feedback.errors import InvalidInput
-from feedback.types import Policy, PreferencePair
-from training.checkpoints import (
-    Adapter,
-    Manifest,
-    check_checkpoint,
-    check_name_free,
-    describe_base,
-    library_versions,
-    measure_probe,
-    policy_directory,
-    register_checkpoint,
-    save_checkpoint,
-)
+from feedback.types import PreferencePair
 from training.config import DpoSettings
-from training.models import attach_adapter, load_base
+from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
+from training.preference_losses import simpo_loss
 from training.progress import Reporter, RunContext
 from training.trainers import (
+    LATEST,
     TokenPair,
-    adapter_settings,
-    adapter_writer,
-    lora_config,
     run_trainer,
     silenced,
     step_callback,
@@ -51,6 +37,7 @@ CURVES = {
     "rewards/rejected": "rejected_reward",
     "logps/chosen": "chosen_log_prob",
     "logps/rejected": "rejected_log_prob",
+    "logps/chosen_change": "chosen_log_prob_change",
     "entropy": "entropy",
     "grad_norm": "gradient_norm",
     "learning_rate": "learning_rate",
@@ -58,70 +45,22 @@ CURVES = {
 WORRYING_DROP = 20.0  # nats; chosen replies this much less likely than before mean the policy forgets to speak
 
 
-@dataclass
-class DpoOutcome:
-    """A trained policy model with the closing figures of its curves and the number of pairs it learnt from."""
-
-    model: Any
-    tokenizer: Any
-    figures: dict[str, float]
-    pairs: int
-    too_long: int
-
-
 def train(context: RunContext) -> dict[str, Any]:
     """Train a policy on a dataset's pairs; the result names the new checkpoint and policy."""
-    from feedback.store.datasets import get_dataset, list_pairs
-    from feedback.store.policies import get_champion, get_policy
+    from feedback.store.datasets import list_pairs
 
     settings: DpoSettings = context.settings
-    dataset = get_dataset(context.db, settings.dataset)
-    parent = get_policy(context.db, settings.parent) if settings.parent else get_champion(context.db)
-    if parent is None:
-        raise InvalidInput("There is no champion to train: name a parent, or promote a policy first.")
-    name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
-    check_name_free(context.db, name, context.run.id)
-    context.progress.report(0.0, f"loading {parent.name}")
-    parent_adapter = policy_directory(context.db, context.home, parent)
-    if parent_adapter is not None:
-        check_checkpoint(parent_adapter, "policy", parent.base)
+    start = open_start(context)
     outcome = train_dpo(
-        parent.base,
-        parent_adapter,
-        list_pairs(context.db, dataset.id, split="train"),
+        start.parent.base,
+        start.adapter,
+        list_pairs(context.db, settings.dataset, split="train"),
         settings,
         context.run_dir / "trainer",
         context.progress,
         attempt=context.run.attempt,
     )
-    manifest = Manifest(
-        kind="policy",
-        name=name,
-        base=parent.base,
-        base_hash=describe_base(parent.base),
-        adapter=Adapter(kind="LORA", settings=adapter_settings(outcome.model)),
-        parent=parent.id,
-        reference=parent.id,
-        dataset=dataset.id,
-        dataset_hash=dataset.hash,
-        run=context.run.id,
-        method=DpoSettings.METHOD,
-        config=settings.model_dump(mode="json"),
-        seed=settings.seed,
-        versions=library_versions(),
-        probe=measure_probe("policy", outcome.model, outcome.tokenizer),
-    )
-    path = save_checkpoint(context.home, name, adapter_writer(outcome.model), manifest)
-    checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
-    policy = register_policy(context, name, parent.base, checkpoint.id, parent.id)
-    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
-    return {
-        "checkpoint": checkpoint.name,
-        "policy": policy.name,
-        "pairs": outcome.pairs,
-        "too_long": outcome.too_long,
-        **outcome.figures,
-    }
+    return save_policy_run(context, start, outcome, reference=settings.loss != "simpo")
 
 
 def train_dpo(
@@ -134,38 +73,16 @@ def train_dpo(
     *,
     attempt: int = 1,
     device: str | None = None,
-) -> DpoOutcome:
+) -> PolicyOutcome:
     """Train on plain values: base and adapter of the parent, pairs, settings; ``directory`` keeps states to resume."""
-    model, tokenizer = load_base(base, device)
+    model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
     encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
-    peft_config = None
-    if parent_adapter is None:
-        peft_config = lora_config(settings, "CAUSAL_LM")
-    else:
-        model = attach_adapter(model, parent_adapter, trainable=True)
-        reporter.log("the parent's adapter is trained on; lora_rank and lora_alpha are the parent's")
     figures: dict[str, float] = {}
     with trainer_scope():
         trainer = _build(model, tokenizer, encoded, settings, directory, peft_config, reporter)
-        trainer.add_callback(step_callback(reporter, CURVES, figures))
+        trainer.add_callback(step_callback(_Watched(reporter), CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
-    _warn_of_forgetting(settings.beta, figures, reporter)
-    return DpoOutcome(trainer.model.eval(), tokenizer, figures, len(encoded), too_long)
-
-
-def register_policy(context: RunContext, name: str, base: str, checkpoint_id: str, parent_id: str) -> Any:
-    """Enter the new policy; entered before by the same run, it is given back."""
-    from feedback.errors import NotFound
-    from feedback.store.policies import get_policy, save_policy
-
-    try:
-        row = get_policy(context.db, name)
-        if row.run_id == context.run.id:
-            return row
-    except NotFound:
-        pass
-    policy = Policy(name=name, base=base, checkpoint_id=checkpoint_id, parent_id=parent_id, run_id=context.run.id)
-    return save_policy(context.db, policy)
+    return PolicyOutcome(trainer.model.eval(), tokenizer, figures, {"pairs": len(encoded), "too_long": too_long})
 
 
 def _build(
@@ -181,9 +98,31 @@ def _build(
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    class ReferenceFirst(silenced(DPOTrainer, encoded, settings.seed)):  # type: ignore[misc]
-        """Computes the reference in batches of like length, without TRL's cache files and bars."""
+    arguments = trainer_arguments(settings, model, len(encoded), directory)
+    trainer = _trainer_class(DPOTrainer, encoded, settings, reporter)(
+        model=model,
+        args=DPOConfig(
+            **arguments,
+            beta=settings.beta,
+            loss_type=["sigmoid" if settings.loss == "simpo" else settings.loss],
+            label_smoothing=settings.noise if settings.loss == "robust" else 0.0,
+            ld_alpha=settings.length_weight if settings.length_weight < 1.0 else None,
+            precompute_ref_log_probs=True,
+            precompute_ref_batch_size=max(32, settings.batch_size) if arguments["use_cpu"] else None,
+        ),
+        train_dataset=Dataset.from_list([dict(pair) for pair in encoded]),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+    )
+    drop_reference_copy(trainer.model)
+    return trainer
 
+
+def _trainer_class(trainer_class: type, encoded: Sequence[TokenPair], settings: DpoSettings, reporter: Reporter) -> Any:
+    """TRL's trainer with a reference computed without its cache files and bars, and with the change of chosen replies
+    among its metrics."""
+
+    class Trainer(silenced(trainer_class, encoded, settings.seed)):  # type: ignore[misc]
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             rows = list(dataset)
             order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["chosen_ids"]) - len(rows[i]["rejected_ids"]))
@@ -197,35 +136,76 @@ def _build(
                         sums[place] = value
             return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
 
-    arguments = trainer_arguments(settings, model, len(encoded), directory)
-    trainer = ReferenceFirst(
-        model=model,
-        args=DPOConfig(
-            **arguments,
-            beta=settings.beta,
-            loss_type=[settings.loss],
-            precompute_ref_log_probs=True,
-            precompute_ref_batch_size=max(32, settings.batch_size) if arguments["use_cpu"] else None,
-        ),
-        train_dataset=Dataset.from_list([dict(pair) for pair in encoded]),
-        processing_class=tokenizer,
-        peft_config=peft_config,
+        def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            if settings.loss == "simpo":
+                loss = _simpo(self, model, inputs, settings)
+            else:
+                loss = super()._compute_loss(model, inputs, return_outputs)
+            metrics = self._metrics["train"]
+            change = metrics["logps/chosen"][-1] - inputs["ref_chosen_logps"].mean().item()
+            metrics["logps/chosen_change"].append(change)
+            return loss
+
+    return Trainer
+
+
+def _simpo(trainer: Any, model: Any, inputs: Any, settings: DpoSettings) -> Any:
+    """The SimPO loss of a batch, with the same curves as the other losses where they have a meaning."""
+    mask = inputs["completion_mask"][:, 1:]
+    labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
+    outputs = model(
+        input_ids=inputs["input_ids"],
+        attention_mask=inputs["attention_mask"],
+        labels=labels,
+        use_cache=False,
+        fused_lm_head=True,
     )
-    if "ref" in trainer.model.peft_config:
-        # TRL's frozen copy of the parent has done its part; left in, it would be saved with the policy
-        trainer.model.delete_adapter("ref")
-    trainer.model.set_adapter("default")
-    return trainer
+    sums = (outputs.log_probs[:, -mask.shape[1] :] * mask).sum(1)
+    chosen, rejected = sums.chunk(2)
+    chosen_length, rejected_length = mask.sum(1).chunk(2)
+    losses, lead = simpo_loss(
+        chosen, rejected, chosen_length, rejected_length, beta=settings.simpo_beta, margin=settings.simpo_margin
+    )
+    for name, value in (
+        ("logps/chosen", chosen.mean()),
+        ("logps/rejected", rejected.mean()),
+        ("rewards/chosen", (settings.simpo_beta * chosen / chosen_length).mean()),
+        ("rewards/rejected", (settings.simpo_beta * rejected / rejected_length).mean()),
+        ("rewards/margins", lead.mean()),
+        ("rewards/accuracies", (lead > 0).float().mean()),
+    ):
+        trainer._metrics["train"][name].append(value.item())
+    return losses.mean()
 
 
-def _warn_of_forgetting(beta: float, figures: dict[str, float], reporter: Reporter) -> None:
-    """A chosen reply that became much less likely is the known way for DPO to go wrong."""
-    if not figures:
-        return
-    change = figures["chosen_reward"] / beta  # nats: the reward is beta times the log-ratio to the parent
-    figures["chosen_log_prob_change"] = change
-    if change < -WORRYING_DROP:
-        reporter.log(
-            f"warning: chosen replies became less likely by {-change:.0f} nats; read some of this policy's replies "
-            "before promoting it, or train with a higher beta or a lower learning_rate"
-        )
+class _Watched:
+    """Passes everything on, and says once, while the run goes, that chosen replies are being forgotten.
+
+    A chosen reply that became much less likely is the known way for DPO to go wrong, and accuracy does not show it.
+    """
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.recent: deque[float] = deque(maxlen=LATEST)
+        self.warned = False
+
+    def report(self, fraction: float, text: str) -> None:
+        self.reporter.report(fraction, text)
+
+    def check(self) -> None:
+        self.reporter.check()
+
+    def log(self, line: str) -> None:
+        self.reporter.log(line)
+
+    def metrics(self, step: int, **values: float) -> None:
+        self.recent.append(values.get("chosen_log_prob_change", 0.0))
+        falling = len(self.recent) == LATEST and sum(self.recent) / LATEST < -WORRYING_DROP
+        if falling and not self.warned:
+            self.warned = True
+            self.log(
+                f"warning: at step {step} chosen replies are {-sum(self.recent) / LATEST:.0f} nats less likely than at "
+                "the start; read some of this policy's replies before promoting it, or train with a higher beta or a "
+                "lower learning_rate"
+            )
+        self.reporter.metrics(step, falling_chosen=float(falling), **values)

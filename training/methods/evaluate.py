@@ -22,6 +22,7 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
     from training.checkpoints import open_policy
     from training.evaluate import compare_policies
     from training.oracles import get_oracle
+    from training.rewards import open_picker
 
     a, b = get_policy(context.db, str(settings.a)), get_policy(context.db, str(settings.b))
     prompts = _evaluation_prompts(context, settings)
@@ -37,6 +38,8 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
         noise=settings.noise,
         batch_size=settings.batch_size,
         on_progress=_reporter(context),
+        best_of=settings.best_of,
+        picker=open_picker(context.db, context.home, settings.picker) if settings.picker else None,
     )
     return _saved(context, "win_rate", a.id, b.id, figures)
 

@@ -10,7 +10,7 @@ import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import PreferencePair
@@ -25,9 +25,11 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.config import RewardSettings
+from training.ensembles import train_members
 from training.intervals import wilson
 from training.models import HEAD, LoadedReward, load_scorer, parameter_count
 from training.progress import Reporter, RunContext
+from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, needs_rankings, usable_rankings
 from training.scoring import reward_scores
 from training.trainers import (
     TokenPair,
@@ -42,6 +44,7 @@ from training.trainers import (
     usable_pairs,
 )
 
+MOST_NOISE = 0.45  # beyond this, labels say next to nothing
 CURVES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -60,11 +63,11 @@ class RewardOutcome:
     figures: dict[str, float]
     pairs: int
     too_long: int
-    pooling: Literal["last", "sum"]
 
 
 def train(context: RunContext) -> dict[str, Any]:
     """Train a reward model on a dataset's pairs; the result names the checkpoint and how often it is right."""
+    from feedback.examples import list_rankings
     from feedback.store.datasets import get_dataset, list_pairs
     from feedback.store.policies import get_champion, get_policy
 
@@ -76,13 +79,17 @@ def train(context: RunContext) -> dict[str, Any]:
     name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
     check_name_free(context.db, name, context.run.id)
     context.progress.report(0.0, f"loading the base of {parent.name}")
-    outcome = train_reward(
+    settings = _with_noise(context, settings)
+    rankings = list_rankings(context.db, dataset.id, split="train") if settings.rankings else None
+    train_one = train_ensemble if settings.members > 1 else train_reward
+    outcome = train_one(
         parent.base,
         list_pairs(context.db, dataset.id, split="train"),
         settings,
         context.run_dir / "trainer",
         context.progress,
         attempt=context.run.attempt,
+        rankings=rankings,
     )
     model = outcome.reward.model
     manifest = Manifest(
@@ -90,9 +97,9 @@ def train(context: RunContext) -> dict[str, Any]:
         name=name,
         base=parent.base,
         base_hash=describe_base(parent.base),
-        adapter=Adapter(kind="LORA", settings=adapter_settings(model)),
+        adapter=Adapter(kind="LORA", settings=adapter_settings(model) | _members(settings)),
         heads=[HEAD],
-        pooling=outcome.pooling,
+        pooling=outcome.reward.pooling,
         dataset=dataset.id,
         dataset_hash=dataset.hash,
         run=context.run.id,
@@ -120,8 +127,9 @@ def train_reward(
     *,
     attempt: int = 1,
     device: str | None = None,
+    rankings: Sequence[Ranked] | None = None,
 ) -> RewardOutcome:
-    """Train on plain values; ``directory`` keeps the states to resume from."""
+    """Train on plain values; ``directory`` keeps the states to resume from. Rankings take the place of the pairs."""
     import torch
 
     from training.heads import pool
@@ -131,15 +139,66 @@ def train_reward(
         model, tokenizer = load_scorer(base, device)
         pooling = settings.pooling_for(parameter_count(model))
         pool(model, HEAD, pooling)
-    encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
+    encoded: Sequence[Any]
+    if needs_rankings(settings):
+        ranked = as_rankings(pairs) if rankings is None else rankings
+        encoded, too_long = usable_rankings(tokenizer, model, ranked, settings, reporter)
+    else:
+        encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
     figures: dict[str, float] = {}
     with trainer_scope():
-        trainer = _build(model, tokenizer, encoded, settings, directory)
+        build: Any = build_ranking_trainer if needs_rankings(settings) else _build
+        trainer = build(model, tokenizer, encoded, settings, directory)
+        for parameter in trainer.model.parameters():
+            if parameter.requires_grad:  # a head in bf16 would round its own small steps away
+                parameter.data = parameter.data.float()
         trainer.add_callback(step_callback(reporter, CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
     model = trainer.model.eval()
     getattr(model.get_base_model(), HEAD).to(model.dtype)  # as it will be when loaded again
-    return RewardOutcome(LoadedReward(model, tokenizer, base), figures, len(encoded), too_long, pooling)
+    return RewardOutcome(LoadedReward(model, tokenizer, base, pooling), figures, len(encoded), too_long)
+
+
+def train_ensemble(
+    base: str,
+    pairs: Sequence[PreferencePair],
+    settings: RewardSettings,
+    directory: Path,
+    reporter: Reporter,
+    *,
+    attempt: int = 1,
+    device: str | None = None,
+    rankings: Sequence[Ranked] | None = None,
+) -> RewardOutcome:
+    """Train ``settings.members`` reward models as ``train_reward`` would, and give them as one ensemble."""
+
+    def train_member(shift: int, place: Path, part: Reporter) -> tuple[LoadedReward, dict[str, Any]]:
+        own = settings.model_copy(update={"seed": settings.seed + shift})
+        outcome = train_reward(base, pairs, own, place, part, attempt=attempt, device=device, rankings=rankings)
+        return outcome.reward, {**outcome.figures, "pairs": outcome.pairs, "too_long": outcome.too_long}
+
+    reward, figures = train_members(
+        base, settings.members, train_member, directory, reporter, device, pooling_for=settings.pooling_for
+    )
+    return RewardOutcome(reward, figures, int(figures.pop("pairs")), int(figures.pop("too_long")))
+
+
+def _with_noise(context: RunContext, settings: RewardSettings) -> RewardSettings:
+    """The settings with the label smoothing that the dataset's disagreement suggests, where that is asked for."""
+    from feedback.examples import label_noise
+
+    if not settings.estimate_noise:
+        return settings
+    noise = label_noise(context.db, settings.dataset)
+    if noise is None:
+        context.progress.log("warning: nobody judged the same pair twice, so the noise cannot be estimated")
+        return settings
+    context.progress.log(f"disagreement on pairs judged more than once suggests that {100 * noise:.1f} % are wrong")
+    return settings.model_copy(update={"label_smoothing": min(noise, MOST_NOISE)})
+
+
+def _members(settings: RewardSettings) -> dict[str, int]:
+    return {"members": settings.members} if settings.members > 1 else {}
 
 
 def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
@@ -193,14 +252,10 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
         for pair in encoded
     ]
     arguments = trainer_arguments(settings, model, len(encoded), directory)
-    trainer = silenced(RewardTrainer, encoded, settings.seed)(
+    return silenced(RewardTrainer, encoded, settings.seed)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
         peft_config=lora_config(settings, "SEQ_CLS"),
     )
-    for parameter in trainer.model.parameters():
-        if parameter.requires_grad:  # a head in bf16 would round its own small steps away
-            parameter.data = parameter.data.float()
-    return trainer

@@ -1,0 +1,143 @@
+"""What a frozen dataset says beyond its pairs: each example derived by hand from verdicts made through the store."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from feedback import assignment, judging
+from feedback.datasets import freeze, split_of
+from feedback.db import Database
+from feedback.examples import (
+    label_noise,
+    list_demonstrations,
+    list_judged_prompts,
+    list_labelled_replies,
+    list_rankings,
+)
+from feedback.store.datasets import list_pairs
+from feedback.store.matchups import save_matchups
+from feedback.tables import PromptRow
+from feedback.types import DatasetFilters, Matchup, MatchupKind
+from tests.factories import make_generations, make_matchup, make_policy, make_prompt
+
+
+def judge_next(db: Database, annotator: str = "ann", **said: Any) -> None:
+    """Judge the next task; ``best`` names the text that wins, ``order`` the texts from best to worst."""
+    task = assignment.lease_next(db, annotator, rng=random.Random(0))
+    assert task is not None
+    if best := said.pop("best", None):
+        said["verdict"] = "left" if task.responses[0] == best else "right"
+    if order := said.pop("order", None):
+        said["ranking"] = [order[text] for text in task.responses]
+    if edit := said.pop("edit", None):
+        said["edited"] = {"index": task.responses.index(edit[0]), "text": edit[1]}
+    judging.submit(db, task.lease_id, annotator, **said)
+
+
+def pair(db: Database, *texts: str, prompt: PromptRow | None = None, required: int = 1) -> None:
+    make_matchup(db, texts=list(texts), prompt=prompt, required=required)
+
+
+def ranked(db: Database, *texts: str) -> None:
+    prompt = make_prompt(db)
+    rows = make_generations(db, prompt, make_policy(db), list(texts))
+    save_matchups(db, [Matchup(prompt_id=prompt.id, generation_ids=[row.id for row in rows], kind=MatchupKind.rank)])
+
+
+def all_of(texts: list[Any]) -> set[str]:
+    return {example.reply for example in texts}
+
+
+def test_winners_and_edits_are_demonstrations_and_an_edit_stands_for_its_original(db: Database) -> None:
+    pair(db, "good", "bad")
+    judge_next(db, best="good")
+    pair(db, "fine", "poor")
+    judge_next(db, best="fine", edit=("fine", "finer still"))
+    pair(db, "this", "that")
+    judge_next(db, verdict="tie")
+    freeze(db, "d", DatasetFilters(test_share=0.0))
+    found = list_demonstrations(db, "d")
+    assert {(example.reply, example.origin) for example in found} == {("good", "chosen"), ("finer still", "edited")}
+    assert found[0].messages[0].content.startswith("Tell me about")
+
+
+def test_both_bad_verdicts_label_both_replies_and_ties_label_none(db: Database) -> None:
+    pair(db, "good", "bad")
+    judge_next(db, best="good")
+    pair(db, "awful", "dreadful")
+    judge_next(db, verdict="both_bad")
+    pair(db, "this", "that")
+    judge_next(db, verdict="tie")
+    freeze(db, "d", DatasetFilters(test_share=0.0))
+    labelled = {example.reply: example.good for example in list_labelled_replies(db, "d")}
+    assert labelled == {"good": True, "bad": False, "awful": False, "dreadful": False}
+    assert len(list_pairs(db, "d")) == 1
+
+
+def test_a_reply_called_good_as_often_as_bad_is_left_out(db: Database) -> None:
+    prompt = make_prompt(db)
+    pair(db, "middle", "low", prompt=prompt)
+    judge_next(db, best="middle")
+    pair(db, "high", "middle", prompt=prompt)
+    judge_next(db, best="high")
+    freeze(db, "d", DatasetFilters(test_share=0.0))
+    assert {e.reply: e.good for e in list_labelled_replies(db, "d")} == {"high": True, "low": False}
+
+
+def test_rankings_keep_their_ties_and_give_their_ends(db: Database) -> None:
+    ranked(db, "a", "b", "c", "d")
+    judge_next(db, order={"a": 2, "b": 1, "c": 2, "d": 4})
+    pair(db, "good", "bad")
+    judge_next(db, best="good", strength=3)
+    ranked(db, "e", "f", "g")
+    judge_next(db, order={"e": 1, "f": 1, "g": 1})
+    freeze(db, "d", DatasetFilters(test_share=0.0))
+    rankings = {ranking.replies: ranking for ranking in list_rankings(db, "d")}
+    assert rankings["a", "b", "c", "d"].ranks == (2, 1, 2, 4)
+    assert [r.strength for r in rankings.values() if len(r.replies) == 2] == [3.0]
+    assert ("e", "f", "g") not in rankings
+    assert all_of(list_demonstrations(db, "d")) == {"b", "good"}
+    assert {e.reply for e in list_labelled_replies(db, "d") if not e.good} == {"d", "bad"}
+
+
+def test_splits_are_those_of_the_pairs_and_later_judgments_change_nothing(db: Database) -> None:
+    for number in range(20):
+        pair(db, f"good {number}", f"bad {number}", required=2)
+        judge_next(db, best=f"good {number}")
+    row = freeze(db, "d", DatasetFilters(test_share=0.5))
+    before = list_demonstrations(db, "d"), list_labelled_replies(db, "d"), list_rankings(db, "d")
+    for number in range(20):
+        judge_next(db, "ben", best=f"bad {number}")
+    judging.undo_last(db, "ann")
+    assert (list_demonstrations(db, "d"), list_labelled_replies(db, "d"), list_rankings(db, "d")) == before
+    tested = {p.prompt_id for p in list_pairs(db, "d", split="test")}
+    assert 0 < len(tested) < 20
+    assert {e.prompt_id for e in list_demonstrations(db, "d", split="test")} == tested
+    assert {e.prompt_id for e in list_rankings(db, "d", split="train")}.isdisjoint(tested)
+    assert len(list_judged_prompts(db, "d", split="test")) == len(tested)
+    assert freeze(db, "later", DatasetFilters(test_share=0.5)).hash != row.hash
+    assert split_of("x", 0.0, 0) == "train"
+
+
+def test_noise_is_estimated_from_people_who_judged_the_same_pair(db: Database) -> None:
+    for number in range(10):
+        pair(db, f"good {number}", f"bad {number}", required=2)
+    for who, wrong in (("ann", 0), ("ben", 2)):
+        for number in range(10):
+            task = assignment.lease_next(db, who)
+            assert task is not None
+            good = task.responses[0].startswith("good") != (number < wrong)
+            judging.submit(db, task.lease_id, who, verdict="left" if good else "right")
+    freeze(db, "d")
+    # Eight of ten agree: e = (1 - sqrt(2 * 0.8 - 1)) / 2
+    assert label_noise(db, "d") == pytest.approx((1 - 0.6**0.5) / 2)
+
+
+def test_without_a_pair_judged_twice_noise_is_unknown(db: Database) -> None:
+    pair(db, "good", "bad")
+    judge_next(db, best="good")
+    freeze(db, "d")
+    assert label_noise(db, "d") is None

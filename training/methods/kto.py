@@ -1,0 +1,187 @@
+"""Kahneman-Tversky optimisation: good replies become likelier, bad ones less likely, each by itself.
+
+TRL's trainer (Ethayarajh et al. 2024, arXiv 2402.01306). Winners, losers, edited replies and both replies of a
+both-bad verdict are its labels, so it learns from verdicts that make no pair. Both kinds weigh the same unless told
+otherwise. The reference is the parent, and its log-probabilities are computed once, before the first step.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, TypedDict
+
+from feedback.errors import NotEnoughData
+from feedback.examples import LabelledReply
+from training.chat import encode_prompt, encode_reply, window_of
+from training.config import KtoSettings
+from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
+from training.progress import Reporter, RunContext
+from training.trainers import (
+    FEW_PAIRS,
+    run_trainer,
+    silenced,
+    step_callback,
+    trainer_arguments,
+    trainer_scope,
+)
+
+CURVES = {
+    "loss": "loss",
+    "rewards/chosen": "good_reward",
+    "rewards/rejected": "bad_reward",
+    "rewards/margins": "margin",
+    "logps/chosen": "good_log_prob",
+    "logps/rejected": "bad_log_prob",
+    "kl": "kl",
+    "grad_norm": "gradient_norm",
+    "learning_rate": "learning_rate",
+}
+
+
+class LabelledTokens(TypedDict):
+    """A labelled reply as token ids; ``KL_completion_ids`` is another prompt's reply, for the estimate of the drift."""
+
+    prompt_ids: list[int]
+    completion_ids: list[int]
+    KL_completion_ids: list[int]
+    label: bool
+    length: int
+
+
+def train(context: RunContext) -> dict[str, Any]:
+    """Train a policy on a dataset's good and bad replies; the result names the new checkpoint and policy."""
+    from feedback.examples import list_labelled_replies
+
+    settings: KtoSettings = context.settings
+    start = open_start(context)
+    outcome = train_kto(
+        start.parent.base,
+        start.adapter,
+        list_labelled_replies(context.db, settings.dataset, split="train"),
+        settings,
+        context.run_dir / "trainer",
+        context.progress,
+        attempt=context.run.attempt,
+    )
+    return save_policy_run(context, start, outcome, reference=True)
+
+
+def train_kto(
+    base: str,
+    parent_adapter: Path | None,
+    replies: Sequence[LabelledReply],
+    settings: KtoSettings,
+    directory: Path,
+    reporter: Reporter,
+    *,
+    attempt: int = 1,
+    device: str | None = None,
+) -> PolicyOutcome:
+    """Train on plain values; ``directory`` keeps the states to resume from."""
+    model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
+    longest = min(settings.max_length, window_of(model))
+    rows = encode_replies(tokenizer, replies, longest, settings.seed)
+    good = sum(row["label"] for row in rows)
+    bad = len(rows) - good
+    if not good or not bad:
+        raise NotEnoughData(
+            f"The dataset {settings.dataset!r} has {good} good and {bad} bad replies of at most {longest} tokens to "
+            "train on; at least one of each is needed. Judge more pairs and freeze a new dataset."
+        )
+    if len(rows) < FEW_PAIRS:
+        reporter.log(f"warning: only {len(rows)} replies; below about {FEW_PAIRS} a run mostly learns noise")
+    weights = class_weights(good, bad, settings)
+    reporter.log(f"{good} good replies count {weights[0]:.3g}, {bad} bad ones {weights[1]:.3g}")
+    figures: dict[str, float] = {}
+    with trainer_scope():
+        trainer = _build(model, tokenizer, rows, weights, settings, directory, peft_config, reporter)
+        trainer.add_callback(step_callback(reporter, CURVES, figures))
+        run_trainer(trainer, directory, attempt, reporter)
+    counts = {"good": good, "bad": bad, "too_long": len(replies) - len(rows)}
+    return PolicyOutcome(trainer.model.eval(), tokenizer, figures, counts)
+
+
+def class_weights(good: int, bad: int, settings: KtoSettings) -> tuple[float, float]:
+    """What a good and a bad reply count: as set, else the rarer kind counts more, so that both weigh the same.
+
+    The paper wants good·weight : bad·weight between 1:1 and 4:3 (eq. 9); this is 1:1.
+    """
+    return (
+        settings.good_weight or max(1.0, bad / good),
+        settings.bad_weight or max(1.0, good / bad),
+    )
+
+
+def encode_replies(
+    tokenizer: Any, replies: Sequence[LabelledReply], max_length: int, seed: int
+) -> list[LabelledTokens]:
+    """The replies as token ids, each with the reply of another prompt beside it; those too long are left out."""
+    rows: list[LabelledTokens] = []
+    owners: list[str] = []
+    for reply in replies:
+        prompt = encode_prompt(tokenizer, [{"role": m.role.value, "content": m.content} for m in reply.messages])
+        completion = encode_reply(tokenizer, reply.reply)
+        length = len(prompt) + len(completion)
+        if length <= max_length:
+            owners.append(reply.prompt_id)
+            rows.append(
+                LabelledTokens(
+                    prompt_ids=prompt, completion_ids=completion, KL_completion_ids=[], label=reply.good, length=length
+                )
+            )
+    rng = random.Random(seed)
+    for row, owner in zip(rows, owners, strict=True):
+        others = [i for i in rng.sample(range(len(rows)), min(8, len(rows))) if owners[i] != owner]
+        other = rows[others[0]]["completion_ids"] if others else row["completion_ids"]
+        row["KL_completion_ids"] = other[: max_length - len(row["prompt_ids"])]
+    return rows
+
+
+def _build(
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[LabelledTokens],
+    weights: tuple[float, float],
+    settings: KtoSettings,
+    directory: Path,
+    peft_config: Any,
+    reporter: Reporter,
+) -> Any:
+    """The trainer, with the parent's log-probabilities in its dataset and one adapter in its model."""
+    from datasets import Dataset
+    from trl import KTOConfig, KTOTrainer
+
+    class ReferenceFirst(silenced(KTOTrainer, rows, settings.seed)):  # type: ignore[misc]
+        """Computes the reference in batches of like length, without TRL's cache files and bars."""
+
+        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            order = sorted(range(len(rows)), key=lambda i: -rows[i]["length"])
+            own, other = [0.0] * len(rows), [0.0] * len(rows)
+            for start in range(0, len(order), batch_size):
+                reporter.check()
+                places = order[start : start + batch_size]
+                batch = self._prepare_inputs(self.data_collator([dict(rows[i]) for i in places]))
+                for sums, found in zip((own, other), self.compute_ref_log_probs(self.model, batch), strict=True):
+                    for place, value in zip(places, found.tolist(), strict=True):
+                        sums[place] = value
+            return dataset.add_column("ref_logps", own).add_column("ref_KL_logps", other)
+
+    arguments = trainer_arguments(settings, model, len(rows), directory)
+    trainer = ReferenceFirst(
+        model=model,
+        args=KTOConfig(
+            **arguments,
+            beta=settings.beta,
+            desirable_weight=weights[0],
+            undesirable_weight=weights[1],
+            precompute_ref_log_probs=True,
+            precompute_ref_batch_size=max(32, settings.batch_size) if arguments["use_cpu"] else None,
+        ),
+        train_dataset=Dataset.from_list([dict(row) for row in rows]),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+    )
+    drop_reference_copy(trainer.model)
+    return trainer

@@ -1,0 +1,142 @@
+"""REINFORCE leave-one-out: draw replies, score them, and make those likelier that beat the others to their prompt.
+
+TRL's trainers (Ahmadian et al. 2024, arXiv 2402.14740; with ``advantage=grpo`` the group-relative advantage of
+Shao et al. 2024, arXiv 2402.03300). No critic: the other replies to the prompt are the baseline. The reward is a
+reward checkpoint, several together, or a reward function. Each nat away from the parent costs ``beta``; the parent
+is the reference, adapter and all, never the bare base beneath it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from training.chat import Messages, encode_prompt, prompt_text
+from training.config import RlooSettings
+from training.methods.rft import fitting_prompts, work_prompts
+from training.models import LoadedPolicy
+from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
+from training.progress import Reporter, RunContext
+from training.rewards import Scorer, open_scorer
+from training.sampling import end_tokens, special_tokens
+from training.trainers import quiet, run_trainer, step_callback, trainer_arguments, trainer_scope
+
+CURVES = {
+    "loss": "loss",
+    "reward": "reward",
+    "reward_std": "reward_spread",
+    "frac_reward_zero_std": "groups_alike",
+    "kl": "kl_per_token",
+    "entropy": "entropy",
+    "completions/mean_length": "reply_tokens",
+    "completions/clipped_ratio": "cut_replies",
+    "grad_norm": "gradient_norm",
+    "learning_rate": "learning_rate",
+}
+
+
+def train(context: RunContext) -> dict[str, Any]:
+    """Reinforce a policy; the result names the new checkpoint and policy."""
+    from training.models import load_base
+
+    settings: RlooSettings = context.settings
+    start = open_start(context)
+    scorer = open_scorer(
+        context.db, context.home, settings.reward, settings.reward_function, settings.combine, settings.doubt
+    )
+    base, tokenizer = load_base(start.parent.base)
+    prompts = work_prompts(context, start.dataset, settings.prompts)
+    usable = fitting_prompts(
+        LoadedPolicy(base, tokenizer, start.parent.base), prompts, settings.max_new_tokens, context
+    )
+    del base
+    outcome = train_rloo(
+        start.parent.base,
+        start.adapter,
+        usable,
+        scorer,
+        settings,
+        context.run_dir / "trainer",
+        context.progress,
+        attempt=context.run.attempt,
+    )
+    return save_policy_run(context, start, outcome, reference=settings.beta > 0)
+
+
+def train_rloo(
+    base: str,
+    parent_adapter: Path | None,
+    prompts: Sequence[Messages],
+    scorer: Scorer,
+    settings: RlooSettings,
+    directory: Path,
+    reporter: Reporter,
+    *,
+    attempt: int = 1,
+    device: str | None = None,
+) -> PolicyOutcome:
+    """Train on plain values; ``directory`` keeps the states to resume from."""
+    model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
+    figures: dict[str, float] = {}
+    with trainer_scope():
+        trainer = _build(model, tokenizer, prompts, scorer, settings, directory, peft_config)
+        trainer.add_callback(step_callback(reporter, CURVES, figures))
+        run_trainer(trainer, directory, attempt, reporter)
+    drop_reference_copy(trainer.model)
+    return PolicyOutcome(trainer.model.eval(), tokenizer, figures, {"prompts": len(prompts)})
+
+
+def _build(
+    model: Any,
+    tokenizer: Any,
+    prompts: Sequence[Messages],
+    scorer: Scorer,
+    settings: RlooSettings,
+    directory: Path,
+    peft_config: Any,
+) -> Any:
+    from datasets import Dataset
+    from trl import GRPOConfig, GRPOTrainer, RLOOConfig, RLOOTrainer
+
+    trainer_class, config = (RLOOTrainer, RLOOConfig) if settings.advantage == "rloo" else (GRPOTrainer, GRPOConfig)
+    by_text = {prompt_text(tokenizer, messages): messages for messages in prompts}
+
+    class OwnTemplate(quiet(trainer_class)):  # type: ignore[misc]
+        def _tokenize_prompts(self, texts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
+            # The texts are from training.chat, special tokens and all
+            return [encode_prompt(tokenizer, by_text[text]) for text in texts], None, {}
+
+    policy = LoadedPolicy(model, tokenizer, "")
+    arguments = trainer_arguments(settings, model, len(by_text) * settings.samples, directory)
+    # Noise on what is read would make the drawn replies another distribution than the one that is trained
+    del arguments["neftune_noise_alpha"], arguments["max_length"]
+    return OwnTemplate(
+        model=model,
+        reward_funcs=_reward_function(scorer),
+        args=config(
+            **arguments,
+            num_generations=settings.samples,
+            max_completion_length=settings.max_new_tokens,
+            temperature=settings.temperature,
+            beta=settings.beta,
+            epsilon=settings.clip,
+            generation_kwargs={"suppress_tokens": special_tokens(tokenizer, end_tokens(policy))},
+        ),
+        train_dataset=Dataset.from_list(
+            [{"prompt": text, "conversation": json.dumps(list(map(dict, m)))} for text, m in by_text.items()]
+        ),
+        processing_class=tokenizer,
+        peft_config=peft_config,
+    )
+
+
+def _reward_function(scorer: Scorer) -> Callable[..., list[float]]:
+    """The scorer as TRL calls it: columns of the dataset in, one number per reply out."""
+
+    def reward(completions: list[str], conversation: list[str], **_: Any) -> list[float]:
+        exchanges = [(json.loads(text), reply.strip()) for text, reply in zip(conversation, completions, strict=True)]
+        return scorer.score_all(exchanges)
+
+    return reward

@@ -1,0 +1,132 @@
+"""A run that makes a policy: the parent it starts from, and the checkpoint and policy that come of it.
+
+A parent that is a bare base gets a new adapter; a parent with an adapter has that adapter trained on, and the
+checkpoint stays one adapter over the base. A reference, where a method has one, is always the parent.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from feedback.errors import InvalidInput, NotFound
+from feedback.tables import DatasetRow, PolicyRow
+from feedback.types import Policy
+from training.checkpoints import (
+    Adapter,
+    Manifest,
+    check_checkpoint,
+    check_name_free,
+    describe_base,
+    library_versions,
+    measure_probe,
+    policy_directory,
+    register_checkpoint,
+    save_checkpoint,
+)
+from training.config import TrainSettings
+from training.models import attach_adapter, load_base
+from training.progress import Reporter, RunContext
+from training.trainers import adapter_settings, adapter_writer, lora_config
+
+
+@dataclass(frozen=True)
+class Start:
+    """What a run starts from: the name it will give, the parent, where its adapter lies, and the dataset if any."""
+
+    name: str
+    parent: PolicyRow
+    adapter: Path | None
+    dataset: DatasetRow | None
+
+
+@dataclass
+class PolicyOutcome:
+    """A trained policy model with the closing figures of its curves and the counts of what it learnt from."""
+
+    model: Any
+    tokenizer: Any
+    figures: dict[str, float]
+    counts: dict[str, int]
+
+
+def open_start(context: RunContext) -> Start:
+    """The parent and the dataset a run's settings name, checked before anything is loaded."""
+    from feedback.store.datasets import get_dataset
+    from feedback.store.policies import get_champion, get_policy
+
+    settings: TrainSettings = context.settings
+    dataset = get_dataset(context.db, settings.dataset) if settings.dataset else None
+    parent = get_policy(context.db, settings.parent) if settings.parent else get_champion(context.db)
+    if parent is None:
+        raise InvalidInput("There is no champion to train: name a parent, or promote a policy first.")
+    name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
+    check_name_free(context.db, name, context.run.id)
+    context.progress.report(0.0, f"loading {parent.name}")
+    adapter = policy_directory(context.db, context.home, parent)
+    if adapter is not None:
+        check_checkpoint(adapter, "policy", parent.base)
+    return Start(name, parent, adapter, dataset)
+
+
+def load_parent(
+    base: str, adapter: Path | None, settings: TrainSettings, reporter: Reporter, device: str | None = None
+) -> tuple[Any, Any, Any]:
+    """Model, tokenizer and PEFT configuration to train with: no configuration where the parent's adapter goes on."""
+    model, tokenizer = load_base(base, device)
+    if adapter is None:
+        return model, tokenizer, lora_config(settings, "CAUSAL_LM")
+    reporter.log("the parent's adapter is trained on; lora_rank and lora_alpha are the parent's")
+    return attach_adapter(model, adapter, trainable=True), tokenizer, None
+
+
+def drop_reference_copy(model: Any) -> None:
+    """Remove the frozen copy of the parent that TRL's trainers add; left in, it would be saved with the policy."""
+    if "ref" in model.peft_config:
+        model.delete_adapter("ref")
+    model.set_adapter("default")
+
+
+def save_policy_run(
+    context: RunContext, start: Start, outcome: PolicyOutcome, *, reference: bool, **extra: Any
+) -> dict[str, Any]:
+    """Save checkpoint and policy, and give the run's result; ``reference`` says whether the parent held the loss."""
+    settings: TrainSettings = context.settings
+    manifest = Manifest(
+        kind="policy",
+        name=start.name,
+        base=start.parent.base,
+        base_hash=describe_base(start.parent.base),
+        adapter=Adapter(kind="LORA", settings=adapter_settings(outcome.model)),
+        parent=start.parent.id,
+        reference=start.parent.id if reference else None,
+        dataset=start.dataset.id if start.dataset else None,
+        dataset_hash=start.dataset.hash if start.dataset else None,
+        run=context.run.id,
+        method=settings.METHOD,
+        config=settings.model_dump(mode="json"),
+        seed=settings.seed,
+        versions=library_versions(),
+        probe=measure_probe("policy", outcome.model, outcome.tokenizer),
+    )
+    path = save_checkpoint(context.home, start.name, adapter_writer(outcome.model), manifest)
+    checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
+    policy = register_policy(context, start.name, start.parent.base, checkpoint.id, start.parent.id)
+    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
+    return {"checkpoint": checkpoint.name, "policy": policy.name, **outcome.counts, **outcome.figures, **extra}
+
+
+def register_policy(context: RunContext, name: str, base: str, checkpoint_id: str, parent_id: str) -> Any:
+    """Enter the new policy; entered before by the same run, it is given back."""
+    from feedback.store.policies import get_policy, save_policy
+
+    try:
+        row = get_policy(context.db, name)
+        if row.run_id == context.run.id:
+            return row
+    except NotFound:
+        pass
+    policy = Policy(name=name, base=base, checkpoint_id=checkpoint_id, parent_id=parent_id, run_id=context.run.id)
+    return save_policy(context.db, policy)
