@@ -16,6 +16,7 @@ from training.config import (
     DpoSettings,
     EvaluateSettings,
     GenerateSettings,
+    PpoSettings,
     RewardSettings,
     Settings,
 )
@@ -54,4 +55,5 @@ METHODS: Mapping[str, Method] = _table(
     ),
     Method("reward", RewardSettings, "training.methods.reward", "Learn to score replies as people did.", "train"),
     Method("dpo", DpoSettings, "training.methods.dpo", "Move a policy towards the chosen replies.", "train"),
+    Method("ppo", PpoSettings, "training.methods.ppo", "Move a policy towards replies that score higher.", "train"),
 )
