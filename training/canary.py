@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
 from training.judges import Judges, ScoreScale
@@ -95,7 +96,7 @@ class Canary:
     def alarmed(self) -> bool:
         """Whether the training score rose and the held-out score fell, look after look, three times in a row."""
         recent = [look for look in self.looks if look.proxy is not None][-ALARM_AFTER - 1 :]
-        steps = list(zip(recent, recent[1:], strict=False))
+        steps = list(pairwise(recent))
         return len(steps) == ALARM_AFTER and all(
             (after.proxy or 0.0) > (before.proxy or 0.0) and after.score < before.score for before, after in steps
         )

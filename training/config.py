@@ -318,9 +318,7 @@ class PpoSettings(RewardedSettings):
     canary_reward: str | None = Field(
         None, description="A reward checkpoint that judges there and never trains; left out, the training ones."
     )
-    stop_on_alarm: bool = Field(
-        False, description="End the run when its reward rises while the held-out score falls."
-    )
+    stop_on_alarm: bool = Field(False, description="End the run when its reward rises while the held-out score falls.")
     save_every: int = Field(1, ge=1, le=100_000, description="Iterations between two points to resume from.")
 
     @model_validator(mode="after")

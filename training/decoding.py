@@ -48,8 +48,8 @@ def decode(
         check()
         places = order[start : start + batch_size]
         batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens)
-        for place, found in zip(places, batch.run(set(ends), list(banned), temperature), strict=True):
-            drawn[place] = found
+        for place, one in zip(places, batch.run(set(ends), list(banned), temperature), strict=True):
+            drawn[place] = one
     return drawn
 
 

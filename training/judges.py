@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from feedback.errors import CheckpointError, InvalidInput, RunFailed
 from training.chat import Messages, encode_exchange, window_of
@@ -30,7 +30,10 @@ SCORING_BATCH = 64
 class Judges(Protocol):
     """One or more judges of a reply; higher is better."""
 
-    names: list[str]
+    @property
+    def names(self) -> list[str]:
+        """What people call them."""
+        ...
 
     def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
         """The score each judge gives each (messages, reply): (judge, reply), fp32; RunFailed for one that is none."""

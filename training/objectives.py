@@ -124,9 +124,7 @@ def policy_loss(
     return PolicyLoss(loss, clipped.detach(), (divergence_k3(-log_ratio.detach()) * mask).sum())
 
 
-def value_loss(
-    new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, tokens: int, clip: float | None
-) -> ValueLoss:
+def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, tokens: int, clip: float | None) -> ValueLoss:
     """Half the squared error of the value, or of the value held within ``clip`` of the old one if that is worse.
 
     ``clip`` None leaves the value free, as the warm-up needs it.

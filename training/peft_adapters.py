@@ -119,9 +119,7 @@ class PeftAdapters:
         if name is None or not layers or self._model.dtype.itemsize < 4:
             yield
             return
-        kept = [
-            (value, value.data) for layer in layers for value in layer.get_base_layer().parameters(recurse=False)
-        ]
+        kept = [(value, value.data) for layer in layers for value in layer.get_base_layer().parameters(recurse=False)]
         try:
             for layer in layers:
                 layer.merge(safe_merge=True, adapter_names=[name])
@@ -138,6 +136,8 @@ class PeftAdapters:
         from peft import PeftModelForCausalLM
         from peft.tuners.tuners_utils import BaseTunerLayer
 
+        # Plain PEFT finds the base by this when it loads what is saved here
+        config.base_model_name_or_path = config.base_model_name_or_path or self._model.name_or_path
         if self._wrapper is None:
             self._wrapper = PeftModelForCausalLM(self._model, config, adapter_name=name)
         else:
@@ -146,7 +146,9 @@ class PeftAdapters:
             (place, module) for place, module in self._model.named_modules() if isinstance(module, BaseTunerLayer)
         ]
         if not self.parameters(name):
-            raise InvalidInput(f"An adapter of the kind {config.peft_type} has no weights inside the layers of the model.")
+            raise InvalidInput(
+                f"An adapter of the kind {config.peft_type} has no weights inside the layers of the model."
+            )
 
 
 def get_state(wrapper: Any, name: str) -> dict[str, Any]:

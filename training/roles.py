@@ -27,7 +27,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 from feedback.errors import InvalidInput
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor, nn
 
 REFERENCE = "reference"

@@ -87,7 +87,9 @@ class Rollout:
         return ((self.log_probs - self.reference) * self.mask).sum(1)
 
 
-def encode_pool(tokenizer: Any, model: Any, prompts: Sequence[Any], max_new_tokens: int) -> tuple[list[PoolPrompt], int]:
+def encode_pool(
+    tokenizer: Any, model: Any, prompts: Sequence[Any], max_new_tokens: int
+) -> tuple[list[PoolPrompt], int]:
     """Stored prompts as tokens, and how many were left out because no reply would fit after them."""
     pool = []
     for prompt in prompts:
@@ -177,7 +179,10 @@ def measure(roles: Roles, pool: PromptPool, rollout: Rollout, settings: PpoSetti
     import torch
 
     with roles.acting("policy") as policy:
-        parts = [(rows, *policy.log_probs(batch, settings.temperature)) for rows, batch in batches(roles, pool, rollout, micro_batch)]
+        parts = [
+            (rows, *policy.log_probs(batch, settings.temperature))
+            for rows, batch in batches(roles, pool, rollout, micro_batch)
+        ]
     rollout.log_probs = gathered(rollout, [(rows, log_probs) for rows, log_probs, _ in parts])
     rollout.entropy = gathered(rollout, [(rows, entropy) for rows, _, entropy in parts])
     with roles.acting(REFERENCE) as reference:

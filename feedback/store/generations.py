@@ -30,7 +30,8 @@ def save_generations_once(db: Database, generations: Sequence[Generation], ids: 
     with db.write() as session:
         known = set(
             in_chunks(
-                list(ids), lambda part: list(session.exec(select(GenerationRow.id).where(col(GenerationRow.id).in_(part))))
+                list(ids),
+                lambda part: list(session.exec(select(GenerationRow.id).where(col(GenerationRow.id).in_(part)))),
             )
         )
         session.add_all(row for row in rows if row.id not in known)

@@ -259,7 +259,9 @@ class Learner:
 
         own = list(self.roles.parameters_of(role).values())
         if any(value.grad is None for value in own):
-            raise RunFailed(f"The adapter of the {role} got no gradient, so nothing would be learnt; please report this.")
+            raise RunFailed(
+                f"The adapter of the {role} got no gradient, so nothing would be learnt; please report this."
+            )
         norm = float(clip_grad_norm_(own, self.settings.clip_norm))
         self.optimizers[role].step()
         self.optimizers[role].zero_grad(set_to_none=True)
