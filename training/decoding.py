@@ -148,7 +148,7 @@ def roomy_cache(model: Any, room: int) -> Any:
         def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
-                rows, heads, _, size = key_states.shape
+                rows, heads, _length, size = key_states.shape
                 self.key_room = key_states.new_empty(rows, heads, room, size)
                 self.value_room = value_states.new_empty(rows, heads, room, value_states.shape[-1])
                 self.used = 0
