@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from torch import Tensor, nn
 
 Pooling = Literal["last", "sum"]
@@ -23,16 +24,21 @@ class SummedScore(nn.Module):
     share is the same for two replies to it and cancels in their difference.
     """
 
-    def __init__(self, weight: Tensor) -> None:
+    def __init__(self, width: int, *, bias: bool = True) -> None:
         super().__init__()
-        self.weight = nn.Parameter(weight.detach().clone())
+        self.weight = nn.Parameter(torch.zeros(1, width))
+        self.bias = nn.Parameter(torch.zeros(1)) if bias else None
 
     def forward(self, states: Tensor) -> Tensor:
-        scores = nn.functional.linear(states.float(), self.weight.float())
-        return scores.cumsum(1) / USUAL_LENGTH
+        """The sums (row, position, 1); the bias is added once, not at every token."""
+        scores = nn.functional.linear(states.float(), self.weight.float()).cumsum(1) / USUAL_LENGTH
+        return scores if self.bias is None else scores + self.bias.float()
 
 
 def pool(model: Any, head: str, pooling: Pooling) -> None:
     """Put the pooling asked for in the place of a sequence classifier's linear head, with the weights it has."""
     if pooling == "sum":
-        setattr(model, head, SummedScore(getattr(model, head).weight))
+        linear = getattr(model, head)
+        summed = SummedScore(linear.weight.shape[1], bias=False)
+        summed.weight = nn.Parameter(linear.weight.detach().clone())
+        setattr(model, head, summed)

@@ -148,7 +148,7 @@ def _draw_batch(policy: LoadedPolicy, batch: Sequence[_Draw], settings: Sampling
         pad_token_id=pad,
         use_cache=True,
     )
-    draw = _Chooser(settings, [d.seed for d in batch], width, special_tokens(tokenizer, ends))
+    draw = _Chooser(settings, [d.seed for d in batch], width, banned_tokens(tokenizer, ends))
     with torch.no_grad():
         out = model.generate(
             input_ids=ids.to(policy.device),
@@ -167,7 +167,7 @@ def end_tokens(policy: LoadedPolicy) -> list[int]:
     return list(dict.fromkeys([policy.tokenizer.eos_token_id, *others]))
 
 
-def special_tokens(tokenizer: Any, ends: Sequence[int]) -> list[int]:
+def banned_tokens(tokenizer: Any, ends: Sequence[int]) -> list[int]:
     """Special tokens but the ends: a few in a thousand would leak at temperature 1."""
     special = set(tokenizer.all_special_ids)
     special.update(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)

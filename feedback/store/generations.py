@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from sqlalchemy import update
 from sqlmodel import col, select
 
 from feedback.db import Database
@@ -18,6 +19,28 @@ def save_generations(db: Database, generations: Sequence[Generation]) -> list[Ge
     with db.write() as session:
         session.add_all(rows)
     return rows
+
+
+def save_generations_once(db: Database, generations: Sequence[Generation], ids: Sequence[str]) -> None:
+    """Store replies under ids of the caller's; those already there stay as they are.
+
+    A run that is taken up again draws its last replies once more, and they must not be there twice.
+    """
+    rows = [as_row(GenerationRow, value, id=id) for value, id in zip(generations, ids, strict=True)]
+    with db.write() as session:
+        known = set(
+            in_chunks(
+                list(ids),
+                lambda part: list(session.exec(select(GenerationRow.id).where(col(GenerationRow.id).in_(part)))),
+            )
+        )
+        session.add_all(row for row in rows if row.id not in known)
+
+
+def hand_over_generations(db: Database, run_id: str, policy_id: str) -> None:
+    """Make a run's replies those of the policy it made; until it ends they are under the policy it moves."""
+    with db.write() as session:
+        session.execute(update(GenerationRow).where(col(GenerationRow.run_id) == run_id).values(policy_id=policy_id))
 
 
 def get_generation(db: Database, generation_id: str) -> GenerationRow:

@@ -11,13 +11,16 @@ from training.scoring import reward_scores
 
 
 def test_the_score_is_the_sum_up_to_each_token() -> None:
-    head = SummedScore(torch.tensor([[1.0, -2.0]]))
+    head = SummedScore(2)
+    torch.nn.init.constant_(head.bias, 0.5)
+    head.weight.data = torch.tensor([[1.0, -2.0]])
     states = torch.tensor([[[1.0, 0.0], [0.0, 1.0], [3.0, 1.0]]])
-    assert (head(states) * USUAL_LENGTH).squeeze().tolist() == [1.0, -1.0, 0.0]
+    assert ((head(states) - 0.5) * USUAL_LENGTH).squeeze().tolist() == [1.0, -1.0, 0.0]
 
 
 def test_sixteen_bit_states_are_added_up_in_fp32() -> None:
-    head = SummedScore(torch.ones(1, 1))
+    head = SummedScore(1, bias=False)
+    head.weight.data.fill_(1.0)
     states = torch.full((1, 1024, 1), 1.0, dtype=torch.bfloat16)  # bf16 would stop counting at 256
     assert head(states)[0, -1, 0].item() * USUAL_LENGTH == pytest.approx(1024)
 

@@ -17,6 +17,7 @@ from training.config import (
     EvaluateSettings,
     GenerateSettings,
     KtoSettings,
+    PpoSettings,
     RewardSettings,
     RftSettings,
     RlooSettings,
@@ -62,4 +63,5 @@ METHODS: Mapping[str, Method] = _table(
     Method("kto", KtoSettings, "training.methods.kto", "Learn from good and bad replies, without pairs.", "train"),
     Method("rft", RftSettings, "training.methods.rft", "Imitate the best of many drawn replies.", "train"),
     Method("rloo", RlooSettings, "training.methods.rloo", "Draw, score and reinforce.", "train"),
+    Method("ppo", PpoSettings, "training.methods.ppo", "Move a policy towards replies that score higher.", "train"),
 )

@@ -20,7 +20,7 @@ from training.models import LoadedPolicy
 from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
 from training.progress import Reporter, RunContext
 from training.rewards import Scorer, open_scorer
-from training.sampling import end_tokens, special_tokens
+from training.sampling import banned_tokens, end_tokens
 from training.trainers import quiet, run_trainer, step_callback, trainer_arguments, trainer_scope
 
 CURVES = {
@@ -122,7 +122,7 @@ def _build(
             temperature=settings.temperature,
             beta=settings.beta,
             epsilon=settings.clip,
-            generation_kwargs={"suppress_tokens": special_tokens(tokenizer, end_tokens(policy))},
+            generation_kwargs={"suppress_tokens": banned_tokens(tokenizer, end_tokens(policy))},
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": text, "conversation": json.dumps(list(map(dict, m)))} for text, m in by_text.items()]

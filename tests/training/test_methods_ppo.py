@@ -1,0 +1,592 @@
+"""PPO on a tiny model: finds what is rewarded, starts where its parent is, stops, resumes, says what is wrong."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, RunCancelled, RunFailed, UnknownSetting
+from feedback.store.checkpoints import get_checkpoint
+from feedback.store.generations import list_generations
+from feedback.store.policies import get_policy
+from tests.factories import make_prompt
+from training import objectives
+from training.canary import Canary, Look
+from training.checkpoints import load_policy, open_policy, read_manifest
+from training.config import PpoSettings, parse_settings
+from training.judges import FunctionJudge, Judges, ScoreScale
+from training.methods import METHODS
+from training.methods.ppo import STATE_FILE, Learner, rate_factor
+from training.models import load_base
+from training.progress import LocalProgress
+from training.reinforcement import build_roles, split_prompts
+from training.reward_functions import RewardFunction
+from training.roles import REFERENCE
+from training.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
+
+SMALL: dict[str, Any] = {
+    "reward_function": "no_repetition",
+    "iterations": 3,
+    "episodes": 8,
+    "batch_size": 4,
+    "micro_batch": 3,
+    "max_new_tokens": 6,
+    "learning_rate": 5e-3,
+    "value_learning_rate": 5e-3,
+    "lora_rank": 4,
+    "canary_every": 2,
+    "canary_prompts": 2,
+}
+
+
+def settings_of(**changes: Any) -> PpoSettings:
+    return PpoSettings(**(SMALL | changes))
+
+
+def letters(prompt: str, reply: str) -> float:
+    """The share of small letters."""
+    return sum("a" <= letter <= "z" for letter in reply) / max(1, len(reply))
+
+
+def make_learner(
+    base: Path | str,
+    settings: PpoSettings,
+    directory: Path,
+    progress: LocalProgress | None = None,
+    function: Callable[[str, str], float] = letters,
+    **options: Any,
+) -> Learner:
+    roles, _, ends = build_roles(str(base), None, [], settings, "cpu")
+    prompts = [SimpleNamespace(id=f"p{i}", messages=[{"role": "user", "content": f"Say {i}."}]) for i in range(12)]
+    pool, _ = encode_pool(roles.tokenizer, roles.model, prompts, settings.max_new_tokens)
+    judge = FunctionJudge(RewardFunction("letters", function))
+    learning, apart = split_prompts(pool, settings, progress or LocalProgress())
+    return Learner(
+        roles,
+        judge,
+        PromptPool(learning, settings.seed),
+        Canary(apart, judge, settings),
+        settings,
+        progress or LocalProgress(),
+        directory,
+        ends=ends,
+        **options,
+    )
+
+
+def curve(progress: LocalProgress, name: str) -> list[float]:
+    return [point.value for point in progress.points if point.name == name]
+
+
+def weights(learner: Learner) -> dict[str, torch.Tensor]:
+    return {f"{role}.{name}": value for role in learner.rates for name, value in learner.roles.state_of(role).items()}
+
+
+# Learning ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("baseline", ["value", "leave_one_out"])
+def test_on_a_bandit_it_reaches_the_known_optimum(tiny_base: Path, tmp_path: Path, baseline: str) -> None:
+    """One token, paid when it is a small letter: about one in ten at first, all of them at the optimum."""
+    settings = settings_of(
+        iterations=30,
+        episodes=64,
+        per_prompt=4,
+        batch_size=16,
+        micro_batch=64,
+        max_new_tokens=1,
+        beta=0.0,
+        kl_budget=1000.0,
+        learning_rate=2e-2,
+        missing_end_penalty=0.0,
+        divergence_stop=10.0,
+        baseline=baseline,
+        canary_every=0,
+        schedule="constant",
+    )
+    progress = LocalProgress()
+    make_learner(tiny_base, settings, tmp_path, progress).learn()
+    rewards = curve(progress, "reward")
+    assert rewards[0] < 0.3
+    assert sum(rewards[-3:]) / 3 > 0.95
+
+
+def test_at_the_start_the_divergence_is_zero_and_the_ratio_one(tiny_base: Path, tmp_path: Path) -> None:
+    settings = settings_of()
+    learner = make_learner(tiny_base, settings, tmp_path)
+    rollout = learner.draw()
+    assert rollout.distances.abs().max() < 1e-5
+    assert (rollout.log_probs * rollout.mask).abs().max() > 0.1
+    with learner.roles.acting("policy", training=True) as policy:
+        from training.rollouts import batches, part_of
+
+        for rows, batch in batches(learner.roles, learner.pool, rollout, 5):
+            new, _ = policy.log_probs(batch, settings.temperature)
+            ratio = (new - part_of(rollout.log_probs, rows, batch)).exp()
+            assert ((ratio - 1) * batch.mask).abs().max() < 1e-5
+
+
+def test_an_adapted_parent_is_where_it_starts_and_what_it_is_held_to(tiny_base: Path, tmp_path: Path) -> None:
+    """The trap: with the bare base as the reference, the divergence would begin where the parent's training ended."""
+    settings = settings_of(learning_rate=5e-2, iterations=4, divergence_stop=10.0, kl_budget=1000.0)
+    first = make_learner(tiny_base, settings, tmp_path / "1")
+    first.learn()
+    first.roles.save("policy", tmp_path / "parent")
+    bare = make_learner(tiny_base, settings, tmp_path / "2")
+    roles, _, _ = build_roles(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
+    rollout = roll_out(roles, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
+    measure(roles, bare.pool, rollout, settings, 4)
+    assert rollout.distances.abs().max() < 1e-5
+    expected = rollout.log_probs.clone()
+    measure(bare.roles, bare.pool, rollout, settings, 4)
+    assert (rollout.log_probs - expected).abs().max() > 1e-2
+
+
+def test_only_policy_and_value_change_and_the_base_keeps_every_bit(tiny_base: Path, tmp_path: Path) -> None:
+    learner = make_learner(tiny_base, settings_of(canary_every=0), tmp_path)
+    before = weights(learner)
+    learner.learn()
+    bare, _ = load_base(str(tiny_base), "cpu")
+    ids = torch.arange(5, 30)[None]
+    with learner.roles.acting(REFERENCE), torch.no_grad():
+        assert torch.equal(learner.roles.model(input_ids=ids).logits, bare(input_ids=ids).logits)
+    changed = {name for name, value in weights(learner).items() if not torch.equal(value, before[name])}
+    assert changed == set(before)
+
+
+def test_while_the_value_warms_up_the_policy_stays(tiny_base: Path, tmp_path: Path) -> None:
+    learner = make_learner(tiny_base, settings_of(iterations=2, value_warmup=2, canary_every=0), tmp_path)
+    before = weights(learner)
+    learner.learn()
+    changed = {name.split(".")[0] for name, value in weights(learner).items() if not torch.equal(value, before[name])}
+    assert changed == {"value"}
+
+
+def test_leave_one_out_has_no_value_and_compares_replies_to_one_prompt(tiny_base: Path, tmp_path: Path) -> None:
+    settings = settings_of(baseline="leave_one_out", per_prompt=4, iterations=1)
+    learner = make_learner(tiny_base, settings, tmp_path)
+    assert "value" not in learner.roles.adapters.names()
+    rollout = learner.draw()
+    assert [rollout.prompts[i] for i in range(0, 8, 4)] != rollout.prompts[:2]
+    assert rollout.prompts[:4] == rollout.prompts[:1] * 4
+    advantages, _ = learner.advantages(rollout)
+    expected = objectives.whiten(
+        objectives.leave_one_out(rollout.scores, 4)[:, None] * rollout.mask, rollout.mask
+    )  # nothing is taken off yet: the divergence is zero
+    torch.testing.assert_close(advantages, expected, atol=1e-4, rtol=1e-4)
+    with pytest.raises(UnknownSetting, match="per_prompt=2 or more"):
+        parse_settings("ppo", SMALL | {"baseline": "leave_one_out"})
+    with pytest.raises(UnknownSetting, match=r"episodes \(8\) must be a multiple of per_prompt \(3\)"):
+        parse_settings("ppo", SMALL | {"per_prompt": 3})
+
+
+def test_a_reply_without_an_end_or_a_body_pays_for_it(tiny_base: Path, tmp_path: Path) -> None:
+    learner = make_learner(tiny_base, settings_of(missing_end_penalty=2.5, min_tokens=3), tmp_path)
+    rollout = learner.draw()
+    rollout.replies[:3] = [[50, 51, 52, 1], [50, 1], [50, 51, 52, 53, 54, 55]]
+    rollout.ended[:3] = [True, True, False]
+    rollout.judged[0, :3] = 0.5
+    plain = (0.5 - learner.scale.mean[0]) / learner.scale.deviation[0]  # type: ignore[union-attr]
+    assert learner.scored(rollout)[:3].tolist() == pytest.approx([plain, plain - 2.5, plain - 2.5], abs=1e-5)
+
+
+def test_a_pad_token_that_is_the_end_token_does_no_harm(tiny_base: Path, tmp_path: Path) -> None:
+    base = tmp_path / "unpadded"
+    shutil.copytree(tiny_base, base)
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        path = base / name
+        if path.is_file():
+            path.write_text(json.dumps({k: v for k, v in json.loads(path.read_text()).items() if k != "pad_token"}))
+    assert load_base(str(base), "cpu")[1].pad_token_id == 1
+    runs = [LocalProgress(), LocalProgress()]
+    for progress, model in zip(runs, (tiny_base, base), strict=True):
+        # Letters leave room for many ends: a mask derived from ids would lose them
+        make_learner(model, settings_of(missing_end_penalty=3.0), tmp_path / model.name, progress).learn()
+    for name in ("reward", "kl", "tokens", "end_rate", "policy_loss"):
+        assert curve(runs[0], name) == pytest.approx(curve(runs[1], name), abs=1e-3), name
+
+
+# Ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_used_up_budget_ends_the_run_and_keeps_a_policy_within_it(tiny_base: Path, tmp_path: Path) -> None:
+    settings = settings_of(
+        iterations=40, kl_budget=0.3, learning_rate=2e-2, canary_every=1, beta=0.0, divergence_stop=10.0
+    )
+    progress = LocalProgress()
+    learner = make_learner(tiny_base, settings, tmp_path, progress)
+    figures = learner.learn()
+    assert learner.iteration < 40 and "kl_budget is 0.3; raise beta" in figures["stopped"]
+    assert figures["best_kl"] <= 0.3
+    assert any(line.startswith("kept: the policy after iteration") for line in progress.lines)
+
+
+def test_beta_is_adapted_to_a_target_and_fixed_without(tiny_base: Path, tmp_path: Path) -> None:
+    learner = make_learner(tiny_base, settings_of(kl_target=5.0, kl_horizon=100, value_warmup=0), tmp_path / "1")
+    learner.learn()
+    assert learner.beta == pytest.approx(0.05 * (1 - 0.2 * 8 / 100) ** 3)  # far below its target: cheaper each time
+    fixed = make_learner(tiny_base, settings_of(), tmp_path / "2")
+    fixed.learn()
+    assert fixed.beta == 0.05
+
+
+@pytest.mark.parametrize(
+    ("function", "said"),
+    [
+        (lambda prompt, reply: math.nan, "gave nan for the reply"),
+        (lambda prompt, reply: 1 / 0, "raised ZeroDivisionError: division by zero"),
+    ],
+    ids=["not a number", "raises"],
+)
+def test_a_reward_that_is_none_ends_the_run_in_words(
+    tiny_base: Path, tmp_path: Path, function: Callable[[str, str], float], said: str
+) -> None:
+    with pytest.raises(RunFailed, match=f"The reward function 'letters' {said}"):
+        make_learner(tiny_base, settings_of(), tmp_path, function=function).learn()
+
+
+def test_a_training_that_diverges_ends_with_advice(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = objectives.policy_loss
+
+    def broken(*given: Any) -> objectives.PolicyLoss:
+        return real(*given)._replace(loss=real(*given).loss * math.nan)
+
+    monkeypatch.setattr(objectives, "policy_loss", broken)
+    with pytest.raises(RunFailed, match=r"policy loss in iteration 2 is nan.*Lower learning_rate \(it was 0.005\)"):
+        make_learner(tiny_base, settings_of(), tmp_path).learn()
+
+
+def test_a_cancel_is_heard_within_an_iteration(tiny_base: Path, tmp_path: Path) -> None:
+    class StopAfterOne(LocalProgress):
+        def metrics(self, step: int, **values: float) -> None:
+            super().metrics(step, **values)
+            if "policy_loss" in values:
+                self.stop()
+
+    progress = StopAfterOne()
+    with pytest.raises(RunCancelled):
+        make_learner(tiny_base, settings_of(iterations=9), tmp_path, progress).learn()
+    assert len(curve(progress, "policy_loss")) == 1
+    assert (tmp_path / STATE_FILE).is_file()
+
+
+# Resuming ---------------------------------------------------------------------------------------------------------
+
+PHASES = ("drawing", "scoring", "learning", "saving")
+
+
+def cut_in(phase: str, learner: Learner, cut: Callable[[], None], iteration: int = 2) -> None:
+    """Call ``cut`` in a phase of the iteration of that number (from 0)."""
+    stage = {"drawing": "canary", "scoring": "judges", "learning": "roles", "saving": "directory"}[phase]
+    assert hasattr(learner, stage)
+    places = {
+        "drawing": (learner.roles.adapters, "folded"),
+        "scoring": (learner.judges, "scores"),
+        "learning": (learner, "_value_step"),
+        "saving": (learner.canary, "to_state"),
+    }
+    owner, name = places[phase]
+    real = getattr(owner, name)
+
+    def watched(*given: Any, **more: Any) -> Any:
+        if learner.iteration == iteration:
+            cut()
+        return real(*given, **more)
+
+    # A dataclass or an object alike: the instance's own attribute comes first
+    object.__setattr__(owner, name, watched)
+
+
+@pytest.mark.parametrize("phase", PHASES)
+def test_a_run_taken_up_again_equals_one_that_was_never_cut(tiny_base: Path, tmp_path: Path, phase: str) -> None:
+    settings = settings_of(iterations=4)
+    whole, progress = make_learner(tiny_base, settings, tmp_path / "whole", LocalProgress()), LocalProgress()
+    expected = whole.learn()
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    first = make_learner(tiny_base, settings, tmp_path / "cut")
+    cut_in(phase, first, interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        first.learn()
+    second = make_learner(tiny_base, settings, tmp_path / "cut", progress)
+    figures = second.learn()
+    assert any(line.startswith("going on from iteration 3") for line in progress.lines)
+    assert ("replies drawn" in "".join(progress.lines)) == (phase == "learning")
+    assert figures == expected
+    for name, value in weights(whole).items():
+        assert torch.equal(weights(second)[name], value), name
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from tests.training.test_methods_ppo import cut_in, make_learner, settings_of, weights
+import torch
+base, directory, phase, out = sys.argv[1:]
+torch.set_num_threads(1)
+learner = make_learner(base, settings_of(iterations=4), Path(directory))
+if phase != "none":
+    cut_in(phase, learner, lambda: os.kill(os.getpid(), signal.SIGKILL))
+learner.learn()
+torch.save(weights(learner), out)
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("phase", PHASES)
+def test_kill_nine_in_any_phase_loses_nothing(tiny_base: Path, tmp_path: Path, phase: str) -> None:
+    def run(directory: str, phase: str) -> int:
+        out = str(tmp_path / f"{directory}.pt")
+        command = [sys.executable, "-c", KILLED, str(tiny_base), str(tmp_path / directory), phase, out]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        return subprocess.run(command, env=environment, capture_output=True, check=False).returncode
+
+    assert run("whole", "none") == 0
+    assert run("cut", phase) == -signal.SIGKILL
+    assert not (tmp_path / "cut.pt").exists()
+    assert run("cut", "none") == 0
+    whole, cut = (torch.load(tmp_path / f"{name}.pt") for name in ("whole", "cut"))
+    assert all(torch.equal(cut[name], value) for name, value in whole.items())
+
+
+def test_a_state_that_was_cut_off_while_it_was_written_does_not_count(tiny_base: Path, tmp_path: Path) -> None:
+    learner = make_learner(tiny_base, settings_of(iterations=1), tmp_path)
+    learner.learn()
+    whole = (tmp_path / STATE_FILE).read_bytes()
+    (tmp_path / STATE_FILE).with_suffix(".partial").write_bytes(whole[:100])
+    progress = LocalProgress()
+    again = make_learner(tiny_base, settings_of(iterations=1), tmp_path, progress)
+    again.learn()
+    assert progress.lines[0] == "going on from iteration 2"
+    assert all(torch.equal(value, weights(again)[name]) for name, value in weights(learner).items())
+
+
+# The canary -------------------------------------------------------------------------------------------------------
+
+
+def looks(*pairs: tuple[float | None, float]) -> list[Look]:
+    return [Look(i, proxy, score, 0.0, 1.0, 5.0, 0.0) for i, (proxy, score) in enumerate(pairs)]
+
+
+@pytest.mark.parametrize(
+    ("seen", "alarmed"),
+    [
+        (looks((None, 0.0), (0.1, 0.3), (0.2, 0.2), (0.3, 0.1), (0.4, 0.0)), True),
+        (looks((0.1, 0.3), (0.2, 0.2), (0.3, 0.1)), False),
+        (looks((0.1, 0.3), (0.2, 0.2), (0.3, 0.25), (0.4, 0.0)), False),
+        (looks((0.1, 0.3), (0.2, 0.2), (0.15, 0.1), (0.4, 0.0)), False),
+        (looks((0.0, 0.0), (0.2, 0.1), (0.3, 0.2), (0.4, 0.3)), False),
+    ],
+    ids=["three in a row", "two", "the score recovered", "the proxy fell", "both rise"],
+)
+def test_the_alarm_needs_three_looks_in_a_row(seen: list[Look], alarmed: bool) -> None:
+    canary = Canary([], FunctionJudge(RewardFunction("letters", letters)), settings_of())
+    canary.looks = seen
+    assert canary.alarmed() is alarmed
+
+
+def test_an_alarm_is_heard_and_can_end_the_run(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Canary, "alarmed", lambda self: len(self.looks) > 1)
+    progress = LocalProgress()
+    settings = settings_of(iterations=8, stop_on_alarm=True, canary_every=1)
+    learner = make_learner(tiny_base, settings, tmp_path, progress)
+    figures = learner.learn()
+    assert learner.iteration == 1 and "held-out score falls" in figures["stopped"]
+    assert any(line.startswith("ALARM: the training score rises") for line in progress.lines)
+
+
+def test_the_policy_that_is_kept_is_the_one_worth_most(tiny_base: Path, tmp_path: Path) -> None:
+    class Fading:
+        """Thinks less of every look than of the one before."""
+
+        names = ["fading"]
+
+        def __init__(self) -> None:
+            self.asked = 0
+
+        def scores(self, exchanges: Any) -> torch.Tensor:
+            self.asked += 1
+            return torch.linspace(0, 1, len(exchanges))[None] - self.asked * (self.asked != 2)
+
+    settings = settings_of(iterations=3, canary_every=1)
+    learner = make_learner(tiny_base, settings, tmp_path)
+    judge: Judges = Fading()
+    learner.canary.judges = judge
+    kept: list[dict[str, torch.Tensor]] = []
+    real = learner.look
+
+    def look() -> None:
+        kept.append(learner.roles.state_of("policy"))
+        real()
+
+    learner.look = look  # type: ignore[method-assign]
+    figures = learner.learn()
+    assert figures["best_iteration"] == 1
+    state = learner.roles.state_of("policy")
+    assert all(torch.equal(state[name], value) for name, value in kept[1].items())
+    assert not all(torch.equal(state[name], value) for name, value in kept[3].items())
+
+
+def test_prompts_kept_apart_are_never_learnt_from() -> None:
+    prompts = [PoolPrompt(f"p{i}", [], (i,)) for i in range(20)]
+    progress = LocalProgress()
+    learning, apart = split_prompts(prompts, settings_of(canary_prompts=10), progress)
+    assert len(apart) == 4 and not {p.id for p in apart} & {p.id for p in learning} and len(learning) == 16
+    assert progress.lines == ["4 prompts are kept apart instead of 10: there are only 20 in all"]
+    assert split_prompts(prompts, settings_of(canary_prompts=10), progress)[1] == apart
+    assert split_prompts(prompts, settings_of(canary_every=0), progress)[1] == []
+
+
+def test_every_prompt_is_drawn_once_before_any_is_drawn_again() -> None:
+    pool = PromptPool([PoolPrompt(f"p{i}", [], (i,)) for i in range(7)], seed=1)
+    first, second = pool.drawn(0, 7), pool.drawn(7, 7)
+    assert sorted(first) == sorted(second) == list(range(7)) and first != second
+    assert pool.drawn(3, 8) == [*first[3:], *second[:4]]
+
+
+def test_scores_are_scaled_by_the_parents_own_replies() -> None:
+    scale = ScoreScale.fitted(torch.tensor([[1.0, 3.0], [5.0, 5.0]]))
+    assert (scale.mean, scale.deviation) == ([2.0, 5.0], [1.0, 1.0])  # judges that never differ are not blown up
+    rewards = torch.tensor([[2.0, 90.0], [5.0, 7.0]])
+    assert scale.applied(rewards, "mean", 1.0, clip=5.0).tolist() == [0.0, 5.0]
+    assert scale.applied(rewards, "min", 1.0, clip=5.0).tolist() == [0.0, 2.0]
+
+
+def test_the_step_size_rises_and_falls_as_asked() -> None:
+    steady = settings_of(schedule="constant", iterations=4)
+    assert [rate_factor(steady, i) for i in range(4)] == [1.0] * 4
+    linear = settings_of(schedule="linear", iterations=4)
+    assert [rate_factor(linear, i) for i in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    risen = settings_of(schedule="cosine", iterations=8, warmup=0.25)
+    factors = [rate_factor(risen, i) for i in range(8)]
+    assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0]) and factors[2:] == sorted(factors[2:], reverse=True)
+
+
+# As a run ---------------------------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reward(make_context: Any, dataset: str) -> str:
+    config = {"dataset": dataset, "name": "rm", "min_steps": 6, "epochs": 1, "batch_size": 4, "lora_rank": 4}
+    return str(METHODS["reward"].train(make_context("reward", config))["checkpoint"])
+
+
+def run_config(**changes: Any) -> dict[str, Any]:
+    config = {key: value for key, value in SMALL.items() if key != "reward_function"}
+    return config | {"iterations": 2, "name": "kind"} | changes
+
+
+def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
+    make_context: Any, dataset: str, reward: str, tiny_base: Path
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+
+    context = make_context("ppo", run_config(reward=reward, dataset=dataset))
+    result = METHODS["ppo"].train(context)
+    assert (result["checkpoint"], result["policy"]) == ("kind", "kind")
+    assert json.loads(json.dumps(result)) == result
+    policy, checkpoint = get_policy(context.db, "kind"), get_checkpoint(context.db, "kind")
+    assert policy.parent_id == get_policy(context.db, "tiny").id and policy.run_id == context.run.id
+    directory = context.home.path / checkpoint.path
+    manifest = read_manifest(directory)
+    assert manifest.reference == policy.parent_id and manifest.method == "ppo"
+    assert load_policy(directory, device="cpu").has_adapter
+    assert AutoPeftModelForCausalLM.from_pretrained(directory) is not None
+    assert (directory / "value" / "head.safetensors").is_file()
+    names = {point.name for point in context.progress.points}
+    shown = {"reward", "kl", "entropy", "clip_rate", "explained_variance", "end_rate", "tokens", "canary_score"}
+    assert shown <= names
+
+    kept = list_generations(context.db, run_id=context.run.id)
+    assert 0 < len(kept) <= 16 and {row.policy_id for row in kept} == {policy.id}
+    assert {row.sampling["iteration"] for row in kept} == {0, 1}
+    assert all(math.isfinite(row.sampling["score"]) and abs(row.sampling["kl"]) < 100 for row in kept)
+    assert not (context.run_dir / "trainer").exists()
+
+    again = METHODS["ppo"].train(make_context("ppo", run_config(reward=reward), attempt=2, run=context.run))
+    assert again["policy"] == "kind" and len(list_generations(context.db, run_id=context.run.id)) == len(kept)
+
+    child = make_context("ppo", run_config(reward=f"{reward}, {reward}", parent="kind", name="kinder"))
+    METHODS["ppo"].train(child)
+    assert curve(child.progress, "kl")[0] == pytest.approx(0.0, abs=1e-4)
+    assert curve(child.progress, "reward_spread") == [0.0, 0.0]
+    assert open_policy(context.db, context.home, "kinder", "cpu").has_adapter
+    assert get_policy(context.db, "kinder").parent_id == policy.id
+
+
+def test_rollouts_saved_twice_are_there_once(make_context: Any, dataset: str) -> None:
+    context = make_context("ppo", run_config(reward_function="no_repetition", canary_every=0))
+
+    class Cut(LocalProgress):
+        def metrics(self, step: int, **values: float) -> None:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        METHODS["ppo"].train(SimpleNamespace(**(vars(context) | {"progress": Cut(), "run_dir": context.run_dir})))
+    (context.run_dir / "trainer" / STATE_FILE).unlink()  # as if it were killed before the state was written
+    before = [row.id for row in list_generations(context.db, run_id=context.run.id)]
+    METHODS["ppo"].train(context)
+    after = [row.id for row in list_generations(context.db, run_id=context.run.id)]
+    assert before and set(before) < set(after) and len(after) == len(set(after))
+
+
+def test_a_reward_model_of_another_base_is_refused_first(
+    make_context: Any, reward: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    from feedback.store.policies import save_policy
+    from feedback.types import Policy
+
+    other, tokenizer = load_base(str(tiny_base), "cpu")
+    with torch.no_grad():
+        other.model.norm.weight.mul_(1.5)
+    for part in (other, tokenizer):
+        part.save_pretrained(tmp_path / "other")
+    context = make_context("ppo", run_config(reward=reward, parent="foreign"))
+    save_policy(context.db, Policy(name="foreign", base=str(tmp_path / "other")))
+    with pytest.raises(
+        InvalidInput, match=r"'rm' was trained on the base .*cannot share one model.*studio train reward"
+    ):
+        METHODS["ppo"].train(context)
+
+
+def test_a_policys_checkpoint_cannot_be_the_judge(make_context: Any, dataset: str) -> None:
+    METHODS["dpo"].train(make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1}))
+    with pytest.raises(NotFound, match="cannot score"):
+        METHODS["ppo"].train(make_context("ppo", run_config(reward="p1")))
+    with pytest.raises(Conflict, match="already a checkpoint 'p1'"):
+        METHODS["ppo"].train(make_context("ppo", run_config(reward_function="no_repetition", name="p1")))
+
+
+def test_prompts_longer_than_the_window_are_left_out_or_refused(make_context: Any) -> None:
+    context = make_context("ppo", run_config(reward_function="no_repetition", iterations=1, canary_every=0))
+    make_prompt(context.db, "Say " + "very " * 60)
+    with pytest.raises(NotEnoughData, match="None of the 1 prompts leaves room for 6 tokens.*Lower max_new_tokens"):
+        METHODS["ppo"].train(context)
+    for number in range(4):
+        make_prompt(context.db, f"Say {number}.")
+    METHODS["ppo"].train(context)
+    assert any("1 of 5 prompts are left out" in line for line in context.progress.lines)
+    assert len({row.prompt_id for row in list_generations(context.db, run_id=context.run.id)}) <= 4
+
+
+def test_without_prompts_it_says_how_to_get_some(make_context: Any) -> None:
+    with pytest.raises(NotEnoughData, match="studio prompts import"):
+        METHODS["ppo"].train(make_context("ppo", run_config(reward_function="no_repetition")))

@@ -1,0 +1,322 @@
+"""One base under many roles: each learns as if it were alone, the base stays what it was, nothing is padded in."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from feedback.errors import CheckpointError, InvalidInput
+from training.checkpoints import ADAPTER_FILE
+from training.models import load_base
+from training.peft_adapters import PeftAdapters
+from training.roles import HEAD_FILE, Roles, make_batch
+
+PROMPTS = [[3, 20, 21, 22, 4], [3, 30, 4], [3, 40, 41, 4]]
+REPLIES = [[50, 51, 52, 1], [60, 1], [70, 71, 72, 73, 74]]  # the last one did not end
+
+
+def lora(rank: int = 4, **more: Any) -> Any:
+    from peft import LoraConfig
+
+    return LoraConfig(r=rank, lora_alpha=8, target_modules="all-linear", task_type="CAUSAL_LM", **more)
+
+
+def stir(adapters: PeftAdapters, name: str, seed: int) -> None:
+    """Give an adapter weights, so that it does something."""
+    generator = torch.Generator().manual_seed(seed)
+    for value in adapters.parameters(name).values():
+        value.data.copy_(0.3 * torch.randn(value.shape, generator=generator))
+
+
+def make_roles(base: Path, *names: str, **options: Any) -> tuple[Roles, PeftAdapters]:
+    model, tokenizer = load_base(str(base), "cpu")
+    adapters = PeftAdapters(model)
+    roles = Roles(str(base), model, tokenizer, adapters, **options)
+    for number, name in enumerate(names):
+        with torch.random.fork_rng():
+            torch.manual_seed(number)
+            adapters.create(name, lora())
+        stir(adapters, name, number)
+    return roles, adapters
+
+
+def batch() -> Any:
+    return make_batch(PROMPTS, REPLIES, 0)
+
+
+def base_weights(roles: Roles) -> dict[str, torch.Tensor]:
+    own = {id(value) for name in roles.adapters.names() for value in roles.adapters.parameters(name).values()}
+    return {name: value.detach().clone() for name, value in roles.model.named_parameters() if id(value) not in own}
+
+
+def gradients(roles: Roles, role: str) -> dict[str, torch.Tensor]:
+    return {name: value.grad.clone() for name, value in roles.parameters_of(role).items() if value.grad is not None}
+
+
+def learn(roles: Roles, role: str) -> None:
+    with roles.acting(role, training=True) as acting:
+        loss = acting.values(batch()).square().sum() if role in roles.heads else -acting.log_probs(batch())[0].sum()
+        loss.backward()
+
+
+@pytest.fixture
+def roles(tiny_base: Path) -> Iterator[Roles]:
+    made, _ = make_roles(tiny_base, "policy", "value", "reward_0")
+    width = made.model.config.hidden_size
+    for number, role in enumerate(("value", "reward_0")):
+        made.add_head(role, torch.randn(1, width, generator=torch.Generator().manual_seed(number)), bias=0.5)
+    yield made
+
+
+def test_the_log_probs_are_those_of_the_model_itself(roles: Roles) -> None:
+    found, entropy = (part for part in policy_log_probs(roles, temperature=0.7))
+    roles.adapters.activate("policy")
+    for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
+        with torch.no_grad():
+            logits = roles.model(input_ids=torch.tensor([prompt + reply])).logits[0] / 0.7
+        expected = logits.log_softmax(-1)[len(prompt) - 1 : -1]
+        picked = expected.gather(1, torch.tensor(reply)[:, None])[:, 0]
+        torch.testing.assert_close(found[row, : len(reply)], picked, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(entropy[row, : len(reply)], -(expected.exp() * expected).sum(-1), atol=1e-5, rtol=0)
+        assert not found[row, len(reply) :].any() and not entropy[row, len(reply) :].any()
+
+
+def policy_log_probs(roles: Roles, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    with roles.acting("policy") as policy:
+        return policy.log_probs(batch(), temperature)
+
+
+def test_chunks_of_logits_add_up(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = policy_log_probs(roles)
+    learn(roles, "policy")
+    expected = gradients(roles, "policy")
+    roles.model.zero_grad()
+    vocabulary = roles.model.config.vocab_size
+    monkeypatch.setattr("training.roles.CHUNK_LOGITS", 3 * vocabulary)
+    for one, other in zip(whole, policy_log_probs(roles), strict=True):
+        torch.testing.assert_close(one, other, atol=1e-6, rtol=0)
+    learn(roles, "policy")
+    for name, gradient in gradients(roles, "policy").items():
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4)
+
+
+def test_banned_tokens_get_no_probability(tiny_base: Path) -> None:
+    roles, _ = make_roles(tiny_base, "policy", banned=[0, 2, 3, 4])
+    roles.adapters.activate("policy")
+    with torch.no_grad():
+        logits = roles.model(input_ids=torch.tensor([PROMPTS[0] + REPLIES[0]])).logits[0]
+    logits[:, [0, 2, 3, 4]] = -torch.inf
+    expected = logits.log_softmax(-1)[len(PROMPTS[0]) - 1, REPLIES[0][0]]
+    found, entropy = policy_log_probs(roles)
+    assert found[0, 0].item() == pytest.approx(expected.item(), abs=1e-5)
+    assert entropy.isfinite().all()
+
+
+def test_values_and_scores_are_read_where_they_belong(roles: Roles) -> None:
+    """Values before each token of the reply, the score at its last one: no end, end first and full length alike."""
+    made = batch()
+    with roles.acting("value") as value:
+        values = value.values(made)
+    with roles.acting("reward_0") as reward:
+        lengths = torch.tensor([len(p) + len(r) for p, r in zip(PROMPTS, REPLIES, strict=True)])
+        scores = reward.scores(made.ids, lengths)
+    for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
+        alone = torch.tensor([prompt + reply])
+        for role, found, place in (
+            ("value", values[row, : len(reply)], slice(len(prompt) - 1, -1)),
+            ("reward_0", scores[row : row + 1], slice(-1, None)),
+        ):
+            with roles.acting(role) as acting, torch.no_grad():
+                expected = roles.heads[role](acting.hidden(alone))[0, place, 0]
+            torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
+        assert not values[row, len(reply) :].any()
+
+
+def test_padding_beside_a_row_changes_nothing(roles: Roles) -> None:
+    together = policy_log_probs(roles)[0]
+    for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
+        with roles.acting("policy") as policy:
+            alone, _ = policy.log_probs(make_batch([prompt], [reply], 0))
+        torch.testing.assert_close(together[row, : len(reply)], alone[0], atol=1e-5, rtol=1e-5)
+    # Whatever the pad token is, even the end token, nobody reads it
+    with roles.acting("policy") as policy:
+        padded_by_end, _ = policy.log_probs(make_batch(PROMPTS, REPLIES, 1))
+    assert torch.equal(together, padded_by_end)
+
+
+@pytest.mark.parametrize("checkpointed", [False, True], ids=["plain", "checkpointed"])
+@pytest.mark.parametrize("role", ["policy", "value"])
+def test_a_role_learns_as_if_it_were_alone(tiny_base: Path, roles: Roles, role: str, checkpointed: bool) -> None:
+    alone, adapters = make_roles(tiny_base, role)
+    for name, value in adapters.parameters(role).items():
+        value.data.copy_(roles.adapters.parameters(role)[name])
+    if role in roles.heads:
+        alone.add_head(role, roles.heads[role].weight.detach(), bias=0.5)
+    learn(alone, role)
+    if checkpointed:
+        roles.checkpoint_layers()
+    for other in ("policy", "reward_0", role):  # whoever acted before leaves no trace
+        learn(roles, other)
+        if other != role:
+            roles.model.zero_grad()
+    roles.model.zero_grad()
+    for head in roles.heads.values():
+        head.zero_grad()
+    learn(roles, role)
+    expected = gradients(alone, role)
+    assert gradients(roles, role).keys() == expected.keys() == roles.parameters_of(role).keys()
+    for name, gradient in gradients(roles, role).items():
+        assert gradient.abs().max() > 0, name
+        torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4)
+
+
+def test_only_the_acting_role_changes_and_the_base_never(roles: Roles) -> None:
+    before, states = base_weights(roles), {name: roles.state_of(name) for name in ("policy", "value", "reward_0")}
+    reference = reference_logits(roles)
+    optimizer = torch.optim.AdamW(roles.parameters_of("policy").values(), lr=0.1)
+    learn(roles, "policy")
+    learn(roles, "value")  # has gradients of its own, and no step
+    optimizer.step()
+    for role, state in states.items():
+        changed = {name for name, value in roles.state_of(role).items() if not torch.equal(value, state[name])}
+        assert changed == (set(state) if role == "policy" else set()), role
+    assert all(torch.equal(value, before[name]) for name, value in base_weights(roles).items())
+    assert torch.equal(reference_logits(roles), reference)
+
+
+def reference_logits(roles: Roles) -> torch.Tensor:
+    with roles.acting("reference"):
+        return torch.as_tensor(roles.model(input_ids=torch.arange(5, 30)[None]).logits)
+
+
+def test_the_reference_is_the_bare_base_and_says_so_by_its_weights(tiny_base: Path, roles: Roles) -> None:
+    bare, _ = load_base(str(tiny_base), "cpu")
+    with torch.no_grad():
+        assert torch.equal(reference_logits(roles), bare(input_ids=torch.arange(5, 30)[None]).logits)
+
+
+def test_a_parents_adapter_is_the_reference_where_it_is_named(tiny_base: Path, tmp_path: Path) -> None:
+    first, _ = make_roles(tiny_base, "policy")
+    first.save("policy", tmp_path)
+    roles, again = make_roles(tiny_base)
+    again.read("policy", tmp_path)
+    again.read("reference", tmp_path)
+    roles.reference_is = "reference"
+    with first.acting("policy"):
+        expected = first.model(input_ids=torch.arange(5, 30)[None]).logits
+    assert torch.equal(reference_logits(roles), expected)
+    stir(again, "policy", 9)
+    assert torch.equal(reference_logits(roles), expected)
+
+
+def test_flags_are_off_outside_and_only_the_roles_own_inside(roles: Roles) -> None:
+    def learning() -> set[int]:
+        heads = itertools.chain.from_iterable(head.parameters() for head in roles.heads.values())
+        return {id(value) for value in [*roles.model.parameters(), *heads] if value.requires_grad}
+
+    with roles.acting("value", training=True):
+        assert learning() == {id(value) for value in roles.parameters_of("value").values()}
+    assert not learning()
+    with roles.acting("value"):
+        assert not learning() and not torch.is_grad_enabled()
+    assert not learning()
+
+
+def test_an_adapter_switched_inside_a_role_is_found_out(roles: Roles) -> None:
+    with pytest.raises(RuntimeError, match="adapter was switched to 'value'"), roles.acting("policy", training=True):
+        roles.adapters.activate("value")
+    with pytest.raises(RuntimeError, match="gradient flags were changed"), roles.acting("policy", training=True):
+        next(iter(roles.parameters_of("value").values())).requires_grad_(True)
+
+
+def test_folding_says_the_same_and_leaves_every_bit_of_the_base(roles: Roles) -> None:
+    before = base_weights(roles)
+    ids = torch.arange(5, 30)[None]
+    with roles.acting("policy"):
+        beside = roles.model(input_ids=ids).logits
+        with roles.adapters.folded("policy"):
+            torch.testing.assert_close(roles.model(input_ids=ids).logits, beside, atol=1e-4, rtol=1e-4)
+            assert not all(torch.equal(value, before[name]) for name, value in base_weights(roles).items())
+        torch.testing.assert_close(roles.model(input_ids=ids).logits, beside, atol=0, rtol=0)
+    assert all(torch.equal(value, before[name]) for name, value in base_weights(roles).items())
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "ia3"])
+def test_any_kind_of_peft_adapter_plays_a_role(tiny_base: Path, kind: str) -> None:
+    from peft import IA3Config
+
+    config = {
+        "lora": lora(),
+        "dora": lora(use_dora=True),
+        "rslora": lora(use_rslora=True),
+        "ia3": IA3Config(
+            task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
+        ),
+    }[kind]
+    roles, adapters = make_roles(tiny_base)
+    adapters.create("policy", config)
+    before = reference_logits(roles)
+    optimizer = torch.optim.SGD(roles.parameters_of("policy").values(), lr=0.05)
+    for _ in range(3):
+        learn(roles, "policy")
+        optimizer.step()
+        optimizer.zero_grad()
+    assert torch.equal(reference_logits(roles), before)
+    with roles.acting("policy"):
+        assert not torch.equal(roles.model(input_ids=torch.arange(5, 30)[None]).logits, before)
+
+
+@pytest.mark.parametrize("start", ["pissa", "olora", "pissa_niter_4"])
+def test_an_adapter_that_would_change_the_base_is_refused(tiny_base: Path, start: str) -> None:
+    _, adapters = make_roles(tiny_base)
+    with pytest.raises(InvalidInput, match=f"starts as '{start}' changes the base"):
+        adapters.create("policy", lora(init_lora_weights=start))
+
+
+def test_what_is_saved_is_read_again_bit_for_bit_and_by_plain_peft(
+    tiny_base: Path, roles: Roles, tmp_path: Path
+) -> None:
+    from peft import AutoPeftModelForCausalLM
+    from safetensors.torch import load_file
+
+    roles.save("policy", tmp_path / "policy")
+    roles.save("value", tmp_path / "value")
+    head = load_file(tmp_path / "value" / HEAD_FILE)
+    assert torch.equal(head["weight"], roles.heads["value"].weight) and head["bias"].item() == 0.5
+    again, adapters = make_roles(tiny_base)
+    adapters.read("value", tmp_path / "value")
+    again.add_head("value", head["weight"], float(head["bias"]))
+    assert all(torch.equal(value, again.state_of("value")[name]) for name, value in roles.state_of("value").items())
+
+    plain = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "policy")
+    ids = torch.arange(5, 30)[None]
+    with roles.acting("policy"):
+        torch.testing.assert_close(plain(input_ids=ids).logits, roles.model(input_ids=ids).logits)
+
+
+def test_an_adapter_that_lacks_weights_is_refused(roles: Roles, tiny_base: Path, tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    roles.save("policy", tmp_path)
+    weights = load_file(tmp_path / ADAPTER_FILE)
+    weights.pop(next(iter(weights)))
+    save_file(weights, tmp_path / ADAPTER_FILE, metadata={"format": "pt"})
+    _, adapters = make_roles(tiny_base)
+    with pytest.raises(CheckpointError, match="does not fit its base: it lacks"):
+        adapters.read("policy", tmp_path)
+
+
+def test_a_model_with_a_head_of_its_own_making_is_refused(tiny_base: Path) -> None:
+    roles, _ = make_roles(tiny_base, "policy")
+    roles.check_head()
+    real = roles.model.lm_head.forward
+    roles.model.forward = lambda **given: type(
+        "Out", (), {"logits": 3 * real(roles.backbone(**given).last_hidden_state)}
+    )
+    with pytest.raises(InvalidInput, match="makes its logits in a way"):
+        roles.check_head()

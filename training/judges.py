@@ -1,0 +1,156 @@
+"""Who scores a reply while a policy learns: reward models on the shared base, or a reward function.
+
+A reply is judged by its text, as an annotator reads it and as the reward model learnt it, not by the tokens that
+happened to be drawn: the same text can be spelt in several ways.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+from feedback.errors import CheckpointError, InvalidInput, RunFailed
+from training.chat import Messages, encode_exchange, window_of
+from training.checkpoints import ADAPTER_FILE, check_checkpoint, read_manifest
+from training.objectives import Ensemble, combined_scores
+from training.reward_functions import RewardFunction
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.peft_adapters import PeftAdapters
+    from training.roles import Roles
+
+LEAST_SPREAD = 1e-6
+SCORING_BATCH = 64
+
+
+class Judges(Protocol):
+    """One or more judges of a reply; higher is better."""
+
+    @property
+    def names(self) -> list[str]:
+        """What people call them."""
+        ...
+
+    def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
+        """The score each judge gives each (messages, reply): (judge, reply), fp32; RunFailed for one that is none."""
+        ...
+
+
+@dataclass
+class RewardRoles:
+    """Reward checkpoints as roles on the shared base; ``roles_named`` are their adapters, ``names`` what people call
+    them."""
+
+    roles: Roles
+    roles_named: list[str]
+    names: list[str]
+
+    def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
+        """Each reply read to its end by each reward model, whether the policy ended it or not."""
+        import torch
+
+        tokenizer, window = self.roles.tokenizer, window_of(self.roles.model)
+        rows = [encode_exchange(tokenizer, messages, reply)[:window] for messages, reply in exchanges]
+        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
+        found = torch.zeros(len(self.roles_named), len(rows))
+        for number, role in enumerate(self.roles_named):
+            with self.roles.acting(role) as judge:
+                for start in range(0, len(order), SCORING_BATCH):
+                    places = order[start : start + SCORING_BATCH]
+                    width = max(len(rows[i]) for i in places)
+                    ids = torch.tensor([rows[i] + [0] * (width - len(rows[i])) for i in places])
+                    lengths = torch.tensor([len(rows[i]) for i in places])
+                    device = self.roles.device
+                    found[number, places] = judge.scores(ids.to(device), lengths.to(device)).cpu()
+        _refuse_nonsense(found, self.names, exchanges)
+        return found
+
+
+@dataclass
+class FunctionJudge:
+    """A reward function as the only judge."""
+
+    function: RewardFunction
+
+    @property
+    def names(self) -> list[str]:
+        """What it is called."""
+        return [self.function.rule]
+
+    def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
+        """What the function gives each reply."""
+        import torch
+
+        return torch.tensor([self.function.score_all(exchanges)], dtype=torch.float32)
+
+
+@dataclass
+class ScoreScale:
+    """What makes a score of a judge's reward: mean and deviation of each on replies of the parent, measured once.
+
+    Measured again and again it would move the target under the policy.
+    """
+
+    mean: list[float]
+    deviation: list[float]
+
+    @classmethod
+    def fitted(cls, rewards: Tensor) -> ScoreScale:
+        """The scale on which these rewards (judge, reply) have mean 0 and deviation 1."""
+        deviation = rewards.std(1, unbiased=False)
+        kept = [float(value) if value > LEAST_SPREAD else 1.0 for value in deviation]
+        return cls(rewards.mean(1).tolist(), kept)
+
+    def applied(self, rewards: Tensor, how: Ensemble, spread_weight: float, clip: float) -> Tensor:
+        """One score per reply of the judges' rewards (judge, reply), cut at ``clip`` deviations."""
+        mean, deviation = rewards.new_tensor(self.mean), rewards.new_tensor(self.deviation)
+        scores = (rewards - mean[:, None]) / deviation[:, None]
+        return combined_scores(scores, how, spread_weight).clamp(-clip, clip)
+
+
+def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path, base: str) -> None:
+    """A reward checkpoint as a role: adapter and head, refused unless base, files, head and probe match."""
+    from safetensors.torch import load_file
+
+    manifest = check_checkpoint(directory, "reward", base)
+    adapters.read(role, directory)
+    (head,) = manifest.heads
+    weights = load_file(directory / ADAPTER_FILE)
+    weight = next(value for name, value in weights.items() if name.endswith(f"{head}.weight"))
+    roles.add_head(role, weight, pooling=manifest.pooling)
+    exchanges: list[tuple[Messages, str]] = [
+        ([{"role": "user", "content": prompt}], reply) for prompt, reply in manifest.probe.exchanges
+    ]
+    found = RewardRoles(roles, [role], [manifest.name]).scores(exchanges)[0].tolist()
+    allowed = manifest.probe.tolerance(str(roles.model.dtype).removeprefix("torch."))
+    if any(abs(a - b) > most for a, b, most in zip(found, manifest.probe.values, allowed, strict=True)):
+        raise CheckpointError(
+            f"The reward checkpoint {directory} does not score as it did when it was saved: "
+            f"{', '.join(f'{value:.3f}' for value in found)} instead of "
+            f"{', '.join(f'{value:.3f}' for value in manifest.probe.values)}. It is not used; train it again."
+        )
+
+
+def refuse_other_base(directory: Path, base: str) -> None:
+    """Refuse a reward checkpoint of another base, in the words of what to do, before anything is loaded."""
+    from training.checkpoints import describe_base
+
+    manifest = read_manifest(directory)
+    if manifest.base_hash != describe_base(base):
+        raise InvalidInput(
+            f"The reward checkpoint {manifest.name!r} was trained on the base {manifest.base!r}, and the policy is on "
+            f"{base!r}: they cannot share one model. Train a reward model with a parent on {base!r}: "
+            "`studio train reward --dataset D --parent POLICY`."
+        )
+
+
+def _refuse_nonsense(scores: Tensor, names: Sequence[str], exchanges: Sequence[tuple[Messages, str]]) -> None:
+    for number, place in (~scores.isfinite()).nonzero().tolist():
+        raise RunFailed(
+            f"The reward checkpoint {names[number]!r} gave {scores[number, place].item()} for the reply "
+            f"{exchanges[place][1][:80]!r}. Train it again with a lower learning_rate."
+        )

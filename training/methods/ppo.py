@@ -1,0 +1,435 @@
+"""Proximal policy optimisation: the policy replies, is scored, and moves towards what scored higher.
+
+One frozen base carries every role (``training.roles``): the policy and the value learn, each with an adapter and an
+optimizer of its own; reward models judge; the reference is the parent. One iteration, in order: draw replies, score
+them, work out how much better than expected each token was, go over them a few times in small steps that may not
+move far, adapt what holding to the parent costs, log, look at the prompts kept apart, and save a state to resume
+from. With ``baseline=leave_one_out`` there is no value: a reply is measured by the others to its prompt.
+
+Departures from the paper that matter: the divergence from the parent is taken off the reward token by token, scores
+are scaled once by the parent's own replies, and the value begins as the reward model and learns alone at first,
+because a reward model was only ever asked at the end of a reply.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+import shutil
+import time
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feedback.errors import RunFailed
+from training import objectives
+from training.canary import Canary
+from training.checkpoints import disk_full, is_disk_full
+from training.config import PpoSettings
+from training.judges import Judges, ScoreScale
+from training.models import parameter_count
+from training.progress import Reporter, RunContext
+from training.roles import Roles
+from training.rollouts import PromptPool, Rollout, batches, measure, part_of, roll_out
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+STATE_FILE = "state.pt"
+ADAM_EPSILON = 1e-5  # Huang et al. 2024: the usual 1e-8 makes the first steps of a new adapter wild
+OnRollout = Callable[[Rollout], None]
+
+
+def train(context: RunContext) -> dict[str, Any]:
+    """Train a policy on scores of its own replies; the result names the new checkpoint and policy."""
+    from training.reinforcement import prepare, publish
+
+    ready = prepare(context)
+    learner = Learner(
+        ready.roles,
+        ready.judges,
+        ready.pool,
+        ready.canary,
+        context.settings,
+        context.progress,
+        context.run_dir / "trainer",
+        ends=ready.ends,
+        on_rollout=ready.keep,
+    )
+    figures = learner.learn()
+    result = publish(context, ready, figures)
+    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
+    return result
+
+
+@dataclass
+class Step:
+    """What one pass over an iteration's replies added up to; sums are over ``tokens``."""
+
+    sums: dict[str, float]
+    tokens: int = 0
+    minibatches: int = 0
+
+    def mean(self, name: str) -> float:
+        """A sum per token."""
+        return self.sums[name] / max(1, self.tokens)
+
+
+class Learner:
+    """The loop and all it must remember; everything else follows from seed and iteration."""
+
+    def __init__(
+        self,
+        roles: Roles,
+        judges: Judges,
+        pool: PromptPool,
+        canary: Canary,
+        settings: PpoSettings,
+        reporter: Reporter,
+        directory: Path,
+        *,
+        ends: Sequence[int],
+        on_rollout: OnRollout = lambda rollout: None,
+    ) -> None:
+        self.roles, self.judges, self.pool, self.canary = roles, judges, pool, canary
+        self.settings, self.reporter, self.directory = settings, reporter, directory
+        self.ends, self.on_rollout = ends, on_rollout
+        size = parameter_count(roles.model)
+        self.micro_batch = settings.micro_batch_for(size)
+        self.rates = {"policy": settings.rate_for(size)}
+        if settings.baseline == "value":
+            self.rates["value"] = settings.value_rate_for(size)
+        self.optimizers = {role: self._optimizer(role, rate) for role, rate in self.rates.items()}
+        self.iteration = 0
+        self.beta = settings.beta
+        self.scale: ScoreScale | None = None
+        self.open: Rollout | None = None  # drawn and scored, not yet learnt from
+        self.best: dict[str, Any] | None = None
+        self.proxy: float | None = None
+        self.ending = ""
+
+    def learn(self) -> dict[str, Any]:
+        """Go on until all iterations are done or there is a reason to stop; leaves the best policy in its role."""
+        self.resume()
+        self.look()
+        while self.iteration < self.settings.iterations and not self.ending:
+            began = time.monotonic()
+            rollout = self.open or self.draw()
+            advantages, returns = self.advantages(rollout)
+            drawn = time.monotonic()
+            step = self.optimize(rollout, advantages, returns)
+            self.adapt(rollout)
+            self.log(rollout, returns, step, drawn - began, time.monotonic() - drawn)
+            self.iteration, self.open = self.iteration + 1, None
+            self.look()
+            self.save()
+        return self.finish()
+
+    def draw(self) -> Rollout:
+        """Draw an iteration's replies, have them judged, and work out what there is to know about their tokens."""
+        self.reporter.check()
+        done = self.iteration / self.settings.iterations
+        self.reporter.report(done, f"iteration {self.iteration + 1} of {self.settings.iterations}: drawing replies")
+        rollout = roll_out(
+            self.roles, self.pool, self.judges, self.settings, self.iteration, self.ends, self.reporter.check
+        )
+        if self.scale is None:
+            self.set_scale(rollout)
+        rollout.scores = self.scored(rollout)
+        self.reporter.report(done, f"iteration {self.iteration + 1} of {self.settings.iterations}: scoring replies")
+        measure(self.roles, self.pool, rollout, self.settings, self.micro_batch)
+        self.on_rollout(rollout)
+        self.open = rollout
+        self.save()
+        return rollout
+
+    def set_scale(self, rollout: Rollout) -> None:
+        """Measure the judges on the parent's replies, once, and let the value speak on the same scale."""
+        import torch
+
+        self.scale = ScoreScale.fitted(rollout.judged)
+        head = self.roles.heads.get("value")
+        if head is not None:
+            with torch.no_grad():
+                head.weight.div_(self.scale.deviation[0])
+                head.bias.sub_(self.scale.mean[0]).div_(self.scale.deviation[0])
+
+    def scored(self, rollout: Rollout) -> Tensor:
+        """One score per reply: the judges' on the parent's scale, less the penalty for having no end or no body."""
+        settings = self.settings
+        assert self.scale is not None
+        scores = self.scale.applied(rollout.judged, settings.ensemble, settings.spread_weight, settings.score_clip)
+        for row, (ended, reply) in enumerate(zip(rollout.ended, rollout.replies, strict=True)):
+            if not ended or len(reply) - ended < settings.min_tokens:
+                scores[row] -= settings.missing_end_penalty
+        return scores
+
+    def advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
+        """How much better than expected each token was, whitened over the batch, and the returns: (reply, token)."""
+        settings, mask = self.settings, rollout.mask
+        log_ratio = objectives.divergence_k1(rollout.log_probs, rollout.reference)
+        rewards = objectives.token_rewards(rollout.scores, log_ratio, mask, self.beta)
+        if settings.baseline == "leave_one_out":
+            better = objectives.leave_one_out(rewards.sum(1), settings.per_prompt)
+            advantages, returns = better[:, None] * mask, rewards.sum(1, keepdim=True) * mask
+        else:
+            # While the value alone learns, it is shown what really came in the end
+            lam = 1.0 if self.warming else settings.lam
+            advantages, returns = objectives.generalized_advantages(rewards, rollout.values, mask, settings.gamma, lam)
+        return objectives.whiten(advantages, mask), returns
+
+    @property
+    def warming(self) -> bool:
+        """Whether only the value learns as yet."""
+        return self.settings.baseline == "value" and self.iteration < self.settings.value_warmup
+
+    def optimize(self, rollout: Rollout, advantages: Tensor, returns: Tensor) -> Step:
+        """Go over the replies in minibatches, each role forward and backward in its own context, then its step."""
+        settings, step = self.settings, Step(defaultdict(float))
+        self._set_rates()
+        for epoch in range(settings.epochs):
+            rows = list(range(len(rollout.replies)))
+            random.Random(f"{settings.seed}:{self.iteration}:{epoch}").shuffle(rows)
+            for start in range(0, len(rows), settings.batch_size):
+                self.reporter.check()
+                part = rows[start : start + settings.batch_size]
+                tokens = int(rollout.mask[part].sum())
+                before = step.sums["divergence"]
+                if not self.warming:
+                    self._policy_step(rollout, advantages, part, tokens, step)
+                if settings.baseline == "value":
+                    self._value_step(rollout, returns, part, tokens, step)
+                step.tokens += tokens
+                step.minibatches += 1
+                if (step.sums["divergence"] - before) / tokens > settings.divergence_stop:
+                    return step
+        return step
+
+    def _policy_step(self, rollout: Rollout, advantages: Tensor, rows: list[int], tokens: int, step: Step) -> None:
+        settings = self.settings
+        with self.roles.acting("policy", training=True) as policy:
+            for places, batch in batches(self.roles, self.pool, rollout, self.micro_batch, rows):
+                new, _ = policy.log_probs(batch, settings.temperature)
+                found = objectives.policy_loss(
+                    new,
+                    part_of(rollout.log_probs, places, batch),
+                    part_of(advantages, places, batch),
+                    batch.mask,
+                    tokens,
+                    settings.clip,
+                    settings.clip_high or settings.clip,
+                )
+                found.loss.backward()
+                step.sums["policy_loss"] += self._finite("policy", found.loss) * tokens
+                step.sums["clipped"] += float(found.clipped)
+                step.sums["divergence"] += float(found.divergence)
+        step.sums["policy_norm"] += self._take_step("policy")
+
+    def _value_step(self, rollout: Rollout, returns: Tensor, rows: list[int], tokens: int, step: Step) -> None:
+        with self.roles.acting("value", training=True) as value:
+            for places, batch in batches(self.roles, self.pool, rollout, self.micro_batch, rows):
+                found = objectives.value_loss(
+                    value.values(batch),
+                    part_of(rollout.values, places, batch),
+                    part_of(returns, places, batch),
+                    batch.mask,
+                    tokens,
+                    None if self.warming else self.settings.value_clip,
+                )
+                found.loss.backward()
+                step.sums["value_loss"] += self._finite("value", found.loss) * tokens
+                step.sums["value_clipped"] += float(found.clipped)
+        step.sums["value_norm"] += self._take_step("value")
+
+    def _finite(self, role: str, loss: Tensor) -> float:
+        found = float(loss.detach())
+        if not math.isfinite(found):
+            setting = "learning_rate" if role == "policy" else "value_learning_rate"
+            raise RunFailed(
+                f"The {role} loss in iteration {self.iteration + 1} is {found}: the training diverged. "
+                f"Lower {setting} (it was {self.rates[role]:g})."
+            )
+        return found
+
+    def _take_step(self, role: str) -> float:
+        """Shorten the role's gradient, step, and forget it; gives the length it had."""
+        from torch.nn.utils import clip_grad_norm_
+
+        own = list(self.roles.parameters_of(role).values())
+        if any(value.grad is None for value in own):
+            raise RunFailed(
+                f"The adapter of the {role} got no gradient, so nothing would be learnt; please report this."
+            )
+        norm = float(clip_grad_norm_(own, self.settings.clip_norm))
+        self.optimizers[role].step()
+        self.optimizers[role].zero_grad(set_to_none=True)
+        return norm
+
+    def _optimizer(self, role: str, rate: float) -> Any:
+        from torch.optim import AdamW
+
+        return AdamW(self.roles.parameters_of(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0)
+
+    def _set_rates(self) -> None:
+        factor = rate_factor(self.settings, self.iteration)
+        for role, optimizer in self.optimizers.items():
+            for group in optimizer.param_groups:
+                group["lr"] = self.rates[role] * factor
+
+    def adapt(self, rollout: Rollout) -> None:
+        """Follow the distance from the parent: adapt what it costs, and end the run where it is used up."""
+        settings, distance = self.settings, float(rollout.distances.mean())
+        if settings.kl_target is not None and not self.warming:
+            self.beta = objectives.adapted_beta(
+                self.beta, distance, settings.kl_target, len(rollout.replies), settings.kl_horizon
+            )
+        if distance > settings.kl_budget:
+            self.ending = (
+                f"the policy is {distance:.1f} nats per reply from its parent, and kl_budget is "
+                f"{settings.kl_budget:g}; raise beta to hold it closer"
+            )
+        self.proxy = float(rollout.scores.mean())
+
+    def log(self, rollout: Rollout, returns: Tensor, step: Step, drawing: float, learning: float) -> None:
+        """One metric point per curve, and a line that says how far the run is."""
+        mask = rollout.mask
+        lengths = sorted(len(reply) for reply in rollout.replies)
+        log_ratio = objectives.divergence_k1(rollout.log_probs, rollout.reference)
+        values = {
+            "reward": float(rollout.judged.mean()),
+            "score": float(rollout.scores.mean()),
+            "kl": float(rollout.distances.mean()),
+            "kl_k3": float((objectives.divergence_k3(log_ratio) * mask).sum(1).mean()),
+            "entropy": float(objectives.masked_mean(rollout.entropy, mask)),
+            "end_rate": sum(rollout.ended) / len(rollout.ended),
+            "tokens": sum(lengths) / len(lengths),
+            "tokens_p95": float(lengths[int(0.95 * (len(lengths) - 1))]),
+            "beta": self.beta,
+            "learning_rate": self.rates["policy"] * rate_factor(self.settings, self.iteration),
+            "drawing_seconds": drawing,
+            "learning_seconds": learning,
+        }
+        if not self.warming:
+            values |= {"policy_loss": step.mean("policy_loss"), "clip_rate": step.mean("clipped")}
+            values |= {"divergence": step.mean("divergence")}
+            values["policy_gradient_norm"] = step.sums["policy_norm"] / max(1, step.minibatches)
+        if self.settings.baseline == "value":
+            values |= {"value_loss": step.mean("value_loss"), "value_clip_rate": step.mean("value_clipped")}
+            values["value_gradient_norm"] = step.sums["value_norm"] / max(1, step.minibatches)
+            values["explained_variance"] = float(objectives.explained_variance(rollout.values, returns, mask))
+        else:
+            groups = rollout.scores.view(-1, self.settings.per_prompt)
+            values["equal_group_rate"] = float((groups == groups[:, :1]).all(1).float().mean())
+        if len(rollout.judged) > 1:
+            values["reward_spread"] = float(rollout.judged.std(0, unbiased=False).mean())
+        self.reporter.metrics(self.iteration + 1, **values)
+        self.reporter.report(
+            (self.iteration + 1) / self.settings.iterations,
+            f"iteration {self.iteration + 1} of {self.settings.iterations}: score {values['score']:.2f}, "
+            f"{values['kl']:.1f} nats",
+        )
+
+    def look(self) -> None:
+        """Look at the prompts kept apart when it is time; keep the policy that does best there, raise an alarm."""
+        last = bool(self.ending) or self.iteration >= self.settings.iterations
+        if not self.canary.due(self.iteration, last):
+            return
+        look = self.canary.look(self.roles, self.iteration, self.proxy, self.ends, self.reporter.check)
+        self.reporter.metrics(max(1, self.iteration), **look.figures())
+        worth = self.canary.worth(look)
+        if look.kl <= self.settings.kl_budget and (self.best is None or worth > self.best["worth"]):
+            self.best = {"worth": worth, "look": asdict(look), "policy": self.roles.state_of("policy")}
+        if self.canary.alarmed():
+            self.reporter.log(
+                "ALARM: the training score rises while the held-out score falls, three looks in a row: the policy "
+                "games its reward. Raise beta, or judge replies of this run and train the reward model again."
+            )
+            if self.settings.stop_on_alarm:
+                self.ending = self.ending or "the held-out score falls while the training score rises"
+
+    def finish(self) -> dict[str, Any]:
+        """Put the best policy into its role, and say what came of the run."""
+        if self.ending:
+            self.reporter.log(f"stopped after iteration {self.iteration}: {self.ending}")
+        figures: dict[str, Any] = {"iterations": self.iteration, "beta": self.beta}
+        if self.ending:
+            figures["stopped"] = self.ending
+        if self.best is not None:
+            self.roles.load_state("policy", self.best["policy"])
+            figures |= {f"best_{name}": value for name, value in self.best["look"].items() if value is not None}
+            self.reporter.log(f"kept: the policy after iteration {self.best['look']['iteration']}")
+        return figures
+
+    def save(self) -> None:
+        """Write all there is to remember under a temporary name, then rename it: a state is whole or not there."""
+        if self.iteration % self.settings.save_every:
+            return
+        state = {
+            "iteration": self.iteration,
+            "beta": self.beta,
+            "scale": asdict(self.scale) if self.scale else None,
+            "best": self.best,
+            "proxy": self.proxy,
+            "ending": self.ending,
+            "canary": self.canary.to_state(),
+            "roles": {role: self.roles.state_of(role) for role in self.rates},
+            "optimizers": {role: optimizer.state_dict() for role, optimizer in self.optimizers.items()},
+            "open": self.open.to_state() if self.open is not None else None,
+        }
+        write_state(self.directory / STATE_FILE, state)
+
+    def resume(self) -> None:
+        """Take up the state an earlier attempt left, if it left one."""
+        state = read_state(self.directory / STATE_FILE)
+        if state is None:
+            return
+        self.iteration, self.beta, self.best = state["iteration"], state["beta"], state["best"]
+        self.proxy, self.ending = state["proxy"], state["ending"]
+        self.scale = ScoreScale(**state["scale"]) if state["scale"] else None
+        self.canary.load_state(state["canary"])
+        for role, weights in state["roles"].items():
+            self.roles.load_state(role, weights)
+            self.optimizers[role].load_state_dict(state["optimizers"][role])
+        self.open = Rollout.from_state(state["open"]) if state["open"] else None
+        self.reporter.log(f"going on from iteration {self.iteration + 1}" + (", replies drawn" if self.open else ""))
+
+
+def rate_factor(settings: PpoSettings, iteration: int) -> float:
+    """The share of the learning rate in an iteration: rising over the warm-up, then falling as the schedule says."""
+    rising = settings.warmup * settings.iterations
+    if iteration < rising:
+        return (iteration + 1) / (rising + 1)
+    done = (iteration - rising) / max(1.0, settings.iterations - rising)
+    if settings.schedule == "constant":
+        return 1.0
+    return 1 - done if settings.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
+
+
+def write_state(path: Path, state: Mapping[str, Any]) -> None:
+    """Write a state beside its place, sync it, rename it; on a full disk the state before it stays."""
+    import os
+
+    import torch
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_suffix(".partial")
+    try:
+        with partial.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, path)
+    except Exception as error:
+        partial.unlink(missing_ok=True)
+        if is_disk_full(error):
+            raise disk_full(path.parent, "The state to resume from") from error
+        raise
+
+
+def read_state(path: Path) -> dict[str, Any] | None:
+    """The state that was left, or None; tensors and plain values only, so that reading it runs nothing."""
+    import torch
+
+    return dict(torch.load(path, map_location="cpu", weights_only=True)) if path.is_file() else None

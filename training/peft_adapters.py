@@ -1,0 +1,158 @@
+"""LoRA and its kin as the adapters of roles: several PEFT adapters by name over one base, one active at a time.
+
+PEFT flips gradient flags whenever an adapter is switched; here switching leaves them all off, and ``training.roles``
+alone turns some on.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feedback.errors import CheckpointError, InvalidInput
+
+if TYPE_CHECKING:
+    from torch import nn
+
+ADAPTER_FILE = "adapter_model.safetensors"
+# Their start changes the base weights, so that "adapters off" is no longer the reference.
+BASE_CHANGING_STARTS = ("pissa", "olora", "corda", "loftq", "lora_ga")
+
+
+class PeftAdapters:
+    """Named PEFT adapters inside a model, which itself stays an ordinary ``transformers`` model."""
+
+    def __init__(self, model: Any) -> None:
+        self._model = model
+        self._wrapper: Any = None
+        self._layers: list[tuple[str, Any]] = []
+
+    def create(self, name: str, config: Any) -> None:
+        """A new adapter at its start: a step of nothing over the base."""
+        start = getattr(config, "init_lora_weights", True)
+        if isinstance(start, str) and start.startswith(BASE_CHANGING_STARTS):
+            raise InvalidInput(
+                f"An adapter that starts as {start!r} changes the base weights, and the base is the reference here; "
+                "train one with the default start instead."
+            )
+        self._add(name, config)
+
+    def read(self, name: str, directory: Path) -> None:
+        """The adapter saved in a directory, under a name of ours; a head saved with it is left aside."""
+        from peft import PeftConfig, set_peft_model_state_dict
+        from safetensors.torch import load_file
+
+        config = PeftConfig.from_pretrained(str(directory))
+        config.task_type, config.modules_to_save, config.inference_mode = "CAUSAL_LM", None, False
+        self.create(name, config)
+        found = load_file(directory / ADAPTER_FILE)
+        own = get_state(self._wrapper, name)
+        state = {key: value for key, value in found.items() if key in own}
+        if state.keys() != own.keys():
+            missing = sorted(own.keys() - state.keys())
+            raise CheckpointError(f"The adapter in {directory} does not fit its base: it lacks {missing[0]}.")
+        set_peft_model_state_dict(self._wrapper, state, adapter_name=name)
+
+    def names(self) -> list[str]:
+        """Every adapter there is."""
+        return list(self._wrapper.peft_config) if self._wrapper is not None else []
+
+    def config(self, name: str) -> Any:
+        """How an adapter was set up."""
+        return self._wrapper.peft_config[name]
+
+    def activate(self, name: str | None) -> None:
+        """Put one adapter over the base, None for the bare base; no gradient flag is on afterwards."""
+        for _, layer in self._layers:
+            if name is None:
+                layer.enable_adapters(False)
+                continue
+            if layer.disable_adapters:
+                layer.enable_adapters(True)
+            layer.set_adapter(name, inference_mode=True)
+
+    def active(self) -> str | None:
+        """The adapter over the base at present; layers that disagree are named together."""
+        states = {None if layer.disable_adapters else "+".join(layer.active_adapters) for _, layer in self._layers}
+        return next(iter(states), None) if len(states) < 2 else " and ".join(sorted(map(str, states)))
+
+    def parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The weights of one adapter, named by layer and part."""
+        from torch import nn
+
+        found: dict[str, nn.Parameter] = {}
+        for place, layer in self._layers:
+            for part in layer.adapter_layer_names:
+                holder = getattr(layer, part, {})
+                if name not in holder:
+                    continue
+                entry = holder[name]
+                if isinstance(entry, nn.Parameter):
+                    found[f"{place}.{part}"] = entry
+                elif isinstance(entry, nn.Module):
+                    found |= {f"{place}.{part}.{inner}": value for inner, value in entry.named_parameters()}
+        return found
+
+    def save(self, name: str, directory: Path) -> None:
+        """Write one adapter as plain PEFT does, so that plain PEFT reads it."""
+        from safetensors.torch import save_file
+
+        state = {key: value.detach().cpu().contiguous() for key, value in get_state(self._wrapper, name).items()}
+        save_file(state, directory / ADAPTER_FILE, metadata={"format": "pt"})
+        config = self.config(name)
+        was, config.inference_mode = config.inference_mode, True
+        config.save_pretrained(str(directory))
+        config.inference_mode = was
+
+    @contextmanager
+    def folded(self, name: str | None) -> Iterator[None]:
+        """One adapter added into the base weights for the time of the block: two products less in every layer.
+
+        The very tensors of the base are put back afterwards, bit for bit; taking the adapter off again by
+        subtraction would round. In 16 bits even adding rounds, so there the adapter stays beside the base.
+        """
+        self.activate(name)
+        layers = [layer for _, layer in self._layers]
+        if name is None or not layers or self._model.dtype.itemsize < 4:
+            yield
+            return
+        kept = [(value, value.data) for layer in layers for value in layer.get_base_layer().parameters(recurse=False)]
+        try:
+            for layer in layers:
+                layer.merge(safe_merge=True, adapter_names=[name])
+            yield
+        finally:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")
+                for layer in layers:
+                    layer.unmerge()
+            for value, data in kept:
+                value.data = data
+
+    def _add(self, name: str, config: Any) -> None:
+        from peft import PeftModelForCausalLM
+        from peft.tuners.tuners_utils import BaseTunerLayer
+
+        # Plain PEFT finds the base by this when it loads what is saved here
+        config.base_model_name_or_path = config.base_model_name_or_path or self._model.name_or_path
+        if self._wrapper is None:
+            self._wrapper = PeftModelForCausalLM(self._model, config, adapter_name=name)
+        else:
+            self._wrapper.add_adapter(name, config)
+        self._layers = [
+            (place, module) for place, module in self._model.named_modules() if isinstance(module, BaseTunerLayer)
+        ]
+        if not self.parameters(name):
+            raise InvalidInput(
+                f"An adapter of the kind {config.peft_type} has no weights inside the layers of the model."
+            )
+
+
+def get_state(wrapper: Any, name: str) -> dict[str, Any]:
+    """An adapter's weights under the names plain PEFT gives them."""
+    from peft import get_peft_model_state_dict
+
+    return dict(get_peft_model_state_dict(wrapper, adapter_name=name, save_embedding_layers=False))

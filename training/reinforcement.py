@@ -1,0 +1,257 @@
+"""What a run of reinforcement takes from the home, and what it leaves there.
+
+Before: the parent policy, the roles on its base, the judges, the prompts to reply to and those kept apart. After: a
+checkpoint that is one ordinary adapter, the value beside it, and a policy whose rollouts are kept as generations.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from feedback.errors import InvalidInput, NotEnoughData, NotFound
+from training.canary import Canary
+from training.checkpoints import (
+    Adapter,
+    Manifest,
+    check_checkpoint,
+    check_name_free,
+    describe_base,
+    library_versions,
+    measure_probe,
+    policy_directory,
+    register_checkpoint,
+    save_checkpoint,
+)
+from training.config import LARGE_MODEL, PpoSettings
+from training.judges import FunctionJudge, Judges, RewardRoles, read_reward, refuse_other_base
+from training.models import LoadedPolicy, load_base, parameter_count
+from training.peft_adapters import PeftAdapters
+from training.progress import Reporter, RunContext
+from training.reward_functions import get_reward_function
+from training.roles import Roles
+from training.rollouts import PoolPrompt, PromptPool, Rollout, encode_pool, generations_of
+from training.sampling import banned_tokens, end_tokens
+from training.trainers import lora_config
+
+if TYPE_CHECKING:
+    from feedback.tables import PolicyRow, PromptRow
+
+CANARY_SHARE = 5  # at most every fifth prompt is kept apart
+CANARY_ROLE = "canary_reward"
+
+
+@dataclass
+class Ready:
+    """All that a learner is given, and whom its policy comes from."""
+
+    parent: PolicyRow
+    roles: Roles
+    adapters: PeftAdapters
+    judges: Judges
+    pool: PromptPool
+    canary: Canary
+    ends: list[int]
+    keep: Callable[[Rollout], None]
+
+
+def prepare(context: RunContext) -> Ready:
+    """Load and check everything; what cannot work is refused here, before the first reply."""
+    from feedback.store.policies import get_champion, get_policy
+
+    settings: PpoSettings = context.settings
+    parent = get_policy(context.db, settings.parent) if settings.parent else get_champion(context.db)
+    if parent is None:
+        raise InvalidInput("There is no champion to train: name a parent, or promote a policy first.")
+    check_name_free(context.db, name_of(context), context.run.id)
+    rewards = [_reward_directory(context, key, parent.base) for key in settings.reward_checkpoints()]
+    watch = _reward_directory(context, settings.canary_reward, parent.base) if settings.canary_reward else None
+    context.progress.report(0.0, f"loading {parent.name}")
+    parent_adapter = policy_directory(context.db, context.home, parent)
+    if parent_adapter is not None:
+        check_checkpoint(parent_adapter, "policy", parent.base)
+    roles, adapters, ends = build_roles(parent.base, parent_adapter, [path for _, path in rewards], settings)
+    judges: Judges = RewardRoles(roles, [f"reward_{i}" for i in range(len(rewards))], [name for name, _ in rewards])
+    if settings.reward_function is not None:
+        judges = FunctionJudge(get_reward_function(settings.reward_function))
+    watchers = judges
+    if watch is not None:
+        read_reward(roles, adapters, CANARY_ROLE, watch[1], parent.base)
+        watchers = RewardRoles(roles, [CANARY_ROLE], [watch[0]])
+    learning, apart = split_prompts(_encoded(context, roles, settings), settings, context.progress)
+    pool = PromptPool(learning, settings.seed)
+    parent_id, run_id = parent.id, context.run.id
+
+    def keep(rollout: Rollout) -> None:
+        from feedback.store.generations import save_generations_once
+
+        generations = generations_of(rollout, pool, parent_id, run_id, settings)
+        tag = f"gen-{run_id.partition('-')[2]}-{rollout.iteration}"
+        save_generations_once(context.db, generations, [f"{tag}-{place}" for place in range(len(generations))])
+
+    return Ready(parent, roles, adapters, judges, pool, Canary(apart, watchers, settings), ends, keep)
+
+
+def name_of(context: RunContext) -> str:
+    """The name of what the run makes."""
+    return context.settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
+
+
+def build_roles(
+    base: str,
+    parent_adapter: Path | None,
+    rewards: Sequence[Path],
+    settings: PpoSettings,
+    device: str | None = None,
+) -> tuple[Roles, PeftAdapters, list[int]]:
+    """The base with its roles, and the tokens that end a reply.
+
+    A parent's adapter is copied to the policy and kept, frozen, as the reference; without one the policy gets a new
+    adapter and the reference is the bare base. The value begins as a copy of the first reward model.
+    """
+    import torch
+
+    model, tokenizer = load_base(base, device)
+    ends = end_tokens(LoadedPolicy(model, tokenizer, base))
+    adapters = PeftAdapters(model)
+    roles = Roles(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends))
+    roles.check_head()
+    with torch.random.fork_rng():
+        torch.manual_seed(settings.seed)  # the new adapters' start
+        if parent_adapter is None:
+            adapters.create("policy", lora_config(settings, "CAUSAL_LM"))
+        else:
+            adapters.read("policy", parent_adapter)
+            adapters.read("reference", parent_adapter)
+            roles.reference_is = "reference"
+        for number, directory in enumerate(rewards):
+            read_reward(roles, adapters, f"reward_{number}", directory, base)
+        if settings.baseline == "value":
+            _add_value(roles, adapters, rewards, settings)
+    if parameter_count(model) >= LARGE_MODEL:
+        roles.checkpoint_layers()
+    return roles, adapters, ends
+
+
+def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:
+    from training.heads import SummedScore
+
+    if not rewards:  # a reward function has no weights to begin from
+        adapters.create("value", lora_config(settings, "CAUSAL_LM"))
+        roles.add_head("value")
+        return
+    adapters.read("value", rewards[0])
+    first = roles.heads["reward_0"]
+    roles.add_head("value", first.weight.detach(), pooling="sum" if isinstance(first, SummedScore) else "last")
+
+
+def publish(context: RunContext, ready: Ready, figures: dict[str, Any]) -> dict[str, Any]:
+    """Save the policy as it is in its role, with the value beside it, and enter both into the home."""
+    from feedback.store.datasets import get_dataset
+    from feedback.store.generations import hand_over_generations
+    from training.policy_runs import register_policy
+
+    settings: PpoSettings = context.settings
+    name, parent, roles = name_of(context), ready.parent, ready.roles
+    dataset = get_dataset(context.db, settings.dataset) if settings.dataset else None
+    with roles.acting("policy"):
+        probe = measure_probe("policy", roles.model, roles.tokenizer)
+    config = ready.adapters.config("policy")
+    manifest = Manifest(
+        kind="policy",
+        name=name,
+        base=parent.base,
+        base_hash=describe_base(parent.base),
+        adapter=Adapter(kind=str(config.peft_type.value), settings=adapter_facts(config)),
+        parent=parent.id,
+        reference=parent.id,
+        dataset=dataset.id if dataset else None,
+        dataset_hash=dataset.hash if dataset else None,
+        run=context.run.id,
+        method=context.run.method,
+        config=settings.model_dump(mode="json"),
+        seed=settings.seed,
+        versions=library_versions(),
+        probe=probe,
+    )
+
+    def write(directory: Path) -> None:
+        roles.save("policy", directory)
+        if "value" in ready.adapters.names():
+            roles.save("value", directory / "value")
+
+    path = save_checkpoint(context.home, name, write, manifest)
+    checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
+    policy = register_policy(context, name, parent.base, checkpoint.id, parent.id)
+    hand_over_generations(context.db, context.run.id, policy.id)
+    return {"checkpoint": checkpoint.name, "policy": policy.name, **figures}
+
+
+def adapter_facts(config: Any) -> dict[str, Any]:
+    """How an adapter was set up, for the manifest; kinds without a rank have none."""
+    targets = config.target_modules
+    return {
+        "r": getattr(config, "r", None),
+        "alpha": getattr(config, "lora_alpha", None),
+        "targets": sorted(targets) if not isinstance(targets, str) else [targets],
+    }
+
+
+def split_prompts(
+    prompts: Sequence[PoolPrompt], settings: PpoSettings, reporter: Reporter
+) -> tuple[list[PoolPrompt], list[PoolPrompt]]:
+    """The prompts to learn from, and those kept apart for the canary: the same ones whenever the seed is the same."""
+    wanted = settings.canary_prompts if settings.canary_every else 0
+    count = min(wanted, len(prompts) // CANARY_SHARE)
+    if wanted and count < wanted:
+        reporter.log(f"{count} prompts are kept apart instead of {wanted}: there are only {len(prompts)} in all")
+    shuffled = list(prompts)
+    random.Random(f"{settings.seed}:canary").shuffle(shuffled)
+    return shuffled[count:], shuffled[:count]
+
+
+def _encoded(context: RunContext, roles: Roles, settings: PpoSettings) -> list[PoolPrompt]:
+    prompts = _prompts(context, settings)
+    if not prompts:
+        raise NotEnoughData("There are no prompts to reply to: `studio prompts import FILE` adds some.")
+    pool, too_long = encode_pool(roles.tokenizer, roles.model, prompts, settings.max_new_tokens)
+    if too_long:
+        context.progress.log(
+            f"warning: {too_long} of {len(prompts)} prompts are left out: with {settings.max_new_tokens} tokens for "
+            "the reply they do not fit the model's window"
+        )
+    if not pool:
+        raise NotEnoughData(
+            f"None of the {len(prompts)} prompts leaves room for {settings.max_new_tokens} tokens of reply in the "
+            "model's window. Lower max_new_tokens or import shorter prompts."
+        )
+    return pool
+
+
+def _prompts(context: RunContext, settings: PpoSettings) -> list[PromptRow]:
+    """The prompts of the dataset's training pairs, or all work prompts; evaluation prompts never."""
+    from feedback.store.datasets import get_dataset, list_pairs
+    from feedback.store.prompts import list_prompts
+    from feedback.types import Split
+
+    if settings.dataset is None:
+        return list_prompts(context.db, split=Split.work)
+    dataset = get_dataset(context.db, settings.dataset)
+    ids = dict.fromkeys(pair.prompt_id for pair in list_pairs(context.db, dataset.id, split="train"))
+    return [row for row in list_prompts(context.db, ids=list(ids)) if row.split is Split.work]
+
+
+def _reward_directory(context: RunContext, key: str, base: str) -> tuple[str, Path]:
+    """The name and directory of a reward checkpoint that fits the base."""
+    from feedback.store.checkpoints import get_checkpoint, list_checkpoints
+
+    row = get_checkpoint(context.db, key)
+    if row.kind != "reward":
+        known = [checkpoint.name for checkpoint in list_checkpoints(context.db, kind="reward")]
+        raise NotFound("reward checkpoint", key, known, hint=f"{key!r} is a policy's checkpoint; it cannot score.")
+    directory = context.home.path / row.path
+    refuse_other_base(directory, base)
+    return row.name, directory

@@ -1,0 +1,312 @@
+"""One frozen base loaded once, and the roles that live on it: policy, value, reward_0 … reward_K-1, reference.
+
+A role is a named adapter over the base, some with a scalar head. The reference is the base with every adapter off,
+or, where the policy's parent has an adapter of its own, that adapter frozen: it is what the caller says it is.
+
+Forward **and backward** of a role belong inside its context. An adapter that is switched between the two gets no
+gradient and no error (PEFT 0.21), so the context sets the gradient flags itself and looks at them again on leaving:
+
+    with roles.acting("policy", training=True) as policy:
+        loss = …policy.log_probs(batch, temperature)…
+        loss.backward()
+
+Sequences are padded on the right, prompt and reply next to each other. Then causal attention alone keeps the
+padding out of every real token, positions count from 0, and no mask is ever derived from token ids: a pad token
+that is also the end token does no harm.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from feedback.errors import InvalidInput
+
+if TYPE_CHECKING:
+    from torch import Tensor, nn
+
+    from training.heads import Pooling
+
+REFERENCE = "reference"
+CHUNK_LOGITS = 2**22  # numbers of a chunk of logits: 16 MB in fp32
+HEAD_FILE = "head.safetensors"
+PROBE_WIDTH = 12
+
+
+class Adapters(Protocol):
+    """What the roles need of a kind of adapter. ``PeftAdapters`` is one; a home-made kind offers the same."""
+
+    def names(self) -> list[str]:
+        """Every adapter there is."""
+        ...
+
+    def activate(self, name: str | None) -> None:
+        """Put one adapter over the base; None for the bare base."""
+        ...
+
+    def active(self) -> str | None:
+        """The adapter over the base at present."""
+        ...
+
+    def parameters(self, name: str) -> dict[str, nn.Parameter]:
+        """The weights of one adapter, by names that do not hold the adapter's own."""
+        ...
+
+    def save(self, name: str, directory: Path) -> None:
+        """Write one adapter so that a later ``add`` can read it."""
+        ...
+
+    @contextmanager
+    def folded(self, name: str | None) -> Iterator[None]:
+        """One adapter added into the base weights for the time of the block, which then are again what they were."""
+        ...
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Prompts with their replies, padded on the right.
+
+    ``ids`` (row, position); ``places`` (row, token) the position whose hidden state foretells that token of the
+    reply; ``targets`` and ``mask`` (row, token) the reply's tokens and which of them are real.
+    """
+
+    ids: Tensor
+    places: Tensor
+    targets: Tensor
+    mask: Tensor
+
+
+def make_batch(
+    prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], pad: int, device: Any = "cpu"
+) -> Batch:
+    """Token ids of prompts and replies as one padded batch; a reply has at least one token."""
+    import torch
+
+    rows = [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)]
+    width, longest = max(map(len, rows)), max(map(len, replies))
+    ids = torch.full((len(rows), width), pad)
+    targets, mask = torch.full((len(rows), longest), pad), torch.zeros(len(rows), longest)
+    for place, (row, reply) in enumerate(zip(rows, replies, strict=True)):
+        ids[place, : len(row)] = torch.tensor(row)
+        targets[place, : len(reply)] = torch.tensor(reply)
+        mask[place, : len(reply)] = 1.0
+    starts = torch.tensor([len(prompt) - 1 for prompt in prompts])
+    places = (starts[:, None] + torch.arange(longest)).clamp(max=width - 1)
+    return Batch(ids.to(device), places.to(device), targets.to(device), mask.to(device))
+
+
+class Roles:
+    """The base, its adapters and heads. ``banned`` tokens are never drawn, so no probability is given to them."""
+
+    def __init__(self, base: str, model: Any, tokenizer: Any, adapters: Adapters, banned: Sequence[int] = ()) -> None:
+        import torch
+
+        self.base = base
+        self.model = model
+        self.tokenizer = tokenizer
+        self.adapters = adapters
+        self.heads: dict[str, Any] = {}
+        self.reference_is: str | None = None
+        self.device = next(model.parameters()).device
+        self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
+        model.requires_grad_(False)
+        model.eval()  # no dropout anywhere: the policy that learns is the policy that drew
+
+    @property
+    def backbone(self) -> Any:
+        """The model without its language-model head."""
+        return self.model.base_model
+
+    def logits(self, states: Tensor) -> Tensor:
+        """The language-model head on hidden states (…, width), in fp32."""
+        logits = self.model.get_output_embeddings()(states).float()
+        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        return logits if cap is None else cap * (logits / cap).tanh()
+
+    def check_head(self) -> None:
+        """Refuse a model whose logits are made in a way that ``logits`` does not know: training it would go astray."""
+        import torch
+
+        ids = torch.arange(PROBE_WIDTH, device=self.device)[None] % self.model.get_output_embeddings().weight.shape[0]
+        with torch.no_grad():
+            own = self.logits(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
+            expected = self.model(input_ids=ids, use_cache=False).logits.float()
+        if not torch.allclose(own, expected, rtol=1e-2, atol=1e-2):
+            raise InvalidInput(
+                f"The model {self.base!r} makes its logits in a way this trainer does not know ("
+                f"{type(self.model).__name__}); train it by dpo instead."
+            )
+
+    def checkpoint_layers(self) -> None:
+        """Keep only what enters each layer and compute the rest again on the way back: less memory, a third slower.
+
+        Transformers does this only in training mode, which would also switch dropout on.
+        """
+        from torch import nn
+
+        stacks = [part for part in self.backbone.children() if isinstance(part, nn.ModuleList)]
+        for layer in max(stacks, key=len):
+            layer.forward = _recomputed(layer.forward)
+
+    def add_head(
+        self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last"
+    ) -> Any:
+        """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
+        import torch
+        from torch import nn
+
+        from training.heads import SummedScore
+
+        width = self.model.get_output_embeddings().weight.shape[1]
+        head: Any = SummedScore(width) if pooling == "sum" else nn.Linear(width, 1)
+        head.to(self.device, torch.float32)
+        with torch.no_grad():
+            head.weight.copy_(weight.float()) if weight is not None else head.weight.zero_()
+            head.bias.fill_(bias)
+        self.heads[role] = head.requires_grad_(False)
+        return head
+
+    def parameters_of(self, role: str) -> dict[str, nn.Parameter]:
+        """Adapter and head of a role by stable names."""
+        own = self.adapters.parameters(role)
+        if role in self.heads:
+            own |= {f"head.{name}": value for name, value in self.heads[role].named_parameters()}
+        return own
+
+    def state_of(self, role: str) -> dict[str, Tensor]:
+        """Copies of a role's weights, on the CPU."""
+        return {name: value.detach().cpu().clone() for name, value in self.parameters_of(role).items()}
+
+    def load_state(self, role: str, state: Mapping[str, Tensor]) -> None:
+        """Put a role's weights back; names that do not fit are refused."""
+        import torch
+
+        own = self.parameters_of(role)
+        if own.keys() != state.keys():
+            unlike = sorted(own.keys() ^ state.keys())
+            raise InvalidInput(f"The saved weights of the role {role!r} do not fit: {', '.join(unlike[:4])}.")
+        with torch.no_grad():
+            for name, value in own.items():
+                value.copy_(state[name])
+
+    def save(self, role: str, directory: Path) -> None:
+        """Write a role's adapter, and its head beside it, into a directory."""
+        from safetensors.torch import save_file
+
+        directory.mkdir(parents=True, exist_ok=True)
+        self.adapters.save(role, directory)
+        if role in self.heads:
+            save_file(dict(self.heads[role].state_dict()), directory / HEAD_FILE)
+
+    @contextmanager
+    def acting(self, role: str, *, training: bool = False) -> Iterator[Role]:
+        """The base in one role for the time of the block, learning only if ``training``; not to be nested."""
+        import torch
+
+        adapter = self.reference_is if role == REFERENCE else role
+        self.adapters.activate(adapter)
+        learning = {id(value) for value in self.parameters_of(role).values()} if training else set()
+        everything = self._everything()
+        for value in everything:
+            value.requires_grad_(id(value) in learning)
+        try:
+            with torch.set_grad_enabled(training):
+                yield Role(self, role)
+            self._check_untouched(role, adapter, everything, learning)
+        finally:
+            for value in everything:
+                value.requires_grad_(False)
+
+    def _everything(self) -> list[nn.Parameter]:
+        adapters = (self.adapters.parameters(name).values() for name in self.adapters.names())
+        heads = (head.parameters() for head in self.heads.values())
+        return [*itertools.chain.from_iterable(adapters), *itertools.chain.from_iterable(heads)]
+
+    def _check_untouched(
+        self, role: str, adapter: str | None, everything: Sequence[nn.Parameter], learning: set[int]
+    ) -> None:
+        """Whatever switched adapters or flags inside the block has cost the role its gradients: say so, loudly."""
+        if self.adapters.active() != adapter:
+            raise RuntimeError(f"inside the role {role!r} the adapter was switched to {self.adapters.active()!r}")
+        if any(value.requires_grad != (id(value) in learning) for value in everything):
+            raise RuntimeError(f"inside the role {role!r} the gradient flags were changed")
+
+
+class Role:
+    """The base as it acts in one role; valid inside ``Roles.acting`` only."""
+
+    def __init__(self, roles: Roles, name: str) -> None:
+        self._roles = roles
+        self.name = name
+
+    def hidden(self, ids: Tensor) -> Tensor:
+        """The last hidden states (row, position, width) of right-padded sequences, after the final norm."""
+        import torch
+
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
+        return self._roles.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+
+    def log_probs(self, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+        """Log-probability of each token of the replies at a temperature, and the entropy there: (row, token), fp32.
+
+        Logits exist for a chunk of reply positions at a time; where gradients are wanted they are made again on the
+        way back. The entropy carries no gradient. Places without a token hold 0.
+        """
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        real = batch.mask.bool()
+        states, targets = _picked(self.hidden(batch.ids), batch.places)[real], batch.targets[real]
+        size = max(1, CHUNK_LOGITS // self._roles.model.get_output_embeddings().weight.shape[0])
+        found = []
+        for part, wanted in zip(states.split(size), targets.split(size), strict=True):
+            if torch.is_grad_enabled():
+                found.append(checkpoint(self._chunk, part, wanted, temperature, use_reentrant=False))
+            else:
+                found.append(self._chunk(part, wanted, temperature))
+        log_probs, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
+        return _spread(log_probs, real), _spread(entropies, real)
+
+    def values(self, batch: Batch) -> Tensor:
+        """The scalar head at the places from which each token of the replies was drawn: (row, token), fp32."""
+        values = self._roles.heads[self.name](self.hidden(batch.ids).float())
+        return _picked(values, batch.places).squeeze(-1) * batch.mask
+
+    def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
+        """The scalar head at the last real token of each sequence: (row,), fp32."""
+        last = (lengths - 1)[:, None]
+        return _picked(self._roles.heads[self.name](self.hidden(ids).float()), last).view(-1)
+
+    def _chunk(self, states: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
+        logits = self._roles.logits(states) / temperature
+        if self._roles.banned.numel():
+            logits = logits.index_fill(-1, self._roles.banned, -1e9)
+        log_probs = logits.log_softmax(-1)
+        entropy = -(log_probs.detach().exp() * log_probs.detach()).sum(-1)
+        return log_probs.gather(-1, targets[:, None]).squeeze(-1), entropy
+
+
+def _recomputed(forward: Any) -> Any:
+    def again(*args: Any, **kwargs: Any) -> Any:
+        import torch
+        from torch.utils.checkpoint import checkpoint
+
+        if not torch.is_grad_enabled():
+            return forward(*args, **kwargs)
+        return checkpoint(forward, *args, use_reentrant=False, **kwargs)
+
+    return again
+
+
+def _picked(states: Tensor, places: Tensor) -> Tensor:
+    """The hidden states (row, token, width) at the given places (row, token)."""
+    return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
+
+
+def _spread(values: Tensor, real: Tensor) -> Tensor:
+    """Values of the real tokens put back into (row, token), 0 elsewhere."""
+    return values.new_zeros(real.shape).masked_scatter(real, values)
