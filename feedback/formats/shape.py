@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -72,3 +72,5 @@ class Format:
     lines: Callable[[Iterable[Row]], Iterator[str]] = json_lines
     extension: str = "jsonl"
     media_type: str = "application/x-ndjson"
+    # How a file is framed whose name has one of these endings; any other is the lines as they are.
+    frames: Mapping[str, Callable[[Iterable[str]], Iterator[str]]] = field(default_factory=dict)

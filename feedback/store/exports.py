@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any, Literal, NamedTuple
 
+from sqlalchemy import Exists
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, exists, select
 
@@ -157,19 +158,13 @@ def _messages(session: Session, prompt_ids: set[str]) -> dict[str, Messages]:
 
 
 def _prompt_page(session: Session, dataset_id: str, after: str) -> list[PromptRecord]:
-    judged = (
-        exists()
-        .where(
-            col(MatchupRow.prompt_id) == col(PromptRow.id),
-            col(JudgmentRow.matchup_id) == col(MatchupRow.id),
-            col(DatasetJudgmentRow.judgment_id) == col(JudgmentRow.id),
-            col(DatasetJudgmentRow.dataset_id) == dataset_id,
-        )
-        .correlate(PromptRow)
-    )
+    # One inside the other, not one join: a planner without statistics would begin the join at the dataset's
+    # judgments and read all of them for every prompt.
+    judged = exists().where(col(JudgmentRow.matchup_id) == col(MatchupRow.id), _in_dataset(dataset_id))
+    reached = exists().where(col(MatchupRow.prompt_id) == col(PromptRow.id), judged.correlate(MatchupRow))
     query = (
         select(PromptRow.id, PromptRow.content_hash, PromptRow.messages, PromptRow.tags)
-        .where(col(PromptRow.id) > after, judged)
+        .where(col(PromptRow.id) > after, reached.correlate(PromptRow))
         .order_by(col(PromptRow.id))
         .limit(PROMPTS_A_PAGE)
     )
@@ -177,12 +172,27 @@ def _prompt_page(session: Session, dataset_id: str, after: str) -> list[PromptRe
     ids = [prompt[0] for prompt in prompts]
     matchups = _matchups(session, dataset_id, ids)
     pairs = _pairs(session, dataset_id, ids)
-    return [PromptRecord(*prompt, matchups[prompt[0]], pairs[prompt[0]]) for prompt in prompts]
+    return [
+        PromptRecord(key, digest, list(messages), list(tags), matchups[key], pairs[key])
+        for key, digest, messages, tags in prompts
+    ]
+
+
+def _in_dataset(dataset_id: str) -> Exists:
+    """That the judgment at hand belongs to the dataset."""
+    return (
+        exists()
+        .where(
+            col(DatasetJudgmentRow.dataset_id) == dataset_id,
+            col(DatasetJudgmentRow.judgment_id) == col(JudgmentRow.id),
+        )
+        .correlate(JudgmentRow)
+    )
 
 
 def _matchups(session: Session, dataset_id: str, prompt_ids: Sequence[str]) -> dict[str, list[MatchupRecord]]:
     query = (
-        select(  # type: ignore[call-overload]
+        select(  # type: ignore[call-overload, misc]
             MatchupRow.id,
             MatchupRow.prompt_id,
             MatchupRow.generation_ids,
@@ -199,8 +209,7 @@ def _matchups(session: Session, dataset_id: str, prompt_ids: Sequence[str]) -> d
             JudgmentRow.created_at,
         )
         .join(JudgmentRow, col(JudgmentRow.matchup_id) == col(MatchupRow.id))
-        .join(DatasetJudgmentRow, col(DatasetJudgmentRow.judgment_id) == col(JudgmentRow.id))
-        .where(col(MatchupRow.prompt_id).in_(prompt_ids), DatasetJudgmentRow.dataset_id == dataset_id)
+        .where(col(MatchupRow.prompt_id).in_(prompt_ids), _in_dataset(dataset_id))
         .order_by(col(MatchupRow.id), col(JudgmentRow.created_at), col(JudgmentRow.id))
     )
     rows = session.exec(query).all()
