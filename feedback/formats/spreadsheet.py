@@ -78,7 +78,8 @@ def safe_cell(value: object) -> object:
 def lines(rows: Iterable[Row]) -> Iterator[str]:
     """The header, then one record per row; a record may span several lines, quoted."""
     buffer = io.StringIO()
-    writer = csv.writer(buffer, lineterminator="\n")
+    # Everything quoted: left to itself the writer does not quote a lone carriage return, which readers break at.
+    writer = csv.writer(buffer, lineterminator="\n", quoting=csv.QUOTE_ALL)
     writer.writerow(COLUMNS)
     for row in rows:
         yield _taken(buffer)
