@@ -15,10 +15,12 @@ import errno
 import hashlib
 import io
 import json
+import lzma
 import os
 import shutil
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -187,10 +189,11 @@ def _unpack(file: Path, into: Path) -> int:
         raise InvalidInput(f"There is no file {file}; name what `studio backup FILE` wrote.") from error
     except IsADirectoryError as error:
         raise InvalidInput(f"{file} is a directory; name what `studio backup FILE` wrote.") from error
-    except (tarfile.TarError, EOFError, OSError) as error:
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
         if getattr(error, "errno", None) == errno.ENOSPC:
             raise  # the disk is full, the archive may be sound
-        raise InvalidInput(_damaged(file, str(error))) from error
+        reason = str(error)
+        raise InvalidInput(_damaged(file, "it is no archive" if "\n" in reason else reason)) from error
     if manifest is None:
         raise InvalidInput(_damaged(file, "it has no manifest at its end, so it was cut off or is no backup"))
     _check(file, manifest, seen)

@@ -17,7 +17,7 @@ from sqlalchemy import insert
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
-from feedback.db import Database
+from feedback.db import Database, one_at_a_time
 from feedback.errors import InvalidLine
 from feedback.store.rows import in_chunks, reason_of
 from feedback.tables import GenerationRow, JudgmentRow, LeaseRow, MatchupRow, PolicyRow, PromptRow
@@ -60,6 +60,7 @@ def save_votes(db: Database, source: str, votes: Iterable[tuple[int, ImportedVot
     remaining = iter(votes)
     try:
         with db.write() as session:
+            one_at_a_time(session, "save_prompts")
             policies = _Policies(session, source)
             while batch := list(islice(remaining, _BATCH)):
                 number = batch[0][0]
