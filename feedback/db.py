@@ -56,6 +56,15 @@ class Database:
         self.engine.dispose()
 
 
+def one_at_a_time(session: Session, what: str) -> None:
+    """Wait until no other open transaction does ``what``; the turn ends with the transaction.
+
+    For checks that no row can be locked for, as "is there such a prompt?". SQLite has one writer anyway.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        session.connection().exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"studio:{what}",))
+
+
 def open_database(url_or_path: str | Path) -> Database:
     """Open the database at a URL or a SQLite file path, and apply the migrations it lacks.
 

@@ -11,6 +11,9 @@ from typing import Any
 
 from feedback.errors import InvalidInput, InvalidLine
 
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+_LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
+
 
 def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
     """The objects of a file with their line numbers (from 1); blank lines are passed over.
@@ -28,8 +31,17 @@ def read_objects(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def dump_line(value: dict[str, Any]) -> str:
-    """One object as one line, newline included; a NaN is refused, since JSON has none."""
-    return json.dumps(value, ensure_ascii=False, allow_nan=False, separators=(", ", ": ")) + "\n"
+    """One object as one line, newline included; a NaN is refused, since JSON has none.
+
+    JSON leaves three characters alone at which many readers, ``str.splitlines`` among them, break a line: they are
+    escaped, so that a line is a line to everyone.
+    """
+    text = _encode(value)
+    if not text.isascii():
+        for character, escaped in _LINE_BREAKS:
+            if character in text:
+                text = text.replace(character, escaped)
+    return text + "\n"
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:

@@ -62,6 +62,22 @@ def votes_of(judgment: Judgment, judgment_id: str) -> Iterator[Vote]:
         yield Vote(1, 0, strength, judgment_id)
 
 
+def pairwise_verdicts(verdict: Verdict | None, ranking: Sequence[int] | None) -> Iterator[tuple[int, int, Verdict]]:
+    """What a judgment says of each two replies: stored indices i < j, and whether the first, the second or neither.
+
+    A verdict speaks of the replies 0 and 1; a ranking of k speaks of k(k-1)/2 pairs, with ties where ranks are equal.
+    """
+    if ranking is None:
+        if verdict is not None:
+            yield 0, 1, verdict
+        return
+    for one, other in combinations(range(len(ranking)), 2):
+        if ranking[one] == ranking[other]:
+            yield one, other, Verdict.tie
+        else:
+            yield one, other, Verdict.first if ranking[one] < ranking[other] else Verdict.second
+
+
 def tally_votes(votes: Iterable[Vote]) -> dict[tuple[int, int], Tally]:
     """Decisive votes gathered by the pair of stored indices they are about."""
     tallies: dict[tuple[int, int], Tally] = defaultdict(Tally)

@@ -203,6 +203,8 @@ class DatasetPairRow(SQLModel, table=True):
     """One derived pair of a dataset; texts and messages are read from the generations and the prompt it names."""
 
     __tablename__ = "dataset_pair"
+    # Exports that group by prompt walk this index; without it each page would read all pairs of the dataset.
+    __table_args__ = (Index("ix_dataset_pair_prompt", "dataset_id", "prompt_id"),)
 
     dataset_id: str = Field(foreign_key="dataset.id", primary_key=True)
     position: int = Field(primary_key=True)

@@ -9,6 +9,7 @@ Nothing exported has chosen == rejected; splits are by prompt.
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +17,25 @@ from pathlib import Path
 from feedback import jsonl
 from feedback.db import Database
 from feedback.errors import InvalidInput
-from feedback.formats import raw, trl_conversational, trl_preference
-from feedback.formats.shape import Format
+from feedback.formats import (
+    arena,
+    helpsteer3,
+    hh,
+    label_studio,
+    openai_preference,
+    raw,
+    spreadsheet,
+    trl_conversational,
+    trl_kto,
+    trl_preference,
+    trl_prompt,
+    trl_sft,
+    ultrafeedback,
+)
+from feedback.formats.shape import Export, Format, Row, Side
 from feedback.store.datasets import get_dataset
-from feedback.tables import DatasetRow
 
-__all__ = ["FORMATS", "ExportReport", "export_dataset", "get_format", "import_file", "stream_dataset"]
+__all__ = ["FORMATS", "ExportReport", "export_dataset", "get_format", "import_file", "open_export", "stream_dataset"]
 
 REPORT_VERSION = 1
 
@@ -31,6 +45,16 @@ FORMATS: dict[str, Format] = {
         raw.FORMAT,
         trl_preference.FORMAT,
         trl_conversational.FORMAT,
+        trl_kto.FORMAT,
+        trl_sft.FORMAT,
+        trl_prompt.FORMAT,
+        openai_preference.FORMAT,
+        hh.FORMAT,
+        ultrafeedback.FORMAT,
+        helpsteer3.FORMAT,
+        arena.FORMAT,
+        label_studio.FORMAT,
+        spreadsheet.FORMAT,
     )
 }
 
@@ -52,20 +76,44 @@ def get_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def stream_dataset(db: Database, dataset_key: str, format: str) -> Iterator[str]:
-    """A dataset in a format, line by line in constant memory. Unknown names are refused before the first line."""
+def open_export(db: Database, dataset_key: str, format: str, split: Side | None = None) -> tuple[Export, Format]:
+    """An export that is ready to be read; an unknown dataset, format or split is refused here."""
     chosen = get_format(format)
+    if split not in (None, "train", "test"):
+        raise InvalidInput(f"{split!r} is not a side of a dataset; valid: train, test, or none for both.")
     dataset = get_dataset(db, dataset_key)
-    return (jsonl.dump_line(row) for row in chosen.rows(db, dataset))
+    return Export(db, dataset, split, Counter(chosen.dropped(dataset))), chosen
 
 
-def export_dataset(db: Database, dataset_key: str, format: str, out: Path) -> ExportReport:
-    """Write a dataset to a file in a format, with its drop report beside it."""
-    dataset = get_dataset(db, dataset_key)
-    rows = jsonl.write_lines(out, stream_dataset(db, dataset.id, format))
-    dropped = get_format(format).dropped(dataset)
-    report = _write_report(dataset, format, out, rows, dropped)
-    return ExportReport(out, rows, dropped, report)
+def stream_dataset(db: Database, dataset_key: str, format: str, split: Side | None = None) -> Iterator[str]:
+    """A dataset in a format, line by line in constant memory. Unknown names are refused before the first line."""
+    export, chosen = open_export(db, dataset_key, format, split)
+    return chosen.lines(chosen.rows(export))
+
+
+def export_dataset(db: Database, dataset_key: str, format: str, out: Path, split: Side | None = None) -> ExportReport:
+    """Write a dataset, or one side of its split, to a file in a format, with its drop report beside it."""
+    export, chosen = open_export(db, dataset_key, format, split)
+    counted = _Counted(chosen.rows(export))
+    lines = chosen.lines(counted)
+    frame = chosen.frames.get(out.suffix)
+    jsonl.write_lines(out, frame(lines) if frame else lines)
+    dropped = dict(sorted((reason, count) for reason, count in export.dropped.items() if count))
+    report = _write_report(export, format, out, counted.number, dropped)
+    return ExportReport(out, counted.number, dropped, report)
+
+
+class _Counted:
+    """Rows on their way through, counted: a row is not always a line."""
+
+    def __init__(self, rows: Iterator[Row]) -> None:
+        self._rows = rows
+        self.number = 0
+
+    def __iter__(self) -> Iterator[Row]:
+        for row in self._rows:
+            self.number += 1
+            yield row
 
 
 def import_file(db: Database, path: Path, format: str) -> dict[str, int]:
@@ -80,10 +128,12 @@ def import_file(db: Database, path: Path, format: str) -> dict[str, int]:
     return chosen.read(db, path)
 
 
-def _write_report(dataset: DatasetRow, format: str, out: Path, rows: int, dropped: dict[str, int]) -> Path:
+def _write_report(export: Export, format: str, out: Path, rows: int, dropped: dict[str, int]) -> Path:
+    dataset = export.dataset
     report = {
         "report_version": REPORT_VERSION,
         "format": format,
+        "split": export.split or "both",
         "rows": rows,
         "dropped": dropped,
         "dataset": {"id": dataset.id, "name": dataset.name, "hash": dataset.hash, "counts": dataset.counts},

@@ -16,11 +16,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from feedback import jsonl
 from feedback.db import Database
 from feedback.errors import InvalidLine
-from feedback.formats.shape import Format
+from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.store import archive
 from feedback.store.archive import ArchivedJudgment
 from feedback.store.rows import reason_of
-from feedback.tables import DatasetRow
 
 VERSION = 1
 
@@ -39,21 +38,16 @@ class _Line(BaseModel):
     policies: list[dict[str, Any]]
 
 
-def rows(db: Database, dataset: DatasetRow) -> Iterator[dict[str, Any]]:
+def rows(export: Export) -> Iterator[Row]:
     """One object per judgment of the dataset, skips and earlier revisions included."""
-    for entry in archive.iterate_judgments(db, dataset.id):
-        yield {"version": VERSION, **entry.as_json()}
+    for entry in archive.iterate_judgments(export.db, export.dataset.id):
+        if export.split is None or export.side_of(entry.prompt["content_hash"]) == export.split:
+            yield {"version": VERSION, **entry.as_json()}
 
 
 def read(db: Database, path: Path) -> dict[str, int]:
     """Store every judgment of a file with all it rests on, or nothing of it."""
     return archive.save_judgments(db, path.name, _entries(path))
-
-
-def nothing_dropped(dataset: DatasetRow) -> dict[str, int]:
-    """Raw leaves out only what the filters refused: a tie or a conflict is a judgment like any other."""
-    derived = {"tie", "both_bad", "skip", "conflict", "below_agreement", "identical", "duplicate"}
-    return {reason: count for reason, count in dataset.dropped.items() if reason not in derived}
 
 
 def _entries(path: Path) -> Iterator[tuple[int, ArchivedJudgment]]:
@@ -72,5 +66,5 @@ FORMAT = Format(
     sentence="Everything, without loss: every judgment revision with what was shown, by whom and when.",
     rows=rows,
     read=read,
-    dropped=nothing_dropped,
+    dropped=dropped_by_filters,
 )

@@ -6,19 +6,17 @@ What ``trl dpo`` and ``trl reward`` read for a chat model: the trainer applies t
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
 
-from feedback.db import Database
-from feedback.formats.shape import Format
-from feedback.store.datasets import iterate_pairs
-from feedback.tables import DatasetRow
+from feedback.formats.shape import Export, Format, Row
+from feedback.formats.trl_preference import read
+from feedback.store.exports import iterate_pair_records
 
 
-def rows(db: Database, dataset: DatasetRow) -> Iterator[dict[str, Any]]:
+def rows(export: Export) -> Iterator[Row]:
     """One object per pair, with exactly the columns TRL names."""
-    for pair in iterate_pairs(db, dataset.id):
+    for pair in iterate_pair_records(export.db, export.dataset.id, split=export.split):
         yield {
-            "prompt": [{"role": message.role.value, "content": message.content} for message in pair.messages],
+            "prompt": pair.messages,
             "chosen": [{"role": "assistant", "content": pair.chosen}],
             "rejected": [{"role": "assistant", "content": pair.rejected}],
         }
@@ -28,4 +26,5 @@ FORMAT = Format(
     name="trl-conversational",
     sentence="TRL preference pairs as messages: what `trl dpo` and `trl reward` train a chat model on.",
     rows=rows,
+    read=read,
 )

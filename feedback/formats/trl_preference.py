@@ -2,39 +2,46 @@
 
 For base models without a chat template. A prompt of several turns is written out with a role before each turn,
 since one string has no other way to say who spoke; chat models are better served by ``trl-conversational``.
+A file that is read may hold either kind of prompt.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Iterator
+from pathlib import Path
 
 from feedback.db import Database
-from feedback.formats.shape import Format
-from feedback.store.datasets import iterate_pairs
-from feedback.tables import DatasetRow
-from feedback.types import Message
+from feedback.formats.incoming import Incoming, read_votes, replies_after
+from feedback.formats.shape import Export, Format, Row
+from feedback.store.exports import Messages, iterate_pair_records
 
 
-def rows(db: Database, dataset: DatasetRow) -> Iterator[dict[str, Any]]:
+def rows(export: Export) -> Iterator[Row]:
     """One object per pair, with exactly the columns TRL names."""
-    for pair in iterate_pairs(db, dataset.id):
-        yield {
-            "prompt": as_text(pair.messages),
-            "chosen": pair.chosen,
-            "rejected": pair.rejected,
-        }
+    for pair in iterate_pair_records(export.db, export.dataset.id, split=export.split):
+        yield {"prompt": as_text(pair.messages), "chosen": pair.chosen, "rejected": pair.rejected}
 
 
-def as_text(messages: Sequence[Message]) -> str:
+def read(db: Database, path: Path) -> dict[str, int]:
+    """Pairs as imported judgments: texts or messages, with the prompt in a column of its own or in both replies."""
+    return read_votes(db, path, preference)
+
+
+def preference(fields: Row) -> Incoming:
+    """A line of any of TRL's preference layouts."""
+    return replies_after(fields.get("prompt"), fields["chosen"], fields["rejected"])
+
+
+def as_text(messages: Messages) -> str:
     """A conversation as one string: a lone user message as it is, several turns with their roles."""
     if len(messages) == 1:
-        return messages[0].content
-    return "\n\n".join(f"{message.role.value.capitalize()}: {message.content}" for message in messages)
+        return messages[0]["content"]
+    return "\n\n".join(f"{message['role'].capitalize()}: {message['content']}" for message in messages)
 
 
 FORMAT = Format(
     name="trl-preference",
     sentence="TRL preference pairs as plain texts: prompt, chosen, rejected.",
     rows=rows,
+    read=read,
 )

@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
-from feedback.db import Database
+from feedback.db import Database, one_at_a_time
 from feedback.errors import InvalidLine
 from feedback.store.rows import in_chunks, reason_of
 from feedback.tables import (
@@ -74,6 +74,7 @@ def save_judgments(db: Database, source: str, entries: Iterable[tuple[int, Archi
     number = 0
     try:
         with db.write() as session:
+            one_at_a_time(session, "save_prompts")
             for number, entry in entries:
                 _restore(session, _Place(source, number), entry, counts)
                 session.flush()

@@ -38,7 +38,8 @@ def save_judgment(
     that is expired, released or somebody else's.
     """
     with db.write() as session:
-        lease = session.get(LeaseRow, lease_id)
+        # Locked (SQLite's one writer needs no lock): a double click must find the judgment of the first one.
+        lease = session.get(LeaseRow, lease_id, with_for_update=True)
         if lease is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
         if lease.annotator != annotator:
@@ -47,7 +48,8 @@ def save_judgment(
         if known is not None:
             return Submitted(known, created=False)
         _require_live(lease, at)
-        matchup = session.get_one(MatchupRow, lease.matchup_id)
+        # Locked, so that of two last judgments at once the second counts the first and settles the matchup.
+        matchup = session.get_one(MatchupRow, lease.matchup_id, with_for_update=True)
         row = as_row(JudgmentRow, build(lease, matchup))
         _supersede(session, row)
         session.add(row)
@@ -71,10 +73,13 @@ def withdraw_last_judgment(
         judgment = _newest_judgment(session, annotator, session_key)
         if judgment is None:
             return None
+        matchup = session.get_one(MatchupRow, judgment.matchup_id, with_for_update=True)
+        session.refresh(judgment, with_for_update=True)
+        if judgment.state is not JudgmentState.current:
+            return None  # another request took it back between the look and the lock
         judgment.state = JudgmentState.withdrawn
         session.flush()
         _release_held(session, annotator, session_key, at)
-        matchup = session.get_one(MatchupRow, judgment.matchup_id)
         matchup.state = MatchupState.open
         lease = LeaseRow(
             matchup_id=judgment.matchup_id,

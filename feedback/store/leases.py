@@ -9,8 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from sqlalchemy import exists, func, update
+from sqlalchemy import ColumnElement, and_, exists, func, update
 from sqlmodel import Session, col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from feedback.db import Database
 from feedback.errors import NotFound
@@ -99,15 +100,48 @@ def get_lease_contents(db: Database, lease: LeaseRow) -> tuple[MatchupRow, Promp
 
 
 def _expire(session: Session, at: datetime) -> None:
-    session.execute(
-        update(LeaseRow)
+    # Whoever comes first expires a lease and the others pass it over: waiting for each other might be a deadlock.
+    overdue = (
+        select(LeaseRow.id)
         .where(col(LeaseRow.state) == LeaseState.leased, col(LeaseRow.expires_at) <= at)
-        .values(state=LeaseState.expired, ended_at=at)
+        .with_for_update(skip_locked=True)
     )
+    session.execute(update(LeaseRow).where(col(LeaseRow.id).in_(overdue)).values(state=LeaseState.expired, ended_at=at))
 
 
 def _next_matchup(session: Session, annotator: str) -> MatchupRow | None:
-    """Highest priority first, oldest among equals; never one this annotator judged, skipped or holds."""
+    """Highest priority first, oldest among equals; never one this annotator judged, skipped or holds.
+
+    PostgreSQL counts as of the statement's beginning but locks the row later: between the two another transaction
+    may have leased the matchup and ended. So what is locked is asked for again, by a statement that sees that. Rows
+    that others hold are passed over at first; when nothing else is left, they are waited for: a matchup that is
+    being judged this moment may need another judge.
+    """
+    if session.get_bind().dialect.name == "sqlite":
+        return session.exec(_candidates(annotator, ())).first()
+    full: list[str] = []
+    for passing_over in (True, False):
+        while True:
+            query = _candidates(annotator, full).with_for_update(skip_locked=passing_over)
+            found = session.exec(query).first()
+            if found is None:
+                break
+            if session.exec(select(MatchupRow.id).where(MatchupRow.id == found.id, _may_be_leased(annotator))).first():
+                return found
+            full.append(found.id)
+    return None
+
+
+def _candidates(annotator: str, full: Sequence[str]) -> SelectOfScalar[MatchupRow]:
+    return (
+        select(MatchupRow)
+        .where(_may_be_leased(annotator), col(MatchupRow.id).not_in(full))
+        .order_by(col(MatchupRow.priority).desc(), col(MatchupRow.created_at), col(MatchupRow.id))
+        .limit(1)
+    )
+
+
+def _may_be_leased(annotator: str) -> ColumnElement[bool]:
     live = (
         select(func.count())
         .where(col(LeaseRow.matchup_id) == col(MatchupRow.id), col(LeaseRow.state) == LeaseState.leased)
@@ -133,16 +167,9 @@ def _next_matchup(session: Session, annotator: str) -> MatchupRow | None:
         col(LeaseRow.annotator) == annotator,
         col(LeaseRow.state) == LeaseState.leased,
     )
-    query = (
-        select(MatchupRow)
-        .where(
-            MatchupRow.state == MatchupState.open,
-            ~own_judgment,
-            ~own_lease,
-            live + judged < col(MatchupRow.required),
-        )
-        .order_by(col(MatchupRow.priority).desc(), col(MatchupRow.created_at), col(MatchupRow.id))
-        .limit(1)
-        .with_for_update(skip_locked=True)
+    return and_(
+        col(MatchupRow.state) == MatchupState.open,
+        ~own_judgment,
+        ~own_lease,
+        live + judged < col(MatchupRow.required),
     )
-    return session.exec(query).first()

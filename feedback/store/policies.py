@@ -6,7 +6,7 @@ from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from feedback.db import Database
+from feedback.db import Database, one_at_a_time
 from feedback.errors import Conflict
 from feedback.store.rows import as_row, get_by_key
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow
@@ -49,6 +49,7 @@ def promote_policy(db: Database, key: str) -> PolicyRow:
     leased and half-judged ones are left to the people at work on them. Promoting the champion changes nothing.
     """
     with db.write() as session:
+        one_at_a_time(session, "promote")
         policy = get_by_key(session, PolicyRow, "policy", key, hint="`studio policies list` shows all.")
         champion = _champion(session)
         if champion is None or champion.id != policy.id:

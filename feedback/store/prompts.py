@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import func
 from sqlmodel import select
 
-from feedback.db import Database
+from feedback.db import Database, one_at_a_time
 from feedback.store.rows import as_row, get_by_key, in_chunks
 from feedback.tables import PromptRow
 from feedback.types import Prompt, Split
@@ -26,6 +26,7 @@ class SavedPrompts:
 def save_prompts(db: Database, prompts: Sequence[Prompt]) -> SavedPrompts:
     """Add the prompts that are new. One already stored keeps its split: evaluation prompts stay held out."""
     with db.write() as session:
+        one_at_a_time(session, "save_prompts")
         hashes = [prompt.content_hash for prompt in prompts]
         rows = in_chunks(
             hashes,

@@ -109,8 +109,10 @@ def test_the_drop_report_lies_beside_the_file(judged: Database, tmp_path: Path) 
 def test_unknown_formats_and_places_are_refused_with_the_valid_ones(judged: Database, tmp_path: Path) -> None:
     with pytest.raises(InvalidInput, match="'xml' is not a format; valid: raw, trl-preference, trl-conversational"):
         formats.export_dataset(judged, "d", "xml", tmp_path / "x")
-    with pytest.raises(InvalidInput, match="can only be exported; import takes: raw"):
-        formats.import_file(judged, tmp_path / "x", "trl-preference")
+    with pytest.raises(InvalidInput, match="can only be exported; import takes: raw, trl-preference"):
+        formats.import_file(judged, tmp_path / "x", "csv")
+    with pytest.raises(InvalidInput, match="'dev' is not a side of a dataset; valid: train, test"):
+        formats.export_dataset(judged, "d", "raw", tmp_path / "x", "dev")  # type: ignore[arg-type]
     with pytest.raises(InvalidInput, match="cannot be read"):
         formats.import_file(judged, tmp_path / "missing.jsonl", "raw")
     (tmp_path / "file").write_text("")

@@ -1,0 +1,105 @@
+"""The format of arena battles: two models, two whole conversations, a winner.
+
+One object per vote, ``a`` being the reply that stood on the left. ``tie`` and ``tie (bothbad)`` stay apart; when
+reading, ``both_bad`` and ``bothbad`` are understood as well. Judges are numbered, not named. ``question_id`` is the
+judgment's id, so a file that comes back to the studio it left adds nothing. A ranking is written as its pairs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from feedback.db import Database
+from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, messages_of, read_votes
+from feedback.formats.judged import judged_pairs
+from feedback.formats.shape import Export, Format, Row, dropped_by_filters
+from feedback.store.exports import list_dataset_annotators
+from feedback.types import Verdict
+
+_SIDES = {Verdict.first: ("model_a", "model_b"), Verdict.second: ("model_b", "model_a")}
+_NEITHER = {Verdict.tie: "tie", Verdict.both_bad: "tie (bothbad)"}
+_WINNERS = {
+    "model_a": Verdict.first,
+    "model_b": Verdict.second,
+    "tie": Verdict.tie,
+    "tie (bothbad)": Verdict.both_bad,
+    "both_bad": Verdict.both_bad,
+    "bothbad": Verdict.both_bad,
+}
+
+
+def rows(export: Export) -> Iterator[Row]:
+    """One object per vote on two replies; skips are left out."""
+    judges = {name: f"judge_{i}" for i, name in enumerate(list_dataset_annotators(export.db, export.dataset.id), 1)}
+    for prompt in export.prompts():
+        turns = sum(message["role"] == "user" for message in prompt.messages)
+        for pair in judged_pairs(prompt, export):
+            for (verdict, vote), is_swapped in zip(pair.votes, pair.is_swapped, strict=True):
+                if verdict is Verdict.skip:
+                    export.dropped["skip"] += 1
+                    continue
+                left, right = (1, 0) if is_swapped else (0, 1)
+                winner = _NEITHER[verdict] if verdict in _NEITHER else _SIDES[verdict][left]
+                said = [[*prompt.messages, {"role": "assistant", "content": text}] for text in pair.texts]
+                yield {
+                    "question_id": vote.id if vote.ranking is None else f"{vote.id}.{pair.id.partition('.')[2]}",
+                    "model_a": pair.policies[left],
+                    "model_b": pair.policies[right],
+                    "winner": winner,
+                    "judge": judges[vote.annotator],
+                    "conversation_a": said[left],
+                    "conversation_b": said[right],
+                    "turn": turns,
+                    "anony": True,
+                    "language": "unknown",
+                    "tstamp": vote.at.timestamp(),
+                }
+
+
+def read(db: Database, path: Path) -> dict[str, int]:
+    """Battles as imported judgments; those whose conversations part before the last turn are left out and counted."""
+    return read_votes(db, path, _incoming)
+
+
+def _incoming(fields: Row) -> Incoming:
+    winner = fields["winner"]
+    if winner not in _WINNERS:
+        raise Refused(f"winner must be one of {', '.join(_WINNERS)}, not {winner!r}")
+    one = messages_of(fields["conversation_a"], "conversation_a")
+    other = messages_of(fields["conversation_b"], "conversation_b")
+    if not one or not other or one[-1]["role"] != "assistant" or other[-1]["role"] != "assistant":
+        raise Refused("conversation_a and conversation_b must end with a message of the assistant")
+    if one[:-1] != other[:-1]:
+        raise LeftOut("different_conversations")
+    return Incoming(
+        one[:-1],
+        (one[-1]["content"], other[-1]["content"]),
+        _WINNERS[winner],
+        policies=(str(fields["model_a"]), str(fields["model_b"])),
+        annotator=str(fields.get("judge") or IMPORTED)[:80],
+        at=_moment(fields.get("tstamp")),
+        key=str(fields.get("question_id") or ""),
+    )
+
+
+def _moment(stamp: Any) -> datetime | None:
+    if stamp is None:
+        return None
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
+        raise Refused(f"tstamp must be seconds since 1970, not {stamp!r}")
+    try:
+        return datetime.fromtimestamp(stamp, UTC)
+    except (OverflowError, ValueError, OSError) as error:
+        raise Refused(f"tstamp must be seconds since 1970, not {stamp!r}") from error
+
+
+FORMAT = Format(
+    name="arena",
+    sentence="Battles of two models with a winner, as the chat arenas publish them.",
+    rows=rows,
+    read=read,
+    dropped=dropped_by_filters,
+)

@@ -1,0 +1,42 @@
+"""The preference format of OpenAI's fine-tuning, read by Azure, Fireworks and Together too.
+
+``input`` holds the messages, ``preferred_output`` and ``non_preferred_output`` one assistant message each. Unknown
+keys are refused there, so there are no ids here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from feedback.db import Database
+from feedback.formats.incoming import Incoming, read_votes, replies_after
+from feedback.formats.shape import Export, Format, Row
+from feedback.store.exports import iterate_pair_records
+
+
+def rows(export: Export) -> Iterator[Row]:
+    """One object per pair."""
+    for pair in iterate_pair_records(export.db, export.dataset.id, split=export.split):
+        yield {
+            "input": {"messages": pair.messages},
+            "preferred_output": [{"role": "assistant", "content": pair.chosen}],
+            "non_preferred_output": [{"role": "assistant", "content": pair.rejected}],
+        }
+
+
+def read(db: Database, path: Path) -> dict[str, int]:
+    """Pairs as imported judgments. Tools have no place here: a line that declares some is read without them."""
+    return read_votes(db, path, _incoming)
+
+
+def _incoming(fields: Row) -> Incoming:
+    return replies_after(fields["input"]["messages"], fields["preferred_output"], fields["non_preferred_output"])
+
+
+FORMAT = Format(
+    name="openai-preference",
+    sentence="Preference pairs for OpenAI's fine-tuning, and for Azure, Fireworks and Together.",
+    rows=rows,
+    read=read,
+)

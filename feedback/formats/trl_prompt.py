@@ -1,0 +1,32 @@
+"""TRL's prompt-only format: the conversations of a dataset, each once. What online trainers draw from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from feedback.db import Database
+from feedback.formats.shape import Export, Format, Row, dropped_by_filters
+from feedback.prompts_file import read_prompts
+from feedback.store.prompts import save_prompts
+
+
+def rows(export: Export) -> Iterator[Row]:
+    """One object per prompt that was judged, whatever was said of its replies."""
+    for prompt in export.prompts():
+        yield {"prompt": prompt.messages}
+
+
+def read(db: Database, path: Path) -> dict[str, int]:
+    """Add the prompts of a file; those there already are counted."""
+    saved = save_prompts(db, read_prompts(path))
+    return {"prompts": saved.added, "already_there": saved.duplicates}
+
+
+FORMAT = Format(
+    name="trl-prompt",
+    sentence="TRL prompts alone, as messages: what GRPO, RLOO and online DPO draw from.",
+    rows=rows,
+    read=read,
+    dropped=dropped_by_filters,
+)

@@ -1,0 +1,46 @@
+"""A home in one file and back: backup, restore."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from studio.commands.session import AsJson, home_of, opened, show_json
+from training.backup import back_up
+from training.backup import restore as restore_home
+
+
+def backup(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="The archive to write.")],
+    force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write everything the home holds into one archive; the studio may run meanwhile."""
+    with opened(context, seed=False) as session:
+        report = back_up(session.home, session.db, file, replace=force)
+    if as_json:
+        show_json({"path": str(report.path), "files": report.files, "bytes": report.size})
+    else:
+        typer.echo(f"Wrote {report.files} files, {report.size / 1e6:.1f} MB, to {report.path}.")
+
+
+def restore(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `studio backup` wrote.")],
+    force: Annotated[
+        bool, typer.Option("--force", help="Into a home that is not empty; the present one is kept aside.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Make the home from an archive, once every file in it has proved whole."""
+    report = restore_home(home_of(context), file, force=force)
+    kept = None if report.kept_aside is None else str(report.kept_aside)
+    if as_json:
+        show_json({"home": str(report.home), "files": report.files, "kept_aside": kept})
+    else:
+        typer.echo(f"Restored {report.files} files into {report.home}.")
+        if kept:
+            typer.echo(f"What was there before is in {kept}.")

@@ -1,0 +1,245 @@
+"""What SQLite gets from its one writer, PostgreSQL must get from locks: the same promises, on a real server."""
+
+from __future__ import annotations
+
+import multiprocessing
+import random
+import threading
+from collections import Counter
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlmodel import SQLModel
+
+from feedback import assignment, datasets, formats, judging, migrations
+from feedback.db import Database, open_database
+from feedback.errors import Conflict, StudioError
+from feedback.store import copies, judgments, leases, lineage, matchups, policies, prompts, runs
+from feedback.types import DatasetFilters, MatchupState, MetricPoint, Prompt, Run, RunState, now
+from tests.factories import judge_by, longer, make_matchup, make_policy
+
+spawn = multiprocessing.get_context("spawn")
+
+
+def test_migrations_build_exactly_the_tables(postgresql: Database) -> None:
+    with postgresql.engine.connect() as connection:
+        options = {"include_object": lambda _object, name, *_: name != "ix_matchup_pool"}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, SQLModel.metadata) == []
+        pool = "SELECT indexdef FROM pg_indexes WHERE indexname = 'ix_matchup_pool'"
+        assert "priority DESC" in str(connection.exec_driver_sql(pool).scalar())
+
+
+def _open(url: str) -> str | None:
+    db = open_database(url)
+    revision = migrations.current_revision(db.engine)
+    db.dispose()
+    return revision
+
+
+def test_eight_processes_may_open_a_new_database_at_once(postgresql_url: str) -> None:
+    with spawn.Pool(8) as pool:
+        revisions = pool.map(_open, [postgresql_url] * 8)
+    assert len(set(revisions)) == 1 and revisions[0] is not None
+
+
+def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
+    with pytest.raises(StudioError, match="cannot be opened") as caught:
+        open_database("postgresql://ann:secret@127.0.0.1:1/none")
+    assert "secret" not in str(caught.value)
+
+
+def _label(job: tuple[str, int]) -> list[tuple[str, str]]:
+    """One annotator at work until nothing is left: skips some, judges the rest."""
+    url, number = job
+    db = open_database(url)
+    rng, done = random.Random(number), []
+    while task := assignment.lease_next(db, f"annotator-{number}"):
+        said: dict[str, Any] = {"skip_reason": "no"} if rng.random() < 0.1 else {"verdict": "left"}
+        judging.submit(db, task.lease_id, task.annotator, **said)
+        done.append((task.matchup_id, "skip" if "skip_reason" in said else "left"))
+    db.dispose()
+    return done
+
+
+def test_eight_annotators_get_exactly_the_judgments_each_matchup_requires(
+    postgresql: Database, postgresql_url: str
+) -> None:
+    policy = make_policy(postgresql, "starter")
+    required = {make_matchup(postgresql, policy=policy, required=1 + i % 3).id: 1 + i % 3 for i in range(60)}
+    with spawn.Pool(8) as pool:
+        work = pool.map(_label, [(postgresql_url, number) for number in range(8)], chunksize=1)
+    judged = Counter(matchup_id for done in work for matchup_id, said in done if said == "left")
+    assert all(len(done) == len({matchup_id for matchup_id, _ in done}) for done in work)
+    assert all(judged[matchup_id] <= count for matchup_id, count in required.items())  # never one too many
+    # At the end somebody may find all that is left in other hands and go home; what was skipped by all stays open.
+    assert sum(judged.values()) >= sum(required.values()) - 8
+    for row in (matchups.get_matchup(postgresql, matchup_id) for matchup_id in required):
+        assert (row.state is MatchupState.satisfied) == (judged[row.id] == required[row.id])
+
+
+def test_threads_that_grab_one_place_get_it_once(postgresql: Database) -> None:
+    for _ in range(10):
+        make_matchup(postgresql, required=1)
+        barrier, got = threading.Barrier(6), []
+
+        def grab(number: int, barrier: threading.Barrier = barrier, got: list[Any] = got) -> None:
+            barrier.wait()
+            got.append(assignment.lease_next(postgresql, f"ann-{number}"))
+
+        threads = [threading.Thread(target=grab, args=(number,)) for number in range(6)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len([task for task in got if task]) == 1
+
+
+def test_a_double_click_leaves_one_judgment(postgresql: Database) -> None:
+    for _ in range(5):
+        make_matchup(postgresql)
+        task = assignment.lease_next(postgresql, "ann")
+        assert task
+        barrier, said = threading.Barrier(4), []
+
+        def click(lease: str = task.lease_id, barrier: threading.Barrier = barrier, said: list[Any] = said) -> None:
+            barrier.wait()
+            said.append(judging.submit(postgresql, lease, "ann", verdict="left"))
+
+        threads = [threading.Thread(target=click) for _ in range(4)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert len(said) == 4 and len({one.judgment_id for one in said}) == 1
+        assert sum(one.created for one in said) == 1
+
+
+def test_two_last_judgments_at_once_settle_the_matchup(postgresql: Database) -> None:
+    for _ in range(5):
+        matchup = make_matchup(postgresql, required=2)
+        tasks = [assignment.lease_next(postgresql, name) for name in ("ann", "bob")]
+        barrier = threading.Barrier(2)
+
+        def submit(task: Any, barrier: threading.Barrier = barrier) -> None:
+            barrier.wait()
+            judging.submit(postgresql, task.lease_id, task.annotator, verdict="left")
+
+        threads = [threading.Thread(target=submit, args=(task,)) for task in tasks]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert matchups.get_matchup(postgresql, matchup.id).state is MatchupState.satisfied
+
+
+def test_prompts_offered_by_many_at_once_are_stored_once(postgresql: Database) -> None:
+    offered = [Prompt(messages=[{"role": "user", "content": f"Question {i}"}]) for i in range(40)]
+    saved: list[int] = []
+    threads = [
+        threading.Thread(target=lambda: saved.append(prompts.save_prompts(postgresql, offered).added)) for _ in range(6)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(saved) == [0, 0, 0, 0, 0, 40] and prompts.count_prompts(postgresql) == 40
+
+
+def test_an_expired_lease_goes_back_and_undo_brings_a_task_again(postgresql: Database) -> None:
+    make_matchup(postgresql)
+    lost = assignment.lease_next(postgresql, "ann", lease_seconds=0)
+    again = assignment.lease_next(postgresql, "bob", session="tab")
+    assert lost and again and lost.matchup_id == again.matchup_id
+    judging.submit(postgresql, again.lease_id, "bob", verdict="tie", rationale="both — fine ✓")
+    undone = judging.undo_last(postgresql, "bob", session="tab")
+    assert undone and undone.responses == again.responses
+    judging.submit(postgresql, undone.lease_id, "bob", verdict="left")
+    assert [row.state.value for row in judgments.list_judgments(postgresql)] == ["withdrawn", "current"]
+    assert leases.get_live_lease(postgresql, "tab", at=now() + timedelta(seconds=1)) is None
+
+
+def test_freezing_and_every_format_give_what_sqlite_gives(postgresql: Database, db: Database, tmp_path: Path) -> None:
+    policy = make_policy(postgresql, "starter")
+    for number in range(12):
+        make_matchup(postgresql, policy=policy, texts=[f"short {number}", f"a longer one 🏳️‍🌈 {number}"])
+    judge_by(postgresql, longer, count=10)
+    judge_by(postgresql, lambda left, right: 0)
+    frozen = datasets.freeze(postgresql, "d", DatasetFilters(test_share=0.3))
+    formats.export_dataset(postgresql, "d", "raw", tmp_path / "raw.jsonl")
+    formats.import_file(db, tmp_path / "raw.jsonl", "raw")
+    assert datasets.freeze(db, "d", DatasetFilters(test_share=0.3)).hash == frozen.hash
+    for format in formats.FORMATS:
+        there, here = (sorted(formats.stream_dataset(one, "d", format)) for one in (postgresql, db))
+        assert there == here, format
+    counts = formats.import_file(postgresql, tmp_path / "raw.jsonl", "raw")
+    assert counts["already_there"] == 12 and counts["judgments"] == 0
+
+
+def _claim(url: str) -> list[str]:
+    db = open_database(url)
+    claimed = []
+    while run := runs.claim_next_run(db):
+        claimed.append(run.id)
+    db.dispose()
+    return claimed
+
+
+def test_each_queued_run_is_claimed_once(postgresql: Database, postgresql_url: str) -> None:
+    queued = {runs.save_run(postgresql, Run(method="generate")).id for _ in range(30)}
+    with spawn.Pool(4) as pool:
+        claimed = [run_id for part in pool.map(_claim, [postgresql_url] * 4) for run_id in part]
+    assert Counter(claimed) == Counter(queued)
+    run_id = claimed[0]
+    assert runs.transition_run(postgresql, run_id, expected=[RunState.starting], to=RunState.running)
+    assert runs.transition_run(postgresql, run_id, expected=[RunState.starting], to=RunState.running) is None
+    runs.save_metrics(postgresql, run_id, [MetricPoint(step=1, name="loss", value=0.5)])
+    assert [point.value for point in runs.list_metrics(postgresql, run_id)] == [0.5]
+
+
+def test_promotion_and_lineage_walk(postgresql: Database) -> None:
+    first, second = make_policy(postgresql, "first"), make_policy(postgresql, "second")
+    make_matchup(postgresql, policy=first)
+    policies.promote_policy(postgresql, "first")
+    policies.promote_policy(postgresql, second.id)
+    champion = policies.get_champion(postgresql)
+    assert champion and champion.name == "second" and matchups.count_matchups(postgresql).retired == 1
+    assert lineage.policy_lineage(postgresql, "second")["policy"]["name"] == "second"
+
+
+def test_a_copy_of_postgresql_is_a_sqlite_file_that_loads_into_either(
+    postgresql: Database, postgresql_server: str, tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
+    policy = make_policy(postgresql, "starter")
+    for _ in range(5):
+        make_matchup(postgresql, policy=policy)
+    judge_by(postgresql, longer)
+    policies.promote_policy(postgresql, "starter")
+    datasets.freeze(postgresql, "d")
+    copies.save_copy(postgresql, tmp_path / "copy.db")
+    copy = copies.open_copy(tmp_path / "copy.db")
+    assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
+    with pytest.raises(Conflict, match="holds rows already"):
+        copies.load_copy(copy, postgresql)
+    with postgresql.engine.begin() as connection:
+        for table in reversed(SQLModel.metadata.sorted_tables):
+            connection.execute(table.delete())
+    copies.load_copy(copy, postgresql)
+    assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
+    # Numbers given by the server go on after those that were loaded.
+    make_policy(postgresql, "next")
+    policies.promote_policy(postgresql, "next")
+    assert [row.number for row in policies.list_promotions(postgresql)] == [1, 2]
+
+
+def test_a_text_postgresql_cannot_hold_is_refused_with_a_sentence(postgresql: Database) -> None:
+    make_matchup(postgresql)
+    task = assignment.lease_next(postgresql, "ann")
+    assert task
+    with pytest.raises(StudioError, match="NUL"):
+        judging.submit(postgresql, task.lease_id, "ann", verdict="left", rationale="a\0b")
+    judging.submit(postgresql, task.lease_id, "ann", verdict="left", rationale="ab")

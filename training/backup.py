@@ -1,0 +1,286 @@
+"""A home in one archive, and back: database, checkpoints, runs and exports, each file with its hash.
+
+The archive is a plain tar. The database in it is a consistent copy taken while the studio runs; everything else was
+written to a temporary name and renamed, or only ever grows (logs), so it can be read at any time too. The database is
+copied first: every checkpoint it knows is already on disk. ``manifest.json`` comes last, so an archive that was cut
+off has none and is refused.
+
+Restoring unpacks into a directory beside the home, checks every name, size and hash there, and only then renames it
+into place: until that moment nothing has changed.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import json
+import lzma
+import os
+import shutil
+import tarfile
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import IO, Any
+
+from feedback.db import Database, open_database
+from feedback.errors import Conflict, HomeInUse, InvalidInput, StudioError
+from feedback.store.copies import load_copy, open_copy, save_copy
+from training.home import STUDIO_LOCK, WORKER_LOCK, Home
+
+MANIFEST = "manifest.json"
+DATABASE = "studio.db"
+VERSION = 1
+_LEFT_BEHIND = {STUDIO_LOCK, WORKER_LOCK, "worker.log", MANIFEST}
+_CHUNK = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class BackupReport:
+    """What an archive holds: how many files, of how many bytes in all."""
+
+    path: Path
+    files: int
+    size: int
+
+
+@dataclass(frozen=True)
+class RestoreReport:
+    """What was restored, and where the home that was there before now is; None when there was none."""
+
+    home: Path
+    files: int
+    kept_aside: Path | None
+
+
+def back_up(home: Home, db: Database, file: Path, *, replace: bool = False) -> BackupReport:
+    """Write the home into one archive, under a temporary name until it is whole.
+
+    Raises Conflict when the file is there already, InvalidInput when it cannot be written.
+    """
+    if file.is_dir() or (not replace and file.exists() and file.stat().st_size):
+        raise Conflict(f"{file} is there already; name another file, or let --force replace it.")
+    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.path) as work, partial.open("wb") as stream:
+            copy = Path(work) / DATABASE
+            save_copy(db, copy)
+            entries = _write_archive(stream, [(DATABASE, copy), *_files_of(home)])
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except OSError as error:
+        raise InvalidInput(f"The backup {file} cannot be written: {error.strerror}. Name another file.") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return BackupReport(file, len(entries), sum(entry["size"] for entry in entries))
+
+
+def restore(home: Home, file: Path, *, force: bool = False) -> RestoreReport:
+    """Make a home from an archive. A home that is there stays, unless forced, and is kept aside even then.
+
+    Raises Conflict for a home that is not empty or a database that holds rows, HomeInUse while a studio or worker
+    serves it, InvalidInput for an archive that is damaged, cut off or tries to write elsewhere. Nothing is changed
+    then.
+    """
+    occupied = home.path.exists() and (not home.path.is_dir() or any(home.path.iterdir()))
+    if occupied:
+        _require_idle(home)
+        if not force:
+            raise Conflict(
+                f"The home {home.path} is not empty; restore into another --home, or give --force, "
+                "which keeps the present one aside."
+            )
+    work = _directory_beside(home.path)
+    try:
+        files = _unpack(file, work)
+        copy = open_copy(work / DATABASE)
+        try:
+            if home.database_override is not None:
+                _restore_database(home.database_override, copy)
+        finally:
+            copy.dispose()
+        aside = _swap(home.path, work, occupied)
+    except OSError as error:
+        raise InvalidInput(f"{file} cannot be restored into {home.path}: {error.strerror or error}.") from error
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    home.create()
+    return RestoreReport(home.path, files, aside)
+
+
+# Writing --------------------------------------------------------------------------------------------------
+
+
+def _files_of(home: Home) -> Iterator[tuple[str, Path]]:
+    """Every file of the home that is finished: no locks, no temporary names, no links, not the live database."""
+    for folder, folders, names in os.walk(home.path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            path = Path(folder) / name
+            top = Path(folder) == home.path
+            skipped = top and (name in _LEFT_BEHIND or name.startswith(DATABASE))
+            if not (skipped or name.startswith(".") or path.is_symlink() or not path.is_file()):
+                yield path.relative_to(home.path).as_posix(), path
+
+
+def _write_archive(stream: IO[bytes], files: list[tuple[str, Path]]) -> list[dict[str, Any]]:
+    entries = []
+    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, path in files:
+            try:
+                source = path.open("rb")
+            except FileNotFoundError:
+                continue  # a run's scratch file that went away since it was listed
+            with source:
+                hashed = _Hashed(source, os.fstat(source.fileno()).st_size)
+                info = tarfile.TarInfo(name)
+                info.size, info.mode, info.mtime = hashed.left, 0o644, int(path.stat().st_mtime)
+                size = info.size
+                archive.addfile(info, hashed)  # type: ignore[arg-type]
+                entries.append({"name": name, "size": size, "sha256": hashed.digest.hexdigest()})
+        made = datetime.now(UTC).isoformat(timespec="seconds")
+        manifest = json.dumps({"version": VERSION, "made_at": made, "files": entries}, indent=1).encode()
+        info = tarfile.TarInfo(MANIFEST)
+        info.size = len(manifest)
+        archive.addfile(info, io.BytesIO(manifest))
+    return entries
+
+
+class _Hashed:
+    """A file read up to the size it had when it was opened, hashed on the way: a log may grow meanwhile."""
+
+    def __init__(self, stream: IO[bytes], size: int) -> None:
+        self._stream = stream
+        self.left = size
+        self.digest = hashlib.sha256()
+
+    def read(self, wanted: int) -> bytes:
+        data = self._stream.read(min(wanted, self.left))
+        self.left -= len(data)
+        self.digest.update(data)
+        return data
+
+
+# Restoring ------------------------------------------------------------------------------------------------
+
+
+def _unpack(file: Path, into: Path) -> int:
+    """Every file of an archive under ``into``, checked against the manifest; gives how many."""
+    seen: dict[str, tuple[int, str]] = {}
+    manifest = None
+    try:
+        with tarfile.open(file, "r:*") as archive:
+            for member in archive:
+                name = _safe_name(file, member)
+                source = archive.extractfile(member)
+                if source is None or name in seen or manifest is not None:
+                    raise InvalidInput(_damaged(file, f"{name!r} does not belong where it stands"))
+                if name == MANIFEST:
+                    manifest = source.read()
+                else:
+                    seen[name] = _extract(source, into / name)
+    except FileNotFoundError as error:
+        raise InvalidInput(f"There is no file {file}; name what `studio backup FILE` wrote.") from error
+    except IsADirectoryError as error:
+        raise InvalidInput(f"{file} is a directory; name what `studio backup FILE` wrote.") from error
+    except (tarfile.TarError, EOFError, OSError, zlib.error, lzma.LZMAError) as error:
+        if getattr(error, "errno", None) == errno.ENOSPC:
+            raise  # the disk is full, the archive may be sound
+        reason = str(error)
+        raise InvalidInput(_damaged(file, "it is no archive" if "\n" in reason else reason)) from error
+    if manifest is None:
+        raise InvalidInput(_damaged(file, "it has no manifest at its end, so it was cut off or is no backup"))
+    _check(file, manifest, seen)
+    return len(seen)
+
+
+def _safe_name(file: Path, member: tarfile.TarInfo) -> str:
+    """A member's name, when it is a plain file below the home; anything else refuses the archive."""
+    path = PurePosixPath(member.name)
+    escapes = path.is_absolute() or ".." in path.parts or "\0" in member.name or "\\" in member.name or not path.parts
+    if escapes or not member.isreg():
+        raise InvalidInput(f"{file} holds {member.name!r}, which is no plain file of a home. Nothing was restored.")
+    return path.as_posix()
+
+
+def _extract(source: IO[bytes], target: Path) -> tuple[int, str]:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    digest, size = hashlib.sha256(), 0
+    with target.open("xb") as out:
+        while data := source.read(_CHUNK):
+            out.write(data)
+            digest.update(data)
+            size += len(data)
+    return size, digest.hexdigest()
+
+
+def _check(file: Path, manifest: bytes, seen: dict[str, tuple[int, str]]) -> None:
+    try:
+        told = json.loads(manifest)
+        version = told["version"]
+        listed = {entry["name"]: (entry["size"], entry["sha256"]) for entry in told["files"]}
+    except (ValueError, KeyError, TypeError) as error:
+        raise InvalidInput(_damaged(file, "its manifest cannot be read")) from error
+    if version != VERSION:
+        raise InvalidInput(f"{file} is a backup of version {version!r}; this release reads version {VERSION}.")
+    wrong = sorted(name for name in {*listed, *seen} if listed.get(name) != seen.get(name))
+    if wrong:
+        raise InvalidInput(_damaged(file, f"{wrong[0]} is not what its manifest says"))
+    if DATABASE not in seen:
+        raise InvalidInput(_damaged(file, "it holds no database"))
+
+
+def _damaged(file: Path, reason: str) -> str:
+    return f"{file} is not a whole backup: {reason}. Nothing was restored; use another backup."
+
+
+def _require_idle(home: Home) -> None:
+    for holder, what in ((home.studio_holder(), "studio"), (home.worker_holder(), "worker")):
+        if holder is not None:
+            raise HomeInUse(
+                f"A {what} (pid {holder.get('pid', 'unknown')}) is serving {home.path}; stop it first, then restore."
+            )
+
+
+def _directory_beside(home: Path) -> Path:
+    """A fresh directory on the same disk, so that a rename can put it into place."""
+    try:
+        home.parent.mkdir(parents=True, exist_ok=True)
+        return Path(tempfile.mkdtemp(prefix=f".{home.name}.restoring-", dir=home.parent))
+    except OSError as error:
+        raise InvalidInput(f"Nothing can be written beside {home}: {error.strerror}. Name another --home.") from error
+
+
+def _restore_database(url: str, copy: Database) -> None:
+    target = open_database(url)
+    try:
+        if target.is_sqlite:
+            raise StudioError("A backup is restored into --home, or into PostgreSQL; not into another SQLite file.")
+        load_copy(copy, target)
+    finally:
+        target.dispose()
+
+
+def _swap(home: Path, work: Path, occupied: bool) -> Path | None:
+    """Put the unpacked home in place; the one that was there keeps all it had under another name."""
+    aside = None
+    if occupied:
+        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+        aside = home.with_name(f"{home.name}.before-restore-{stamp}")
+        home.rename(aside)
+    elif home.exists():
+        home.rmdir()
+    os.chmod(work, 0o755)
+    try:
+        work.rename(home)
+    except OSError:
+        if aside is not None:
+            aside.rename(home)
+        raise
+    return aside
