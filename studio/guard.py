@@ -10,14 +10,17 @@ from __future__ import annotations
 
 import contextlib
 import ipaddress
-from urllib.parse import urlsplit
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from feedback.errors import InvalidInput
+
 MAX_BODY_BYTES = 64 * 1024 * 1024
-_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 # Gradio's front end evaluates the js= snippets of its own configuration, hence 'unsafe-eval' and 'unsafe-inline'.
 _CONTENT_POLICY = "; ".join(
@@ -47,39 +50,107 @@ class BodyTooLarge(Exception):
     """More bytes arrived than any request of this product needs."""
 
 
+@dataclass(frozen=True)
+class Mount:
+    """Where a reverse proxy shows the studio: under ``prefix`` (empty for none), at ``origin`` if that was said."""
+
+    prefix: str = ""
+    origin: str = ""
+
+    @property
+    def url(self) -> str:
+        """What ``--root-path`` was: the whole address, or the prefix alone."""
+        return self.origin + self.prefix
+
+    @classmethod
+    def parse(cls, text: str) -> Mount:
+        """A path such as ``/studio`` or an address such as ``https://labs.example.org/studio``."""
+        parts = urlsplit(text.strip())
+        prefix = parts.path.rstrip("/")
+        address = parts.scheme in ("http", "https") and parts.netloc and "@" not in parts.netloc
+        if parts.query or parts.fragment or not (address or text.startswith("/")) or text.startswith("//"):
+            raise InvalidInput(
+                f"--root-path {text!r} is neither a path such as /studio nor an address such as "
+                "https://labs.example.org/studio."
+            )
+        if any(part in ("..", ".", "") for part in prefix.split("/")[1:]):
+            raise InvalidInput(f"--root-path {text!r} has an empty or dotted part; name a plain path such as /studio.")
+        return cls(prefix, f"{parts.scheme}://{parts.netloc.lower()}" if address else "")
+
+
 class Guard:
     """ASGI middleware that turns away what did not come from this studio's own page or from no page at all."""
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self, app: ASGIApp, host: str = "127.0.0.1", max_body_bytes: int = MAX_BODY_BYTES, mount: Mount | None = None
+    ) -> None:
         self.app = app
         self.loopback_only = is_loopback(host)
         self.max_body_bytes = max_body_bytes
+        self.mount = mount or Mount()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        headers = Headers(scope=scope)
+        scope = self._under_prefix(scope)
+        refusal = self._refusal(scope["method"], headers) or self._misplaced(scope, headers)
         if refusal is not None:
             status, detail = refusal
             await JSONResponse({"detail": detail}, status_code=status)(scope, receive, send)
             return
+        if self.mount.prefix and scope["path"] == self.mount.prefix:
+            await RedirectResponse(f"{self.mount.prefix}/", status_code=308)(scope, receive, send)
+            return
         await self._pass_on(scope, receive, send)
 
+    def _under_prefix(self, scope: Scope) -> Scope:
+        """The same request with its prefix in place, whether the proxy took it off (nginx, Caddy) or left it on."""
+        prefix = self.mount.prefix
+        if not prefix:
+            return scope
+        path = scope["path"]
+        if path != prefix and not path.startswith(f"{prefix}/"):
+            path = prefix + path
+        return {**scope, "root_path": prefix, "path": path, "raw_path": quote(path).encode()}
+
+    def _misplaced(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        """What to change when the proxy and ``--root-path`` do not speak of the same prefix."""
+        prefix, told = self.mount.prefix, headers.get("x-forwarded-prefix", "").split(",")[0].strip().rstrip("/")
+        if told and told != prefix:
+            meant = f"--root-path {prefix}" if prefix else "no --root-path"
+            return 400, (
+                f"The proxy serves this studio under {told!r} (X-Forwarded-Prefix), but it was started with {meant}. "
+                f"Start it with --root-path {self.mount.origin}{told}."
+            )
+        inner = scope["path"].removeprefix(prefix)
+        if inner != "/" and inner.endswith("/") and "text/html" in headers.get("accept", ""):
+            return 404, (
+                f"There is no page at {inner!r}. If a reverse proxy serves the studio under this prefix, start it "
+                f"with --root-path {inner.rstrip('/')}."
+            )
+        return None
+
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
-        host = headers.get("host", "")
-        if self.loopback_only and not is_loopback(_host_name(host)):
+        host = headers.get("host", "").lower()
+        public = urlsplit(self.mount.origin).netloc
+        if self.loopback_only and host != public and not is_loopback(_host_name(host)):
             return (
                 403,
-                f"This studio serves this machine only, not {host!r}; open it at 127.0.0.1 or localhost.",
+                f"This studio serves this machine only, not {host!r}; open it at 127.0.0.1 or localhost. "
+                f"If {host!r} is your reverse proxy, start the studio with --root-path https://{host}"
+                f"{self.mount.prefix}.",
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower() != self.mount.origin and urlsplit(origin).netloc.lower() != host:
             return (
                 403,
-                f"A page of {origin} may not use the studio at {host}; open the studio at its own address.",
+                f"A page of {origin} may not use the studio at {host}; open the studio at its own address. "
+                f"If {origin} is your reverse proxy, start the studio with --root-path {origin}{self.mount.prefix}, "
+                "or let the proxy pass the Host header on.",
             )
-        if method not in _SAFE_METHODS and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        if method not in SAFE_METHODS and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return (
                 403,
                 f"A page of another site may not change the studio at {host}; use the studio's own page.",

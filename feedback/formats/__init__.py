@@ -19,6 +19,7 @@ from feedback.errors import InvalidInput
 from feedback.formats import raw, trl_conversational, trl_preference
 from feedback.formats.shape import Format
 from feedback.store.datasets import get_dataset
+from feedback.store.users import list_pseudonyms
 from feedback.tables import DatasetRow
 
 __all__ = ["FORMATS", "ExportReport", "export_dataset", "get_format", "import_file", "stream_dataset"]
@@ -64,7 +65,7 @@ def export_dataset(db: Database, dataset_key: str, format: str, out: Path) -> Ex
     dataset = get_dataset(db, dataset_key)
     rows = jsonl.write_lines(out, stream_dataset(db, dataset.id, format))
     dropped = get_format(format).dropped(dataset)
-    report = _write_report(dataset, format, out, rows, dropped)
+    report = _write_report(dataset, format, out, rows, dropped, list_pseudonyms(db))
     return ExportReport(out, rows, dropped, report)
 
 
@@ -80,14 +81,17 @@ def import_file(db: Database, path: Path, format: str) -> dict[str, int]:
     return chosen.read(db, path)
 
 
-def _write_report(dataset: DatasetRow, format: str, out: Path, rows: int, dropped: dict[str, int]) -> Path:
+def _write_report(
+    dataset: DatasetRow, format: str, out: Path, rows: int, dropped: dict[str, int], pseudonyms: dict[str, str]
+) -> Path:
+    annotators = [pseudonyms.get(name, name) for name in dataset.filters.get("annotators", ())]
     report = {
         "report_version": REPORT_VERSION,
         "format": format,
         "rows": rows,
         "dropped": dropped,
         "dataset": {"id": dataset.id, "name": dataset.name, "hash": dataset.hash, "counts": dataset.counts},
-        "filters": dataset.filters,
+        "filters": {**dataset.filters, "annotators": annotators},
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     path = out.parent / "__reports__" / f"{out.name}.json"

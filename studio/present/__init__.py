@@ -14,6 +14,7 @@ from studio.present.datasets import (
 )
 from studio.present.forms import FormField, chosen_settings, form_fields, settings_of
 from studio.present.label import empty_pool, hint, label_status, pair
+from studio.present.login import SIGN_IN_CONTENT_POLICY, account_page, sign_in_page
 from studio.present.page import api_reference, header
 from studio.present.policies import (
     default_opponent,
@@ -30,7 +31,9 @@ from studio.present.runs import can_cancel, can_resume, latest_metrics, log_tail
 from studio.present.words import ago, duration, error_text
 
 __all__ = [
+    "SIGN_IN_CONTENT_POLICY",
     "FormField",
+    "account_page",
     "ago",
     "api_reference",
     "can_cancel",
@@ -64,5 +67,6 @@ __all__ = [
     "run_detail",
     "runs_table",
     "settings_of",
+    "sign_in_page",
     "win_rate",
 ]

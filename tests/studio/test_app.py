@@ -113,12 +113,12 @@ def test_a_wider_bind_is_not_held_to_loopback_names() -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "example.org", "", "10.0.0.1")] == [False] * 4
 
 
-def test_errors_become_toasts() -> None:
+def test_errors_become_toasts(services: Services) -> None:
     def fails(_services: object) -> None:
         raise Conflict("That is <taken>.")
 
     with pytest.raises(gr.Error) as raised:
-        bind(fails, None)()  # type: ignore[arg-type]
+        bind(fails, services)()
     assert raised.value.message == "That is &lt;taken&gt;."
 
 
