@@ -53,7 +53,7 @@ def check_password_rules(password: str, name: str = "") -> str:
             f"A password has {MIN_PASSWORD} to {MAX_PASSWORD} characters, not {len(password)}; "
             "a few plain words do well."
         )
-    if len(set(password)) < 4 or (name and name.lower() == password.lower()):
+    if len(set(password)) < 4 or password.lower() in {name.lower(), "passwordpassword", "1234567890"}:
         raise InvalidInput("This password would be guessed at once; take one with more different characters.")
     return password
 

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from pydantic import ValidationError
+
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotAllowed
 from feedback.store import users
+from feedback.store.rows import reason_of
 from feedback.tables import UserRow
 from feedback.types import User, UserRole
 from studio import auth
@@ -26,8 +29,11 @@ def add_user(db: Database, name: str, role: UserRole | str, *, actor: str, passw
     """Add a user with a password (one is made up unless given) and a token."""
     wanted = known_role(role)
     secret = auth.new_password() if password is None else auth.check_password_rules(password, name)
-    value = User(name=name.strip(), role=wanted, password_hash=auth.hash_password(secret))
-    user = users.save_user(db, User.model_validate(value.model_dump()), actor=actor)
+    try:
+        value = User(name=name.strip(), role=wanted, password_hash=auth.hash_password(secret))
+    except ValidationError as error:
+        raise InvalidInput(reason_of(error)) from error
+    user = users.save_user(db, value, actor=actor)
     return NewUser(user, secret, auth.new_token(db, user, actor=actor))
 
 
