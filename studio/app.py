@@ -8,6 +8,7 @@ import gradio as gr
 from fastapi import FastAPI
 
 from feedback.db import Database
+from feedback.types import UserRole
 from studio import __version__, people_api, present
 from studio.api import add_api
 from studio.auth import Auth
@@ -15,7 +16,7 @@ from studio.gate import Gate
 from studio.guard import Guard, Mount
 from studio.login import add_login
 from studio.services import Services
-from studio.tabs import datasets, label, markup, policies, train
+from studio.tabs import datasets, label, markup, people, policies, train
 from studio.theme import build_theme
 from training.home import Home
 
@@ -44,24 +45,36 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
         enable_monitoring=False,
         theme=build_theme(),
         css_paths=[ASSETS / "studio.css"],
-        head=f"<script>{(ASSETS / 'shortcuts.js').read_text(encoding='utf-8')}</script>",
+        head="".join(f"<script>{script}</script>" for script in scripts()),
     )
     page.add_middleware(Gate, auth=auth, host=host)
     page.add_middleware(Guard, host=host, mount=mount)
     return page
 
 
+def scripts() -> list[str]:
+    """The studio's own scripts, which the page carries in its head."""
+    return [(ASSETS / name).read_text(encoding="utf-8") for name in ("session.js", "shortcuts.js")]
+
+
 def build_page(services: Services) -> gr.Blocks:
-    """The four tabs under one header."""
+    """The tabs under one header; each is shown to those whose role can use it."""
     with gr.Blocks(title="RLHF Studio", analytics_enabled=False, fill_width=True) as page:
-        markup(present.header(), elem_id="studio-header")
+        with gr.Row(elem_id="studio-top"):
+            markup(present.header(), elem_id="studio-header")
+            who = gr.Column(elem_id="studio-who", min_width=0)
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Label", id="label", elem_id="label-tab"):
                 label.build_tab(services, page)
-            with gr.Tab("Train", id="train", elem_id="train-tab") as tab:
-                train.build_tab(services, tab)
-            with gr.Tab("Policies", id="policies", elem_id="policies-tab") as tab:
-                policies.build_tab(services, tab)
-            with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as tab:
-                datasets.build_tab(services, tab)
+            with gr.Tab("Train", id="train", elem_id="train-tab") as train_tab:
+                train.build_tab(services, train_tab)
+            with gr.Tab("Policies", id="policies", elem_id="policies-tab") as policies_tab:
+                policies.build_tab(services, policies_tab)
+            with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as datasets_tab:
+                datasets.build_tab(services, datasets_tab)
+            with gr.Tab("People", id="people", elem_id="people-tab") as people_tab:
+                people.build_tab(services, people_tab)
+        for_researchers = [(tab, UserRole.researcher) for tab in (train_tab, policies_tab, datasets_tab)]
+        with who:
+            people.build_header(services, page, [*for_researchers, (people_tab, UserRole.admin)])
     return page
