@@ -8,7 +8,6 @@ import gradio as gr
 from fastapi import FastAPI
 
 from feedback.db import Database
-from feedback.types import UserRole
 from studio import __version__, people_api, present
 from studio.api import add_api
 from studio.auth import Auth
@@ -48,7 +47,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
         head="".join(f"<script>{script}</script>" for script in scripts()),
     )
     page.add_middleware(Gate, auth=auth, host=host)
-    page.add_middleware(Guard, host=host, mount=mount)
+    page.add_middleware(Guard, host=host, mount=mount, scripts=scripts())
     return page
 
 
@@ -66,15 +65,14 @@ def build_page(services: Services) -> gr.Blocks:
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Label", id="label", elem_id="label-tab"):
                 label.build_tab(services, page)
-            with gr.Tab("Train", id="train", elem_id="train-tab") as train_tab:
-                train.build_tab(services, train_tab)
-            with gr.Tab("Policies", id="policies", elem_id="policies-tab") as policies_tab:
-                policies.build_tab(services, policies_tab)
-            with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as datasets_tab:
-                datasets.build_tab(services, datasets_tab)
-            with gr.Tab("People", id="people", elem_id="people-tab") as people_tab:
-                people.build_tab(services, people_tab)
-        for_researchers = [(tab, UserRole.researcher) for tab in (train_tab, policies_tab, datasets_tab)]
+            with gr.Tab("Train", id="train", elem_id="train-tab") as tab:
+                train.build_tab(services, tab)
+            with gr.Tab("Policies", id="policies", elem_id="policies-tab") as tab:
+                policies.build_tab(services, tab)
+            with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as tab:
+                datasets.build_tab(services, tab)
+            with gr.Tab("People", id="people", elem_id="people-tab") as tab:
+                people.build_tab(services, tab)
         with who:
-            people.build_header(services, page, [*for_researchers, (people_tab, UserRole.admin)])
+            people.build_header(services, page)
     return page

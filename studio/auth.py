@@ -39,6 +39,8 @@ TRIES_PER_NAME_AND_ADDRESS = 5
 TRIES_PER_NAME = 20
 TRIES_PER_ADDRESS = 30
 
+_FAILED = "sign_in.failed"
+
 # 32 MiB and about a tenth of a second per guess.
 _COST, _BLOCK, _PARALLEL = 2**15, 8, 1
 
@@ -124,12 +126,12 @@ class Auth:
         name = name.strip()
         with self._one_by_one:
             user = users.find_user(self.db, name)
-            counters = _counters(name, user, address)
-            self._refuse_locked(counters, user)
+            # A name nobody has may be a password typed into the wrong field, so only its hash is written down.
+            known_as = user.name if user else "unknown-" + _digest(name)[:12]
+            self._refuse_locked(known_as, address)
             usable = user is not None and user.status is UserStatus.active
             if not password_matches(password, user.password_hash if user and usable else None) or user is None:
-                for subject, _ in counters:
-                    save_event(self.db, "nobody", "sign_in.failed", subject)
+                save_event(self.db, "nobody", _FAILED, f"{known_as} from {address}")
                 raise NotSignedIn("The name or the password is wrong.")
             return Session(_person(user), self._open_session(user, address))
 
@@ -182,15 +184,24 @@ class Auth:
     def _signature(self, credential_id: str, secret: str) -> str:
         return hmac.new(self._key, f"{credential_id}.{secret}".encode(), hashlib.sha256).hexdigest()
 
-    def _refuse_locked(self, counters: list[tuple[str, int]], user: UserRow | None) -> None:
-        since = now() - LOCK_WINDOW
-        if user is not None:
-            renewed = list_events(self.db, verb="user.password", subject=user.name, limit=1)
-            since = max([since, *(event.created_at for event in renewed)])
-        for subject, tries in counters:
-            wrong = list_moments(self.db, "sign_in.failed", subject, since=since, reset_by=("sign_in",))
+    def _refuse_locked(self, known_as: str, address: str) -> None:
+        both, somewhere, from_there = f"{known_as} from {address}", f"{known_as} from ", f" from {address}"
+        start = now() - LOCK_WINDOW
+        renewed = self._last("user.password", known_as, start)
+        signed_in = self._last("sign_in", both, start)
+        for tries, since, starting, ending in (
+            (TRIES_PER_NAME_AND_ADDRESS, max(renewed, signed_in), both, both),
+            (TRIES_PER_NAME, renewed, somewhere, ""),
+            (TRIES_PER_ADDRESS, start, "", from_there),
+        ):
+            wrong = list_moments(self.db, _FAILED, since=since, starting=starting, ending=ending)
             if len(wrong) >= tries:
                 raise _locked(wrong[-tries] + LOCK_WINDOW)
+
+    def _last(self, verb: str, subject: str, otherwise: datetime) -> datetime:
+        """When something was last done, or the later of that and the moment given."""
+        done = list_events(self.db, verb=verb, subject=subject, limit=1)
+        return max([otherwise, *(event.created_at for event in done)])
 
 
 def new_token(db: Database, user: UserRow, *, actor: str) -> str:
@@ -223,19 +234,6 @@ def signing_key(home_path: Path) -> bytes:
         finally:
             partial.unlink()
     return path.read_bytes()
-
-
-def _counters(name: str, user: UserRow | None, address: str) -> list[tuple[str, int]]:
-    """What a wrong password counts against, and how many are too many.
-
-    A name nobody has may be a password typed into the wrong field, so only its hash is written down.
-    """
-    known_as = user.name if user else "unknown-" + _digest(name)[:12]
-    return [
-        (f"{known_as} from {address}", TRIES_PER_NAME_AND_ADDRESS),
-        (known_as, TRIES_PER_NAME),
-        (f"from {address}", TRIES_PER_ADDRESS),
-    ]
 
 
 def _locked(until: datetime) -> LockedOut:

@@ -9,7 +9,11 @@ anything from elsewhere, so that even markup that slipped through could not call
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
+import secrets
+from base64 import b64encode
+from collections.abc import Iterable
 from dataclasses import dataclass
 from urllib.parse import quote, urlsplit
 
@@ -20,30 +24,43 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from feedback.errors import InvalidInput
 
 MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_FORM_BYTES = 16 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
-# Gradio's front end evaluates the js= snippets of its own configuration, hence 'unsafe-eval' and 'unsafe-inline'.
-_CONTENT_POLICY = "; ".join(
-    [
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' data: blob:",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "frame-src 'none'",
-        "form-action 'self'",
-        "base-uri 'self'",
-        "frame-ancestors 'self'",
-    ]
-)
 _REPLY_HEADERS = {
-    "Content-Security-Policy": _CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+
+
+def content_policy(*script_sources: str) -> str:
+    """What a page may do: run and load what this studio serves, and no script that is written into its markup.
+
+    An inline script runs only when ``script_sources`` vouch for it, by the nonce of this one reply or by its hash,
+    so neither a script nor a handler such as ``onerror`` in smuggled markup ever runs. Gradio's front end makes
+    functions of the ``js=`` snippets of its own configuration, hence 'unsafe-eval', and styles elements one by one.
+    """
+    return "; ".join(
+        [
+            "default-src 'self'",
+            " ".join(["script-src 'self' 'unsafe-eval' blob:", *script_sources]),
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self' data: blob:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "frame-src 'none'",
+            "form-action 'self'",
+            "base-uri 'self'",
+            "frame-ancestors 'self'",
+        ]
+    )
+
+
+def script_hash(script: str) -> str:
+    """A script's text as a source of a content policy."""
+    return f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 class BodyTooLarge(Exception):
@@ -82,12 +99,18 @@ class Guard:
     """ASGI middleware that turns away what did not come from this studio's own page or from no page at all."""
 
     def __init__(
-        self, app: ASGIApp, host: str = "127.0.0.1", max_body_bytes: int = MAX_BODY_BYTES, mount: Mount | None = None
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        max_body_bytes: int = MAX_BODY_BYTES,
+        mount: Mount | None = None,
+        scripts: Iterable[str] = (),
     ) -> None:
         self.app = app
         self.loopback_only = is_loopback(host)
         self.max_body_bytes = max_body_bytes
         self.mount = mount or Mount()
+        self.script_sources = [script_hash(script) for script in scripts]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -96,6 +119,8 @@ class Guard:
         headers = Headers(scope=scope)
         scope = self._under_prefix(scope)
         refusal = self._refusal(scope["method"], headers) or self._misplaced(scope, headers)
+        if refusal is None and _declared_length(headers) > self._limit(scope):
+            refusal = 413, _too_large(self._limit(scope))
         if refusal is not None:
             status, detail = refusal
             await JSONResponse({"detail": detail}, status_code=status)(scope, receive, send)
@@ -103,6 +128,10 @@ class Guard:
         if self.mount.prefix and scope["path"] == self.mount.prefix:
             await RedirectResponse(f"{self.mount.prefix}/", status_code=308)(scope, receive, send)
             return
+        if "text/html" in headers.get("accept", ""):
+            # A page is sent as it is: _Dressed could not read a compressed one.
+            kept = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+            scope = {**scope, "headers": kept}
         await self._pass_on(scope, receive, send)
 
     def _under_prefix(self, scope: Scope) -> Scope:
@@ -155,16 +184,16 @@ class Guard:
                 403,
                 f"A page of another site may not change the studio at {host}; use the studio's own page.",
             )
-        if _declared_length(headers) > self.max_body_bytes:
-            return 413, self._too_large()
         return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = self._limit(scope)
         received = 0
         begun = False
+        dressed = _Dressed(send, self.script_sources)
 
         def is_over() -> bool:
-            return received > self.max_body_bytes
+            return received > limit
 
         async def counted() -> Message:
             nonlocal received
@@ -178,20 +207,67 @@ class Guard:
             nonlocal begun
             if is_over() and not begun:
                 return  # the app takes the broken body for a syntax error and answers so; it is told better below
-            if message["type"] == "http.response.start":
-                begun = True
-                headers = MutableHeaders(scope=message)
-                for name, value in _REPLY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
+            begun = begun or message["type"] == "http.response.start"
+            await dressed(message)
 
         with contextlib.suppress(BodyTooLarge):
             await self.app(scope, counted, guarded)
         if is_over() and not begun:
-            await JSONResponse({"detail": self._too_large()}, status_code=413)(scope, receive, send)
+            await JSONResponse({"detail": _too_large(limit)}, status_code=413)(scope, receive, send)
 
-    def _too_large(self) -> str:
-        return f"A request may carry {self.max_body_bytes // 1024**2} MiB; send it in several parts."
+    def _limit(self, scope: Scope) -> int:
+        """How much a request may carry: a form with a password needs next to nothing."""
+        form = scope["path"].removeprefix(self.mount.prefix) in ("/login", "/logout", "/account")
+        return min(MAX_FORM_BYTES, self.max_body_bytes) if form else self.max_body_bytes
+
+
+class _Dressed:
+    """Sends a reply with the headers every reply has; the scripts of the page's own template get a nonce.
+
+    Gradio writes its template and its configuration into one document. In the configuration every ``<`` is escaped,
+    so what begins with ``<script`` is the template's, never something a person or a model wrote.
+    """
+
+    def __init__(self, send: Send, script_sources: list[str]) -> None:
+        self.send = send
+        self.script_sources = script_sources
+        self.start: Message | None = None
+        self.nonce = ""
+        self.held = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _REPLY_HEADERS.items():
+                headers.setdefault(name, value)
+            own_policy = "content-security-policy" in headers
+            is_page = headers.get("content-type", "").startswith("text/html") and not own_policy
+            self.nonce = secrets.token_urlsafe(16) if is_page else ""
+            sources = [*self.script_sources, f"'nonce-{self.nonce}'"] if is_page else []
+            headers.setdefault("Content-Security-Policy", content_policy(*sources))
+            if is_page:
+                self.start = message
+                return
+        elif self.start is not None:
+            self.held += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send_page(self.start)
+            return
+        await self.send(message)
+
+    async def _send_page(self, start: Message) -> None:
+        body = bytes(self.held).replace(b"<script", f'<script nonce="{self.nonce}"'.encode())
+        headers = MutableHeaders(scope=start)
+        if "content-length" in headers:
+            headers["content-length"] = str(len(body))
+        self.start = None
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _too_large(limit: int) -> str:
+    shown = f"{limit // 1024**2} MiB" if limit >= 1024**2 else f"{limit // 1024} KiB"
+    return f"A request like this may carry {shown}; send it in several parts."
 
 
 def is_loopback(host: str) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
@@ -48,22 +47,17 @@ def list_events(
         return list(session.exec(query))
 
 
-def list_moments(
-    db: Database, verb: str, subject: str, *, since: datetime, reset_by: tuple[str, ...] = ()
-) -> list[datetime]:
-    """When ``verb`` was done to ``subject`` since a moment, oldest first; only after the last of ``reset_by``."""
-    with db.read() as session:
-        reset = session.exec(
-            select(func.max(col(AuditRow.number))).where(col(AuditRow.verb).in_(reset_by), AuditRow.subject == subject)
-        ).one()
-        query = (
-            select(AuditRow.created_at)
-            .where(
-                AuditRow.verb == verb,
-                AuditRow.subject == subject,
-                col(AuditRow.created_at) >= since,
-                col(AuditRow.number) > (reset or 0),
-            )
-            .order_by(col(AuditRow.number))
+def list_moments(db: Database, verb: str, *, since: datetime, starting: str = "", ending: str = "") -> list[datetime]:
+    """When ``verb`` was done since a moment, oldest first, to subjects that start and end with these words."""
+    query = (
+        select(AuditRow.created_at)
+        .where(
+            AuditRow.verb == verb,
+            col(AuditRow.created_at) >= since,
+            col(AuditRow.subject).startswith(starting, autoescape=True),
+            col(AuditRow.subject).endswith(ending, autoescape=True),
         )
+        .order_by(col(AuditRow.number))
+    )
+    with db.read() as session:
         return list(session.exec(query))

@@ -20,10 +20,14 @@ ROLE_SENTENCES = {
 
 
 def signed_in(name: str, role: str) -> Html:
-    """Who is signed in, with the way to the account and out. The addresses are relative: a prefix may precede."""
+    """Who is signed in, with the way to the account and out. The addresses are relative: a prefix may precede.
+
+    ``data-role`` lets the style sheet leave out the tabs that the role cannot use; what it may do is decided by
+    ``studio.roles`` alone.
+    """
     out = element("form", element("button", "Sign out", type="submit"), method="post", action="logout")
     who = element("span", "Signed in as ", element("strong", name), f", {role}")
-    return element("div", who, element("a", "Account", href="account"), out, class_="signed-in")
+    return element("div", who, element("a", "Account", href="account"), out, class_="signed-in", data_role=role)
 
 
 def users_table(users: Sequence[UserRow], selected: str | None, now: datetime) -> Html:

@@ -17,11 +17,10 @@ from studio.tabs import QUICK, bind, markup, on_pick, picker
 AUDIT_SHOWN = 50
 
 
-def show_person(services: Services, roles: list[UserRole]) -> list[Any]:
-    """Who is signed in, and of the tabs those that their role can use."""
+def show_person(services: Services) -> Any:
+    """Who is signed in; the style sheet leaves out the tabs that are not for their role."""
     person = services.whoami()
-    header = present.signed_in(person.name, person.role.value) if person != LOCAL else ""
-    return [header, *(gr.Tab(visible=person.role.covers(role)) for role in roles)]
+    return present.signed_in(person.name, person.role.value) if person != LOCAL else ""
 
 
 def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
@@ -109,11 +108,9 @@ def _chosen(selected: str | None) -> str:
     return selected
 
 
-def build_header(services: Services, page: gr.Blocks, tabs: list[tuple[gr.Tab, UserRole]]) -> None:
-    """Say who is signed in, and leave out the tabs that are not for them."""
-    who = markup(elem_id="signed-in")
-    show = bind(show_person, services, [role for _, role in tabs])
-    page.load(show, None, [who, *(tab for tab, _ in tabs)], **QUICK)
+def build_header(services: Services, page: gr.Blocks) -> None:
+    """Say who is signed in, with the way out."""
+    page.load(bind(show_person, services), None, [markup(elem_id="signed-in")], **QUICK)
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:
