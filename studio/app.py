@@ -26,7 +26,6 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
     """The whole studio as one ASGI app over one home. ``host`` is what the server binds to."""
     services, auth, mount = Services(home, db), Auth(home.create().path, db), mount or Mount()
     app = FastAPI(title="RLHF Studio", version=__version__, docs_url=None, redoc_url=None)
-    app.state.public_url = mount.url
     add_api(app, services)
     app.include_router(people_api.router)
     add_login(app, auth)
@@ -36,7 +35,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
         build_page(services),
         path="/",
         server_name=host,
-        root_path=mount.url or None,
+        root_path=mount.prefix or None,
         footer_links=[],
         run_history=False,
         show_error=False,

@@ -135,14 +135,21 @@ class Guard:
         await self._pass_on(scope, receive, send)
 
     def _under_prefix(self, scope: Scope) -> Scope:
-        """The same request with its prefix in place, whether the proxy took it off (nginx, Caddy) or left it on."""
-        prefix = self.mount.prefix
-        if not prefix:
-            return scope
-        path = scope["path"]
-        if path != prefix and not path.startswith(f"{prefix}/"):
-            path = prefix + path
-        return {**scope, "root_path": prefix, "path": path, "raw_path": quote(path).encode()}
+        """The request as the browser sent it: with its prefix, whether the proxy took it off (nginx, Caddy) or left
+        it on, and with the public host, where ``--root-path`` names it.
+        """
+        prefix, public = self.mount.prefix, urlsplit(self.mount.origin)
+        if prefix:
+            path = scope["path"]
+            if path != prefix and not path.startswith(f"{prefix}/"):
+                path = prefix + path
+            scope = {**scope, "root_path": prefix, "path": path, "raw_path": quote(path).encode()}
+        if public.netloc:
+            hosts = (b"host", b"x-forwarded-host", b"x-forwarded-proto")
+            kept = [(name, value) for name, value in scope["headers"] if name not in hosts]
+            headers = [(b"host", public.netloc.encode()), *kept]
+            scope = {**scope, "scheme": public.scheme, "headers": headers}
+        return scope
 
     def _misplaced(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
         """What to change when the proxy and ``--root-path`` do not speak of the same prefix."""

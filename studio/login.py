@@ -102,5 +102,5 @@ def _to_the_studio() -> RedirectResponse:
 
 
 def _cookie_rules(request: Request) -> dict[str, Any]:
-    secure = request.url.scheme == "https" or request.app.state.public_url.startswith("https:")
+    secure = request.url.scheme == "https"
     return {"httponly": True, "samesite": "lax", "secure": secure, "path": request.scope.get("root_path") or "/"}
