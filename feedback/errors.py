@@ -8,6 +8,9 @@ StudioError                    base; its text is meant for the person who meets 
 ├── Conflict                       the act is valid, but not in this state
 │   ├── LeaseLost                      the lease expired, was released or is somebody else's
 │   └── HomeInUse                      another studio already serves this home
+├── NotSignedIn                    nobody is known to be asking, and this studio has users
+├── NotAllowed                     the person asking has not the role that the act needs
+├── LockedOut                      too many wrong passwords; carries the moment when it ends
 ├── NotEnoughData                  too few rows to learn or measure anything from
 ├── CheckpointError                a checkpoint that cannot be written, or must not be loaded
 └── RunEnded                       thrown inside a run to end it at a step boundary
@@ -18,6 +21,7 @@ StudioError                    base; its text is meant for the person who meets 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from datetime import datetime
 
 
 class StudioError(Exception):
@@ -76,6 +80,25 @@ class LeaseLost(Conflict):
 
 class HomeInUse(Conflict):
     """Another studio already serves this home directory."""
+
+
+class NotSignedIn(StudioError):
+    """Nobody is known to be asking, or no longer: the session ended, the token is unknown, the user is disabled."""
+
+
+class NotAllowed(StudioError):
+    """The person asking has not the role that the act needs; the message names both roles."""
+
+
+class LockedOut(StudioError):
+    """Too many wrong passwords in a row; ``until`` is when the next one is looked at."""
+
+    def __init__(self, message: str, until: datetime) -> None:
+        super().__init__(message)
+        self.until = until
+
+    def __reduce__(self) -> tuple[type, tuple[str, datetime]]:
+        return type(self), (str(self), self.until)
 
 
 class NotEnoughData(StudioError):

@@ -17,7 +17,10 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from feedback.types import (
+    AuditEvent,
     Checkpoint,
+    Credential,
+    CredentialKind,
     Dataset,
     Generation,
     Judgment,
@@ -33,6 +36,9 @@ from feedback.types import (
     Scorecard,
     Source,
     Split,
+    User,
+    UserRole,
+    UserStatus,
     Verdict,
     now,
 )
@@ -216,6 +222,37 @@ class DatasetPairRow(SQLModel, table=True):
     judgment_ids: list[str] = Field(sa_type=JSON)
     margin: float = 0.0
     agreement: float = 1.0
+
+
+class UserRow(User, _Row, table=True):
+    __tablename__ = "user"
+
+    id: str = Field(default_factory=lambda: new_id("usr"), primary_key=True)
+    name: str = Field(unique=True)
+    role: UserRole = Field(default=UserRole.annotator, sa_type=EnumText(UserRole))  # type: ignore[call-overload]
+    status: UserStatus = Field(default=UserStatus.active, sa_type=EnumText(UserStatus))  # type: ignore[call-overload]
+    pseudonym: str = Field(default_factory=lambda: new_id("person"), unique=True)
+
+
+class CredentialRow(Credential, _Row, table=True):
+    __tablename__ = "credential"
+
+    id: str = Field(default_factory=lambda: new_id("key"), primary_key=True)
+    user_id: str = Field(foreign_key="user.id", index=True)
+    kind: CredentialKind = Field(sa_type=EnumText(CredentialKind))  # type: ignore[call-overload]
+    expires_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+    ended_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+
+
+class AuditRow(AuditEvent, _Row, table=True):
+    """One act, in the order done. The database itself refuses to change or remove a row (see its migration)."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("ix_audit_verb_subject", "verb", "subject"),)
+
+    number: int | None = Field(default=None, primary_key=True)
+    actor: str = Field(index=True)
+    detail: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
 
 
 class RunRow(Run, _Row, table=True):

@@ -11,6 +11,7 @@ Run             one background job: generate, train, evaluate
 Checkpoint      what a training run leaves: adapters, heads and a manifest
 Policy          a checkpoint or a base model that can reply; the *champion* is the one that serves
 Oracle          a simulated annotator; its judgments carry ``source=simulated`` for ever
+User            a person with an account: annotator < reviewer < researcher < admin
 
 Three vocabularies never mix: *left/right* (``ShownVerdict``) is what the screen showed, *first/second*
 (``Verdict``) is stored order, *chosen/rejected* (``PreferencePair``) exists only after derivation.
@@ -33,6 +34,8 @@ from sqlmodel import SQLModel
 from feedback.errors import InvalidInput
 
 MAX_MATCHUP_SIZE = 9
+RESERVED_NAMES = {"local", "shell", "studio", "nobody"}
+"""Names that stand for nobody in particular and so cannot be a user's."""
 
 
 def now() -> datetime:
@@ -136,6 +139,34 @@ class RunState(StrEnum):
     def is_active(self) -> bool:
         """True while a process is, or should be, working on the run."""
         return self in {RunState.starting, RunState.running, RunState.stopping}
+
+
+class UserRole(StrEnum):
+    """What a user may do: each role may do all that the ones before it may, and more."""
+
+    annotator = "annotator"
+    reviewer = "reviewer"
+    researcher = "researcher"
+    admin = "admin"
+
+    def covers(self, needed: UserRole) -> bool:
+        """True when this role may do what ``needed`` may."""
+        order = list(UserRole)
+        return order.index(self) >= order.index(needed)
+
+
+class UserStatus(StrEnum):
+    """A disabled user cannot get in; everything they judged stays."""
+
+    active = "active"
+    disabled = "disabled"
+
+
+class CredentialKind(StrEnum):
+    """What opens the studio for a user: a token in a script, a session in a browser."""
+
+    token = "token"
+    session = "session"
 
 
 class Message(BaseModel):
@@ -427,6 +458,46 @@ class Run(SQLModel):
     pid: int | None = None
     pid_started: float | None = None
     host: str | None = None
+
+
+class User(SQLModel):
+    """A person with an account. ``name`` is the annotator of their judgments and never changes.
+
+    ``password_hash`` is what ``studio.auth`` made of the password; None when there is none yet. ``pseudonym`` is
+    drawn at random, so that an export that carries it cannot be turned back into the name.
+    """
+
+    name: str
+    role: UserRole = UserRole.annotator
+    status: UserStatus = UserStatus.active
+    password_hash: str | None = None
+    pseudonym: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        if name.lower() in RESERVED_NAMES:
+            raise InvalidInput(f"{name!r} cannot name a user: the studio uses it itself; choose another name")
+        return usable_name(name, "user")
+
+
+class Credential(SQLModel):
+    """A token or a session of one user. Of its secret only ``secret_hash`` (SHA-256) is kept."""
+
+    user_id: str
+    kind: CredentialKind
+    secret_hash: str
+    expires_at: datetime | None = None
+    ended_at: datetime | None = None
+
+
+class AuditEvent(SQLModel):
+    """Who did what to what. ``actor`` is a user's name, ``local`` without users, ``shell:NAME`` for the command."""
+
+    actor: str
+    verb: str
+    subject: str = ""
+    detail: dict[str, Any] = {}
 
 
 class MetricPoint(BaseModel):

@@ -15,10 +15,20 @@ from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Respons
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
-from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError
+from feedback.errors import (
+    Conflict,
+    InvalidInput,
+    LockedOut,
+    NotAllowed,
+    NotEnoughData,
+    NotFound,
+    NotSignedIn,
+    StudioError,
+)
 from feedback.tables import RunRow
 from feedback.types import Prompt, Split
 from studio import __version__, present
+from studio.gate import PERSON
 from studio.schemas import DatasetIn, GenerationsIn, JudgmentIn, PromptsIn, RunIn, TaskIn
 from studio.services import GUIDELINES, LOCAL_ANNOTATOR, PolicySummary, Services
 
@@ -27,6 +37,9 @@ router = APIRouter(prefix="/api")
 _STATUS: list[tuple[type[StudioError], int]] = [
     (NotFound, 404),
     (Conflict, 409),
+    (NotSignedIn, 401),
+    (NotAllowed, 403),
+    (LockedOut, 429),
     (InvalidInput, 422),
     (NotEnoughData, 422),
 ]
@@ -34,8 +47,9 @@ _CHUNK_CHARACTERS = 64 * 1024
 
 
 async def _services(request: Request) -> Services:  # async, for a plain function would cost a hop between threads
+    """The services as the person behind the request is given them; see ``studio.gate`` and ``studio.roles``."""
     services: Services = request.app.state.services
-    return services
+    return services.acting_as(request.scope.get(PERSON))
 
 
 Given = Annotated[Services, Depends(_services)]

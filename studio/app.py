@@ -8,31 +8,34 @@ import gradio as gr
 from fastapi import FastAPI
 
 from feedback.db import Database
-from studio import __version__, present
+from studio import __version__, people_api, present
 from studio.api import add_api
-from studio.guard import Guard
+from studio.auth import Auth
+from studio.gate import Gate
+from studio.guard import Guard, Mount
+from studio.login import add_login
 from studio.services import Services
-from studio.tabs import datasets, label, markup, policies, train
+from studio.tabs import datasets, label, markup, people, policies, train
+from studio.theme import build_theme
 from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 
-# Plain names: a font object of Gradio's would be fetched from elsewhere.
-_FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
-_FONT_MONO = ["ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "monospace"]
 
-
-def create_app(home: Home, db: Database, *, host: str = "127.0.0.1") -> FastAPI:
+def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Mount | None = None) -> FastAPI:
     """The whole studio as one ASGI app over one home. ``host`` is what the server binds to."""
-    services = Services(home, db)
+    services, auth, mount = Services(home, db), Auth(home.create().path, db), mount or Mount()
     app = FastAPI(title="RLHF Studio", version=__version__, docs_url=None, redoc_url=None)
     add_api(app, services)
+    app.include_router(people_api.router)
+    add_login(app, auth)
     app.router.on_shutdown.append(services.close)
     page = gr.mount_gradio_app(
         app,
         build_page(services),
         path="/",
         server_name=host,
+        root_path=mount.prefix or None,
         footer_links=[],
         run_history=False,
         show_error=False,
@@ -40,16 +43,24 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1") -> FastAPI:
         enable_monitoring=False,
         theme=build_theme(),
         css_paths=[ASSETS / "studio.css"],
-        head=f"<script>{(ASSETS / 'shortcuts.js').read_text(encoding='utf-8')}</script>",
+        head="".join(f"<script>{script}</script>" for script in scripts()),
     )
-    page.add_middleware(Guard, host=host)
+    page.add_middleware(Gate, auth=auth, host=host)
+    page.add_middleware(Guard, host=host, mount=mount, scripts=scripts())
     return page
 
 
+def scripts() -> list[str]:
+    """The studio's own scripts, which the page carries in its head."""
+    return [(ASSETS / name).read_text(encoding="utf-8") for name in ("session.js", "shortcuts.js")]
+
+
 def build_page(services: Services) -> gr.Blocks:
-    """The four tabs under one header."""
+    """The tabs under one header; each is shown to those whose role can use it."""
     with gr.Blocks(title="RLHF Studio", analytics_enabled=False, fill_width=True) as page:
-        markup(present.header(), elem_id="studio-header")
+        with gr.Row(elem_id="studio-top"):
+            markup(present.header(), elem_id="studio-header")
+            who = gr.Column(elem_id="studio-who", min_width=0)
         with gr.Tabs(elem_id="studio-tabs"):
             with gr.Tab("Label", id="label", elem_id="label-tab"):
                 label.build_tab(services, page)
@@ -59,36 +70,8 @@ def build_page(services: Services) -> gr.Blocks:
                 policies.build_tab(services, tab)
             with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as tab:
                 datasets.build_tab(services, tab)
+            with gr.Tab("People", id="people", elem_id="people-tab") as tab:
+                people.build_tab(services, tab)
+        with who:
+            people.build_header(services, page)
     return page
-
-
-def build_theme() -> gr.themes.Base:
-    """Calm colours, the system's own fonts, both light and dark."""
-    theme = gr.themes.Base(
-        primary_hue="indigo", secondary_hue="indigo", neutral_hue="slate", font=_FONT, font_mono=_FONT_MONO
-    )
-    # Gradio's own greys and its lighter indigo miss the contrast that small text needs (WCAG AA, 4.5 to 1).
-    return theme.set(
-        body_text_color_subdued="*neutral_600",
-        body_text_color_subdued_dark="*neutral_400",
-        block_info_text_color="*neutral_600",
-        block_info_text_color_dark="*neutral_400",
-        block_label_text_color="*neutral_700",
-        block_label_text_color_dark="*neutral_300",
-        block_title_text_color="*neutral_700",
-        block_title_text_color_dark="*neutral_200",
-        link_text_color_dark="*primary_300",
-        link_text_color_hover_dark="*primary_200",
-        input_placeholder_color="*neutral_500",
-        input_placeholder_color_dark="*neutral_400",
-        button_primary_background_fill="*primary_600",
-        button_primary_background_fill_hover="*primary_700",
-        button_primary_background_fill_dark="*primary_600",
-        button_primary_background_fill_hover_dark="*primary_700",
-        button_secondary_background_fill="*neutral_100",
-        button_secondary_background_fill_hover="*neutral_200",
-        button_cancel_background_fill="*neutral_100",
-        color_accent="*primary_600",
-        button_large_text_size="*text_md",
-        button_large_text_weight="600",
-    )

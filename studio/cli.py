@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from feedback.errors import StudioError
 from feedback.store.rows import reason_of
 from studio import __version__
-from studio.commands import archive, data, policies, running, serving
+from studio.commands import archive, data, people, policies, running, serving
 from studio.commands.session import Asked
 
 HOME_OPTIONS = ("--home", "--database-url")
@@ -98,6 +98,8 @@ app.command()(serving.worker)
 app.command()(serving.doctor)
 app.command()(archive.backup)
 app.command()(archive.restore)
+app.add_typer(people.users, name="users")
+app.command()(people.audit)
 app.add_typer(data.prompts, name="prompts")
 app.command()(data.generate)
 app.command()(data.judge)

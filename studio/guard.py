@@ -9,91 +9,198 @@ anything from elsewhere, so that even markup that slipped through could not call
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import ipaddress
-from urllib.parse import urlsplit
+import secrets
+from base64 import b64encode
+from collections.abc import Iterable
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
-_SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+from feedback.errors import InvalidInput
 
-# Gradio's front end evaluates the js= snippets of its own configuration, hence 'unsafe-eval' and 'unsafe-inline'.
-_CONTENT_POLICY = "; ".join(
-    [
-        "default-src 'self'",
-        "script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:",
-        "style-src 'self' 'unsafe-inline'",
-        "img-src 'self' data: blob:",
-        "font-src 'self' data:",
-        "connect-src 'self' data: blob:",
-        "worker-src 'self' blob:",
-        "object-src 'none'",
-        "frame-src 'none'",
-        "form-action 'self'",
-        "base-uri 'self'",
-        "frame-ancestors 'self'",
-    ]
-)
+MAX_BODY_BYTES = 64 * 1024 * 1024
+MAX_FORM_BYTES = 16 * 1024
+SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
+
 _REPLY_HEADERS = {
-    "Content-Security-Policy": _CONTENT_POLICY,
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "same-origin",
 }
+
+
+def content_policy(*script_sources: str) -> str:
+    """What a page may do: run and load what this studio serves, and no script that is written into its markup.
+
+    An inline script runs only when ``script_sources`` vouch for it, by the nonce of this one reply or by its hash,
+    so neither a script nor a handler such as ``onerror`` in smuggled markup ever runs. Gradio's front end makes
+    functions of the ``js=`` snippets of its own configuration, hence 'unsafe-eval', and styles elements one by one.
+    """
+    return "; ".join(
+        [
+            "default-src 'self'",
+            " ".join(["script-src 'self' 'unsafe-eval' blob:", *script_sources]),
+            "style-src 'self' 'unsafe-inline'",
+            "img-src 'self' data: blob:",
+            "font-src 'self' data:",
+            "connect-src 'self' data: blob:",
+            "worker-src 'self' blob:",
+            "object-src 'none'",
+            "frame-src 'none'",
+            "form-action 'self'",
+            "base-uri 'self'",
+            "frame-ancestors 'self'",
+        ]
+    )
+
+
+def script_hash(script: str) -> str:
+    """A script's text as a source of a content policy."""
+    return f"'sha256-{b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
 
 
 class BodyTooLarge(Exception):
     """More bytes arrived than any request of this product needs."""
 
 
+@dataclass(frozen=True)
+class Mount:
+    """Where a reverse proxy shows the studio: under ``prefix`` (empty for none), at ``origin`` if that was said."""
+
+    prefix: str = ""
+    origin: str = ""
+
+    @property
+    def url(self) -> str:
+        """What ``--root-path`` was: the whole address, or the prefix alone."""
+        return self.origin + self.prefix
+
+    @classmethod
+    def parse(cls, text: str) -> Mount:
+        """A path such as ``/studio`` or an address such as ``https://labs.example.org/studio``."""
+        parts = urlsplit(text.strip())
+        prefix = parts.path.rstrip("/")
+        address = parts.scheme in ("http", "https") and parts.netloc and "@" not in parts.netloc
+        if parts.query or parts.fragment or not (address or text.startswith("/")) or text.startswith("//"):
+            raise InvalidInput(
+                f"--root-path {text!r} is neither a path such as /studio nor an address such as "
+                "https://labs.example.org/studio."
+            )
+        if any(part in ("..", ".", "") for part in prefix.split("/")[1:]):
+            raise InvalidInput(f"--root-path {text!r} has an empty or dotted part; name a plain path such as /studio.")
+        return cls(prefix, f"{parts.scheme}://{parts.netloc.lower()}" if address else "")
+
+
 class Guard:
     """ASGI middleware that turns away what did not come from this studio's own page or from no page at all."""
 
-    def __init__(self, app: ASGIApp, host: str = "127.0.0.1", max_body_bytes: int = MAX_BODY_BYTES) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        host: str = "127.0.0.1",
+        max_body_bytes: int = MAX_BODY_BYTES,
+        mount: Mount | None = None,
+        scripts: Iterable[str] = (),
+    ) -> None:
         self.app = app
         self.loopback_only = is_loopback(host)
         self.max_body_bytes = max_body_bytes
+        self.mount = mount or Mount()
+        self.script_sources = [script_hash(script) for script in scripts]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        refusal = self._refusal(scope["method"], Headers(scope=scope))
+        headers = Headers(scope=scope)
+        scope = self._under_prefix(scope)
+        refusal = self._refusal(scope["method"], headers) or self._misplaced(scope, headers)
+        if refusal is None and _declared_length(headers) > self._limit(scope):
+            refusal = 413, _too_large(self._limit(scope))
         if refusal is not None:
             status, detail = refusal
             await JSONResponse({"detail": detail}, status_code=status)(scope, receive, send)
             return
+        if self.mount.prefix and scope["path"] == self.mount.prefix:
+            await RedirectResponse(f"{self.mount.prefix}/", status_code=308)(scope, receive, send)
+            return
+        if "text/html" in headers.get("accept", ""):
+            # A page is sent as it is: _Dressed could not read a compressed one.
+            kept = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+            scope = {**scope, "headers": kept}
         await self._pass_on(scope, receive, send)
 
+    def _under_prefix(self, scope: Scope) -> Scope:
+        """The request as the browser sent it: with its prefix, whether the proxy took it off (nginx, Caddy) or left
+        it on, and with the public host, where ``--root-path`` names it.
+        """
+        prefix, public = self.mount.prefix, urlsplit(self.mount.origin)
+        if prefix:
+            path = scope["path"]
+            if path != prefix and not path.startswith(f"{prefix}/"):
+                path = prefix + path
+            scope = {**scope, "root_path": prefix, "path": path, "raw_path": quote(path).encode()}
+        if public.netloc:
+            hosts = (b"host", b"x-forwarded-host", b"x-forwarded-proto")
+            kept = [(name, value) for name, value in scope["headers"] if name not in hosts]
+            headers = [(b"host", public.netloc.encode()), *kept]
+            scope = {**scope, "scheme": public.scheme, "headers": headers}
+        return scope
+
+    def _misplaced(self, scope: Scope, headers: Headers) -> tuple[int, str] | None:
+        """What to change when the proxy and ``--root-path`` do not speak of the same prefix."""
+        prefix, told = self.mount.prefix, headers.get("x-forwarded-prefix", "").split(",")[0].strip().rstrip("/")
+        if told and told != prefix:
+            meant = f"--root-path {prefix}" if prefix else "no --root-path"
+            return 400, (
+                f"The proxy serves this studio under {told!r} (X-Forwarded-Prefix), but it was started with {meant}. "
+                f"Start it with --root-path {self.mount.origin}{told}."
+            )
+        inner = scope["path"].removeprefix(prefix)
+        if inner != "/" and inner.endswith("/") and "text/html" in headers.get("accept", ""):
+            return 404, (
+                f"There is no page at {inner!r}. If a reverse proxy serves the studio under this prefix, start it "
+                f"with --root-path {inner.rstrip('/')}."
+            )
+        return None
+
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
-        host = headers.get("host", "")
-        if self.loopback_only and not is_loopback(_host_name(host)):
+        host = headers.get("host", "").lower()
+        public = urlsplit(self.mount.origin).netloc
+        if self.loopback_only and host != public and not is_loopback(_host_name(host)):
             return (
                 403,
-                f"This studio serves this machine only, not {host!r}; open it at 127.0.0.1 or localhost.",
+                f"This studio serves this machine only, not {host!r}; open it at 127.0.0.1 or localhost. "
+                f"If {host!r} is your reverse proxy, start the studio with --root-path https://{host}"
+                f"{self.mount.prefix}.",
             )
         origin = headers.get("origin")
-        if origin is not None and urlsplit(origin).netloc.lower() != host.lower():
+        if origin is not None and origin.lower() != self.mount.origin and urlsplit(origin).netloc.lower() != host:
             return (
                 403,
-                f"A page of {origin} may not use the studio at {host}; open the studio at its own address.",
+                f"A page of {origin} may not use the studio at {host}; open the studio at its own address. "
+                f"If {origin} is your reverse proxy, start the studio with --root-path {origin}{self.mount.prefix}, "
+                "or let the proxy pass the Host header on.",
             )
-        if method not in _SAFE_METHODS and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        if method not in SAFE_METHODS and headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return (
                 403,
                 f"A page of another site may not change the studio at {host}; use the studio's own page.",
             )
-        if _declared_length(headers) > self.max_body_bytes:
-            return 413, self._too_large()
         return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
+        limit = self._limit(scope)
         received = 0
         begun = False
+        dressed = _Dressed(send, self.script_sources)
 
         def is_over() -> bool:
-            return received > self.max_body_bytes
+            return received > limit
 
         async def counted() -> Message:
             nonlocal received
@@ -107,20 +214,67 @@ class Guard:
             nonlocal begun
             if is_over() and not begun:
                 return  # the app takes the broken body for a syntax error and answers so; it is told better below
-            if message["type"] == "http.response.start":
-                begun = True
-                headers = MutableHeaders(scope=message)
-                for name, value in _REPLY_HEADERS.items():
-                    headers.setdefault(name, value)
-            await send(message)
+            begun = begun or message["type"] == "http.response.start"
+            await dressed(message)
 
         with contextlib.suppress(BodyTooLarge):
             await self.app(scope, counted, guarded)
         if is_over() and not begun:
-            await JSONResponse({"detail": self._too_large()}, status_code=413)(scope, receive, send)
+            await JSONResponse({"detail": _too_large(limit)}, status_code=413)(scope, receive, send)
 
-    def _too_large(self) -> str:
-        return f"A request may carry {self.max_body_bytes // 1024**2} MiB; send it in several parts."
+    def _limit(self, scope: Scope) -> int:
+        """How much a request may carry: a form with a password needs next to nothing."""
+        form = scope["path"].removeprefix(self.mount.prefix) in ("/login", "/logout", "/account")
+        return min(MAX_FORM_BYTES, self.max_body_bytes) if form else self.max_body_bytes
+
+
+class _Dressed:
+    """Sends a reply with the headers every reply has; the scripts of the page's own template get a nonce.
+
+    Gradio writes its template and its configuration into one document. In the configuration every ``<`` is escaped,
+    so what begins with ``<script`` is the template's, never something a person or a model wrote.
+    """
+
+    def __init__(self, send: Send, script_sources: list[str]) -> None:
+        self.send = send
+        self.script_sources = script_sources
+        self.start: Message | None = None
+        self.nonce = ""
+        self.held = bytearray()
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _REPLY_HEADERS.items():
+                headers.setdefault(name, value)
+            own_policy = "content-security-policy" in headers
+            is_page = headers.get("content-type", "").startswith("text/html") and not own_policy
+            self.nonce = secrets.token_urlsafe(16) if is_page else ""
+            sources = [*self.script_sources, f"'nonce-{self.nonce}'"] if is_page else []
+            headers.setdefault("Content-Security-Policy", content_policy(*sources))
+            if is_page:
+                self.start = message
+                return
+        elif self.start is not None:
+            self.held += message.get("body", b"")
+            if not message.get("more_body"):
+                await self._send_page(self.start)
+            return
+        await self.send(message)
+
+    async def _send_page(self, start: Message) -> None:
+        body = bytes(self.held).replace(b"<script", f'<script nonce="{self.nonce}"'.encode())
+        headers = MutableHeaders(scope=start)
+        if "content-length" in headers:
+            headers["content-length"] = str(len(body))
+        self.start = None
+        await self.send(start)
+        await self.send({"type": "http.response.body", "body": body})
+
+
+def _too_large(limit: int) -> str:
+    shown = f"{limit // 1024**2} MiB" if limit >= 1024**2 else f"{limit // 1024} KiB"
+    return f"A request like this may carry {shown}; send it in several parts."
 
 
 def is_loopback(host: str) -> bool:

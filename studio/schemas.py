@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from feedback.types import DatasetFilters, ShownVerdict, Split
+from feedback.types import DatasetFilters, ShownVerdict, Split, UserRole
 
 
 class Body(BaseModel):
@@ -74,6 +74,26 @@ class JudgmentIn(Body):
     rationale: str | None = None
     edited: EditIn | None = None
     annotator: str | None = Field(None, min_length=1, max_length=80)
+
+
+class UserIn(Body):
+    """A user to add; the password is made up and told once."""
+
+    name: str = Field(min_length=1, max_length=80)
+    role: UserRole = UserRole.annotator
+
+
+class RoleIn(Body):
+    """Another role for a user."""
+
+    role: UserRole
+
+
+class PasswordIn(Body):
+    """Another password for oneself."""
+
+    current: str = Field(max_length=200)
+    wanted: str = Field(max_length=200)
 
 
 class DatasetIn(Body):

@@ -14,13 +14,14 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from feedback import assignment, datasets, formats, judging
 from feedback.assignment import Task
 from feedback.db import Database
-from feedback.errors import InvalidInput, NotEnoughData, StudioError
+from feedback.errors import InvalidInput, NotEnoughData, NotSignedIn, StudioError
 from feedback.judging import Submitted
+from feedback.store import audit as audit_store
 from feedback.store import checkpoints as checkpoint_store
 from feedback.store import datasets as dataset_store
 from feedback.store import judgments as judgment_store
@@ -30,8 +31,10 @@ from feedback.store import policies as policy_store
 from feedback.store import prompts as prompt_store
 from feedback.store import runs as run_store
 from feedback.store import scorecards as scorecard_store
+from feedback.store import users as user_store
 from feedback.store.prompts import SavedPrompts
 from feedback.tables import (
+    AuditRow,
     CheckpointRow,
     DatasetRow,
     GenerationRow,
@@ -40,9 +43,13 @@ from feedback.tables import (
     PromptRow,
     RunRow,
     ScorecardRow,
+    UserRow,
 )
-from feedback.types import DatasetFilters, PreferencePair, Prompt, RunState, Split
+from feedback.types import DatasetFilters, PreferencePair, Prompt, RunState, Split, UserRole, UserStatus
+from studio import people
+from studio.people import NewUser
 from studio.replies import ReplyMaker
+from studio.roles import LOCAL, ActingServices, Person
 from training import runs
 from training.config import Setting, describe, settings_class
 from training.home import Home
@@ -53,7 +60,7 @@ from training.starter.families import FAMILIES
 
 log = logging.getLogger(__name__)
 
-LOCAL_ANNOTATOR = "local"
+LOCAL_ANNOTATOR = LOCAL.name
 """Who judges while no users exist."""
 
 REFILL_BELOW = 10
@@ -130,6 +137,59 @@ class Services:
         self._judged = itertools.count()
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
         self._pending_refill: Future[None] | None = None
+
+    # People -----------------------------------------------------------------------------------------------
+
+    def acting_as(self, person: Person | None) -> Services:
+        """The services as one person is given them: roles are checked and acts written down on every call.
+
+        None is somebody who did not sign in: while there are no users that is ``LOCAL``, who may do everything;
+        later it raises NotSignedIn.
+        """
+        if person is None and user_store.any_user(self.db):
+            raise NotSignedIn("Sign in first, or send a token: `Authorization: Bearer TOKEN`.")
+        return cast(Services, ActingServices(self, self.db, person or LOCAL))
+
+    def whoami(self, person: Person = LOCAL) -> Person:
+        """Who is asking."""
+        return person
+
+    def list_users(self) -> list[UserRow]:
+        """All users, disabled ones too."""
+        return user_store.list_users(self.db)
+
+    def add_user(self, name: str, role: UserRole | str, person: Person = LOCAL) -> NewUser:
+        """Add a user; password and token are in the answer and nowhere else."""
+        people.require_admin_first(self.db, people.known_role(role))
+        return people.add_user(self.db, name, role, actor=person.name)
+
+    def set_user_role(self, name: str, role: UserRole | str, person: Person = LOCAL) -> UserRow:
+        """Give a user another role, at once."""
+        return user_store.set_user_role(self.db, name, people.known_role(role), actor=person.name)
+
+    def disable_user(self, name: str, person: Person = LOCAL) -> UserRow:
+        """Shut a user out at once; everything they judged stays."""
+        return user_store.set_user_status(self.db, name, UserStatus.disabled, actor=person.name)
+
+    def enable_user(self, name: str, person: Person = LOCAL) -> UserRow:
+        """Let a disabled user in again, with the password they had; a token must be given anew."""
+        return user_store.set_user_status(self.db, name, UserStatus.active, actor=person.name)
+
+    def new_token(self, name: str, person: Person = LOCAL) -> tuple[UserRow, str]:
+        """Another token for a user, in plain for this once."""
+        return people.new_token(self.db, name, actor=person.name)
+
+    def reset_password(self, name: str, person: Person = LOCAL) -> tuple[UserRow, str]:
+        """Another password for a user, made up and in plain for this once."""
+        return people.reset_password(self.db, name, actor=person.name)
+
+    def change_own_password(self, current: str, wanted: str, person: Person = LOCAL) -> None:
+        """Change the password of whoever asks."""
+        people.change_own_password(self.db, person, current, wanted)
+
+    def list_audit(self, limit: int = 100, before: int | None = None, actor: str | None = None) -> list[AuditRow]:
+        """Who did what when, newest first."""
+        return audit_store.list_events(self.db, limit=limit, before=before, actor=actor)
 
     # Labeling ---------------------------------------------------------------------------------------------
 

@@ -152,9 +152,7 @@ class Roles:
         for layer in max(stacks, key=len):
             layer.forward = _recomputed(layer.forward)
 
-    def add_head(
-        self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last"
-    ) -> Any:
+    def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last") -> Any:
         """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
         import torch
         from torch import nn

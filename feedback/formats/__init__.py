@@ -34,6 +34,7 @@ from feedback.formats import (
 )
 from feedback.formats.shape import Export, Format, Row, Side
 from feedback.store.datasets import get_dataset
+from feedback.store.users import list_pseudonyms
 
 __all__ = ["FORMATS", "ExportReport", "export_dataset", "get_format", "import_file", "open_export", "stream_dataset"]
 
@@ -130,6 +131,8 @@ def import_file(db: Database, path: Path, format: str) -> dict[str, int]:
 
 def _write_report(export: Export, format: str, out: Path, rows: int, dropped: dict[str, int]) -> Path:
     dataset = export.dataset
+    pseudonyms = list_pseudonyms(export.db)
+    annotators = [pseudonyms.get(name, name) for name in dataset.filters.get("annotators", ())]
     report = {
         "report_version": REPORT_VERSION,
         "format": format,
@@ -137,7 +140,7 @@ def _write_report(export: Export, format: str, out: Path, rows: int, dropped: di
         "rows": rows,
         "dropped": dropped,
         "dataset": {"id": dataset.id, "name": dataset.name, "hash": dataset.hash, "counts": dataset.counts},
-        "filters": dataset.filters,
+        "filters": {**dataset.filters, "annotators": annotators},
     }
     text = json.dumps(report, indent=2, ensure_ascii=False) + "\n"
     path = out.parent / "__reports__" / f"{out.name}.json"

@@ -15,6 +15,7 @@ from feedback.formats.judged import PairOfReplies, judged_pairs
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.formats.trl_preference import as_text
 from feedback.store.exports import PromptRecord
+from feedback.store.users import list_pseudonyms
 from feedback.types import Verdict
 
 COLUMNS = (
@@ -38,12 +39,13 @@ _FORMULA_STARTS = tuple("=+-@\t\r\n＝＋－＠")
 
 def rows(export: Export) -> Iterator[Row]:
     """One row per judgment of two replies, skips included."""
+    names = list_pseudonyms(export.db)
     for prompt in export.prompts():
         for pair in judged_pairs(prompt, export):
-            yield from _rows_of(prompt, pair, export.side_of(prompt.content_hash))
+            yield from _rows_of(prompt, pair, export.side_of(prompt.content_hash), names)
 
 
-def _rows_of(prompt: PromptRecord, pair: PairOfReplies, split: str) -> Iterator[Row]:
+def _rows_of(prompt: PromptRecord, pair: PairOfReplies, split: str, pseudonyms: dict[str, str]) -> Iterator[Row]:
     for (verdict, vote), is_swapped in zip(pair.votes, pair.is_swapped, strict=True):
         left, right = (1, 0) if is_swapped else (0, 1)
         if verdict in (Verdict.first, Verdict.second):
@@ -53,7 +55,7 @@ def _rows_of(prompt: PromptRecord, pair: PairOfReplies, split: str) -> Iterator[
         yield {
             "judgment": vote.id,
             "judged_at": vote.at.isoformat(timespec="seconds"),
-            "annotator": vote.annotator,
+            "annotator": pseudonyms.get(vote.annotator, vote.annotator),
             "source": vote.source.value,
             "split": split,
             "prompt": as_text(prompt.messages),

@@ -13,6 +13,7 @@ from sqlmodel import Session, SQLModel, col, select
 from feedback.db import Database, one_at_a_time
 from feedback.errors import InvalidLine
 from feedback.store.rows import in_chunks, reason_of
+from feedback.store.users import list_pseudonyms
 from feedback.tables import (
     DatasetJudgmentRow,
     GenerationRow,
@@ -46,7 +47,11 @@ class ArchivedJudgment:
 
 
 def iterate_judgments(db: Database, dataset_id: str) -> Iterator[ArchivedJudgment]:
-    """The judgments of a dataset in the order of their ids, each preceded by the revisions it replaced."""
+    """The judgments of a dataset in the order of their ids, each preceded by the revisions it replaced.
+
+    Users appear under their pseudonyms; the names of oracles and of annotators without an account stay.
+    """
+    pseudonyms = list_pseudonyms(db)
     last = ""
     while True:
         with db.read() as session:
@@ -57,7 +62,7 @@ def iterate_judgments(db: Database, dataset_id: str) -> Iterator[ArchivedJudgmen
                 .limit(_PAGE)
             ).all()
             entries = _archive(session, _with_revisions(session, ids))
-        yield from entries
+        yield from (_renamed(entry, pseudonyms) for entry in entries)
         if len(ids) < _PAGE:
             return
         last = ids[-1]
@@ -68,15 +73,16 @@ def save_judgments(db: Database, source: str, entries: Iterable[tuple[int, Archi
 
     ``entries`` come with their line numbers in ``source``. Raises InvalidLine, leaving everything as it
     was, for a row that does not hold its own rules, refers to something missing, or differs from the stored row of
-    the same id.
+    the same id. The pseudonyms of this studio's own users are turned back into their names.
     """
+    names = {pseudonym: name for name, pseudonym in list_pseudonyms(db).items()}
     counts = {"judgments": 0, "prompts": 0, "generations": 0, "matchups": 0, "policies": 0, "already_there": 0}
     number = 0
     try:
         with db.write() as session:
             one_at_a_time(session, "save_prompts")
             for number, entry in entries:
-                _restore(session, _Place(source, number), entry, counts)
+                _restore(session, _Place(source, number), _renamed(entry, names), counts)
                 session.flush()
     except IntegrityError as error:
         raise InvalidLine(source, number, f"does not fit what is stored ({error.orig})") from error
@@ -90,6 +96,15 @@ class _Place:
 
     def refuse(self, reason: str) -> InvalidLine:
         return InvalidLine(self.source, self.line, reason)
+
+
+def _renamed(entry: ArchivedJudgment, names: dict[str, str]) -> ArchivedJudgment:
+    """The same entry with its annotator called by the other name, where ``names`` has one."""
+    for part in (entry.judgment, entry.lease):
+        annotator = part.get("annotator")
+        if isinstance(annotator, str) and annotator in names:
+            part["annotator"] = names[annotator]
+    return entry
 
 
 def _with_revisions(session: Session, ids: Sequence[str]) -> list[JudgmentRow]:

@@ -8,6 +8,7 @@ import signal
 import socket
 import threading
 from typing import Annotated, Any
+from urllib.parse import urlsplit
 
 import typer
 
@@ -15,9 +16,11 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, StudioError
 from feedback.store.matchups import count_matchups
 from feedback.store.runs import list_runs
+from feedback.store.users import count_admins
 from feedback.types import RunState
 from studio.commands.session import AsJson, home_of, show_json, show_table, tell
 from studio.doctor import examine
+from studio.guard import Mount, is_loopback
 from studio.workers import WorkerKeeper
 from training.first_steps import seed_home, serve_model
 from training.home import Home
@@ -37,20 +40,27 @@ def up(
         str | None, typer.Option(metavar="MODEL", help="A policy's name, a model directory or a Hugging Face id.")
     ] = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Whether to keep a worker.")] = True,
+    root_path: Annotated[
+        str,
+        typer.Option(metavar="PATH|URL", help="Where a reverse proxy shows it: /studio, or its whole https:// URL."),
+    ] = "",
 ) -> None:
     """Serve the page, the API and a worker until Ctrl-C. Runs that are at work go on without it."""
-    refuse_open_address(host)
+    refuse_unknown_address(host)
+    mount = Mount.parse(root_path) if root_path else Mount()
     home = home_of(context).create()
-    with home.lock_studio() as lock, bind(host, port) as listener:
-        url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
-        lock.describe(url=url)
+    with home.lock_studio() as lock:
         db = home.open()
         try:
-            seed_home(db)
-            if policy is not None:
-                serve_model(db, policy)
-            fill_first_pool(db)
-            serve(home, db, listener, url, keep_worker=worker)
+            refuse_without_admin(db, host, mount)
+            with bind(host, port) as listener:
+                url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
+                lock.describe(url=url)
+                seed_home(db)
+                if policy is not None:
+                    serve_model(db, policy)
+                fill_first_pool(db)
+                serve(home, db, listener, url, keep_worker=worker, host=host, mount=mount)
         finally:
             db.dispose()
 
@@ -79,19 +89,28 @@ def doctor(context: typer.Context, as_json: AsJson = False) -> None:
         raise typer.Exit(1)
 
 
-def refuse_open_address(host: str) -> None:
-    """Refuse to serve strangers: there are no accounts yet that could keep them out."""
-    if host == "localhost":
+def refuse_unknown_address(host: str) -> None:
+    """Refuse what is no address of a machine."""
+    if is_loopback(host):
         return
     try:
-        is_loopback = ipaddress.ip_address(host).is_loopback
+        ipaddress.ip_address(host)
     except ValueError:
-        raise InvalidInput(f"{host!r} is not an address; the studio binds 127.0.0.1, ::1 or localhost.") from None
-    if not is_loopback:
         raise InvalidInput(
-            f"Refusing to bind {host}: whoever reaches it could do everything, since no admin account exists. "
-            "Bind 127.0.0.1 and reach it from elsewhere by an SSH tunnel."
-        )
+            f"{host!r} is not an address; bind 127.0.0.1, ::1 or localhost, or 0.0.0.0 for every network."
+        ) from None
+
+
+def refuse_without_admin(db: Database, host: str, mount: Mount) -> None:
+    """Refuse to serve strangers, directly or through a proxy, while nobody has to sign in."""
+    public = urlsplit(mount.origin).hostname or ""
+    if (is_loopback(host) and (not public or is_loopback(public))) or count_admins(db):
+        return
+    where = f"bind {host}" if not is_loopback(host) else f"be served at {mount.url}"
+    raise InvalidInput(
+        f"Refusing to {where}: whoever reaches it could do everything, since no admin account exists. Add one with "
+        "`studio users add NAME --role admin`, or bind 127.0.0.1 and reach it from elsewhere by an SSH tunnel."
+    )
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -123,7 +142,9 @@ def fill_first_pool(db: Database) -> None:
         tell(f"No pairs could be asked for: {error}")
 
 
-def serve(home: Home, db: Database, listener: socket.socket, url: str, *, keep_worker: bool) -> None:
+def serve(
+    home: Home, db: Database, listener: socket.socket, url: str, *, keep_worker: bool, host: str, mount: Mount
+) -> None:
     """Serve until SIGINT or SIGTERM, keeping a worker meanwhile."""
     stop = threading.Event()
     keeper = WorkerKeeper(home, owner="up", standby=True, dies_with_me=False)
@@ -134,7 +155,7 @@ def serve(home: Home, db: Database, listener: socket.socket, url: str, *, keep_w
     if keep_worker:
         thread.start()
     try:
-        _serve_page(home, db, listener, url)
+        _serve_page(home, db, listener, url, host, mount)
     finally:
         stop.set()
         if keep_worker:
@@ -142,15 +163,21 @@ def serve(home: Home, db: Database, listener: socket.socket, url: str, *, keep_w
             keeper.stop()
 
 
-def _serve_page(home: Home, db: Database, listener: socket.socket, url: str) -> None:
+def _serve_page(home: Home, db: Database, listener: socket.socket, url: str, host: str, mount: Mount) -> None:
     import uvicorn
 
     from studio.app import create_app
 
     config = uvicorn.Config(
-        create_app(home, db), log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_SECONDS
+        create_app(home, db, host=host, mount=mount),
+        log_level="warning",
+        access_log=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    typer.echo(f"The studio is at {url} (home {home.path}); Ctrl-C ends it, runs go on.")
+    shown = f", through the proxy at {mount.url}" if mount.url else ""
+    typer.echo(f"The studio is at {url}{shown} (home {home.path}); Ctrl-C ends it, runs go on.")
+    if not is_loopback(host):
+        tell("Passwords travel readable over plain HTTP: let a reverse proxy with TLS stand in front of it.")
     uvicorn.Server(config).run(sockets=[listener])
 
 

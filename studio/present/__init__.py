@@ -14,7 +14,17 @@ from studio.present.datasets import (
 )
 from studio.present.forms import FormField, chosen_settings, form_fields, settings_of
 from studio.present.label import empty_pool, hint, label_status, pair
+from studio.present.login import SIGN_IN_CONTENT_POLICY, account_page, sign_in_page
 from studio.present.page import api_reference, header
+from studio.present.people import (
+    audit_table,
+    disable_question,
+    role_choices,
+    secret_once,
+    signed_in,
+    user_detail,
+    users_table,
+)
 from studio.present.policies import (
     default_opponent,
     judge_choices,
@@ -30,9 +40,12 @@ from studio.present.runs import can_cancel, can_resume, latest_metrics, log_tail
 from studio.present.words import ago, duration, error_text
 
 __all__ = [
+    "SIGN_IN_CONTENT_POLICY",
     "FormField",
+    "account_page",
     "ago",
     "api_reference",
+    "audit_table",
     "can_cancel",
     "can_resume",
     "chosen_settings",
@@ -40,6 +53,7 @@ __all__ = [
     "dataset_detail",
     "datasets_table",
     "default_opponent",
+    "disable_question",
     "download_link",
     "duration",
     "empty_pool",
@@ -61,8 +75,14 @@ __all__ = [
     "promote_label",
     "promote_question",
     "promoted_text",
+    "role_choices",
     "run_detail",
     "runs_table",
+    "secret_once",
     "settings_of",
+    "sign_in_page",
+    "signed_in",
+    "user_detail",
+    "users_table",
     "win_rate",
 ]

@@ -13,6 +13,8 @@ import gradio as gr
 
 from feedback.errors import StudioError
 from studio import present
+from studio.gate import PERSON
+from studio.roles import Person
 from studio.services import Services
 
 Handler = Callable[..., Any]
@@ -39,8 +41,8 @@ element.addEventListener('click', (event) => {
 def bind(handler: Handler, services: Services, *fixed: Any) -> Handler:
     """A handler with its services (and ``fixed`` values after them); a StudioError becomes a toast."""
 
-    def handle(*values: Any) -> Any:
-        return _told(handler, services, *fixed, *values)
+    def handle(request: gr.Request | None = None, *values: Any) -> Any:
+        return _told(handler, services, request, *fixed, *values)
 
     return handle
 
@@ -60,14 +62,21 @@ def on_pick(
 ) -> None:
     """Call ``handler(services, key, *inputs)`` when a row is picked."""
 
-    def picked(event: gr.EventData, *values: Any) -> Any:
-        return _told(handler, services, str(event._data.get("key", "")), *values)
+    def picked(event: gr.EventData, request: gr.Request, *values: Any) -> Any:
+        return _told(handler, services, request, str(event._data.get("key", "")), *values)
 
     table.select(picked, list(inputs), list(outputs), **QUICK)
 
 
-def _told(handler: Handler, *values: Any) -> Any:
+def _told(handler: Handler, services: Services, request: gr.Request | None, *values: Any) -> Any:
+    """Call a handler with the services as the person behind the request is given them."""
     try:
-        return handler(*values)
+        return handler(services.acting_as(_person_of(request)), *values)
     except StudioError as error:
         raise gr.Error(present.error_text(error), title="That did not work", print_exception=False) from error
+
+
+def _person_of(request: gr.Request | None) -> Person | None:
+    """Who the gate found behind a request; nobody when an event comes without one."""
+    asked = None if request is None else request.request
+    return None if asked is None else asked.scope.get(PERSON)

@@ -39,7 +39,7 @@ def test_the_page_is_served_with_its_script_and_style(client: TestClient) -> Non
 def test_every_tab_is_there_and_no_event_is_public(services: Services) -> None:
     page = build_page(services)
     tabs = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
-    assert tabs == ["Label", "Train", "Policies", "Datasets"]
+    assert tabs == ["Label", "Train", "Policies", "Datasets", "People"]
     assert all(fn.api_visibility == "private" for fn in page.fns.values() if fn.fn is not None)
 
 
@@ -113,12 +113,12 @@ def test_a_wider_bind_is_not_held_to_loopback_names() -> None:
     assert [is_loopback(host) for host in ("0.0.0.0", "example.org", "", "10.0.0.1")] == [False] * 4
 
 
-def test_errors_become_toasts() -> None:
+def test_errors_become_toasts(services: Services) -> None:
     def fails(_services: object) -> None:
         raise Conflict("That is <taken>.")
 
     with pytest.raises(gr.Error) as raised:
-        bind(fails, None)()  # type: ignore[arg-type]
+        bind(fails, services)()
     assert raised.value.message == "That is &lt;taken&gt;."
 
 

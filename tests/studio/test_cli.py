@@ -17,12 +17,15 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from feedback.datasets import freeze
+from feedback.db import Database
 from feedback.store.prompts import count_prompts
 from feedback.store.runs import get_run, list_runs
 from feedback.types import RunState
+from studio import people
 from studio.cli import app, home_options_first
 from studio.commands.running import TRAINERS, parse_assignments
-from studio.commands.serving import bind, refuse_open_address
+from studio.commands.serving import bind, refuse_unknown_address, refuse_without_admin
+from studio.guard import Mount
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.first_steps import seed_home
 from training.home import Home
@@ -201,12 +204,24 @@ def test_an_oracle_says_when_the_pool_ran_out(studio: Studio, home: Home) -> Non
     assert nothing.exit_code == 1 and "studio generate" in nothing.stderr
 
 
-def test_addresses_and_ports() -> None:
+def test_addresses_and_ports(db: Database) -> None:
     for host in ("127.0.0.1", "127.0.0.5", "localhost", "::1"):
-        refuse_open_address(host)
-    for host in ("0.0.0.0", "192.168.1.4", "::", "example.org"):
-        with pytest.raises(ValueError, match=r"Refusing to bind|is not an address"):
-            refuse_open_address(host)
+        refuse_unknown_address(host)
+        refuse_without_admin(db, host, Mount())
+    with pytest.raises(ValueError, match="is not an address"):
+        refuse_unknown_address("example.org")
+    for host in ("0.0.0.0", "192.168.1.4", "::"):
+        refuse_unknown_address(host)
+        with pytest.raises(ValueError, match=f"Refusing to bind {host}.*users add NAME --role admin"):
+            refuse_without_admin(db, host, Mount())
+    with pytest.raises(ValueError, match=r"Refusing to be served at https://labs.example.org/rlhf"):
+        refuse_without_admin(db, "127.0.0.1", Mount.parse("https://labs.example.org/rlhf"))
+    refuse_without_admin(db, "127.0.0.1", Mount.parse("http://localhost:8000/rlhf"))
+    people.add_user(db, "ann", "researcher", actor="test")
+    with pytest.raises(ValueError, match="Refusing to bind"):
+        refuse_without_admin(db, "0.0.0.0", Mount())
+    people.add_user(db, "ada", "admin", actor="test")
+    refuse_without_admin(db, "0.0.0.0", Mount())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

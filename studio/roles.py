@@ -1,0 +1,167 @@
+"""Who may do what: one table from the acts of ``Services`` to the role each needs, and the door that reads it.
+
+``Services.acting_as`` gives a route or a tab the services as one person sees them. Each call passes here first: the
+role is checked, the annotator becomes the person who is signed in, and what changes something is written to the
+audit log. An act that is not in the table is for admins alone.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+from feedback.db import Database
+from feedback.errors import NotAllowed
+from feedback.store.audit import save_event
+from feedback.types import UserRole
+
+
+@dataclass(frozen=True)
+class Person:
+    """Whoever asks. ``user_id`` is empty for ``LOCAL``, who is everybody while the studio has no users."""
+
+    name: str
+    role: UserRole
+    user_id: str = ""
+
+
+LOCAL = Person("local", UserRole.admin)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The least role an act needs; ``verb`` is what the audit log calls it, None for what changes nothing.
+
+    ``about`` names the argument that says what was acted on; without it the id of what came of it is written.
+    """
+
+    role: UserRole
+    verb: str | None = None
+    about: str | None = None
+
+
+_ANNOTATOR, _REVIEWER, _RESEARCHER, _ADMIN = UserRole
+
+RULES: dict[str, Rule] = {
+    # Judgments keep their own record (who, when, every revision), so labeling is not written a second time.
+    "lease_task": Rule(_ANNOTATOR),
+    "current_task": Rule(_ANNOTATOR),
+    "judge": Rule(_ANNOTATOR),
+    "undo": Rule(_ANNOTATOR),
+    "label_counts": Rule(_ANNOTATOR),
+    "last_fill": Rule(_ANNOTATOR),
+    "refill_soon": Rule(_ANNOTATOR),
+    "refill": Rule(_RESEARCHER),
+    "starter_requests": Rule(_ANNOTATOR),
+    "whoami": Rule(_ANNOTATOR),
+    "change_own_password": Rule(_ANNOTATOR),
+    "fill_pool": Rule(_RESEARCHER, "pool.fill"),
+    "add_prompts": Rule(_RESEARCHER, "prompts.add"),
+    "list_prompts": Rule(_RESEARCHER),
+    "generate": Rule(_RESEARCHER, "policy.reply", "policy"),
+    "feedback_counts": Rule(_REVIEWER),
+    "freeze": Rule(_RESEARCHER, "dataset.freeze", "name"),
+    "list_datasets": Rule(_RESEARCHER),
+    "get_dataset": Rule(_RESEARCHER),
+    "preview_pairs": Rule(_RESEARCHER),
+    "suggest_dataset_name": Rule(_RESEARCHER),
+    "export": Rule(_RESEARCHER, "dataset.export", "key"),
+    "format_names": Rule(_RESEARCHER),
+    "training_methods": Rule(_RESEARCHER),
+    "describe": Rule(_RESEARCHER),
+    "submit_run": Rule(_RESEARCHER, "run.submit"),
+    "list_runs": Rule(_RESEARCHER),
+    "get_run": Rule(_RESEARCHER),
+    "names": Rule(_RESEARCHER),
+    "any_run_active": Rule(_RESEARCHER),
+    "run_metrics": Rule(_RESEARCHER),
+    "log_tail": Rule(_RESEARCHER),
+    "cancel_run": Rule(_RESEARCHER, "run.cancel", "run_id"),
+    "resume_run": Rule(_RESEARCHER, "run.resume", "run_id"),
+    "list_policies": Rule(_RESEARCHER),
+    "get_policy": Rule(_RESEARCHER),
+    "champion_name": Rule(_RESEARCHER),
+    "promote": Rule(_RESEARCHER, "policy.promote", "key"),
+    "lineage": Rule(_RESEARCHER),
+    "list_win_rates": Rule(_RESEARCHER),
+    "list_reward_models": Rule(_RESEARCHER),
+    "oracle_rules": Rule(_RESEARCHER),
+    "evaluate": Rule(_RESEARCHER, "run.submit"),
+    # The store writes these down itself, in the transaction that does them.
+    "list_users": Rule(_ADMIN),
+    "add_user": Rule(_ADMIN),
+    "set_user_role": Rule(_ADMIN),
+    "disable_user": Rule(_ADMIN),
+    "enable_user": Rule(_ADMIN),
+    "new_token": Rule(_ADMIN),
+    "reset_password": Rule(_ADMIN),
+    "list_audit": Rule(_ADMIN),
+}
+
+HOUSE_ONLY = {"acting_as", "close"}
+"""Acts of the studio itself, which no person is given."""
+
+
+class ActingServices:
+    """The services as one person is given them; stands in for ``Services`` wherever a person is behind a call."""
+
+    def __init__(self, services: Any, db: Database, person: Person) -> None:
+        self._services = services
+        self._db = db
+        self._person = person
+
+    def __getattr__(self, name: str) -> Any:
+        rule = RULES.get(name, Rule(UserRole.admin))
+        if name in HOUSE_ONLY or not self._person.role.covers(rule.role):
+            self._refuse(name, rule)
+        method = getattr(type(self._services), name, None)
+        if method is None:
+            return getattr(self._services, name)
+
+        def act(*values: Any, **named: Any) -> Any:
+            given = _signature(method).bind(self._services, *values, **named)
+            _speak_as(self._person, given)
+            result = method(*given.args, **given.kwargs)
+            if rule.verb is not None:
+                self._write_down(rule.verb, rule.about, given.arguments, result)
+            return result
+
+        return act
+
+    def _refuse(self, name: str, rule: Rule) -> None:
+        person = self._person
+        save_event(self._db, person.name, "refused", name, role=person.role.value, needed=rule.role.value)
+        raise NotAllowed(
+            f"{person.name} is {_with_article(person.role)} and may not do this; it needs "
+            f"{_with_article(rule.role)}. An admin can change roles: `studio users role NAME ROLE`."
+        )
+
+    def _write_down(self, verb: str, about: str | None, arguments: dict[str, Any], result: Any) -> None:
+        came_of_it = getattr(result, "id", None)
+        subject = str(arguments.get(about) if about else came_of_it or "")
+        detail = {"method": arguments["method"]} if verb == "run.submit" and "method" in arguments else {}
+        save_event(self._db, self._person.name, verb, subject[:200], **detail)
+
+
+@lru_cache(maxsize=256)
+def _signature(function: Callable[..., Any]) -> inspect.Signature:
+    return inspect.signature(function)
+
+
+def _speak_as(person: Person, given: inspect.BoundArguments) -> None:
+    """An act that takes an annotator or a person is done by whoever is signed in, whatever was asked for."""
+    parameters = given.signature.parameters
+    if "person" in parameters:
+        given.arguments["person"] = person
+    if "annotator" in parameters and person != LOCAL:
+        asked = given.arguments.get("annotator")
+        if asked not in (None, LOCAL.name, person.name):
+            raise NotAllowed(f"You are signed in as {person.name!r} and judge under that name, not as {asked!r}.")
+        given.arguments["annotator"] = person.name
+
+
+def _with_article(role: UserRole) -> str:
+    return f"an {role.value}" if role.value[0] in "aeiou" else f"a {role.value}"
