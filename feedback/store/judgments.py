@@ -11,8 +11,9 @@ from sqlmodel import Session, col, select
 
 from feedback.db import Database
 from feedback.errors import LeaseLost, NotFound
+from feedback.store.drafts import delete_draft, draft_of_judgment, put_draft
 from feedback.store.rows import as_row
-from feedback.tables import DatasetJudgmentRow, JudgmentRow, LeaseRow, MatchupRow
+from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Source, Verdict
 
 
@@ -28,13 +29,15 @@ def save_judgment(
     db: Database,
     lease_id: str,
     annotator: str,
-    build: Callable[[LeaseRow, MatchupRow], Judgment],
+    build: Callable[[LeaseRow, MatchupRow, list[str]], Judgment],
     *,
     at: datetime,
 ) -> Submitted:
-    """Judge what a lease is about, once. ``build`` makes the judgment from the lease; what it raises undoes all.
+    """Judge what a lease is about, once. ``build`` makes the judgment from the lease, its matchup and the replies
+    in stored order; what it raises undoes all.
 
-    The same lease again gives the first judgment back. Raises NotFound for an unknown lease and LeaseLost for one
+    The draft of it ends with it. The same lease again gives the first judgment back. Raises NotFound for an unknown
+    lease and LeaseLost for one
     that is expired, released or somebody else's.
     """
     with db.write() as session:
@@ -48,7 +51,9 @@ def save_judgment(
             return Submitted(known, created=False)
         _require_live(lease, at)
         matchup = session.get_one(MatchupRow, lease.matchup_id)
-        row = as_row(JudgmentRow, build(lease, matchup))
+        texts = [session.get_one(GenerationRow, key).text for key in matchup.generation_ids]
+        row = as_row(JudgmentRow, build(lease, matchup, texts))
+        delete_draft(session, lease.matchup_id, annotator)
         _supersede(session, row)
         session.add(row)
         skipped = row.verdict is Verdict.skip
@@ -64,8 +69,9 @@ def withdraw_last_judgment(
 ) -> LeaseRow | None:
     """Take back this annotator's newest judgment and lease its matchup again, shown the same way round.
 
-    The judgment stays as a withdrawn revision. A live lease of the same session is released. None when there
-    is nothing to take back. ``session_key`` limits the search to judgments made in that browser session.
+    The judgment stays as a withdrawn revision, and its remarks become the draft to go on from. Live leases of the
+    same session are released. None when there is nothing to take back. ``session_key`` limits the search to
+    judgments made in that browser session.
     """
     with db.write() as session:
         judgment = _newest_judgment(session, annotator, session_key)
@@ -85,6 +91,7 @@ def withdraw_last_judgment(
             expires_at=expires_at,
         )
         session.add(lease)
+        put_draft(session, draft_of_judgment(judgment), at)
         return lease
 
 
