@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
@@ -16,6 +19,8 @@ from feedback.store.rows import as_row
 from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Source, Verdict
 
+_DECISIVE = (Verdict.first, Verdict.second)
+
 
 @dataclass(frozen=True)
 class Submitted:
@@ -23,6 +28,22 @@ class Submitted:
 
     judgment_id: str
     created: bool
+
+
+@dataclass(frozen=True)
+class AnnotatorFigures:
+    """One person's current judgments in numbers; ``median_ms`` is active time, None when none was measured.
+
+    ``sides`` counts what was preferred as the screen showed it: left, right.
+    """
+
+    total: int
+    recent: int
+    verdicts: dict[str, int]
+    sides: tuple[int, int]
+    median_ms: int | None
+    edits: int
+    flags: int
 
 
 def save_judgment(
@@ -119,6 +140,34 @@ def tally_judgments(db: Database, annotator: str | None = None) -> dict[str, int
         found = {str(verdict or "rank"): count for verdict, count in session.exec(query).all()}
     tally = {key: found.get(key, 0) for key in [*(verdict.value for verdict in Verdict), "rank"]}
     return {**tally, "total": sum(tally.values())}
+
+
+def annotator_figures(db: Database, annotator: str, *, since: datetime) -> AnnotatorFigures:
+    """What one person did: in all and since a moment, how they decided, and how long it took them."""
+    query = columns(
+        col(JudgmentRow.verdict),
+        col(JudgmentRow.shown_order),
+        col(JudgmentRow.active_ms),
+        col(JudgmentRow.created_at),
+        col(JudgmentRow.flag),
+        col(JudgmentRow.edited),
+    ).where(col(JudgmentRow.annotator) == annotator, col(JudgmentRow.state) == JudgmentState.current)
+    with db.read() as session:
+        rows = session.execute(query).all()
+    verdicts: Counter[str] = Counter(str(verdict or "rank") for verdict, *_ in rows)
+    decided = [
+        order[0] == (0 if verdict is Verdict.first else 1) for verdict, order, *_ in rows if verdict in _DECISIVE
+    ]
+    times = [active for _, _, active, *_ in rows if active is not None]
+    return AnnotatorFigures(
+        total=len(rows),
+        recent=sum(created >= since for _, _, _, created, *_ in rows),
+        verdicts=dict(verdicts),
+        sides=(sum(decided), len(decided) - sum(decided)),
+        median_ms=round(statistics.median(times)) if times else None,
+        edits=sum(bool(edited) for *_, edited in rows),
+        flags=sum(flag is not None for *_, flag, _ in rows),
+    )
 
 
 def tally_sources(db: Database) -> dict[str, int]:
