@@ -154,15 +154,12 @@ def next_task(services: Given, body: TaskIn | None = None, name: Name = None) ->
     task = services.lease_task((body and body.annotator) or name or LOCAL_ANNOTATOR)
     if task is None:
         return Response(status_code=204)
-    guidelines = services.guidelines()
     return {
         "lease": task.lease_id,
         "kind": task.kind.value,
         "prompt": task.messages,
         "responses": task.responses,
-        "guidelines": guidelines.text,
-        "guidelines_version": guidelines.version,
-        "criteria": guidelines.criteria,
+        "guidelines": services.guidelines().text,
         "expires_at": task.expires_at.isoformat(),
     }
 

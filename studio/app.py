@@ -16,6 +16,7 @@ from studio.tabs import datasets, label, markup, policies, train
 from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+SCRIPTS = ("labeling.js", "ranking.js", "reading.js", "remarks.js", "shortcuts.js")  # in the order they build on
 
 # Plain names: a font object of Gradio's would be fetched from elsewhere.
 _FONT = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
@@ -40,7 +41,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1") -> FastAPI:
         enable_monitoring=False,
         theme=build_theme(),
         css_paths=[ASSETS / "studio.css"],
-        head=f"<script>{(ASSETS / 'shortcuts.js').read_text(encoding='utf-8')}</script>",
+        head="".join(f"<script>{(ASSETS / name).read_text(encoding='utf-8')}</script>" for name in SCRIPTS),
     )
     page.add_middleware(Guard, host=host)
     return page

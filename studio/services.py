@@ -155,11 +155,11 @@ class Services:
                 return held
             return self._lease(annotator, session)
 
-    def deck(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> list[Task]:
-        """What a browser holds: the task on its screen and the one after it; empty when the pool is."""
+    def deck(self, session: str, annotator: str = LOCAL_ANNOTATOR, *, size: int = DECK_SIZE) -> list[Task]:
+        """What a browser holds, the task on its screen first, filled up to ``size``; empty when the pool is."""
         with self._writing:
             held = [task for task in assignment.held(self.db, session) if task.annotator == annotator]
-            while len(held) < DECK_SIZE:
+            while len(held) < size:
                 task = self._lease(annotator, session, empty_handed=not held)
                 if task is None:
                     break

@@ -12,6 +12,16 @@ from studio.present.datasets import (
     feedback_counts,
     no_dataset,
 )
+from studio.present.desk import (
+    criteria_of,
+    figures,
+    guidelines_frame,
+    guidelines_text,
+    overlays,
+    panels,
+    tools,
+    verdicts,
+)
 from studio.present.forms import FormField, chosen_settings, form_fields, settings_of
 from studio.present.label import empty_pool, hint, label_status, pair
 from studio.present.page import api_reference, header
@@ -36,6 +46,7 @@ __all__ = [
     "can_cancel",
     "can_resume",
     "chosen_settings",
+    "criteria_of",
     "dataset_choices",
     "dataset_detail",
     "datasets_table",
@@ -45,7 +56,10 @@ __all__ = [
     "empty_pool",
     "error_text",
     "feedback_counts",
+    "figures",
     "form_fields",
+    "guidelines_frame",
+    "guidelines_text",
     "header",
     "hint",
     "judge_choices",
@@ -54,7 +68,9 @@ __all__ = [
     "log_tail",
     "metric_frames",
     "no_dataset",
+    "overlays",
     "pair",
+    "panels",
     "policies_table",
     "policy_choices",
     "policy_detail",
@@ -64,5 +80,7 @@ __all__ = [
     "run_detail",
     "runs_table",
     "settings_of",
+    "tools",
+    "verdicts",
     "win_rate",
 ]
