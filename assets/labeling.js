@@ -12,6 +12,8 @@
   const IDLE_MS = 30000; // without a sign of life for so long, nobody is reading
   const SESSION_KEY = "rlhf-studio-session";
   const MIRROR_KEY = "rlhf-studio-draft";
+  const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; Gradio may reload in between
+  const UNSAVED = "The studio did not answer, so this is not saved yet. Press again.";
 
   const byId = (id) => document.getElementById(id);
   const stored = (key, value) => {
@@ -52,7 +54,7 @@
 
   const make = (act, fields = {}) => {
     seq += 1;
-    if (act !== "draft" && act !== "figures" && act !== "ahead") lastDecisive = seq;
+    if (act === "vote" || act === "undo") lastDecisive = seq;
     return { seq, session: storedSession(), have: [...cache.keys()], guidelines: guidelines.version, ...fields };
   };
   const send = (act, fields) => {
@@ -75,11 +77,14 @@
       return undefined;
     }
     settle();
+    const unheard = stored(PENDING_KEY);
+    stored(PENDING_KEY, null);
     if (answer.refused) return say(answer.refused, "bad");
     if (answer.status) byId("label-status").innerHTML = answer.status;
     if (answer.guidelines) studio.showGuidelines?.((guidelines = answer.guidelines));
     arrange(answer);
     if (answer.note) say(answer.note);
+    else if (act === "show" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
     return undefined;
   };
 
@@ -90,7 +95,7 @@
   };
   const failed = () => {
     settle();
-    say("The studio did not answer, so this is not saved yet. Press again.", "bad");
+    say(UNSAVED, "bad");
   };
   const hold = (ticket) => {
     busy = ticket;
@@ -121,6 +126,9 @@
     }
     if (deck.length === 1 && answer.more) send("ahead");
   };
+
+  // The very first question may be lost as well.
+  setInterval(() => { if (!stage && !deck.length && !busy) send("show"); }, 3 * LOOK_MS);
 
   const clear = (empty) => {
     stage = null;
@@ -225,6 +233,7 @@
     dirty = 0;
     const remarks = content();
     delete remarks.ranking;
+    stored(PENDING_KEY, stage.lease);
     hold(send("vote", { lease: stage.lease, said: { ...remarks, ...said } }));
   };
   studio.judge = judge;

@@ -20,7 +20,7 @@
     open = name;
     byId(`panel-${name}`).hidden = false;
     pressed();
-    if (focus) byId(focus)?.focus();
+    if (focus) byId(focus)?.focus({ preventScroll: true });
   };
   studio.closePanel = () => {
     if (!open) return false;
@@ -29,7 +29,9 @@
     if (open === "marks") studio.reading.stopMarking();
     open = null;
     pressed();
-    if (hadFocus) cameFrom?.isConnected ? cameFrom.focus({ preventScroll: true }) : document.activeElement.blur();
+    if (!hadFocus) return true;
+    document.activeElement.blur();
+    if (cameFrom?.isConnected) cameFrom.focus({ preventScroll: true });
     return true;
   };
   studio.panel = () => open;
@@ -53,7 +55,7 @@
     field.dataset.index = index;
     field.value = edited()?.text ?? stage.texts[index];
     showEdit();
-    field.focus();
+    field.focus({ preventScroll: true });
   };
   const showEdit = () => {
     const stage = studio.stage(), field = byId("edit-text"), index = Number(field.dataset.index ?? -1);
