@@ -1,90 +1,149 @@
-// Keys for the verdict buttons, and the rule that one press judges one pair that was on the screen.
+// Keys: which press does what, shown on every button, changed in the overlay that "?" opens.
 //
-// A press is accepted only when the pair shown is not already being judged: the page is "busy" from the press
-// until another pair (or the empty state) is in the document, or the request has ended. The server is idempotent
-// by lease as well, so this is for the person's eyes, not for the record's sake.
+// Digits are read from where they stand on the keyboard, letters from what they say, so that layouts with shifted
+// digits work too. Nothing fires while somebody types, with Ctrl, Alt or Meta, or from a key that is held down.
 (() => {
-  const KEYS = {
-    1: "vote-left", 2: "vote-right", t: "vote-tie", x: "vote-both-bad", s: "vote-skip", u: "vote-undo",
-  };
-  const BUSY_LIMIT_MS = 10000; // a lost request must not lock the page for ever
-  const SESSION_KEY = "rlhf-studio-session";
-  let busyLease = null;
-  let busyTimer = 0;
-  const judged = new Set(); // an undone pair comes back under a lease of its own, so these never return
+  const studio = window.studio;
+  const { byId } = studio;
+  const KEYS = "rlhf-studio-keys";
+  const RANKING = new Set(["rank-submit", "rank-rest", "rank-back"]);
+  const PAIRING = /^(left|right|tie)(-\d)?$/;
 
-  const shownLease = () => document.querySelector("#pair [data-lease]")?.dataset.lease ?? "";
+  const own = () => JSON.parse(studio.stored(KEYS) ?? "{}");
+  const rows = () => [...document.querySelectorAll("#keys-dialog tr[data-action]")];
+  const keyFor = (action) => own()[action] ?? rows().find((row) => row.dataset.action === action)?.dataset.key ?? "";
 
-  const settle = () => {
-    busyLease = null;
-    clearTimeout(busyTimer);
-    document.querySelector("#pair")?.removeAttribute("aria-busy");
-  };
-
-  const begin = (isVote) => {
-    busyLease = shownLease();
-    if (isVote) judged.add(busyLease);
-    clearTimeout(busyTimer);
-    busyTimer = setTimeout(settle, BUSY_LIMIT_MS);
-    document.querySelector("#pair")?.setAttribute("aria-busy", "true");
+  const name = (event) => {
+    const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code ?? "")?.[1];
+    const shift = event.shiftKey ? "Shift+" : "";
+    if (digit && (event.shiftKey || event.key === digit || event.code.startsWith("Digit"))) return shift + digit;
+    if (event.key.length === 1) return /\p{L}/u.test(event.key) ? shift + event.key.toUpperCase() : event.key;
+    return shift + event.key;
   };
 
-  const newSession = () => {
-    const bytes = crypto.getRandomValues(new Uint8Array(16));
-    return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  // A pair and a ranking share some keys; what is on the screen decides.
+  const actionFor = (key) => {
+    const isRank = studio.ranking.isRank();
+    const fits = (action) => (isRank ? !PAIRING.test(action) : !RANKING.has(action));
+    const find = (wanted) => rows().map((row) => row.dataset.action)
+      .find((action) => fits(action) && keyFor(action) === wanted);
+    return find(key) ?? (/^Shift\+\p{L}$/u.test(key) ? find(key.slice(6)) : undefined);
   };
 
-  // The session outlives a reload, so the very same lease is shown again. Without storage (private windows that
-  // forbid it) it lives as long as the page.
-  let session = null;
-  const storedSession = () => {
-    if (session) return session;
-    try {
-      session = localStorage.getItem(SESSION_KEY) || newSession();
-      localStorage.setItem(SESSION_KEY, session);
-    } catch {
-      session = newSession();
-    }
-    return session;
+  const isTyping = (target) => target instanceof Element && target.closest(
+    "input:not([type=radio]):not([type=checkbox]), textarea, select, [contenteditable=true], [role=listbox]");
+  const isOwnKey = (target, key) => target instanceof Element && (
+    (target.closest("input[type=radio], input[type=checkbox]") && /^(Arrow|[1-5]$| $)/.test(key)) ||
+    (target.closest("button, a, summary, [role=tab]") && (key === "Enter" || key === " ")) ||
+    (target.closest("[role=tab]") && key.startsWith("Arrow")));
+
+  const run = (action) => {
+    const button = document.querySelector(`[data-action="${action}"]:not(tr)`);
+    button?.classList.add("pressed");
+    setTimeout(() => button?.classList.remove("pressed"), 120);
+    studio.acts[action]?.();
   };
-
-  window.studio = { ticket: () => [shownLease(), storedSession()], settle };
-
-  document.addEventListener("click", (event) => {
-    const button = event.target instanceof Element && event.target.closest(".verdict");
-    if (!button) return;
-    const nothingShown = button.id !== "vote-undo" && !shownLease();
-    if (busyLease !== null || nothingShown) {
-      event.stopImmediatePropagation();
-      event.preventDefault();
-      return;
-    }
-    begin(button.id !== "vote-undo");
-  }, true);
-
-  const typing = (target) =>
-    target instanceof Element && target.closest("input, textarea, select, [contenteditable=true], [role=listbox]");
+  studio.run = run;
 
   document.addEventListener("keydown", (event) => {
-    if (event.repeat || event.isComposing || event.ctrlKey || event.metaKey || event.altKey) return;
-    if (typing(event.target)) return;
-    const button = document.getElementById(KEYS[event.key.toLowerCase()] ?? "");
-    if (!button || button.offsetParent === null || button.disabled) return;
-    event.preventDefault();
-    button.classList.add("pressed");
-    setTimeout(() => button.classList.remove("pressed"), 120);
-    button.click();
+    if (event.isComposing || event.altKey || event.metaKey || !studio.isShown()) return;
+    if (capturing) return capture(event);
+    if (event.key === "Escape") return escape(event);
+    if (event.ctrlKey) {
+      if (event.key === "Enter" && event.target.id === "edit-text") { event.preventDefault(); run("edit-choose"); }
+      return;
+    }
+    const key = name(event);
+    if (isTyping(event.target) || isOwnKey(event.target, key)) return;
+    const isRepeatable = studio.reading.views.marking && key.includes("Arrow");
+    if (event.repeat && !isRepeatable) return;
+    const dialog = document.querySelector("dialog[open]");
+    if (dialog && key !== "?") return;
+    if (handled(key)) event.preventDefault();
   });
 
-  // An answer that was on its way when the vote was cast may come after the vote's own and show the judged pair
-  // again; then the server is asked what is really next.
-  let wasShown = "";
-  new MutationObserver(() => {
-    const lease = shownLease();
-    if (lease === wasShown) return;
-    wasShown = lease;
-    if (busyLease !== null && lease !== busyLease) settle();
-    // After a moment: Gradio ignores an event of the kind whose answer it is just showing.
-    if (judged.has(lease)) setTimeout(() => document.getElementById("show-again")?.click(), 60);
-  }).observe(document, { childList: true, subtree: true, attributes: true, attributeFilter: ["data-lease"] });
+  const handled = (key) => {
+    if (studio.reading.views.marking && studio.reading.markingKey(key)) return true;
+    if (studio.panel() && studio.panelKey(key)) return true;
+    if (key === "+" || key === "-") { run(key === "+" ? "mark-good" : "mark-bad"); return true; }
+    const digit = /^(Shift\+)?([1-9])$/.exec(key);
+    if (digit && studio.ranking.isRank()) { studio.ranking.place(Number(digit[2]) - 1, Boolean(digit[1])); return true; }
+    const action = actionFor(key);
+    if (!action) return false;
+    run(action);
+    return true;
+  };
+
+  const escape = (event) => {
+    const dialog = document.querySelector("dialog[open]");
+    if (dialog) closeDialog(dialog);
+    else if (!studio.closePanel()) {
+      if (isTyping(event.target) && event.target.closest("#label-tab")) event.target.blur();
+      else return;
+    }
+    event.preventDefault();
+  };
+
+  document.addEventListener("click", (event) => {
+    const button = event.target instanceof Element && event.target.closest("button[data-action]");
+    if (button) studio.acts[button.dataset.action]?.();
+    const dialog = event.target instanceof Element && event.target.closest(".dialog-close")?.closest("dialog");
+    if (dialog) closeDialog(dialog);
+    const change = event.target instanceof Element && event.target.closest("[data-change]");
+    if (change) begin(change);
+    if (event.target.id === "keys-reset") { studio.stored(KEYS, null); studio.showKeys(); }
+  });
+
+  // The overlay ------------------------------------------------------------------------------------------
+
+  let opener = null;
+  studio.dialog = (id) => {
+    const dialog = byId(id);
+    if (dialog.open) return closeDialog(dialog);
+    document.querySelectorAll("dialog[open]").forEach(closeDialog);
+    opener = document.activeElement;
+    dialog.show(); // not modal: Tab may leave it
+    dialog.querySelector(".dialog-close").focus();
+    return undefined;
+  };
+  const closeDialog = (dialog) => {
+    dialog.close();
+    (opener?.isConnected && opener !== document.body ? opener : document.activeElement)?.focus?.({ preventScroll: true });
+    if (!opener || opener === document.body) document.activeElement?.blur?.();
+  };
+  studio.acts.keys = () => studio.dialog("keys-dialog");
+
+  let capturing = null;
+  const begin = (button) => {
+    capturing = button;
+    button.textContent = "Press a key …";
+  };
+  const capture = (event) => {
+    if (["Shift", "Control", "Alt", "Meta", "Tab"].includes(event.key)) {
+      if (event.key === "Tab") { capturing = null; studio.showKeys(); }
+      return;
+    }
+    event.preventDefault();
+    const action = capturing.dataset.change, key = name(event), before = keyFor(action);
+    capturing = null;
+    if (key !== "Escape" && key !== before) assign(action, key, before);
+    studio.showKeys();
+  };
+  // A key that is taken changes places with the one it replaces, so that no act is left without.
+  const assign = (action, key, before) => {
+    const isShared = (other) => RANKING.has(action) !== RANKING.has(other) && (PAIRING.test(action) || PAIRING.test(other));
+    const taken = rows().map((row) => row.dataset.action)
+      .find((other) => other !== action && keyFor(other) === key && !isShared(other));
+    studio.stored(KEYS, JSON.stringify({ ...own(), [action]: key, ...(taken ? { [taken]: before } : {}) }));
+    byId("keys-says").textContent = taken ? `${key} is now this; the other act has ${before}.` : `${key} is set.`;
+  };
+
+  studio.showKeys = () => {
+    document.querySelectorAll("[data-key-of]").forEach((cap) => { cap.textContent = keyFor(cap.dataset.keyOf); });
+    document.querySelectorAll("[data-change]").forEach((button) => { button.textContent = "Change"; });
+    document.querySelectorAll("button[data-action]").forEach((button) => {
+      const key = keyFor(button.dataset.action);
+      if (key) button.setAttribute("aria-keyshortcuts", key);
+    });
+  };
 })();

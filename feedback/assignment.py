@@ -31,6 +31,7 @@ class Task:
     responses: list[str]
     expires_at: datetime
     annotator: str
+    shown_order: tuple[int, ...] = ()
 
 
 def lease_next(
@@ -63,9 +64,14 @@ def lease_next(
 
 
 def resume(db: Database, session: str) -> Task | None:
-    """The task a browser session still holds: what a reloaded page shows again."""
-    lease = leases.get_live_lease(db, session, at=now())
-    return None if lease is None else task_of(db, lease)
+    """The task a browser session is at: what a reloaded page shows again."""
+    found = held(db, session)
+    return found[0] if found else None
+
+
+def held(db: Database, session: str) -> list[Task]:
+    """All tasks a browser session holds: the one on its screen first, then what was fetched ahead."""
+    return [task_of(db, lease) for lease in leases.list_live_leases(db, session, at=now())]
 
 
 def release(db: Database, lease_id: str) -> bool:
@@ -84,4 +90,5 @@ def task_of(db: Database, lease: LeaseRow) -> Task:
         responses=[generations[index].text for index in lease.shown_order],
         expires_at=lease.expires_at,
         annotator=lease.annotator,
+        shown_order=tuple(lease.shown_order),
     )

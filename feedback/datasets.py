@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -20,7 +20,16 @@ from feedback.pairing import same_text
 from feedback.store import datasets as store
 from feedback.store.datasets import JudgedMatchup
 from feedback.tables import DatasetRow
-from feedback.types import Dataset, DatasetFilters, Message, PreferencePair, Verdict, content_hash, usable_name
+from feedback.types import (
+    Dataset,
+    DatasetFilters,
+    Demonstration,
+    Message,
+    PreferencePair,
+    Verdict,
+    content_hash,
+    usable_name,
+)
 
 
 @dataclass(frozen=True)
@@ -34,7 +43,8 @@ class Derivation:
     def counts(self) -> dict[str, int]:
         """The sizes shown with a dataset."""
         splits = Counter(pair.split for pair in self.pairs)
-        return {
+        edits = sum(pair.edited_by is not None for pair in self.pairs)
+        return ({"edits": edits} if edits else {}) | {
             "judgments": len(self.judgment_ids),
             "pairs": len(self.pairs),
             "train": splits["train"],
@@ -87,7 +97,7 @@ def derive(
         for judgment in matchup.judgments:
             if judgment.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
                 drops[judgment.verdict.value] += 1
-        for pair in _pairs_of(matchup, filters, drops):
+        for pair in (*_pairs_of(matchup, filters, drops), *_edits_of(matchup, filters, drops)):
             low, high = sorted((pair.chosen, pair.rejected))
             key = (pair.prompt_id, low, high)
             if key in seen:
@@ -98,13 +108,32 @@ def derive(
     return Derivation(sorted(judgment_ids), pairs, dict(sorted(drops.items())))
 
 
+def iterate_demonstrations(db: Database, key: str) -> Iterator[Demonstration]:
+    """The replies people made better, among the judgments a dataset was frozen from, in the order of their ids."""
+    dataset = store.get_dataset(db, key)
+    filters = DatasetFilters.model_validate(dataset.filters)
+    for judged in store.iterate_edited(db, dataset.id):
+        for judgment in judged.judgments:
+            edited = judgment.edited or {}
+            yield Demonstration(
+                prompt_id=judged.prompt_id,
+                messages=tuple(Message.model_validate(message) for message in judged.messages),
+                text=edited["text"],
+                generation_id=judged.generations[edited["index"]].id,
+                judgment_id=judgment.id,
+                annotator=judgment.annotator,
+                split=split_of(judged.prompt_hash, filters.test_share, filters.split_seed),
+            )
+
+
 def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
     """SHA-256 over the filters, the judgment ids and the pairs with their texts."""
     return content_hash(
         {
             "filters": filters.model_dump(mode="json"),
             "judgments": derivation.judgment_ids,
-            "pairs": [pair.model_dump(mode="json") for pair in derivation.pairs],
+            # Without what is not there: a pair without an edit hashes as it did before edits existed.
+            "pairs": [pair.model_dump(mode="json", exclude_none=True) for pair in derivation.pairs],
         }
     )
 
@@ -146,3 +175,26 @@ def _pairs_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[st
             )
         )
     return pairs
+
+
+def _edits_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[str]) -> Iterator[PreferencePair]:
+    """An edit says that the edited text is better than the reply it was made from."""
+    for judgment in matchup.judgments:
+        if not judgment.edited or judgment.verdict is Verdict.skip:
+            continue
+        original, text = matchup.generations[judgment.edited["index"]], judgment.edited["text"]
+        if same_text(original.text, text):
+            drops["identical"] += 1
+            continue
+        yield PreferencePair(
+            prompt_id=matchup.prompt_id,
+            matchup_id=matchup.matchup_id,
+            messages=tuple(Message.model_validate(message) for message in matchup.messages),
+            chosen=text,
+            rejected=original.text,
+            chosen_generation=original.id,
+            rejected_generation=original.id,
+            judgment_ids=(judgment.id,),
+            split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
+            edited_by=judgment.id,
+        )

@@ -7,7 +7,7 @@ the only two places where one becomes the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -15,15 +15,14 @@ from pydantic import ValidationError
 from feedback.assignment import LEASE_SECONDS, Task, task_of
 from feedback.db import Database
 from feedback.errors import InvalidInput
-from feedback.store import judgments
+from feedback.remarks import MAX_TEXT, to_shown, to_stored
+from feedback.store import drafts, judgments
 from feedback.store.judgments import Submitted
 from feedback.store.rows import reason_of
 from feedback.tables import LeaseRow, MatchupRow
 from feedback.types import Judgment, MatchupKind, ShownVerdict, Verdict, now
 
-__all__ = ["Submitted", "stored_ranking", "stored_verdict", "submit", "undo_last"]
-
-MAX_TEXT = 20_000
+__all__ = ["Submitted", "draft_of", "save_draft", "stored_ranking", "stored_verdict", "submit", "undo_last"]
 
 
 def submit(
@@ -36,13 +35,17 @@ def submit(
     strength: int | None = None,
     skip_reason: str | None = None,
     rationale: str | None = None,
-    edited: dict[str, Any] | None = None,
+    guidelines: int | None = None,
+    **remarks: Any,
 ) -> Submitted:
     """Judge the matchup a lease is about, in shown order; give exactly one of verdict, ranking, skip_reason.
 
-    The same lease again returns the first judgment, whatever it now says. Raises InvalidInput for a judgment that
+    ``remarks`` are ``edited``, ``spans``, ``criteria``, ``flag`` and ``active_ms``, see ``feedback.remarks``;
+    ``guidelines`` is the version that was on the screen. The same lease again returns the first judgment, whatever
+    it now says. Raises InvalidInput for a judgment that
     says nothing, two things or something the matchup does not allow; NotFound for an unknown lease; LeaseLost
-    for one that is expired, released or somebody else's. A refused judgment leaves the lease as it was.
+    for one that is expired, released or somebody else's. A refused judgment leaves the lease and the draft as
+    they were; a saved one ends both.
     """
     given = [
         name
@@ -53,11 +56,12 @@ def submit(
         raise InvalidInput(
             f"Give exactly one of verdict, ranking and skip_reason, not {' and '.join(given) or 'none'}."
         )
-    for name, text in (("skip_reason", skip_reason), ("rationale", rationale)):
-        if text is not None and len(text) > MAX_TEXT:
-            raise InvalidInput(f"{name} may have {MAX_TEXT} characters, not {len(text)}.")
+    if skip_reason is not None and len(skip_reason) > MAX_TEXT:
+        raise InvalidInput(f"skip_reason may have {MAX_TEXT} characters, not {len(skip_reason)}.")
 
-    def build(lease: LeaseRow, matchup: MatchupRow) -> Judgment:
+    def build(lease: LeaseRow, matchup: MatchupRow, texts: list[str]) -> Judgment:
+        said = {"rationale": rationale, **remarks}
+        stored = to_stored(said, lease.shown_order, [texts[index] for index in lease.shown_order])
         try:
             return Judgment(
                 matchup_id=matchup.id,
@@ -69,8 +73,8 @@ def submit(
                 strength=strength,
                 shown_order=lease.shown_order,
                 skip_reason=skip_reason,
-                rationale=rationale,
-                edited=None if edited is None else _edit(edited, lease),
+                guidelines=guidelines,
+                **stored,
             )
         except ValidationError as error:
             raise InvalidInput(reason_of(error)) from error
@@ -87,6 +91,25 @@ def undo_last(
         db, annotator, session_key=session, expires_at=at + timedelta(seconds=lease_seconds), at=at
     )
     return None if lease is None else task_of(db, lease)
+
+
+def save_draft(db: Database, lease_id: str, annotator: str, content: dict[str, Any]) -> datetime | None:
+    """Keep remarks and an unfinished ranking, in shown order, until the lease's matchup is judged.
+
+    Gives the moment they were kept, None when there was nothing to keep. Raises InvalidInput, NotFound and
+    LeaseLost as ``submit`` does.
+    """
+
+    def build(lease: LeaseRow, texts: list[str]) -> dict[str, Any]:
+        return to_stored(content, lease.shown_order, [texts[index] for index in lease.shown_order])
+
+    return drafts.save_draft(db, lease_id, annotator, build, at=now())
+
+
+def draft_of(db: Database, task: Task) -> dict[str, Any]:
+    """What the person left unfinished about the matchup on their screen, in shown order."""
+    row = drafts.get_draft(db, task.matchup_id, task.annotator)
+    return {} if row is None else to_shown(row.content, task.shown_order)
 
 
 def stored_verdict(shown: ShownVerdict, shown_order: Sequence[int]) -> Verdict:
@@ -110,14 +133,15 @@ def _verdict(
         return Verdict.skip
     if verdict is None:
         return None
-    if matchup.kind is not MatchupKind.pair:
-        raise InvalidInput(
-            f"This task ranks {len(matchup.generation_ids)} replies; give a ranking, not the verdict {verdict!r}."
-        )
     try:
         shown = ShownVerdict(verdict)
     except ValueError as error:
         raise InvalidInput(f"{verdict!r} is not a verdict; valid: {', '.join(ShownVerdict)}.") from error
+    # Of a ranking, too, it can be said that no reply is usable.
+    if matchup.kind is not MatchupKind.pair and shown is not ShownVerdict.both_bad:
+        raise InvalidInput(
+            f"This task ranks {len(matchup.generation_ids)} replies; give a ranking, not the verdict {verdict!r}."
+        )
     return stored_verdict(shown, lease.shown_order)
 
 
@@ -128,15 +152,3 @@ def _ranking(ranking: Sequence[int], matchup: MatchupRow, lease: LeaseRow) -> li
     if any(isinstance(rank, bool) or not isinstance(rank, int) or not 1 <= rank <= size for rank in ranking):
         raise InvalidInput(f"Ranks go from 1 (best) to {size}, equal numbers tie; {list(ranking)} does not.")
     return stored_ranking(ranking, lease.shown_order)
-
-
-def _edit(edited: dict[str, Any], lease: LeaseRow) -> dict[str, Any]:
-    index, text = edited.get("index"), edited.get("text")
-    size = len(lease.shown_order)
-    if isinstance(index, bool) or not isinstance(index, int) or not 0 <= index < size:
-        raise InvalidInput(f"edited.index names a shown reply, 0 to {size - 1}, not {index!r}.")
-    if not isinstance(text, str) or not text.strip():
-        raise InvalidInput("edited.text must be the edited reply, not empty.")
-    if len(text) > MAX_TEXT:
-        raise InvalidInput(f"edited.text may have {MAX_TEXT} characters, not {len(text)}.")
-    return {"index": lease.shown_order[index], "text": text}

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 
 from feedback.tables import GenerationRow
-from feedback.types import Matchup
+from feedback.types import MAX_MATCHUP_SIZE, Matchup, MatchupKind
 
 
 def make_pairs(
@@ -39,6 +39,29 @@ def make_pairs(
                 )
             )
     return matchups
+
+
+def make_ranking(
+    generations: Sequence[GenerationRow], rng: random.Random, *, required: int = 1, priority: int = 0
+) -> list[Matchup]:
+    """One matchup of all the different replies to one prompt, up to 9, to be ranked; a pair when only two differ.
+
+    Empty when fewer than two replies differ. Raises ValueError when they answer different prompts.
+    """
+    if len({generation.prompt_id for generation in generations}) > 1:
+        raise ValueError("a matchup compares replies to one prompt")
+    waiting = list(generations)
+    rng.shuffle(waiting)
+    distinct: list[GenerationRow] = []
+    for one in waiting:
+        if len(distinct) < MAX_MATCHUP_SIZE and not any(same_text(one.text, other.text) for other in distinct):
+            distinct.append(one)
+    if len(distinct) < 2:
+        return []
+    kind = MatchupKind.pair if len(distinct) == 2 else MatchupKind.rank
+    ids = [generation.id for generation in distinct]
+    prompt_id = distinct[0].prompt_id
+    return [Matchup(prompt_id=prompt_id, generation_ids=ids, kind=kind, required=required, priority=priority)]
 
 
 def same_text(one: str, other: str) -> bool:

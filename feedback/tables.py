@@ -22,7 +22,9 @@ from feedback.types import (
     Credential,
     CredentialKind,
     Dataset,
+    Draft,
     Generation,
+    Guidelines,
     Judgment,
     JudgmentState,
     LeaseState,
@@ -182,8 +184,30 @@ class JudgmentRow(Judgment, _Row, table=True):
     ranking: list[int] | None = Field(default=None, sa_type=JSON)
     shown_order: list[int] = Field(default_factory=list, sa_type=JSON)
     edited: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    spans: list[dict[str, Any]] | None = Field(default=None, sa_type=JSON)
+    criteria: dict[str, list[int | None]] | None = Field(default=None, sa_type=JSON)
     supersedes: str | None = Field(default=None, foreign_key="judgment.id")
     state: JudgmentState = Field(default=JudgmentState.current, sa_type=EnumText(JudgmentState))  # type: ignore[call-overload]
+
+
+class DraftRow(Draft, table=True):
+    """One draft per person and matchup: it outlives the lease it was typed under."""
+
+    __tablename__ = "draft"
+
+    matchup_id: str = Field(foreign_key="matchup.id", primary_key=True)
+    annotator: str = Field(primary_key=True)
+    content: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    updated_at: datetime = Field(default_factory=now, sa_type=Moment)  # type: ignore[call-overload]
+
+
+class GuidelinesRow(Guidelines, _Row, table=True):
+    """``version`` counts from 1; the newest is what annotators see."""
+
+    __tablename__ = "guidelines"
+
+    version: int | None = Field(default=None, primary_key=True)
+    criteria: list[str] = Field(default_factory=list, sa_type=JSON)
 
 
 class DatasetRow(Dataset, _Row, table=True):
@@ -222,6 +246,8 @@ class DatasetPairRow(SQLModel, table=True):
     judgment_ids: list[str] = Field(sa_type=JSON)
     margin: float = 0.0
     agreement: float = 1.0
+    # The judgment whose edit is the chosen text; ``dataset_judgment`` holds the foreign key to it.
+    edited_by: str | None = None
 
 
 class UserRow(User, _Row, table=True):

@@ -6,6 +6,10 @@ Matchup         k >= 2 generations of one prompt put before people (a *pair* whe
 Lease           one person's exclusive, expiring right to judge one matchup
 Judgment        what that person said: a verdict on a pair or a ranking of k; revisions, never overwrites
 Preference pair *chosen* over *rejected*, derived from judgments, never typed by hand
+Remarks         what a judge adds beside the verdict: a rationale, an edit, marks, ratings, a flag
+Draft           remarks and an unfinished ranking that are not yet submitted, kept as they are typed
+Demonstration   a reply written or edited by a person
+Guidelines      what a project asks of its annotators, in versions
 Dataset         an immutable, hashed snapshot of judgments and what was derived from them, split by prompt
 Run             one background job: generate, train, evaluate
 Checkpoint      what a training run leaves: adapters, heads and a manifest
@@ -305,7 +309,9 @@ class Judgment(SQLModel):
 
     A pair carries ``verdict``; a ranking carries ``ranking``, one rank per generation in stored order
     (1 = best, equal numbers tie). ``strength`` is 1 (slightly) to 3 (much better). ``shown_order`` holds the
-    stored index shown at each place of the screen, left to right.
+    stored index shown at each place of the screen, left to right. What stands from ``edited`` on are the judge's
+    remarks, see ``feedback.remarks``; ``active_ms`` is the time spent on it, idle time left out, and
+    ``guidelines`` the version that was on the screen (0 = the product's own words).
     """
 
     matchup_id: str
@@ -319,6 +325,11 @@ class Judgment(SQLModel):
     skip_reason: str | None = None
     rationale: str | None = None
     edited: dict[str, Any] | None = None
+    spans: list[dict[str, Any]] | None = None
+    criteria: dict[str, list[int | None]] | None = None
+    flag: str | None = None
+    active_ms: int | None = None
+    guidelines: int | None = None
     revision: int = 1
     supersedes: str | None = None
     state: JudgmentState = JudgmentState.current
@@ -334,10 +345,50 @@ class Judgment(SQLModel):
         return self
 
 
+class Draft(SQLModel):
+    """What a person has typed or set about a matchup and not yet submitted, in stored order."""
+
+    matchup_id: str
+    annotator: str
+    content: dict[str, Any] = {}
+
+
+class Guidelines(SQLModel):
+    """One version of what a project asks of its annotators; a change is a new version.
+
+    ``criteria`` are the qualities each reply may be rated on, 1 to 5; ``asks_rationale`` shows the field for a
+    reason with every pair. Neither ever holds a vote back.
+    """
+
+    text: str
+    criteria: list[str] = []
+    asks_rationale: bool = False
+    author: str = ""
+
+    @field_validator("text")
+    @classmethod
+    def _says_something(cls, text: str) -> str:
+        if not text.strip():
+            raise ValueError("guidelines must not be empty")
+        if len(text) > 50_000:
+            raise ValueError(f"guidelines may have 50000 characters, not {len(text)}")
+        return text.strip()
+
+    @field_validator("criteria")
+    @classmethod
+    def _few_and_distinct(cls, criteria: list[str]) -> list[str]:
+        names = [name.strip() for name in criteria if name.strip()]
+        if len(names) > 8 or len(set(names)) != len(names) or any(len(name) > 60 for name in names):
+            raise ValueError("criteria are at most 8 different names of at most 60 characters")
+        return names
+
+
 class PreferencePair(BaseModel):
     """*chosen* over *rejected*: derived, never typed. ``margin`` is the mean strength, 0 when none was given.
 
-    ``judgment_ids`` names the votes behind it; ``agreement`` is the share of decisive votes for *chosen*.
+    ``judgment_ids`` names the votes behind it; ``agreement`` is the share of decisive votes for *chosen*. A pair
+    that came of an edit names its judgment in ``edited_by``: *chosen* is the edited text, and both generations are
+    the one that was edited.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -353,12 +404,27 @@ class PreferencePair(BaseModel):
     margin: float = 0.0
     agreement: float = 1.0
     split: Literal["train", "test"] = "train"
+    edited_by: str | None = None
 
     @model_validator(mode="after")
     def _differ(self) -> PreferencePair:
         if self.chosen == self.rejected:
             raise ValueError("chosen and rejected must differ")
         return self
+
+
+class Demonstration(BaseModel):
+    """A reply a person made better: what the policy should have said. ``generation_id`` is the one edited."""
+
+    model_config = ConfigDict(frozen=True)
+
+    prompt_id: str
+    messages: tuple[Message, ...]
+    text: str
+    generation_id: str
+    judgment_id: str
+    annotator: str
+    split: Literal["train", "test"] = "train"
 
 
 class DatasetFilters(BaseModel):

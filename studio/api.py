@@ -26,11 +26,11 @@ from feedback.errors import (
     StudioError,
 )
 from feedback.tables import RunRow
-from feedback.types import Prompt, Split
+from feedback.types import Guidelines, Prompt, Split
 from studio import __version__, present
 from studio.gate import PERSON
-from studio.schemas import DatasetIn, GenerationsIn, JudgmentIn, PromptsIn, RunIn, TaskIn
-from studio.services import GUIDELINES, LOCAL_ANNOTATOR, PolicySummary, Services
+from studio.schemas import DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PromptsIn, RunIn, TaskIn
+from studio.services import LOCAL_ANNOTATOR, PolicySummary, Services
 
 router = APIRouter(prefix="/api")
 
@@ -43,6 +43,7 @@ _STATUS: list[tuple[type[StudioError], int]] = [
     (InvalidInput, 422),
     (NotEnoughData, 422),
 ]
+_GUIDELINE_FIELDS = {"version", "text", "criteria", "asks_rationale"}
 _CHUNK_CHARACTERS = 64 * 1024
 
 
@@ -172,7 +173,7 @@ def next_task(services: Given, body: TaskIn | None = None, name: Name = None) ->
         "kind": task.kind.value,
         "prompt": task.messages,
         "responses": task.responses,
-        "guidelines": GUIDELINES,
+        "guidelines": services.guidelines().text,
         "expires_at": task.expires_at.isoformat(),
     }
 
@@ -185,6 +186,19 @@ def judge(body: JudgmentIn, response: Response, services: Given, name: Name = No
     if not submitted.created:
         response.status_code = 200
     return {"judgment_id": submitted.judgment_id}
+
+
+@router.get("/guidelines", tags=["labeling"])
+def get_guidelines(services: Given) -> dict[str, Any]:
+    """What annotators are asked now; version 0 are the product's own words."""
+    return services.guidelines().model_dump(include=_GUIDELINE_FIELDS)
+
+
+@router.post("/guidelines", status_code=201, tags=["labeling"])
+def save_guidelines(body: GuidelinesIn, services: Given) -> dict[str, Any]:
+    """Add a version of the guidelines; one that changes nothing gives the present version back."""
+    value = _guidelines(body)
+    return services.save_guidelines(value).model_dump(include=_GUIDELINE_FIELDS)
 
 
 # Datasets -------------------------------------------------------------------------------------------------
@@ -284,6 +298,14 @@ def _prompt(index: int, messages: list[dict[str, str]], tags: list[str], split: 
         raise InvalidInput(
             f"Prompt {index + 1} cannot be used: {reason.removeprefix('Value error, ')}. Nothing was added."
         ) from error
+
+
+def _guidelines(body: GuidelinesIn) -> Guidelines:
+    try:
+        return Guidelines(**body.model_dump())
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
+        raise InvalidInput(f"{reason.removeprefix('Value error, ')}; nothing was changed.") from error
 
 
 def _run(run: RunRow) -> dict[str, Any]:

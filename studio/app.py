@@ -20,6 +20,14 @@ from studio.theme import build_theme
 from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
+SCRIPTS = (
+    "session.js",
+    "labeling.js",
+    "ranking.js",
+    "reading.js",
+    "remarks.js",
+    "shortcuts.js",
+)  # in the order they build on
 
 
 def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Mount | None = None) -> FastAPI:
@@ -52,7 +60,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
 
 def scripts() -> list[str]:
     """The studio's own scripts, which the page carries in its head."""
-    return [(ASSETS / name).read_text(encoding="utf-8") for name in ("session.js", "shortcuts.js")]
+    return [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
 
 
 def build_page(services: Services) -> gr.Blocks:

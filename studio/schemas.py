@@ -63,6 +63,24 @@ class EditIn(Body):
     text: str
 
 
+class SpanIn(Body):
+    """A mark on one shown reply; ``start`` and ``end`` count characters of its raw text."""
+
+    index: int
+    start: int
+    end: int
+    mark: Literal["good", "bad"]
+    reason: str | None = None
+
+
+class GuidelinesIn(Body):
+    """A new version of what annotators are asked."""
+
+    text: str
+    criteria: list[str] = []
+    asks_rationale: bool = False
+
+
 class JudgmentIn(Body):
     """What an annotator says under a lease, in shown order: exactly one of verdict, ranking, skip_reason."""
 
@@ -73,6 +91,10 @@ class JudgmentIn(Body):
     skip_reason: str | None = None
     rationale: str | None = None
     edited: EditIn | None = None
+    spans: list[SpanIn] | None = None
+    criteria: dict[str, list[int | None]] | None = None
+    flag: str | None = None
+    active_ms: int | None = None
     annotator: str | None = Field(None, min_length=1, max_length=80)
 
 

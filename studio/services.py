@@ -14,6 +14,7 @@ import threading
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import Any, cast
 
 from feedback import assignment, datasets, formats, judging
@@ -24,6 +25,7 @@ from feedback.judging import Submitted
 from feedback.store import audit as audit_store
 from feedback.store import checkpoints as checkpoint_store
 from feedback.store import datasets as dataset_store
+from feedback.store import guidelines as guideline_store
 from feedback.store import judgments as judgment_store
 from feedback.store import lineage as lineage_store
 from feedback.store import matchups as matchup_store
@@ -32,12 +34,14 @@ from feedback.store import prompts as prompt_store
 from feedback.store import runs as run_store
 from feedback.store import scorecards as scorecard_store
 from feedback.store import users as user_store
+from feedback.store.judgments import AnnotatorFigures
 from feedback.store.prompts import SavedPrompts
 from feedback.tables import (
     AuditRow,
     CheckpointRow,
     DatasetRow,
     GenerationRow,
+    GuidelinesRow,
     MetricRow,
     PolicyRow,
     PromptRow,
@@ -45,7 +49,17 @@ from feedback.tables import (
     ScorecardRow,
     UserRow,
 )
-from feedback.types import DatasetFilters, PreferencePair, Prompt, RunState, Split, UserRole, UserStatus
+from feedback.types import (
+    DatasetFilters,
+    Guidelines,
+    PreferencePair,
+    Prompt,
+    RunState,
+    Split,
+    UserRole,
+    UserStatus,
+    now,
+)
 from studio import people
 from studio.people import NewUser
 from studio.replies import ReplyMaker
@@ -65,6 +79,9 @@ LOCAL_ANNOTATOR = LOCAL.name
 
 REFILL_BELOW = 10
 """Open matchups under which a judgment asks for more."""
+
+DECK_SIZE = 2
+"""Matchups a browser holds: the one on its screen, and the next, so that no vote waits for the network."""
 
 LOOK_EVERY = 4
 """Judgments between two looks at how full the pool is; well below ``REFILL_BELOW``, so none comes too late."""
@@ -208,15 +225,27 @@ class Services:
                 return held
             return self._lease(annotator, session)
 
-    def _lease(self, annotator: str, session: str | None) -> Task | None:
+    def deck(self, session: str, annotator: str = LOCAL_ANNOTATOR, *, size: int = DECK_SIZE) -> list[Task]:
+        """What a browser holds, the task on its screen first, filled up to ``size``; empty when the pool is."""
+        with self._writing:
+            held = [task for task in assignment.held(self.db, session) if task.annotator == annotator]
+            while len(held) < size:
+                task = self._lease(annotator, session, empty_handed=not held)
+                if task is None:
+                    break
+                held.append(task)
+        return held
+
+    def _lease(self, annotator: str, session: str | None, *, empty_handed: bool = True) -> Task | None:
         with self._writing:
             task = assignment.lease_next(self.db, annotator, session=session)
         if task is None:
-            self.refill_soon(empty_handed=True)
+            self.refill_soon(empty_handed=empty_handed)
         return task
 
     def judge(self, lease: str, annotator: str = LOCAL_ANNOTATOR, **said: Any) -> Submitted:
         """Record a verdict, a ranking or a skip under a lease. The same lease again gives the same judgment."""
+        said.setdefault("guidelines", self.guidelines().version)
         with self._writing:
             submitted = judging.submit(self.db, lease, annotator, **said)
         if submitted.created and next(self._judged) % LOOK_EVERY == 0:
@@ -227,10 +256,32 @@ class Services:
         """Take the session's last judgment back and show its matchup again; None when there is none to undo."""
         return judging.undo_last(self.db, annotator, session=session)
 
+    def save_draft(self, lease: str, content: dict[str, Any], annotator: str = LOCAL_ANNOTATOR) -> datetime | None:
+        """Keep what is typed and set about the task on the screen; the moment it was kept."""
+        with self._writing:
+            return judging.save_draft(self.db, lease, annotator, content)
+
+    def draft_of(self, task: Task) -> dict[str, Any]:
+        """What was typed and set about a task before, in shown order."""
+        return judging.draft_of(self.db, task)
+
     def label_counts(self, annotator: str = LOCAL_ANNOTATOR) -> LabelCounts:
         """How many judgments the annotator made and how many matchups wait."""
         done = judgment_store.count_judgments(self.db, annotator=annotator)
-        return LabelCounts(done, matchup_store.count_matchups(self.db).open)
+        return LabelCounts(done, matchup_store.count_open(self.db))
+
+    def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR) -> AnnotatorFigures:
+        """The annotator's own work in numbers."""
+        return judgment_store.annotator_figures(self.db, annotator, since=now() - timedelta(hours=24))
+
+    def guidelines(self) -> GuidelinesRow:
+        """What annotators are asked now; version 0 are the product's own words."""
+        row = guideline_store.get_guidelines(self.db)
+        return row or GuidelinesRow(version=0, text=GUIDELINES, criteria=[], asks_rationale=False)
+
+    def save_guidelines(self, guidelines: Guidelines) -> GuidelinesRow:
+        """Add a version of the guidelines; annotators see it with their next pair."""
+        return guideline_store.save_guidelines(self.db, guidelines)
 
     # Filling the pool -------------------------------------------------------------------------------------
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 from pydantic.fields import FieldInfo
 
 from feedback.errors import UnknownSetting
-from feedback.types import SamplingSettings, Split, usable_name
+from feedback.types import MatchupKind, SamplingSettings, Split, usable_name
 
 LARGE_MODEL = 100_000_000  # parameters; from here on the rates for 0.5-8 B models apply
 
@@ -68,6 +68,7 @@ class GenerateSettings(_Sampled):
     seed: int | None = Field(None, ge=0, le=2**31 - 1, description="Seed of the draw; left out, a fresh one is drawn.")
     split: Split = Field(Split.work, description="Which prompts are used; evaluation prompts never reach a dataset.")
     required: int = Field(1, ge=1, le=50, description="Judgments each matchup is to get.")
+    kind: MatchupKind = Field(MatchupKind.pair, description="Pairs, or one ranking of all replies to a prompt.")
 
 
 class EvaluateSettings(_Sampled):

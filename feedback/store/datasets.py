@@ -24,7 +24,7 @@ from feedback.tables import (
     PolicyRow,
     PromptRow,
 )
-from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Split
+from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Split, Verdict
 
 _HINT = "`studio dataset list` shows all; `studio dataset freeze NAME` makes one."
 _PAGE = 500
@@ -154,6 +154,26 @@ def list_frozen_matchups(db: Database, dataset_key: str) -> list[JudgedMatchup]:
     return sorted(judged, key=lambda item: item.matchup_id)
 
 
+def iterate_edited(db: Database, dataset_id: str) -> Iterator[JudgedMatchup]:
+    """Each judgment of a dataset that carries an edit, with its matchup, a page at a time."""
+    last = ""
+    while True:
+        with db.read() as session:
+            members = select(DatasetJudgmentRow.judgment_id).where(
+                DatasetJudgmentRow.dataset_id == dataset_id, col(DatasetJudgmentRow.judgment_id) > last
+            )
+            ids = list(session.exec(members.order_by(col(DatasetJudgmentRow.judgment_id)).limit(_PAGE)))
+            rows = session.exec(select(JudgmentRow).where(col(JudgmentRow.id).in_(ids)).order_by(col(JudgmentRow.id)))
+            edited = [row for row in rows if row.edited and row.verdict is not Verdict.skip]
+            page = [
+                one for row in edited for one in _judged_matchups(session, {row.matchup_id: [row]}, None, Counter())
+            ]
+        yield from page
+        if len(ids) < _PAGE:
+            return
+        last = ids[-1]
+
+
 def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:
     if judgment.source not in filters.sources:
         return f"source_{judgment.source.value}"
@@ -167,7 +187,7 @@ def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:
 
 
 def _judged_matchups(
-    session: Session, kept: dict[str, list[JudgmentRow]], filters: DatasetFilters, dropped: Counter[str]
+    session: Session, kept: dict[str, list[JudgmentRow]], filters: DatasetFilters | None, dropped: Counter[str]
 ) -> Iterator[JudgedMatchup]:
     matchups = session.exec(select(MatchupRow).where(col(MatchupRow.id).in_(list(kept)))).all()
     prompts = {
@@ -178,7 +198,7 @@ def _judged_matchups(
         )
     }
     generations = _generations(session, [key for matchup in matchups for key in matchup.generation_ids])
-    allowed = _policy_ids(session, filters.policies)
+    allowed = _policy_ids(session, filters.policies if filters else ())
     for matchup in matchups:
         judgments = kept[matchup.id]
         prompt = prompts[matchup.prompt_id]
@@ -217,6 +237,7 @@ def _pair_columns(dataset_id: str, position: int, pair: PreferencePair) -> dict[
         "judgment_ids": list(pair.judgment_ids),
         "margin": pair.margin,
         "agreement": pair.agreement,
+        "edited_by": pair.edited_by,
     }
 
 
@@ -224,6 +245,7 @@ def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[
     generations = _generations(
         session, [key for row in rows for key in (row.chosen_generation, row.rejected_generation)]
     )
+    edits = _edited_texts(session, [row.edited_by for row in rows if row.edited_by])
     prompts = {
         prompt.id: prompt
         for prompt in in_chunks(
@@ -236,7 +258,7 @@ def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[
             prompt_id=row.prompt_id,
             matchup_id=row.matchup_id,
             messages=tuple(Message.model_validate(message) for message in prompts[row.prompt_id].messages),
-            chosen=generations[row.chosen_generation].text,
+            chosen=edits[row.edited_by] if row.edited_by else generations[row.chosen_generation].text,
             rejected=generations[row.rejected_generation].text,
             chosen_generation=row.chosen_generation,
             rejected_generation=row.rejected_generation,
@@ -244,6 +266,15 @@ def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[
             margin=row.margin,
             agreement=row.agreement,
             split=row.split,  # type: ignore[arg-type]
+            edited_by=row.edited_by,
         )
         for row in rows
     ]
+
+
+def _edited_texts(session: Session, judgment_ids: Sequence[str]) -> dict[str, str]:
+    rows = in_chunks(
+        list(dict.fromkeys(judgment_ids)),
+        lambda part: list(session.exec(select(JudgmentRow).where(col(JudgmentRow.id).in_(part)))),
+    )
+    return {row.id: row.edited["text"] for row in rows}

@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import statistics
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy import func
+from sqlalchemy import select as columns
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
 from feedback.errors import LeaseLost, NotFound
+from feedback.store.drafts import delete_draft, draft_of_judgment, put_draft
 from feedback.store.rows import as_row
-from feedback.tables import DatasetJudgmentRow, JudgmentRow, LeaseRow, MatchupRow
+from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Source, Verdict
+
+_DECISIVE = (Verdict.first, Verdict.second)
 
 
 @dataclass(frozen=True)
@@ -24,17 +30,35 @@ class Submitted:
     created: bool
 
 
+@dataclass(frozen=True)
+class AnnotatorFigures:
+    """One person's current judgments in numbers; ``median_ms`` is active time, None when none was measured.
+
+    ``sides`` counts what was preferred as the screen showed it: left, right.
+    """
+
+    total: int
+    recent: int
+    verdicts: dict[str, int]
+    sides: tuple[int, int]
+    median_ms: int | None
+    edits: int
+    flags: int
+
+
 def save_judgment(
     db: Database,
     lease_id: str,
     annotator: str,
-    build: Callable[[LeaseRow, MatchupRow], Judgment],
+    build: Callable[[LeaseRow, MatchupRow, list[str]], Judgment],
     *,
     at: datetime,
 ) -> Submitted:
-    """Judge what a lease is about, once. ``build`` makes the judgment from the lease; what it raises undoes all.
+    """Judge what a lease is about, once. ``build`` makes the judgment from the lease, its matchup and the replies
+    in stored order; what it raises undoes all.
 
-    The same lease again gives the first judgment back. Raises NotFound for an unknown lease and LeaseLost for one
+    The draft of it ends with it. The same lease again gives the first judgment back. Raises NotFound for an unknown
+    lease and LeaseLost for one
     that is expired, released or somebody else's.
     """
     with db.write() as session:
@@ -50,7 +74,9 @@ def save_judgment(
         _require_live(lease, at)
         # Locked, so that of two last judgments at once the second counts the first and settles the matchup.
         matchup = session.get_one(MatchupRow, lease.matchup_id, with_for_update=True)
-        row = as_row(JudgmentRow, build(lease, matchup))
+        texts = [session.get_one(GenerationRow, key).text for key in matchup.generation_ids]
+        row = as_row(JudgmentRow, build(lease, matchup, texts))
+        delete_draft(session, lease.matchup_id, annotator)
         _supersede(session, row)
         session.add(row)
         skipped = row.verdict is Verdict.skip
@@ -66,8 +92,9 @@ def withdraw_last_judgment(
 ) -> LeaseRow | None:
     """Take back this annotator's newest judgment and lease its matchup again, shown the same way round.
 
-    The judgment stays as a withdrawn revision. A live lease of the same session is released. None when there
-    is nothing to take back. ``session_key`` limits the search to judgments made in that browser session.
+    The judgment stays as a withdrawn revision, and its remarks become the draft to go on from. Live leases of the
+    same session are released. None when there is nothing to take back. ``session_key`` limits the search to
+    judgments made in that browser session.
     """
     with db.write() as session:
         judgment = _newest_judgment(session, annotator, session_key)
@@ -90,6 +117,7 @@ def withdraw_last_judgment(
             expires_at=expires_at,
         )
         session.add(lease)
+        put_draft(session, draft_of_judgment(judgment), at)
         return lease
 
 
@@ -117,6 +145,34 @@ def tally_judgments(db: Database, annotator: str | None = None) -> dict[str, int
         found = {str(verdict or "rank"): count for verdict, count in session.exec(query).all()}
     tally = {key: found.get(key, 0) for key in [*(verdict.value for verdict in Verdict), "rank"]}
     return {**tally, "total": sum(tally.values())}
+
+
+def annotator_figures(db: Database, annotator: str, *, since: datetime) -> AnnotatorFigures:
+    """What one person did: in all and since a moment, how they decided, and how long it took them."""
+    query = columns(
+        col(JudgmentRow.verdict),
+        col(JudgmentRow.shown_order),
+        col(JudgmentRow.active_ms),
+        col(JudgmentRow.created_at),
+        col(JudgmentRow.flag),
+        col(JudgmentRow.edited),
+    ).where(col(JudgmentRow.annotator) == annotator, col(JudgmentRow.state) == JudgmentState.current)
+    with db.read() as session:
+        rows = session.execute(query).all()
+    verdicts: Counter[str] = Counter(str(verdict or "rank") for verdict, *_ in rows)
+    decided = [
+        order[0] == (0 if verdict is Verdict.first else 1) for verdict, order, *_ in rows if verdict in _DECISIVE
+    ]
+    times = [active for _, _, active, *_ in rows if active is not None]
+    return AnnotatorFigures(
+        total=len(rows),
+        recent=sum(created >= since for _, _, _, created, *_ in rows),
+        verdicts=dict(verdicts),
+        sides=(sum(decided), len(decided) - sum(decided)),
+        median_ms=round(statistics.median(times)) if times else None,
+        edits=sum(bool(edited) for *_, edited in rows),
+        flags=sum(flag is not None for *_, flag, _ in rows),
+    )
 
 
 def tally_sources(db: Database) -> dict[str, int]:

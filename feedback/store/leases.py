@@ -62,8 +62,8 @@ def get_lease(db: Database, lease_id: str) -> LeaseRow:
     return lease
 
 
-def get_live_lease(db: Database, session_key: str, *, at: datetime) -> LeaseRow | None:
-    """The newest lease a browser session holds that has neither ended nor expired."""
+def list_live_leases(db: Database, session_key: str, *, at: datetime) -> list[LeaseRow]:
+    """The leases a browser session holds that have neither ended nor expired, oldest first."""
     query = (
         select(LeaseRow)
         .where(
@@ -71,11 +71,26 @@ def get_live_lease(db: Database, session_key: str, *, at: datetime) -> LeaseRow 
             LeaseRow.state == LeaseState.leased,
             col(LeaseRow.expires_at) > at,
         )
-        .order_by(col(LeaseRow.created_at).desc())
-        .limit(1)
+        .order_by(col(LeaseRow.created_at), col(LeaseRow.id))
     )
     with db.read() as session:
-        return session.exec(query).first()
+        return list(session.exec(query))
+
+
+def release_ahead(session: Session, *, at: datetime) -> None:
+    """Give back what browsers fetched ahead, in the transaction under way; what is on a screen stays there."""
+    live = session.exec(
+        select(LeaseRow)
+        .where(LeaseRow.state == LeaseState.leased, col(LeaseRow.session).is_not(None))
+        .order_by(col(LeaseRow.created_at), col(LeaseRow.id))
+    ).all()
+    on_screen: set[str | None] = set()
+    for lease in live:
+        if lease.session in on_screen:
+            lease.state = LeaseState.released
+            lease.ended_at = at
+        on_screen.add(lease.session)
+    session.flush()
 
 
 def release_lease(db: Database, lease_id: str, *, at: datetime) -> bool:

@@ -53,6 +53,13 @@ def count_matchups(db: Database) -> MatchupCounts:
         )
 
 
+def count_open(db: Database) -> int:
+    """How many matchups still wait for judgments; cheap enough to ask after every vote."""
+    with db.read() as session:
+        query = select(func.count()).select_from(MatchupRow).where(MatchupRow.state == MatchupState.open)
+        return session.exec(query).one()
+
+
 def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split = Split.work) -> list[PromptRow]:
     """The prompts to fill the pool from next: none of their matchups is open; least used first, then oldest."""
     used = select(MatchupRow.prompt_id, func.count().label("times")).group_by(col(MatchupRow.prompt_id)).subquery()

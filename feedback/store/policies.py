@@ -8,9 +8,10 @@ from sqlmodel import Session, col, select
 
 from feedback.db import Database, one_at_a_time
 from feedback.errors import Conflict
+from feedback.store.leases import release_ahead
 from feedback.store.rows import as_row, get_by_key
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow
-from feedback.types import LeaseState, MatchupState, Policy
+from feedback.types import LeaseState, MatchupState, Policy, now
 
 
 def save_policy(db: Database, policy: Policy, *, id: str | None = None) -> PolicyRow:
@@ -72,6 +73,7 @@ def _champion(session: Session) -> PolicyRow | None:
 
 def _hand_over_pool(session: Session, policy_id: str) -> None:
     """Retire what other policies left in the pool, and reopen what was retired of the new champion's own."""
+    release_ahead(session, at=now())
     own = set(session.exec(select(GenerationRow.id).where(GenerationRow.policy_id == policy_id)))
     busy = [LeaseState.leased, LeaseState.submitted]
     touched = set(session.exec(select(LeaseRow.matchup_id).where(col(LeaseRow.state).in_(busy))))

@@ -14,7 +14,7 @@ from feedback.formats import export_dataset, import_file
 from feedback.prompts_file import read_prompts
 from feedback.store.datasets import get_dataset, list_datasets, list_pairs
 from feedback.store.prompts import list_prompts, save_prompts
-from feedback.types import DatasetFilters, Source, Split
+from feedback.types import DatasetFilters, MatchupKind, Source, Split
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_table, submit_and_wait, tell
 from studio.workers import worker_for
 from training.annotate import annotate
@@ -64,6 +64,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same replies.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw; 1 is the model's own.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="A reply is cut after this many tokens.")] = None,
+    kind: Annotated[MatchupKind, typer.Option(help="Pairs, or one ranking of all replies to a prompt.")] = (
+        MatchupKind.pair
+    ),
     as_json: AsJson = False,
 ) -> None:
     """Fill the pool: draw replies and pair them up for the annotators. Waits until it is done."""
@@ -74,6 +77,7 @@ def generate(
         "seed": seed,
         "temperature": temperature,
         "max_new_tokens": max_new_tokens,
+        "kind": kind.value,
     }
     with opened(context) as session, worker_for(session.home, standby=False) as keeper:
         run = submit_and_wait(session, keeper, "generate", config)

@@ -12,6 +12,16 @@ from studio.present.datasets import (
     feedback_counts,
     no_dataset,
 )
+from studio.present.desk import (
+    criteria_of,
+    figures,
+    guidelines_frame,
+    guidelines_text,
+    overlays,
+    panels,
+    tools,
+    verdicts,
+)
 from studio.present.forms import FormField, chosen_settings, form_fields, settings_of
 from studio.present.label import empty_pool, hint, label_status, pair
 from studio.present.login import SIGN_IN_CONTENT_POLICY, account_page, sign_in_page
@@ -49,6 +59,7 @@ __all__ = [
     "can_cancel",
     "can_resume",
     "chosen_settings",
+    "criteria_of",
     "dataset_choices",
     "dataset_detail",
     "datasets_table",
@@ -59,7 +70,10 @@ __all__ = [
     "empty_pool",
     "error_text",
     "feedback_counts",
+    "figures",
     "form_fields",
+    "guidelines_frame",
+    "guidelines_text",
     "header",
     "hint",
     "judge_choices",
@@ -68,7 +82,9 @@ __all__ = [
     "log_tail",
     "metric_frames",
     "no_dataset",
+    "overlays",
     "pair",
+    "panels",
     "policies_table",
     "policy_choices",
     "policy_detail",
@@ -82,7 +98,9 @@ __all__ = [
     "settings_of",
     "sign_in_page",
     "signed_in",
+    "tools",
     "user_detail",
     "users_table",
+    "verdicts",
     "win_rate",
 ]

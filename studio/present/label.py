@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from feedback.assignment import Task
 from feedback.tables import RunRow
-from feedback.types import RunState
+from feedback.types import MatchupKind, RunState
+from studio.formatted import formatted
 from studio.markup import Html, element, join, notice, plain_text, progress_bar
 from studio.present.words import label_of
 from studio.services import LabelCounts
@@ -30,12 +31,20 @@ FAMILY_LABELS = {
 
 def pair(task: Task) -> Html:
     """A prompt and its replies side by side. ``data-lease`` ties every vote to exactly what is on screen."""
+    size = len(task.responses)
+    replies = [
+        _reply(i, text, is_pair=size == 2 and task.kind is MatchupKind.pair) for i, text in enumerate(task.responses)
+    ]
+    context = element(
+        "section", _conversation(task.messages), class_="prompt-card", aria_label="The request", tabindex=0
+    )
     return element(
         "article",
-        element("section", _conversation(task.messages), class_="prompt-card", aria_label="The request"),
-        element("div", *(_reply(i, text) for i, text in enumerate(task.responses)), class_="replies"),
+        context,
+        element("div", *replies, class_="replies", data_size=size),
         class_="pair",
         data_lease=task.lease_id,
+        data_kind=task.kind.value,
     )
 
 
@@ -44,7 +53,7 @@ def _conversation(messages: Sequence[Mapping[str, str]]) -> Html:
         element(
             "div",
             element("div", ROLE_LABELS.get(message["role"], message["role"]), class_="turn-role"),
-            plain_text(message["content"]),
+            _written(message["content"]),
             class_=f"turn turn-{message['role']}",
         )
         for message in messages
@@ -52,20 +61,38 @@ def _conversation(messages: Sequence[Mapping[str, str]]) -> Html:
     return join(turns)
 
 
-def _reply(index: int, text: str) -> Html:
-    side = SIDES[index] if index < len(SIDES) else f"Reply {index + 1}"
+def _written(text: str) -> Html:
+    """A text as written and, where it has any markup of its own, as meant; the page shows one of the two."""
+    as_meant = formatted(text)
+    shown = join([plain_text(text), as_meant]) if as_meant is not None else plain_text(text)
+    return element("div", shown, class_="written has-format" if as_meant is not None else "written")
+
+
+def _reply(index: int, text: str, *, is_pair: bool) -> Html:
+    side = SIDES[index] if is_pair else f"Reply {index + 1}"
+    name = f"{side} reply" if is_pair else side
+    pick: object = element("span", index + 1, class_="keycap", aria_hidden="true")
+    if not is_pair:
+        pick = element(
+            "button", index + 1, type="button", class_="keycap rank-pick", data_index=index,
+            aria_label=f"Give reply {index + 1} the next place",
+        )  # fmt: skip
     heading = element(
         "h3",
-        element("span", index + 1, class_="keycap", aria_hidden="true"),
-        element("span", f"{side} reply", class_="side-name"),
+        pick,
+        element("span", name, class_="side-name"),
         element("span", f"Reply {index + 1}", class_="stack-name"),
+        element("span", "", class_="place"),
+        element("span", "edited", class_="edited-note"),
+        element("span", "", class_="diff-note"),
         class_="reply-heading",
     )
-    return element("section", heading, plain_text(text), class_="reply-card", aria_label=f"{side} reply")
+    different = element("div", "", class_="diff-view", dir="auto")
+    return element("section", heading, _written(text), different, class_="reply-card", aria_label=name)
 
 
-def label_status(counts: LabelCounts, note: str = "") -> Html:
-    """How far the annotator is: done, left, and a bar of the two; ``note`` says what just happened."""
+def label_status(counts: LabelCounts) -> Html:
+    """How far the annotator is: done, left, and a bar of the two."""
     total = counts.done + counts.left
     return element(
         "div",
@@ -73,9 +100,7 @@ def label_status(counts: LabelCounts, note: str = "") -> Html:
             "div",
             element("span", element("strong", f"{counts.done:,}"), " done by you", class_="count-done"),
             element("span", element("strong", f"{counts.left:,}"), " left in the pool", class_="count-left"),
-            element("span", note, class_="note") if note else "",
             class_="counter",
-            aria_live="polite",
         ),
         progress_bar(counts.done / total if total else 0.0, "Share of the pool you have judged"),
         class_="label-status",

@@ -11,13 +11,15 @@ from studio import present
 from studio.services import Services
 from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
 
+_UNLESS_TYPED = "(suggested, typed) => [typed && typed.trim() ? typed : suggested]"
 
-def refresh(services: Services, selected: str | None, name: str) -> tuple[Any, ...]:
-    """The counts, the list and, unless one is typed already, a free name for the next dataset."""
+
+def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
+    """The counts, the list and a free name for the next dataset."""
     return (
         present.feedback_counts(services.feedback_counts()),
         present.datasets_table(services.list_datasets(), selected, now()),
-        name.strip() or services.suggest_dataset_name(),
+        services.suggest_dataset_name(),
     )
 
 
@@ -25,7 +27,7 @@ def freeze(services: Services, name: str, sources: list[str], format_name: str) 
     """Freeze what was judged, and show the new dataset."""
     row = services.freeze(name, DatasetFilters(sources=tuple(Source(source) for source in sources)))
     gr.Info(f"{row.name} is frozen: {row.counts.get('pairs', 0)} pairs. Train on it on the Train tab.")
-    return (*refresh(services, row.id, ""), *select(services, row.id, format_name)[1:])
+    return (*refresh(services, row.id), *select(services, row.id, format_name)[1:])
 
 
 def select(services: Services, key: str, format_name: str) -> tuple[Any, ...]:
@@ -48,6 +50,7 @@ def choose_format(services: Services, selected: str | None, format_name: str) ->
 def build_tab(services: Services, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     selected = gr.State(None)
+    suggested = gr.Textbox(visible=False)
     counts = markup(elem_id="feedback-counts")
     with gr.Row(elem_id="freeze-bar"):
         name = gr.Textbox(label="Name", elem_id="dataset-name", min_width=180)
@@ -73,7 +76,9 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
         link = markup(elem_id="download-link")
 
     shown = [table, selected, detail, link, download_bar]
-    tab.select(bind(refresh, services), [selected, name], [counts, table, name], **QUICK)
+    opened = tab.select(bind(refresh, services), [selected], [counts, table, suggested], **QUICK)
+    # The browser decides, when the answer comes: what was typed meanwhile stays.
+    opened.then(None, [suggested, name], [name], js=_UNLESS_TYPED)
     freeze_button.click(
         bind(freeze, services),
         [name, sources, format_name],

@@ -1,105 +1,197 @@
-"""Label: one prompt, two replies, one keystroke.
+"""Label: one prompt, its replies, one keystroke.
 
-The browser names the lease it shows with every vote, so a vote counts for what was on screen, whatever was
-pressed twice, reloaded or open in two windows. The answer to a vote is the next pair.
+The scripts in ``assets/`` draw the screen; Gradio carries their messages. Each act is a hidden button whose handler
+takes a ticket and gives an answer, both JSON. A ticket names the lease that was on the screen, so a vote counts for
+what was seen, whatever was pressed twice, reloaded or open in two windows. An answer names the tasks this browser
+holds: the one to show and the one after it, fetched ahead.
 """
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 import gradio as gr
 
 from feedback.assignment import Task
 from feedback.errors import InvalidInput, LeaseLost, NotFound
+from feedback.types import Guidelines
 from studio import present
-from studio.services import Services
-from studio.tabs import QUICK, bind, markup
+from studio.services import DECK_SIZE, Services
+from studio.tabs import QUICK, TOLD, bind, markup
 
-VOTES: tuple[tuple[str, str, dict[str, str]], ...] = (
-    ("vote-left", "Left is better", {"verdict": "left"}),
-    ("vote-right", "Right is better", {"verdict": "right"}),
-    ("vote-tie", "Tie", {"verdict": "tie"}),
-    ("vote-both-bad", "Both bad", {"verdict": "both_bad"}),
-    ("vote-skip", "Skip", {"skip_reason": "not_said"}),
-)
-"""Button id, its words, and what pressing it says. The keys are in assets/shortcuts.js."""
-
-_TICKET = "() => window.studio.ticket()"
-_SETTLE = "() => window.studio.settle()"
-
-View = tuple[Any, Any, Any]
+_SAID = {
+    "verdict", "strength", "ranking", "skip_reason",
+    "rationale", "edited", "spans", "criteria", "flag", "active_ms",
+}  # fmt: skip
+_LOST = "That one had gone back to the pool, so it was not counted. This is the next one."
 
 
-def show(services: Services, _lease: str, session: str) -> View:
-    """What the browser's session holds, else the next pair, else the empty state."""
-    return _view(services, services.current_task(_checked(session)))
+def show(services: Services, ticket: str) -> str:
+    """What the browser's session holds, else the next task, else the empty state."""
+    return _answer(services, _read(ticket))
 
 
-def wait(services: Services, lease: str, session: str) -> View:
-    """Look for a pair while there was none; what came on the screen meanwhile is left alone."""
-    return (gr.skip(), gr.skip(), gr.Timer(active=False)) if lease else show(services, lease, session)
-
-
-def vote(services: Services, said: dict[str, str], lease: str, session: str) -> View:
-    """Record what was said of the pair on screen and show the next."""
+def vote(services: Services, ticket: str) -> str:
+    """Record what was said of the task on screen; the answer names the next."""
+    asked = _read(ticket)
+    said = {name: value for name, value in asked.get("said", {}).items() if name in _SAID}
+    version = asked.get("guidelines")
+    if isinstance(version, int) and 0 <= version < int(services.guidelines().version or 0):
+        said["guidelines"] = version
     try:
-        services.judge(lease, **said)
+        services.judge(str(asked.get("lease", "")), **said)
     except (LeaseLost, NotFound):
-        note = "That pair had gone back to the pool, so the vote was not counted. This is the next one."
-        return _view(services, services.current_task(_checked(session)), note)
-    return show(services, lease, session)
+        return _answer(services, asked, _LOST)
+    except InvalidInput as error:
+        return json.dumps({"seq": asked["seq"], "refused": str(error)})
+    return _answer(services, asked, size=1)  # the one after it is fetched when the person is reading again
 
 
-def undo(services: Services, _lease: str, session: str) -> View:
-    """Take the last judgment back and show its pair again."""
-    task = services.undo(_checked(session))
-    if task is None:
-        return _view(services, services.current_task(session), "There is nothing to take back in this browser.")
-    return _view(services, task, "Taken back: judge this pair again.")
+def undo(services: Services, ticket: str) -> str:
+    """Take the last judgment back and show its task again."""
+    asked = _read(ticket)
+    task = services.undo(asked["session"])
+    note = "There is nothing to take back in this browser." if task is None else "Taken back: judge this one again."
+    return _answer(services, asked, note)
 
 
-def fill(services: Services, lease: str, session: str) -> View:
+def fill(services: Services, ticket: str) -> str:
     """Have the model write replies for the pool."""
     services.fill_pool()
-    return show(services, lease, session)
+    return _answer(services, _read(ticket))
 
 
-def _view(services: Services, task: Task | None, note: str = "") -> View:
-    status = present.label_status(services.label_counts(), note)
-    if task is not None:
-        return present.pair(task), status, gr.Timer(active=False)
-    return present.empty_pool(services.last_fill()), status, gr.Timer(active=True)
+def draft(services: Services, ticket: str) -> str:
+    """Keep what is typed and set so far; one that comes after its judgment is not kept."""
+    asked = _read(ticket)
+    lease = str(asked.get("lease", ""))
+    try:
+        services.save_draft(lease, asked.get("content", {}))
+    except (LeaseLost, NotFound, InvalidInput):
+        return json.dumps({"seq": asked["seq"], "lease": lease, "kept": False})
+    return json.dumps({"seq": asked["seq"], "lease": lease, "kept": True})
 
 
-def _checked(session: str) -> str:
+def figures(services: Services, ticket: str) -> str:
+    """The annotator's own work in numbers."""
+    asked = _read(ticket)
+    return json.dumps({"seq": asked["seq"], "figures": present.figures(services.annotator_figures())})
+
+
+def ask(services: Services, text: str, criteria: str, asks_rationale: bool) -> str:
+    """Add a version of what annotators are asked."""
+    try:
+        value = Guidelines(text=text, criteria=list(present.criteria_of(criteria)), asks_rationale=asks_rationale)
+    except ValueError as error:
+        reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
+        raise InvalidInput(f"{reason.removeprefix('Value error, ')}; nothing was changed.") from error
+    row = services.save_guidelines(value)
+    gr.Info(f"Version {row.version} is what annotators see from their next pair on.")
+    return row.text
+
+
+def _read(ticket: str) -> dict[str, Any]:
+    try:
+        asked = json.loads(ticket)
+        session = asked["session"]
+        asked["seq"] = int(asked["seq"])
+    except (TypeError, ValueError, KeyError) as error:
+        raise InvalidInput("This browser sent no session; reload the page.") from error
     if not isinstance(session, str) or not 8 <= len(session) <= 64:
         raise InvalidInput("This browser sent no session; reload the page.")
-    return session
+    return dict(asked)
+
+
+def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: int = DECK_SIZE) -> str:
+    """Everything the screen needs to be right again; what the browser has already is only named."""
+    known = set(asked.get("have", []))
+    deck = services.deck(asked["session"], size=size)
+    answer: dict[str, Any] = {
+        "seq": asked["seq"],
+        "deck": [{"lease": task.lease_id} if task.lease_id in known else _item(services, task) for task in deck],
+        "status": present.label_status(services.label_counts()),
+        "note": note,
+        "more": len(deck) == size < DECK_SIZE,
+    }
+    if not deck:
+        answer["empty"] = present.empty_pool(services.last_fill())
+    rules = services.guidelines()
+    if rules.version != asked.get("guidelines"):
+        answer["guidelines"] = {
+            "version": rules.version,
+            "html": present.guidelines_text(rules),
+            "criteria": rules.criteria,
+            "asks_rationale": rules.asks_rationale,
+        }
+    return json.dumps(answer)
+
+
+def _item(services: Services, task: Task) -> dict[str, Any]:
+    return {
+        "lease": task.lease_id,
+        "kind": task.kind.value,
+        "html": present.pair(task),
+        "texts": task.responses,
+        "draft": services.draft_of(task),
+    }
+
+
+_ACTS: tuple[tuple[str, Callable[..., str]], ...] = (
+    ("show", show),
+    ("ahead", show),
+    ("vote", vote),
+    ("undo", undo),
+    ("draft", draft),
+    ("figures", figures),
+)
 
 
 def build_tab(services: Services, page: gr.Blocks) -> None:
     """Lay the tab out and connect it."""
-    lease, session = gr.Textbox(visible=False), gr.Textbox(visible=False)
-    status = markup(elem_id="label-status")
-    shown = markup(elem_id="pair")
+    ticket = gr.Textbox(visible=False)
+    markup(elem_id="label-status")
+    markup(present.tools(), elem_id="label-tools")
+    with gr.Row(elem_id="label-body"):
+        markup(present.guidelines_frame(), elem_id="guidelines")
+        markup(elem_id="pair")
     fill_button = gr.Button("Fill the pool", variant="primary", elem_id="fill-pool")
-    with gr.Row(elem_id="verdicts"):
-        buttons = [
-            (gr.Button(words, elem_id=elem_id, elem_classes="verdict", min_width=96), said)
-            for elem_id, words, said in VOTES
-        ]
-        undo_button = gr.Button("Undo", elem_id="vote-undo", elem_classes="verdict", min_width=96)
+    markup(present.panels() + present.verdicts(), elem_id="verdicts")
+    markup(present.overlays(), elem_id="overlays")
     markup(present.hint(services.starter_requests()))
-    again = gr.Button("Show the pair again", visible="hidden", elem_id="show-again")
-    waiting = gr.Timer(1.0, active=False)
+    _build_rules(services)
 
-    inputs, outputs = [lease, session], [shown, status, waiting]
-    for button, said in buttons:
-        voted = button.click(bind(vote, services, said), inputs, outputs, js=_TICKET, **QUICK)
-        voted.then(None, js=_SETTLE)
-    undo_button.click(bind(undo, services), inputs, outputs, js=_TICKET, **QUICK).then(None, js=_SETTLE)
-    fill_button.click(bind(fill, services), inputs, outputs, js=_TICKET, **QUICK)
-    again.click(bind(show, services), inputs, outputs, js=_TICKET, **QUICK)
-    waiting.tick(bind(wait, services), inputs, outputs, js=_TICKET, **QUICK)
-    page.load(bind(show, services), inputs, outputs, js=_TICKET, **QUICK)
+    for act, handler in _ACTS:
+        answer = gr.Textbox(visible=False)
+        button = gr.Button(act, visible="hidden", elem_id=f"send-{act}")
+        _connect(services, button.click, act, handler, ticket, answer)
+    answer = gr.Textbox(visible=False)
+    _connect(services, fill_button.click, "fill", fill, ticket, answer)
+    _connect(services, page.load, "show", show, ticket, gr.Textbox(visible=False))
+
+
+def _connect(
+    services: Services,
+    event: Callable[..., Any],
+    act: str,
+    handler: Callable[..., str],
+    ticket: gr.Textbox,
+    answer: gr.Textbox,
+) -> None:
+    options = QUICK if event.__name__ == "load" else {**QUICK, "trigger_mode": "multiple"}
+    sent = event(bind(handler, services), [ticket], [answer], js=f"() => window.studio.ticket('{act}')", **options)
+    sent.then(None, [answer], None, js=f"(answer) => {{ window.studio.receive('{act}', answer); return []; }}")
+
+
+def _build_rules(services: Services) -> None:
+    """What annotators are asked, for whoever runs the project."""
+    rules = services.guidelines()
+    with gr.Accordion("What annotators are asked", open=False, elem_id="rules"):
+        text = gr.Textbox(rules.text, label="Guidelines (markdown)", lines=6, max_lines=20, elem_id="rules-text")
+        criteria = gr.Textbox(
+            ", ".join(rules.criteria), label="Criteria to rate, separated by commas", elem_id="rules-criteria"
+        )
+        asks = gr.Checkbox(rules.asks_rationale, label="Show the note field with every pair", elem_id="rules-note")
+        save = gr.Button("Save as a new version", elem_id="rules-save")
+    save.click(bind(ask, services), [text, criteria, asks], [text], **TOLD)

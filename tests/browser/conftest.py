@@ -6,7 +6,6 @@ Without a Chromium these tests fail and say what to type; skipping them would hi
 from __future__ import annotations
 
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,42 +17,23 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, Playwright, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
 from feedback.db import Database
+from tests.browser import chromium as chromium_path
 from training.home import Home
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90.0
 LAUNCH_ARGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
-USUAL_NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-USUAL_PATHS = (
-    "/usr/bin/chromium",
-    "/usr/bin/chromium-browser",
-    "/usr/bin/google-chrome",
-    "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome",
-    "/Applications/Chromium.app/Contents/MacOS/Chromium",
-)
-NO_CHROMIUM = (
-    "No Chromium was found for the browser tests. Type: .venv/bin/playwright install chromium "
-    "(or, on Debian as root: apt-get install -y chromium), or name one in $STUDIO_CHROMIUM."
-)
-
-
-def find_chromium(playwright: Playwright) -> str | None:
-    """The browser to test with: named by the environment, in a usual place, or Playwright's own."""
-    named = [os.environ.get(variable) for variable in ("STUDIO_CHROMIUM", "CHROMIUM_PATH")]
-    usual = [shutil.which(name) for name in USUAL_NAMES]
-    own = playwright.chromium.executable_path
-    return next((path for path in [*named, *usual, *USUAL_PATHS, own] if path and Path(path).is_file()), None)
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    executable = chromium_path.find()
+    if executable is None:
+        pytest.fail(f"No Chromium was found for the browser tests. Type: {chromium_path.remedy()}", pytrace=False)
     with sync_playwright() as playwright:
-        executable = find_chromium(playwright)
-        if executable is None:
-            pytest.fail(NO_CHROMIUM, pytrace=False)
         chromium = playwright.chromium.launch(executable_path=executable, args=LAUNCH_ARGS)
         yield chromium
         chromium.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from fastapi.testclient import TestClient
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store import judgments, policies, runs
+from studio import present
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
 from studio.services import Services
@@ -122,40 +124,84 @@ def test_errors_become_toasts(services: Services) -> None:
     assert raised.value.message == "That is &lt;taken&gt;."
 
 
+def ticket(**fields: object) -> str:
+    return json.dumps({"seq": 1, "session": SESSION, "have": [], "guidelines": -1, **fields})
+
+
+def answer(text: str) -> dict:
+    return json.loads(text)
+
+
 def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, champion) -> None:
     for _ in range(3):
         factories.make_matchup(db, policy=champion)
-    first, status, timer = label.show(services, "", SESSION)
-    lease = services.current_task(SESSION).lease_id
-    assert lease in first
-    assert not timer.active
-    second, status, _ = label.vote(services, {"verdict": "left"}, lease, SESSION)
-    assert lease not in second
-    assert "1</strong> done" in status
-    again, status, _ = label.vote(services, {"verdict": "right"}, lease, SESSION)
-    assert again == second, "a second press on the same lease shows what is next and counts nothing"
+    shown = answer(label.show(services, ticket()))
+    first, ahead = (item["lease"] for item in shown["deck"])
+    assert services.current_task(SESSION).lease_id == first
+    assert first in shown["deck"][0]["html"] and shown["guidelines"]["version"] == 0
+    voted = ticket(lease=first, have=[first, ahead], said={"verdict": "left"}, guidelines=0)
+    then = answer(label.vote(services, voted))
+    assert then["deck"] == [{"lease": ahead}], "what the browser holds already is only named"
+    assert then["more"] and "guidelines" not in then
+    assert "1</strong> done" in then["status"]
+    again = answer(label.vote(services, voted))
+    assert again["deck"] == then["deck"], "a second press on the same lease shows what is next and counts nothing"
     assert judgments.count_judgments(db) == 1
-    _, status, _ = label.undo(services, "", SESSION)
-    assert "Taken back" in status
-    _, status, _ = label.undo(services, "", SESSION)
-    assert "nothing to take back" in status
+    taken_back = answer(label.undo(services, ticket()))
+    assert "Taken back" in taken_back["note"] and ahead not in str(taken_back["deck"])
+    assert "nothing to take back" in answer(label.undo(services, ticket()))["note"]
     assert judgments.count_judgments(db) == 0
 
 
 def test_a_lost_lease_is_told_and_the_next_pair_shown(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    shown, status, _ = label.vote(services, {"verdict": "left"}, "lea-unknown", SESSION)
-    assert "was not counted" in status
-    assert "data-lease" in shown
+    told = answer(label.vote(services, ticket(lease="lea-unknown", said={"verdict": "left"})))
+    assert "was not counted" in told["note"]
+    assert "data-lease" in told["deck"][0]["html"]
 
 
-def test_waiting_leaves_a_pair_on_the_screen_alone(services: Services, db: Database, champion) -> None:
+def test_a_refused_judgment_says_why_and_leaves_the_pair(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    shown, _, timer = label.wait(services, "lea-on-screen", SESSION)
-    assert shown == gr.skip()
-    assert not timer.active
-    shown, _, _ = label.wait(services, "", SESSION)
-    assert "data-lease" in shown
+    lease = services.current_task(SESSION).lease_id
+    bad = {"verdict": "left", "spans": [{"index": 0, "start": 0, "end": 9999, "mark": "good"}]}
+    told = answer(label.vote(services, ticket(lease=lease, said=bad)))
+    assert "lies within" in told["refused"] and "deck" not in told
+    assert services.current_task(SESSION).lease_id == lease
+
+
+def test_a_ticket_without_a_session_is_refused(services: Services) -> None:
+    for text in ("", "{}", "[]", '{"seq": 1, "session": "x"}', '{"seq": "n", "session": "browser-0001"}'):
+        with pytest.raises(InvalidInput, match="reload the page"):
+            label.show(services, text)
+
+
+def test_drafts_come_back_with_their_task_and_end_with_it(services: Services, db: Database, champion) -> None:
+    factories.make_matchup(db, policy=champion)
+    lease = answer(label.show(services, ticket()))["deck"][0]["lease"]
+    content = {"rationale": "because", "active_ms": 1200}
+    assert answer(label.draft(services, ticket(lease=lease, content=content)))["kept"]
+    assert answer(label.show(services, ticket()))["deck"][0]["draft"] == content
+    label.vote(services, ticket(lease=lease, said={"verdict": "tie", **content}))
+    assert not answer(label.draft(services, ticket(lease=lease, content=content)))["kept"]
+    (row,) = judgments.list_judgments(db)
+    assert (row.rationale, row.active_ms, row.guidelines) == ("because", 1200, 0)
+
+
+def test_guidelines_are_saved_as_versions(services: Services, db: Database, champion) -> None:
+    factories.make_matchup(db, policy=champion)
+    label.ask(services, "Be **kind**.", "clear, true", True)
+    told = answer(label.show(services, ticket(guidelines=0)))["guidelines"]
+    assert told == {
+        "version": 1,
+        "html": present.guidelines_text(services.guidelines()),
+        "criteria": ["clear", "true"],
+        "asks_rationale": True,
+    }
+    assert "<strong>kind</strong>" in told["html"]
+    label.ask(services, "Be **kind**.", "clear, true", True)
+    assert services.guidelines().version == 1, "what changes nothing is no new version"
+    with pytest.raises(InvalidInput, match="must not be empty"):
+        label.ask(services, " ", "", False)
 
 
 def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db: Database, champion) -> None:
@@ -192,7 +238,7 @@ def test_freezing_shows_the_new_dataset(services: Services, db: Database, champi
     assert f"api/datasets/{selected}/export?format=raw" in link
     assert name == "round-2"
     assert "format=trl-preference" in datasets.choose_format(services, selected, "trl-preference")
-    assert datasets.refresh(services, None, "typed")[2] == "typed"
+    assert datasets.refresh(services, None)[2] == "round-2"
 
 
 def test_promoting_asks_first(services: Services, db: Database, champion) -> None:

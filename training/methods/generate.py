@@ -14,7 +14,7 @@ from typing import Any
 
 from feedback.errors import InvalidInput, RunFailed
 from feedback.tables import GenerationRow, PromptRow
-from feedback.types import Generation, Matchup
+from feedback.types import Generation, Matchup, MatchupKind
 from training.chat import PromptTooLong
 from training.config import GenerateSettings
 from training.models import LoadedPolicy
@@ -147,20 +147,27 @@ def fill(
             if reply.text
         ]
     rows = save_generations(context.db, generations)
-    matchups = pair_up(rows, seed, settings.required)
+    matchups = pair_up(rows, seed, settings.required, settings.kind)
     save_matchups(context.db, matchups)
     filled.generations += len(rows)
     filled.matchups += len(matchups)
 
 
-def pair_up(rows: Sequence[GenerationRow], seed: int, required: int) -> list[Matchup]:
-    """Random pairs among the replies to each prompt; the draw depends on the prompt alone, not on its chunk."""
-    from feedback.pairing import make_pairs
+def pair_up(
+    rows: Sequence[GenerationRow], seed: int, required: int, kind: MatchupKind = MatchupKind.pair
+) -> list[Matchup]:
+    """Random pairs among the replies to each prompt, or one ranking of them all.
+
+    The draw depends on the prompt alone, not on its chunk.
+    """
+    from feedback.pairing import make_pairs, make_ranking
+
+    make = make_ranking if kind is MatchupKind.rank else make_pairs
 
     by_prompt: dict[str, list[GenerationRow]] = {}
     for row in rows:
         by_prompt.setdefault(row.prompt_id, []).append(row)
     matchups: list[Matchup] = []
     for prompt_id, own in by_prompt.items():
-        matchups += make_pairs(own, random.Random(f"{seed}:{prompt_id}"), required=required)
+        matchups += make(own, random.Random(f"{seed}:{prompt_id}"), required=required)
     return matchups

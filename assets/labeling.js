@@ -1,0 +1,257 @@
+// The labeling screen: what is on it, what was said of it, and what the studio answered.
+//
+// The server is the record. A press judges the one pair that was on the screen: from the press until the answer the
+// page is busy and takes no other. The pair after it was fetched ahead, so an answer only has to say "kept" for the
+// next one to stand there. Everything typed is kept as a draft on the server, and a copy lies in this browser until
+// the server has said so.
+(() => {
+  const studio = (window.studio = window.studio ?? {});
+  const BUSY_LIMIT_MS = 10000; // a lost request must not lock the page for ever
+  const DRAFT_PAUSE_MS = 300;
+  const LOOK_MS = 1000; // between two looks while the pool is empty
+  const IDLE_MS = 30000; // without a sign of life for so long, nobody is reading
+  const SESSION_KEY = "rlhf-studio-session";
+  const MIRROR_KEY = "rlhf-studio-draft";
+  const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; Gradio may reload in between
+  const UNSAVED = "The studio did not answer, so this is not saved yet. Press again.";
+
+  const byId = (id) => document.getElementById(id);
+  const stored = (key, value) => {
+    try {
+      if (value === undefined) return localStorage.getItem(key);
+      value === null ? localStorage.removeItem(key) : localStorage.setItem(key, value);
+    } catch { /* a private window that forbids it */ }
+    return value ?? null;
+  };
+  studio.byId = byId;
+  studio.stored = stored;
+
+  // The session outlives a reload, so the very same lease is shown again.
+  let session = null;
+  const storedSession = () => {
+    if (session) return session;
+    session = stored(SESSION_KEY);
+    if (!session) {
+      const bytes = crypto.getRandomValues(new Uint8Array(16));
+      session = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+      stored(SESSION_KEY, session);
+    }
+    return session;
+  };
+
+  // Exchange ---------------------------------------------------------------------------------------------
+  // Gradio carries the messages: a hidden button per act, whose js asks for the ticket and hands the answer back.
+
+  let seq = 0;
+  let lastDecisive = 0; // the newest ticket that changes what is on the screen; older answers do not count
+  const outbox = {};
+  const cache = new Map(); // lease → item with its markup
+  let deck = []; // leases this browser holds, the one on the screen first
+  let stage = null;
+  let busy = 0; // the ticket that is being answered
+  let busyTimer = 0;
+  let guidelines = { version: -1, criteria: [], asks_rationale: false };
+
+  const make = (act, fields = {}) => {
+    seq += 1;
+    if (act === "vote" || act === "undo") lastDecisive = seq;
+    return { seq, session: storedSession(), have: [...cache.keys()], guidelines: guidelines.version, ...fields };
+  };
+  const send = (act, fields) => {
+    const ticket = make(act, fields);
+    (outbox[act] ??= []).push(ticket);
+    byId(`send-${act}`)?.click();
+    return ticket.seq;
+  };
+  studio.send = send;
+  studio.ticket = (act) => [JSON.stringify(outbox[act]?.shift() ?? make(act))];
+
+  studio.receive = (act, text) => {
+    const answer = text ? JSON.parse(text) : { seq: 0 };
+    if (act === "draft") return drafted(answer);
+    if (act === "figures") return studio.showFigures?.(answer.figures);
+    (answer.deck ?? []).filter((item) => item.html).forEach((item) => cache.set(item.lease, item));
+    if (answer.seq < lastDecisive) {
+      // Its own answer never came: the request failed. Of an older act it says nothing new.
+      if (busy && (act === "vote" || act === "undo") && answer.seq < busy) failed();
+      return undefined;
+    }
+    settle();
+    const unheard = stored(PENDING_KEY);
+    stored(PENDING_KEY, null);
+    if (answer.refused) return say(answer.refused, "bad");
+    if (answer.status) byId("label-status").innerHTML = answer.status;
+    if (answer.guidelines) studio.showGuidelines?.((guidelines = answer.guidelines));
+    arrange(answer);
+    if (answer.note) say(answer.note);
+    else if (act === "show" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
+    return undefined;
+  };
+
+  const settle = () => {
+    busy = 0;
+    clearTimeout(busyTimer);
+    byId("pair")?.removeAttribute("aria-busy");
+  };
+  const failed = () => {
+    settle();
+    say(UNSAVED, "bad");
+  };
+  const hold = (ticket) => {
+    busy = ticket;
+    clearTimeout(busyTimer);
+    busyTimer = setTimeout(failed, BUSY_LIMIT_MS);
+    byId("pair")?.setAttribute("aria-busy", "true");
+  };
+
+  // What is said stands beside the counter and is read out by a screen reader.
+  const say = (words, tone = "") => {
+    const place = byId("label-says");
+    if (place) { place.textContent = words; place.dataset.tone = tone; }
+  };
+  studio.say = say;
+
+  // The stage --------------------------------------------------------------------------------------------
+
+  let looking = 0;
+  const arrange = (answer) => {
+    deck = answer.deck.map((item) => item.lease).filter((lease) => cache.has(lease));
+    [...cache.keys()].filter((lease) => !deck.includes(lease)).forEach((lease) => cache.delete(lease));
+    clearTimeout(looking);
+    if (!deck.length) {
+      clear(answer.empty);
+      looking = setTimeout(() => send("show"), LOOK_MS);
+    } else if (stage?.lease !== deck[0]) {
+      paint(cache.get(deck[0]));
+    }
+    if (deck.length === 1 && answer.more) send("ahead");
+  };
+
+  // The very first question may be lost as well.
+  setInterval(() => { if (!stage && !deck.length && !busy) send("show"); }, 3 * LOOK_MS);
+
+  const clear = (empty) => {
+    stage = null;
+    const pair = byId("pair");
+    if (pair.dataset.empty !== empty) pair.innerHTML = empty;
+    pair.dataset.empty = empty;
+    document.body.dataset.task = "";
+    studio.painted?.(null);
+  };
+
+  const paint = (item) => {
+    stage = item;
+    const pair = byId("pair");
+    pair.dataset.empty = "";
+    pair.innerHTML = item.html;
+    document.body.dataset.task = item.kind;
+    document.body.dataset.size = item.texts.length;
+    restore(item);
+    say("");
+    studio.painted?.(item);
+    if (pair.getBoundingClientRect().top < 0) pair.scrollIntoView({ block: "start" });
+    const context = pair.querySelector(".prompt-card");
+    if (context) context.scrollTop = context.scrollHeight; // the last turn is what the replies answer
+  };
+
+  // Gradio may build its pieces anew; then what should stand there is put back.
+  new MutationObserver(() => {
+    const pair = byId("pair");
+    if (stage && pair && !pair.querySelector("[data-lease]")) paint(stage);
+  }).observe(document, { childList: true, subtree: true });
+
+  studio.stage = () => stage;
+  studio.guidelines = () => guidelines;
+  studio.isShown = () => byId("pair")?.checkVisibility?.() ?? false;
+
+  // Remarks and drafts -----------------------------------------------------------------------------------
+
+  let work = {};
+  let dirty = 0;
+  studio.work = () => work;
+
+  const restore = (item) => {
+    const mirror = JSON.parse(stored(MIRROR_KEY) ?? "null");
+    const unsent = mirror?.lease === item.lease;
+    work = structuredClone((unsent ? mirror.content : item.draft) ?? {});
+    studio.clock.start(work.active_ms ?? 0);
+    clearTimeout(dirty);
+    dirty = 0;
+    if (unsent) studio.changed();
+    draftState(Object.keys(work).some((name) => name !== "active_ms") ? "Draft restored" : "");
+  };
+
+  const content = () => {
+    const kept = { ...work, active_ms: studio.clock.read() };
+    return Object.fromEntries(Object.entries(kept).filter(([, value]) => value !== null && value !== ""));
+  };
+  const saveDraft = () => {
+    clearTimeout(dirty);
+    dirty = 0;
+    if (stage && !busy) send("draft", { lease: stage.lease, content: content() });
+  };
+  studio.changed = () => {
+    if (!stage) return;
+    stored(MIRROR_KEY, JSON.stringify({ lease: stage.lease, content: content() }));
+    draftState("…");
+    clearTimeout(dirty);
+    dirty = setTimeout(saveDraft, DRAFT_PAUSE_MS);
+  };
+  const drafted = (answer) => {
+    if (!stage || dirty || answer.lease !== stage.lease) return;
+    if (!answer.kept) return draftState("Not saved yet");
+    stored(MIRROR_KEY, null);
+    draftState("Draft saved");
+  };
+  const draftState = (words) => { const place = byId("draft-state"); if (place) place.textContent = words; };
+  addEventListener("visibilitychange", () => { if (document.hidden && dirty) saveDraft(); });
+  addEventListener("blur", () => { if (dirty) saveDraft(); });
+
+  // Time on task -----------------------------------------------------------------------------------------
+
+  studio.clock = (() => {
+    let active = 0, last = 0, alive = 0;
+    const tick = () => {
+      const at = performance.now();
+      if (stage && !document.hidden && at - alive < IDLE_MS && studio.isShown()) active += Math.min(at - last, 1000);
+      last = at;
+    };
+    const signs = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart", "scroll"];
+    signs.forEach((sign) => addEventListener(sign, () => { tick(); alive = performance.now(); }, { passive: true }));
+    setInterval(tick, 250);
+    return {
+      start: (from) => { active = from; last = alive = performance.now(); },
+      read: () => { tick(); return Math.round(active); },
+    };
+  })();
+
+  // Verdicts ---------------------------------------------------------------------------------------------
+
+  const judge = (said) => {
+    if (!stage || busy) return;
+    clearTimeout(dirty);
+    dirty = 0;
+    const remarks = content();
+    delete remarks.ranking;
+    stored(PENDING_KEY, stage.lease);
+    hold(send("vote", { lease: stage.lease, said: { ...remarks, ...said } }));
+  };
+  studio.judge = judge;
+  const chosen = (verdict, strength) => () => judge(strength ? { verdict, strength } : { verdict });
+
+  studio.acts = {
+    left: chosen("left"), right: chosen("right"), tie: chosen("tie"), "both-bad": chosen("both_bad"),
+    skip: () => judge({ skip_reason: "not_said" }),
+    undo: () => { if (!busy) hold(send("undo")); },
+    refresh: () => send("show"),
+  };
+  for (const side of ["left", "right"]) {
+    for (const strength of [1, 2, 3]) studio.acts[`${side}-${strength}`] = chosen(side, strength);
+  }
+
+  // What a tab change or a long absence may have made stale is asked for anew, and nothing is judged meanwhile.
+  document.addEventListener("click", (event) => {
+    const tab = event.target instanceof Element && event.target.closest("#studio-tabs [role=tab]");
+    if (tab && stage && tab.textContent.trim() === "Label" && !busy) hold(send("show"));
+  });
+})();

@@ -1,0 +1,72 @@
+"""Drafts: one per person and matchup, overwritten as they are typed and gone once they are submitted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session
+
+from feedback.db import Database
+from feedback.errors import LeaseLost, NotFound
+from feedback.store.rows import as_row
+from feedback.tables import DraftRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
+from feedback.types import Draft, LeaseState
+
+
+def save_draft(
+    db: Database,
+    lease_id: str,
+    annotator: str,
+    build: Callable[[LeaseRow, list[str]], dict[str, Any]],
+    *,
+    at: datetime,
+) -> datetime | None:
+    """Keep what ``build`` makes of the lease and its replies in stored order; the moment it was kept.
+
+    An empty draft is deleted, and None comes back. Raises NotFound for an unknown lease, and LeaseLost for
+    somebody else's or one that was submitted: a draft that comes late must not outlive its judgment.
+    """
+    with db.write() as session:
+        lease = session.get(LeaseRow, lease_id)
+        if lease is None:
+            raise NotFound("lease", lease_id, hint="Ask for a new task.")
+        if lease.annotator != annotator or lease.state in (LeaseState.submitted, LeaseState.skipped):
+            raise LeaseLost("This task is no longer yours, so its draft was not kept; ask for a new task.")
+        matchup = session.get_one(MatchupRow, lease.matchup_id)
+        texts = [session.get_one(GenerationRow, key).text for key in matchup.generation_ids]
+        content = build(lease, texts)
+        delete_draft(session, lease.matchup_id, annotator)
+        if not content:
+            return None
+        put_draft(session, Draft(matchup_id=lease.matchup_id, annotator=annotator, content=content), at)
+        return at
+
+
+def get_draft(db: Database, matchup_id: str, annotator: str) -> DraftRow | None:
+    """What this person left unfinished about a matchup."""
+    with db.read() as session:
+        return session.get(DraftRow, (matchup_id, annotator))
+
+
+def draft_of_judgment(judgment: JudgmentRow) -> Draft:
+    """The remarks of a judgment that was taken back, to go on from."""
+    names = ("rationale", "edited", "spans", "criteria", "flag", "ranking", "active_ms")
+    content = {name: getattr(judgment, name) for name in names if getattr(judgment, name) is not None}
+    return Draft(matchup_id=judgment.matchup_id, annotator=judgment.annotator, content=content)
+
+
+def put_draft(session: Session, draft: Draft, at: datetime) -> None:
+    """Keep a draft in the transaction under way, in the place of an earlier one."""
+    delete_draft(session, draft.matchup_id, draft.annotator)
+    if draft.content:
+        session.add(as_row(DraftRow, draft, updated_at=at))
+
+
+def delete_draft(session: Session, matchup_id: str, annotator: str) -> None:
+    """Forget a draft in the transaction under way."""
+    row = session.get(DraftRow, (matchup_id, annotator))
+    if row is not None:
+        session.delete(row)
+        session.flush()

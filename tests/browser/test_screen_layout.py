@@ -1,0 +1,115 @@
+"""The labeling screen by keyboard at three widths, light and dark: it fits, reads, and axe finds nothing serious.
+
+With ``$STUDIO_SHOTS`` naming a folder, each step leaves a screenshot there to be looked at.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from feedback.store import guidelines, policies
+from feedback.types import Guidelines
+from tests import factories
+from tests.browser.conftest import Studio, press, studio_in
+from tests.browser.test_layout import CONTRAST, UNNAMED
+from tests.browser.worlds import empty_pool, put_all_kinds
+
+pytestmark = pytest.mark.timeout(400)
+OpenPage = Callable[..., Page]
+AXE = Path(__file__).parent / "axe" / "axe.min.js"
+RUN_AXE = """async () => (await axe.run(document, {resultTypes: ['violations']})).violations
+  .filter(found => ['serious', 'critical'].includes(found.impact))
+  .map(found => found.id + ': ' + found.nodes.map(node => node.html.slice(0, 160)).join(' | '))"""
+
+# What is pressed, one step after another, and what is seen then: every item of the screen.
+STEPS: tuple[tuple[str, tuple[str, ...], str], ...] = (
+    ("conversation", (), "#pair .rendered math"),
+    ("raw", ("r",), "#pair .has-format > .model-text"),
+    ("guidelines", ("r", "g"), "#guidelines-body"),
+    ("marks", ("g", "m", "Shift+ArrowRight", "+"), "#marks-list li"),
+    ("edit", ("Escape", "e", "1", "End", "!"), "#edit-diff mark"),
+    ("note", ("Escape", "n", "W", "h", "y"), "#panel-note"),
+    ("ratings", ("Escape", "c"), "#criteria-table fieldset"),
+    ("flag", ("c", "f"), "#panel-flag [data-reason]"),
+    ("skip", ("Escape", "Shift+S"), "#panel-skip [data-reason]"),
+    ("keys", ("Escape", "?"), "#keys-dialog[open]"),
+    ("figures", ("Escape", "p"), "#figures-body dl"),
+    ("right to left", ("Escape", "VOTE 3"), "#pair .pair"),
+    ("differences", ("VOTE x", "d"), "#pair .diff-view mark"),
+    ("ranking of five", ("d", "VOTE 2", "3", "1", "Shift+Digit2"), ".place:not(:empty)"),
+    ("ranking of nine", ("t", "VOTE Enter", "9", "t"), "#rank-submit.ready"),
+)
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    with studio_in(tmp_path_factory.mktemp("desk")) as running:
+        policies.promote_policy(running.db, factories.make_policy(running.db, "author-of-all").id)
+        yield running.start("--no-worker")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [360, 1280, 2560])
+def test_every_item_fits_reads_and_is_accessible(desk: Studio, open_page: OpenPage, width: int, scheme: str) -> None:
+    empty_pool(desk.db)
+    put_all_kinds(desk.db)
+    guidelines.save_guidelines(
+        desk.db, Guidelines(text="Choose what you would **rather receive**.", criteria=["Clear", "True to the facts"])
+    )
+    height = {360: 740, 1280: 800, 2560: 1300}[width]
+    page = open_page(desk, viewport={"width": width, "height": height}, color_scheme=scheme)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate("document.getElementById('guidelines-details').open = false")
+    for name, keys, seen in STEPS:
+        for key in keys:
+            if key.startswith("VOTE "):
+                press(page, key.removeprefix("VOTE "))
+            else:
+                page.keyboard.press(key)
+        page.locator(seen).first.wait_for()
+        look(page, f"{width}-{scheme}-{name.replace(' ', '-')}")
+        assert page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, f"{name} scrolls sideways"
+        assert page.evaluate(CONTRAST) == [], name
+        assert page.evaluate(UNNAMED) == [], name
+        assert page.evaluate(RUN_AXE) == [], name
+        assert in_sight(page), f"{name}: the verdict buttons are out of sight"
+
+
+def in_sight(page: Page) -> bool:
+    """The verdict bar stays at the bottom of the window, whole."""
+    inside = "e => { const box = e.getBoundingClientRect(); return box.height > 0 && box.bottom <= innerHeight + 1; }"
+    return all(bar.evaluate(inside) for bar in page.locator(".verdict-row").all())
+
+
+def look(page: Page, name: str) -> None:
+    """Leave a screenshot where a person asked for them."""
+    if folder := os.environ.get("STUDIO_SHOTS"):
+        page.screenshot(path=f"{folder}/{name}.png")
+
+
+def test_the_check_finds_what_is_wrong(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    put_all_kinds(desk.db)
+    page = open_page(desk)
+    page.evaluate(AXE.read_text(encoding="utf-8"))
+    page.evaluate("document.querySelector('#pair').insertAdjacentHTML('beforeend', '<button type=button></button>')")
+    assert any(found.startswith("button-name") for found in page.evaluate(RUN_AXE))
+
+
+def test_a_thumb_can_hit_every_button(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    put_all_kinds(desk.db)
+    page = open_page(desk, viewport={"width": 360, "height": 640}, has_touch=True)
+    small = page.evaluate(
+        """() => [...document.querySelectorAll('#label-tab button')].filter(e => e.checkVisibility())
+        .map(e => [e.id || e.dataset.action, e.getBoundingClientRect()])
+        .filter(([, box]) => box.width && (box.width < 24 || box.height < 24)).map(([name]) => name)"""
+    )
+    assert small == []
+    page.locator("#vote-left-2").tap()
+    expect(page.locator(".count-done")).to_have_text("1 done by you")
