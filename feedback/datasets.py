@@ -23,7 +23,6 @@ from feedback.tables import DatasetRow
 from feedback.types import (
     Dataset,
     DatasetFilters,
-    Demonstration,
     Message,
     PreferencePair,
     Verdict,
@@ -106,24 +105,6 @@ def derive(
                 seen.add(key)
                 pairs.append(pair)
     return Derivation(sorted(judgment_ids), pairs, dict(sorted(drops.items())))
-
-
-def iterate_demonstrations(db: Database, key: str) -> Iterator[Demonstration]:
-    """The replies people made better, among the judgments a dataset was frozen from, in the order of their ids."""
-    dataset = store.get_dataset(db, key)
-    filters = DatasetFilters.model_validate(dataset.filters)
-    for judged in store.iterate_edited(db, dataset.id):
-        for judgment in judged.judgments:
-            edited = judgment.edited or {}
-            yield Demonstration(
-                prompt_id=judged.prompt_id,
-                messages=tuple(Message.model_validate(message) for message in judged.messages),
-                text=edited["text"],
-                generation_id=judged.generations[edited["index"]].id,
-                judgment_id=judgment.id,
-                annotator=judgment.annotator,
-                split=split_of(judged.prompt_hash, filters.test_share, filters.split_seed),
-            )
 
 
 def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:

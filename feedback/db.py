@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, OperationalError
 from sqlmodel import Session
 
 from feedback import migrations
@@ -48,8 +48,11 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A session that commits on leaving, or rolls everything back when anything is raised."""
         engine = self.engine.execution_options(begin_immediate=True)
-        with self._turn, Session(engine, expire_on_commit=False) as session, session.begin():
-            yield session
+        try:
+            with self._turn, Session(engine, expire_on_commit=False) as session, session.begin():
+                yield session
+        except DataError as error:  # PostgreSQL's; SQLite takes anything
+            raise InvalidInput(f"The database cannot hold a value: {error.orig}. Nothing was saved.") from error
 
     def dispose(self) -> None:
         """Close all connections."""

@@ -413,20 +413,6 @@ class PreferencePair(BaseModel):
         return self
 
 
-class Demonstration(BaseModel):
-    """A reply a person made better: what the policy should have said. ``generation_id`` is the one edited."""
-
-    model_config = ConfigDict(frozen=True)
-
-    prompt_id: str
-    messages: tuple[Message, ...]
-    text: str
-    generation_id: str
-    judgment_id: str
-    annotator: str
-    split: Literal["train", "test"] = "train"
-
-
 class DatasetFilters(BaseModel):
     """Which judgments a dataset takes, and how disagreement and ties are resolved.
 

@@ -1,8 +1,8 @@
 """TRL's unpaired preference format: ``prompt``, ``completion`` and a ``label`` that says whether it is wanted.
 
-What ``KTOTrainer`` reads. A chosen reply is wanted and a rejected one is not; both replies of a pair that somebody
-called both bad are unwanted, which no paired format can say. A reply judged more than once, as the middle ones of a
-ranking are, gets the label of the greater side; where the sides are equal it is left out.
+What ``KTOTrainer`` reads. A chosen reply and one that a person wrote are wanted, a rejected one is not; both replies of
+a pair that somebody called both bad are unwanted, which no paired format can say. A reply judged more than once, as
+the middle ones of a ranking are, gets the label of the greater side; where the sides are equal it is left out.
 """
 
 from __future__ import annotations
@@ -38,6 +38,8 @@ def standings(prompt: PromptRecord) -> dict[str, int]:
         counts[rejected] -= 1
     for matchup in prompt.matchups:
         for vote in matchup.votes:
+            if vote.edited and vote.verdict is not Verdict.skip:
+                counts[str(vote.edited["text"])] += 1
             if vote.verdict is Verdict.both_bad:
                 counts.subtract(dict.fromkeys(matchup.texts, 1))
     return counts

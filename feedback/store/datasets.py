@@ -24,7 +24,7 @@ from feedback.tables import (
     PolicyRow,
     PromptRow,
 )
-from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Split, Verdict
+from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Split
 
 _HINT = "`studio dataset list` shows all; `studio dataset freeze NAME` makes one."
 _PAGE = 500
@@ -154,26 +154,6 @@ def list_frozen_matchups(db: Database, dataset_key: str) -> list[JudgedMatchup]:
     return sorted(judged, key=lambda item: item.matchup_id)
 
 
-def iterate_edited(db: Database, dataset_id: str) -> Iterator[JudgedMatchup]:
-    """Each judgment of a dataset that carries an edit, with its matchup, a page at a time."""
-    last = ""
-    while True:
-        with db.read() as session:
-            members = select(DatasetJudgmentRow.judgment_id).where(
-                DatasetJudgmentRow.dataset_id == dataset_id, col(DatasetJudgmentRow.judgment_id) > last
-            )
-            ids = list(session.exec(members.order_by(col(DatasetJudgmentRow.judgment_id)).limit(_PAGE)))
-            rows = session.exec(select(JudgmentRow).where(col(JudgmentRow.id).in_(ids)).order_by(col(JudgmentRow.id)))
-            edited = [row for row in rows if row.edited and row.verdict is not Verdict.skip]
-            page = [
-                one for row in edited for one in _judged_matchups(session, {row.matchup_id: [row]}, None, Counter())
-            ]
-        yield from page
-        if len(ids) < _PAGE:
-            return
-        last = ids[-1]
-
-
 def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:
     if judgment.source not in filters.sources:
         return f"source_{judgment.source.value}"
@@ -187,7 +167,7 @@ def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:
 
 
 def _judged_matchups(
-    session: Session, kept: dict[str, list[JudgmentRow]], filters: DatasetFilters | None, dropped: Counter[str]
+    session: Session, kept: dict[str, list[JudgmentRow]], filters: DatasetFilters, dropped: Counter[str]
 ) -> Iterator[JudgedMatchup]:
     matchups = session.exec(select(MatchupRow).where(col(MatchupRow.id).in_(list(kept)))).all()
     prompts = {
@@ -198,7 +178,7 @@ def _judged_matchups(
         )
     }
     generations = _generations(session, [key for matchup in matchups for key in matchup.generation_ids])
-    allowed = _policy_ids(session, filters.policies if filters else ())
+    allowed = _policy_ids(session, filters.policies)
     for matchup in matchups:
         judgments = kept[matchup.id]
         prompt = prompts[matchup.prompt_id]

@@ -74,7 +74,10 @@ class MatchupRecord(NamedTuple):
 
 
 class PromptRecord(NamedTuple):
-    """One prompt with all the dataset says of its replies: matchups as judged, and (chosen, rejected) as frozen."""
+    """One prompt with all the dataset says of its replies: matchups as judged, and (chosen, rejected) as frozen.
+
+    A pair that came of an edit is not among the pairs: its edit stands in the vote.
+    """
 
     id: str
     content_hash: str
@@ -135,7 +138,9 @@ def _pair_page(
             DatasetPairRow.agreement,
             DatasetPairRow.margin,
             DatasetPairRow.split,
+            JudgmentRow.edited,  # a pair that came of an edit has the edited text as its chosen one
         )
+        .outerjoin(JudgmentRow, col(JudgmentRow.id) == col(DatasetPairRow.edited_by))
         .join(chosen, col(chosen.id) == col(DatasetPairRow.chosen_generation))
         .join(rejected, col(rejected.id) == col(DatasetPairRow.rejected_generation))
         .where(DatasetPairRow.dataset_id == dataset_id, col(DatasetPairRow.position) > after)
@@ -146,7 +151,10 @@ def _pair_page(
         query = query.where(DatasetPairRow.split == split)
     rows = session.exec(query).all()
     prompts = _messages(session, {row[1] for row in rows})
-    return [PairRecord(row[0], row[1], prompts[row[1]], *row[2:]) for row in rows]
+    return [
+        PairRecord(position, prompt, prompts[prompt], edited["text"] if edited else text, *rest)
+        for position, prompt, text, *rest, edited in rows
+    ]
 
 
 def _messages(session: Session, prompt_ids: set[str]) -> dict[str, Messages]:
@@ -244,7 +252,11 @@ def _pairs(session: Session, dataset_id: str, prompt_ids: Sequence[str]) -> dict
         select(DatasetPairRow.prompt_id, chosen.text, rejected.text)
         .join(chosen, col(chosen.id) == col(DatasetPairRow.chosen_generation))
         .join(rejected, col(rejected.id) == col(DatasetPairRow.rejected_generation))
-        .where(DatasetPairRow.dataset_id == dataset_id, col(DatasetPairRow.prompt_id).in_(prompt_ids))
+        .where(
+            DatasetPairRow.dataset_id == dataset_id,
+            col(DatasetPairRow.prompt_id).in_(prompt_ids),
+            col(DatasetPairRow.edited_by).is_(None),
+        )
         .order_by(col(DatasetPairRow.position))
     )
     found: dict[str, list[tuple[str, str]]] = defaultdict(list)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback import datasets
+from feedback import datasets, examples
 from feedback.store import datasets as dataset_store
 from feedback.store import guidelines, judgments, leases, policies
 from feedback.tables import JudgmentRow
@@ -210,7 +210,8 @@ def test_an_edit_is_a_demonstration_and_a_pair(studio: Studio, open_page: OpenPa
     pairs = {pair.edited_by: (pair.chosen, pair.rejected) for pair in dataset_store.list_pairs(studio.db, "edited")}
     assert pairs[row.id] == (wanted, original)
     assert len(pairs) == 2
-    assert [one.text for one in datasets.iterate_demonstrations(studio.db, "edited")] == [wanted]
+    made = [one.reply for one in examples.list_demonstrations(studio.db, "edited") if one.origin == "edited"]
+    assert made == [wanted]
 
 
 def test_words_are_marked_good_or_bad_by_keyboard(studio: Studio, open_page: OpenPage) -> None:

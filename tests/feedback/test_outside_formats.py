@@ -98,6 +98,7 @@ def test_kto_labels_winners_losers_and_both_sides_of_a_both_bad(mixed: Database,
     labels = {row["completion"][0]["content"]: row["label"] for row in rows}
     assert labels == {
         "Hello!": True,
+        "Hello, friend!": True,
         "Go away.": False,
         "+1": False,
         "@home": False,

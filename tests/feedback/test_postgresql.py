@@ -160,7 +160,7 @@ def test_an_expired_lease_goes_back_and_undo_brings_a_task_again(postgresql: Dat
     assert undone and undone.responses == again.responses
     judging.submit(postgresql, undone.lease_id, "bob", verdict="left")
     assert [row.state.value for row in judgments.list_judgments(postgresql)] == ["withdrawn", "current"]
-    assert leases.get_live_lease(postgresql, "tab", at=now() + timedelta(seconds=1)) is None
+    assert leases.list_live_leases(postgresql, "tab", at=now() + timedelta(seconds=1)) == []
 
 
 def test_freezing_and_every_format_give_what_sqlite_gives(postgresql: Database, db: Database, tmp_path: Path) -> None:

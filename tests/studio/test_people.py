@@ -75,6 +75,7 @@ ANNOTATOR = {
     ("POST", "/account"),
     ("GET", "/api/openapi.json"),
     ("GET", "/api/docs"),
+    ("GET", "/api/guidelines"),
     ("POST", "/api/tasks/next"),
     ("POST", "/api/judgments"),
 }
@@ -88,6 +89,7 @@ RESEARCHER = {
     ("POST", "/api/runs/{run_id}/resume"),
     ("GET", "/api/runs/{run_id}/metrics"),
     ("GET", "/api/runs/{run_id}/log"),
+    ("POST", "/api/guidelines"),
     ("POST", "/api/datasets"),
     ("GET", "/api/datasets"),
     ("GET", "/api/datasets/{key}"),
@@ -119,6 +121,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/runs"): {"method": "generate", "config": {}},
     ("POST", "/api/judgments"): {"lease": "lea-none", "verdict": "left"},
     ("POST", "/api/datasets"): {"name": "none"},
+    ("POST", "/api/guidelines"): {"text": "Be kind."},
     ("POST", "/api/generations"): {"policy": "none", "messages": [{"role": "user", "content": "Hi"}]},
     ("POST", "/api/users"): {"name": "somebody"},
     ("POST", "/api/users/{name}/role"): {"role": "reviewer"},
