@@ -25,7 +25,6 @@ from feedback.types import UserRole, UserStatus, now
 from studio import auth, people
 from studio.app import create_app
 from studio.auth import Auth
-from studio.gate import COOKIE
 from studio.roles import HOUSE_ONLY, LOCAL, RULES, Person
 from studio.services import Services
 from tests import factories
@@ -42,6 +41,11 @@ def add(db: Database, name: str, role: str = "annotator") -> people.NewUser:
 
 def bearer(made: people.NewUser | str) -> dict[str, str]:
     return {"Authorization": f"Bearer {made if isinstance(made, str) else made.token}"}
+
+
+def cookie_name(client: TestClient) -> str:
+    """What this home calls its cookie."""
+    return client.app.state.auth.cookie_name  # type: ignore[attr-defined, no-any-return]
 
 
 @pytest.fixture
@@ -357,12 +361,12 @@ def test_the_cookie_is_out_of_reach_of_scripts_and_other_sites(client: TestClien
 def test_signing_out_ends_every_copy_of_the_cookie(client: TestClient, db: Database) -> None:
     add(db, "ann")
     with browser_of(client, "ann"):
-        copy = client.cookies[COOKIE]
+        copy = client.cookies[cookie_name(client)]
         assert client.get("/api/me").json()["name"] == "ann"
         left = client.post("/logout", headers=ORIGIN, follow_redirects=False)
         assert (left.status_code, left.headers["location"]) == (303, "login")
-        assert COOKIE not in client.cookies
-    assert client.get("/api/me", headers={"Cookie": f"{COOKIE}={copy}"}).status_code == 401
+        assert cookie_name(client) not in client.cookies
+    assert client.get("/api/me", headers={"Cookie": f"{cookie_name(client)}={copy}"}).status_code == 401
 
 
 def test_a_disabled_user_is_out_at_once_and_the_judgments_stay(client: TestClient, db: Database, crowd: dict) -> None:
@@ -372,7 +376,7 @@ def test_a_disabled_user_is_out_at_once_and_the_judgments_stay(client: TestClien
         lease = client.post("/api/tasks/next", json={}, headers=ORIGIN).json()["lease"]
         judged = client.post("/api/judgments", json={"lease": lease, "verdict": "left"}, headers=ORIGIN)
         assert judged.status_code == 201
-        cookie = {"Cookie": f"{COOKIE}={client.cookies[COOKIE]}"}
+        cookie = {"Cookie": f"{cookie_name(client)}={client.cookies[cookie_name(client)]}"}
     assert client.get("/api/me", headers=cookie).status_code == 200
     assert client.post("/api/users/the-annotator/disable", headers=admin).json()["status"] == "disabled"
     assert client.get("/api/me", headers=cookie).status_code == 401
@@ -547,6 +551,24 @@ def test_no_other_site_uses_a_session(client: TestClient, db: Database, headers:
         assert client.get("/api/prompts").json() == {"prompts": []}
         assert client.post("/api/prompts", json=body, headers=ORIGIN).status_code == 200
         assert client.post("/api/prompts", json=body, headers={"Sec-Fetch-Site": "same-origin"}).status_code == 200
+
+
+def test_only_researchers_leave_files_here(client: TestClient, crowd: dict) -> None:
+    for role in UserRole:
+        files = {"files": ("x.txt", b"x")}
+        status = client.post("/gradio_api/upload", files=files, headers=bearer(crowd[role])).status_code
+        assert status == (200 if role.covers(UserRole.researcher) else 403), role
+
+
+def test_two_studios_on_one_machine_keep_their_own_cookies(tmp_path: Path, db: Database) -> None:
+    names = {Auth(Home(tmp_path / name).create().path, db).cookie_name for name in ("one", "two")}
+    assert len(names) == 2
+
+
+def test_a_form_is_small(client: TestClient, db: Database) -> None:
+    add(db, "ann")
+    long = {"name": "ann", "password": "x" * 20_000}
+    assert client.post("/login", data=long, headers=ORIGIN).status_code == 413
 
 
 def test_no_get_changes_anything(client: TestClient, db: Database, crowd: dict) -> None:
