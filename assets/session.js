@@ -1,7 +1,6 @@
-// Two things the page itself notices: that its session has ended, and that it is shown under another prefix than
-// the studio was told of. Both would otherwise look like a page that does nothing.
+// What the page itself notices of its session: that it has ended, which would otherwise look like a page that does
+// nothing; and which of the folded tabs is which, so that the style sheet can leave out those a role cannot use.
 (() => {
-
   const real = window.fetch.bind(window);
   window.fetch = async (...asked) => {
     const answer = await real(...asked);
@@ -9,4 +8,8 @@
     if (answer.status === 401 && own) location.assign("login");
     return answer;
   };
+  document.addEventListener("click", (event) => {
+    if (!(event.target instanceof Element) || !event.target.closest(".overflow-menu")) return;
+    for (const tab of document.querySelectorAll(".overflow-dropdown button")) tab.dataset.tab = tab.textContent.trim();
+  }, true);
 })();

@@ -110,6 +110,8 @@ class Auth:
     def __init__(self, home_path: Path, db: Database) -> None:
         self.db = db
         self._key = signing_key(home_path)
+        # A browser keeps cookies by host and not by port, so two studios on one machine need names that differ.
+        self.cookie_name = f"studio_session_{hashlib.sha256(b'name' + self._key).hexdigest()[:8]}"
         # One password at a time: parallel guesses could all pass the count before any of them is counted.
         self._one_by_one = threading.Lock()
 

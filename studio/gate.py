@@ -16,17 +16,19 @@ from starlette.requests import cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from feedback.types import UserRole
 from studio.auth import Auth
 from studio.guard import SAFE_METHODS, is_loopback
 from studio.roles import LOCAL, Person
 
-COOKIE = "studio_session"
 PERSON = "studio.person"
 """Where the scope of a request says who asks: ``LOCAL`` while there are no users, None for nobody known."""
 
 # The page's own code, which is the same for everybody, and the ways in and out.
 _PUBLIC = {"/api/health", "/login", "/logout", "/favicon.ico", "/manifest.json"}
 _PUBLIC_FILES = ("/assets/", "/static/")
+# The one route of Gradio's that writes without a handler, and so without a call of the services.
+_UPLOAD = "/gradio_api/upload"
 
 
 @dataclass(frozen=True)
@@ -67,6 +69,8 @@ class Gate:
         scope[PERSON] = asker.person
         if asker.by_cookie and scope["method"] not in SAFE_METHODS and not _from_a_page(headers):
             return JSONResponse({"detail": _COOKIE_WITHOUT_ORIGIN}, status_code=403)
+        if asker.person and path.startswith(_UPLOAD) and not asker.person.role.covers(UserRole.researcher):
+            return JSONResponse({"detail": _NO_UPLOAD}, status_code=403)
         if asker.refusal and not public:
             return _turn_away(scope, path, headers, asker.refusal)
         return None
@@ -80,7 +84,7 @@ class Gate:
         if scheme.lower() == "bearer":
             person = self.auth.person_of_token(token.strip())
             return Asker(person) if person else Asker(refusal=_BAD_TOKEN)
-        cookie = cookie_parser(headers.get("cookie", "")).get(COOKIE)
+        cookie = cookie_parser(headers.get("cookie", "")).get(self.auth.cookie_name)
         person = self.auth.person_of_cookie(cookie) if cookie else None
         return Asker(person, by_cookie=True) if person else Asker(refusal=_SIGNED_OUT)
 
@@ -112,6 +116,7 @@ _STRANGER = (
     "This studio has no users, so it serves only people on its own machine, and this request comes from {address}. "
     "Add an admin first: `studio users add NAME --role admin`."
 )
+_NO_UPLOAD = "Files are given to the studio by researchers and admins only."
 _COOKIE_WITHOUT_ORIGIN = (
     "A change made with a browser's session must come from the studio's own page; a script sends a token with "
     "`Authorization: Bearer TOKEN`."

@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from feedback.errors import LockedOut, NotSignedIn, StudioError
 from studio import present
 from studio.auth import SESSION_DAYS, Auth
-from studio.gate import COOKIE, PERSON
+from studio.gate import PERSON
 from studio.roles import LOCAL, Person
 from studio.services import Services
 
@@ -50,7 +50,7 @@ def sign_in(request: Request, name: Field = "", password: Field = "") -> HTMLRes
     except NotSignedIn as error:
         return _page(present.sign_in_page(name, str(error)), 401)
     answer = _to_the_studio()
-    answer.set_cookie(COOKIE, session.cookie, max_age=SESSION_DAYS * 86_400, **_cookie_rules(request))
+    answer.set_cookie(auth.cookie_name, session.cookie, max_age=SESSION_DAYS * 86_400, **_cookie_rules(request))
     return answer
 
 
@@ -58,9 +58,9 @@ def sign_in(request: Request, name: Field = "", password: Field = "") -> HTMLRes
 def sign_out(request: Request) -> RedirectResponse:
     """End the session, here and for every copy of its cookie."""
     auth: Auth = request.app.state.auth
-    auth.sign_out(request.cookies.get(COOKIE, ""))
+    auth.sign_out(request.cookies.get(auth.cookie_name, ""))
     answer = RedirectResponse("login", status_code=303)
-    answer.delete_cookie(COOKIE, **_cookie_rules(request))
+    answer.delete_cookie(auth.cookie_name, **_cookie_rules(request))
     return answer
 
 

@@ -36,11 +36,13 @@ class Rule:
     """The least role an act needs; ``verb`` is what the audit log calls it, None for what changes nothing.
 
     ``about`` names the argument that says what was acted on; without it the id of what came of it is written.
+    ``speaker`` names the argument that says who does it: it is filled in with whoever is signed in.
     """
 
     role: UserRole
     verb: str | None = None
     about: str | None = None
+    speaker: str = "annotator"
 
 
 _ANNOTATOR, _REVIEWER, _RESEARCHER, _ADMIN = UserRole
@@ -97,6 +99,34 @@ RULES: dict[str, Rule] = {
     "list_reward_models": Rule(_RESEARCHER),
     "oracle_rules": Rule(_RESEARCHER),
     "evaluate": Rule(_RESEARCHER, "run.submit"),
+    # Parts of the services that other rooms of the studio bring along.
+    "in_turn": Rule(_ANNOTATOR),
+    "extend": Rule(_ANNOTATOR),
+    "release": Rule(_ANNOTATOR),
+    "deck": Rule(_ANNOTATOR),
+    "save_draft": Rule(_ANNOTATOR),
+    "draft_of": Rule(_ANNOTATOR),
+    "annotator_figures": Rule(_ANNOTATOR),
+    "guidelines": Rule(_ANNOTATOR),
+    "save_guidelines": Rule(_RESEARCHER, "guidelines.save"),
+    "last_traceback": Rule(_RESEARCHER),
+    "sample_replies": Rule(_RESEARCHER),
+    "needs_dataset": Rule(_RESEARCHER),
+    "reviewing.messages_for": Rule(_ANNOTATOR),
+    "reviewing.report": Rule(_REVIEWER),
+    "reviewing.list_evidence": Rule(_REVIEWER, speaker=""),
+    "reviewing.exclude": Rule(_REVIEWER, "judgment.exclude", "judgment_id", speaker="actor"),
+    "reviewing.restore": Rule(_REVIEWER, "judgment.restore", "judgment_id", speaker="actor"),
+    "reviewing.requeue": Rule(_REVIEWER, "matchup.requeue", "matchup_id", speaker="actor"),
+    "reviewing.message": Rule(_REVIEWER, "annotator.message", "annotator", speaker="actor"),
+    "reviewing.list_acts": Rule(_REVIEWER),
+    "reviewing.next_dispute": Rule(_REVIEWER, speaker="reviewer"),
+    "reviewing.count_disputes": Rule(_REVIEWER),
+    "reviewing.list_disputed": Rule(_REVIEWER),
+    "reviewing.make_gold": Rule(_REVIEWER, "matchup.gold", "matchup_id"),
+    "reviewing.add_batch": Rule(_RESEARCHER, "batch.add"),
+    "reviewing.set_priority": Rule(_RESEARCHER, "batch.priority", "key"),
+    "reviewing.list_batches": Rule(_REVIEWER),
     # The store writes these down itself, in the transaction that does them.
     "list_users": Rule(_ADMIN),
     "add_user": Rule(_ADMIN),
@@ -112,25 +142,33 @@ HOUSE_ONLY = {"acting_as", "close"}
 """Acts of the studio itself, which no person is given."""
 
 
+PARTS = {"reviewing"}
+"""Members of the services that have acts of their own; these stand in ``RULES`` as ``part.act``."""
+
+
 class ActingServices:
     """The services as one person is given them; stands in for ``Services`` wherever a person is behind a call."""
 
-    def __init__(self, services: Any, db: Database, person: Person) -> None:
+    def __init__(self, services: Any, db: Database, person: Person, part: str = "") -> None:
         self._services = services
         self._db = db
         self._person = person
+        self._part = part
 
     def __getattr__(self, name: str) -> Any:
-        rule = RULES.get(name, Rule(UserRole.admin))
+        if name in PARTS and not self._part:
+            return ActingServices(getattr(self._services, name), self._db, self._person, f"{name}.")
+        act_name = self._part + name
+        rule = RULES.get(act_name, Rule(UserRole.admin))
         if name in HOUSE_ONLY or not self._person.role.covers(rule.role):
-            self._refuse(name, rule)
+            self._refuse(act_name, rule)
         method = getattr(type(self._services), name, None)
         if method is None:
             return getattr(self._services, name)
 
         def act(*values: Any, **named: Any) -> Any:
             given = _signature(method).bind(self._services, *values, **named)
-            _speak_as(self._person, given)
+            _speak_as(self._person, given, rule.speaker)
             result = method(*given.args, **given.kwargs)
             if rule.verb is not None:
                 self._write_down(rule.verb, rule.about, given.arguments, result)
@@ -158,16 +196,16 @@ def _signature(function: Callable[..., Any]) -> inspect.Signature:
     return inspect.signature(function)
 
 
-def _speak_as(person: Person, given: inspect.BoundArguments) -> None:
-    """An act that takes an annotator or a person is done by whoever is signed in, whatever was asked for."""
+def _speak_as(person: Person, given: inspect.BoundArguments, speaker: str) -> None:
+    """An act is done by whoever is signed in, whatever name was asked for."""
     parameters = given.signature.parameters
     if "person" in parameters:
         given.arguments["person"] = person
-    if "annotator" in parameters and person != LOCAL:
-        asked = given.arguments.get("annotator")
+    if speaker in parameters and person != LOCAL:
+        asked = given.arguments.get(speaker)
         if asked not in (None, LOCAL.name, person.name):
-            raise NotAllowed(f"You are signed in as {person.name!r} and judge under that name, not as {asked!r}.")
-        given.arguments["annotator"] = person.name
+            raise NotAllowed(f"You are signed in as {person.name!r} and act under that name, not as {asked!r}.")
+        given.arguments[speaker] = person.name
 
 
 def _with_article(role: UserRole) -> str:

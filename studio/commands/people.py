@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 import sys
 from typing import Annotated, Any
 
@@ -14,7 +13,7 @@ from feedback.store.users import count_admins, list_users, set_user_role, set_us
 from feedback.tables import UserRow
 from feedback.types import UserStatus
 from studio import people
-from studio.commands.session import AsJson, opened, show_json, show_table, tell
+from studio.commands.session import AsJson, opened, show_json, show_table, tell, whoami
 
 users = typer.Typer(no_args_is_help=True, help="People with an account: annotator < reviewer < researcher < admin.")
 
@@ -34,7 +33,7 @@ def add(
     """Add a user, with a password for the page and a token for scripts. From the first on, everybody signs in."""
     password = _read_password() if password_stdin else None
     with opened(context, seed=False) as session:
-        made = people.add_user(session.db, name, role, actor=_me(), password=password)
+        made = people.add_user(session.db, name, role, actor=whoami(), password=password)
         admins = count_admins(session.db)
     if as_json:
         secret = {} if password_stdin else {"password": made.password}
@@ -66,7 +65,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 def disable(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Shut a user out at once; their judgments stay."""
     with opened(context, seed=False) as session:
-        row = set_user_status(session.db, name, UserStatus.disabled, actor=_me())
+        row = set_user_status(session.db, name, UserStatus.disabled, actor=whoami())
     _tell_of(row, as_json, f"{row.name} is disabled: sessions and token ended, judgments kept.")
 
 
@@ -74,7 +73,7 @@ def disable(context: typer.Context, name: Name, as_json: AsJson = False) -> None
 def enable(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Let a disabled user in again, with the password they had."""
     with opened(context, seed=False) as session:
-        row = set_user_status(session.db, name, UserStatus.active, actor=_me())
+        row = set_user_status(session.db, name, UserStatus.active, actor=whoami())
     _tell_of(row, as_json, f"{row.name} may sign in again; `studio users token {row.name}` makes a new token.")
 
 
@@ -87,7 +86,7 @@ def role(
 ) -> None:
     """Give a user another role, from their next request on."""
     with opened(context, seed=False) as session:
-        row = set_user_role(session.db, name, people.known_role(role), actor=_me())
+        row = set_user_role(session.db, name, people.known_role(role), actor=whoami())
     _tell_of(row, as_json, f"{row.name} is {row.role.value} now.")
 
 
@@ -95,7 +94,7 @@ def role(
 def token(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Make another token for a user; the one before stops working."""
     with opened(context, seed=False) as session:
-        row, made = people.new_token(session.db, name, actor=_me())
+        row, made = people.new_token(session.db, name, actor=whoami())
     if as_json:
         show_json({**_user(row), "token": made})
     else:
@@ -108,7 +107,7 @@ def password(context: typer.Context, name: Name, password_stdin: FromStdin = Fal
     """Give a user another password, made up unless read; it ends their sessions and a lock-out."""
     given = _read_password() if password_stdin else None
     with opened(context, seed=False) as session:
-        row, made = people.reset_password(session.db, name, actor=_me(), password=given)
+        row, made = people.reset_password(session.db, name, actor=whoami(), password=given)
     if as_json:
         show_json(_user(row) if password_stdin else {**_user(row), "password": made})
     elif given is None:
@@ -156,11 +155,3 @@ def _read_password() -> str:
     if not given:
         raise InvalidInput("--password-stdin found no password on standard input; pipe one line in.")
     return given
-
-
-def _me() -> str:
-    """Who types: the account of the machine, marked as such, for no user of the studio stands behind a command."""
-    try:
-        return f"shell:{getpass.getuser()}"
-    except (KeyError, OSError):
-        return "shell"

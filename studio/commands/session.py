@@ -6,6 +6,7 @@ nothing else.
 
 from __future__ import annotations
 
+import getpass
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -18,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from feedback.db import Database
+from feedback.store.audit import save_event
 from feedback.store.runs import get_run
 from feedback.tables import RunRow
 from feedback.types import RunState
@@ -28,6 +30,12 @@ from training.runs import submit
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 INTERRUPTED = 130
+
+AUDITED = {
+    "prompts import", "generate", "judge", "dataset freeze", "export", "import", "train", "evaluate", "loop",
+    "runs cancel", "runs resume", "policies promote",
+}  # fmt: skip
+"""Commands that the audit log tells of when they succeeded; those about users are told by the store itself."""
 
 
 @dataclass(frozen=True)
@@ -61,8 +69,25 @@ def opened(context: typer.Context, *, seed: bool = True) -> Iterator[Session]:
         if seed:
             seed_home(db)
         yield Session(home, db)
+        _write_down(context, db)
     finally:
         db.dispose()
+
+
+def whoami() -> str:
+    """Who types: the account of the machine, marked as such, for no user of the studio stands behind a command."""
+    try:
+        return f"shell:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "shell"
+
+
+def _write_down(context: typer.Context, db: Database) -> None:
+    """A command that changed something goes to the audit log, with what it was given."""
+    command = context.command_path.partition(" ")[2]
+    if command in AUDITED:
+        given = {name: str(value)[:200] for name, value in context.params.items() if value not in (None, False)}
+        save_event(db, whoami(), "command", command, **given)
 
 
 def tell(line: str) -> None:

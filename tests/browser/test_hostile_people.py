@@ -34,7 +34,7 @@ def test_payloads_typed_at_the_sign_in_page_are_text(studio: Studio, context: Br
     studio.start("--no-worker")
     happened = listen(page, studio)
     page.goto(studio.url)
-    for payload in [one for one in PAYLOADS if "\n" not in one and "\x0c" not in one and len(one) <= 80][:12]:
+    for payload in [one for one in PAYLOADS if "\n" not in one and "\t" not in one and len(one) <= 80][:12]:
         page.get_by_label("Name").fill(payload)
         page.get_by_label("Password").fill(payload)
         page.keyboard.press("Enter")
@@ -63,9 +63,9 @@ def test_payloads_in_names_and_in_the_audit_log_are_text(studio: Studio, context
     page.locator("#audit button").first.click()
     for number in (1, len(PAYLOADS) // 2, len(PAYLOADS)):
         page.locator("#users-table [data-pick]").nth(number).click()
-        expect(page.locator("#user-detail h3")).to_have_text(PAYLOADS[number - 1].replace("\x0c", "\ufffd"))
+        expect(page.locator("#user-detail h3")).to_have_text(PAYLOADS[number - 1])
     names = page.locator("#users-table [data-pick]").all_text_contents()
-    assert names[1:] == [payload.replace("\x0c", "\ufffd") for payload in PAYLOADS]
+    assert names[1:] == PAYLOADS
     assert "onerror" in page.locator("#audit-table").inner_text()
     assert_harmless(page, "People", happened)
     strange = "#users-table, #user-detail, #audit-table, #user-secret"

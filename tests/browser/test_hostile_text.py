@@ -71,7 +71,7 @@ PAYLOADS = [
     "=cmd|' /C calc'!A0",
     "<img/src=x/onerror=window.pwned=1>",
     "<img src=x oNeRrOr=\"window['pwned']=1\">",
-    "<img src=x onerror\x0c=window.pwned=1>",
+    "<img src=x onerror\t=window.pwned=1>",
     "<svg><foreignObject><iframe srcdoc='<script>parent.pwned=1</script>'></iframe></foreignObject></svg>",
     "<svg><a xlink:href='javascript:window.pwned=1'><text y=20>x</text></a></svg>",
     "<svg><image href='https://evil.invalid/i.svg' onload=window.pwned=1 /></svg>",
