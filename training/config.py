@@ -279,7 +279,7 @@ class SftSettings(TrainSettings):
     """Learn to reply as the best replies do: those that people edited, and those they chose."""
 
     METHOD: ClassVar[str] = "sft"
-    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    RATES: ClassVar[tuple[float, float]] = (3e-3, 1e-4)
 
     batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")
     replies: Literal["all", "edited", "chosen"] = Field(

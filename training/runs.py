@@ -26,7 +26,7 @@ from feedback.store.policies import get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
-from training.config import DpoSettings, RewardSettings, parse_settings
+from training.config import DpoSettings, RewardedSettings, RewardSettings, parse_settings
 from training.home import Home
 from training.launch.local import is_alive
 from training.methods import METHODS
@@ -200,7 +200,8 @@ def _check_references(db: Database, settings: BaseModel) -> dict[str, str]:
     if values.get("dataset") is not None:
         _check_dataset(db, values["dataset"], needs_pairs=isinstance(settings, NEED_PAIRS))
     if values.get("reward") is not None:
-        for key in checkpoint_keys(values["reward"]):
+        several = isinstance(settings, RewardedSettings)
+        for key in checkpoint_keys(values["reward"]) if several else [values["reward"]]:
             _check_reward(db, key)
     if values.get("reward_function") is not None:
         get_reward_function(values["reward_function"])
