@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -37,6 +37,18 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_FIELDS = {
+    "r": "r",
+    "lora_alpha": "alpha",
+    "use_rslora": "rslora",
+    "use_dora": "dora",
+    "init_r": "init_r",
+    "target_r": "target_r",
+    "layout": "layout",
+    "reduction": "reduction",
+    "target_modules": "targets",
+}
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors")
 _FULL_DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _FULL_DISK_WORDS = ("no space left", "file too large", "quota exceeded", "streamwriter failed")
@@ -58,6 +70,22 @@ class Adapter(BaseModel):
 
     kind: str
     settings: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Adapter:
+        """The telling values of a PEFT configuration; a set of targets comes as a sorted list."""
+        named = {name: config[field] for field, name in _ADAPTER_FIELDS.items() if config.get(field)}
+        if isinstance(config.get("init_lora_weights"), str):
+            named["start"] = config["init_lora_weights"]
+        if not isinstance(named.get("targets", ""), str):
+            named["targets"] = sorted(named["targets"])
+        return cls(kind=str(getattr(config["peft_type"], "value", config["peft_type"])), settings=named)
+
+    @classmethod
+    def saved_in(cls, directory: Path) -> Adapter | None:
+        """What the adapter's own file in a directory says; None where there is none."""
+        path = directory / ADAPTER_CONFIG
+        return cls.of(json.loads(path.read_text())) if path.is_file() else None
 
 
 class Probe(BaseModel):
@@ -101,6 +129,11 @@ class Manifest(BaseModel):
     files: dict[str, str] = {}
     scorecard: dict[str, Any] | None = None
 
+    @property
+    def quantize(self) -> str:
+        """How the base was held while this was trained, and is to be held when it is loaded."""
+        return str(self.config.get("quantize") or "none")
+
 
 def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manifest: Manifest) -> Path:
     """Write a checkpoint under the home's checkpoints and give its directory back.
@@ -116,7 +149,8 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
         partial.mkdir(parents=True)
         write(partial)
         files = {path.name: _file_hash(path) for path in sorted(partial.glob("*.safetensors"))}
-        (partial / MANIFEST_FILE).write_text(manifest.model_copy(update={"files": files}).model_dump_json(indent=2))
+        written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
+        (partial / MANIFEST_FILE).write_text(manifest.model_copy(update=written).model_dump_json(indent=2))
         _sync_tree(partial)
         _put_in_place(partial, final)
     except Exception as error:
@@ -245,7 +279,7 @@ def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Man
 def load_policy(directory: Path, base: str | None = None, device: str | None = None) -> LoadedPolicy:
     """A policy from its checkpoint, refused unless base, files and probe match. ``base`` says where it lies now."""
     manifest = check_checkpoint(directory, "policy", base)
-    model, tokenizer = load_base(base or manifest.base, device)
+    model, tokenizer = load_base(base or manifest.base, device, manifest.quantize)
     model = attach_adapter(model, directory)
     _check_probe(directory, manifest, model, tokenizer)
     return LoadedPolicy(model, tokenizer, base or manifest.base)
@@ -254,7 +288,7 @@ def load_policy(directory: Path, base: str | None = None, device: str | None = N
 def load_reward(directory: Path, base: str | None = None, device: str | None = None) -> LoadedReward:
     """A reward model with its head, refused unless base, files, head and probe match."""
     manifest = check_checkpoint(directory, "reward", base)
-    model, tokenizer = load_scorer(base or manifest.base, device)
+    model, tokenizer = load_scorer(base or manifest.base, device, manifest.quantize)
     model = attach_adapter(model, directory)
     _check_probe(directory, manifest, model, tokenizer)
     return LoadedReward(model, tokenizer, base or manifest.base)

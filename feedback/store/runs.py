@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import delete, update
 from sqlmodel import col, select
 
 from feedback.db import Database
@@ -80,9 +80,13 @@ def update_run(db: Database, run_id: str, **changes: Any) -> RunRow:
         return get_by_key(session, RunRow, "run", run_id)
 
 
-def save_metrics(db: Database, run_id: str, points: Sequence[MetricPoint]) -> None:
-    """Append points to a run's curves in one transaction."""
+def save_metrics(db: Database, run_id: str, points: Sequence[MetricPoint], *, replace_from: int | None = None) -> None:
+    """Append points to a run's curves in one transaction; what they had from step ``replace_from`` on goes first."""
     with db.write() as session:
+        if replace_from is not None:
+            session.execute(
+                delete(MetricRow).where(col(MetricRow.run_id) == run_id, col(MetricRow.step) >= replace_from)
+            )
         session.add_all(MetricRow(run_id=run_id, step=p.step, name=p.name, value=p.value) for p in points)
 
 

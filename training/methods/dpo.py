@@ -34,6 +34,7 @@ from training.trainers import (
     TokenPair,
     adapter_settings,
     adapter_writer,
+    copy_adapter,
     lora_config,
     run_trainer,
     silenced,
@@ -136,7 +137,7 @@ def train_dpo(
     device: str | None = None,
 ) -> DpoOutcome:
     """Train on plain values: base and adapter of the parent, pairs, settings; ``directory`` keeps states to resume."""
-    model, tokenizer = load_base(base, device)
+    model, tokenizer = load_base(base, device, settings.quantize)
     encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
     peft_config = None
     if parent_adapter is None:
@@ -185,6 +186,8 @@ def _build(
         """Computes the reference in batches of like length, without TRL's cache files and bars."""
 
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            if "ref" in self.model.peft_config:
+                copy_adapter(self.model, "default", "ref")
             rows = list(dataset)
             order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["chosen_ids"]) - len(rows[i]["rejected_ids"]))
             chosen, rejected = [0.0] * len(rows), [0.0] * len(rows)

@@ -125,7 +125,7 @@ def train_reward(
 
     with trainer_scope():
         torch.manual_seed(settings.seed)  # the new head's start
-        model, tokenizer = load_scorer(base, device)
+        model, tokenizer = load_scorer(base, device, settings.quantize)
     encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
     figures: dict[str, float] = {}
     with trainer_scope():
