@@ -158,6 +158,8 @@ def _diverged(what: str, value: str, step: int, rate: float) -> str:
 
 def _where(state: Any, pace: Pace, speed: float | None) -> str:
     words = [f"step {state.global_step} of {state.max_steps}"]
+    if state.global_step >= state.max_steps:
+        return words[0]
     if speed is not None:
         words.append(f"{speed:.0f} tokens/s")
     left = pace.seconds_left(state.global_step, state.max_steps)

@@ -145,10 +145,15 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
     """
     from transformers import ProgressCallback
     from transformers.trainer_callback import PrinterCallback
+    from transformers.trainer_utils import SaveStrategy
 
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
-    for callback in (adalora_callback(trainer.model), _sampler(trainer, reporter)):
+    allocation = adalora_callback(trainer.model)
+    if allocation is not None:  # its ranks shrink as it goes, and PEFT cannot put such a state back
+        trainer.args.save_strategy = SaveStrategy.NO
+        reporter.log("AdaLoRA keeps no states to resume from: resumed, this run begins again")
+    for callback in (allocation, _sampler(trainer, reporter)):
         if callback is not None:
             trainer.add_callback(callback)
     point = resume_point(directory, attempt)

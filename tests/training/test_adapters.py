@@ -261,4 +261,4 @@ def test_the_manifest_says_in_plain_values_what_was_set_up() -> None:
     assert Adapter.of(adapter_config(settings_of("dora"), "CAUSAL_LM").to_dict()).settings["dora"] is True
     rewarded = RewardSettings(dataset="d", adapter="pissa")
     assert Adapter.of(adapter_config(rewarded, "SEQ_CLS").to_dict()).settings["start"] == "pissa"
-    assert WINDOW > len(IDS)
+    assert len(IDS) < WINDOW

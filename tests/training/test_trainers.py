@@ -106,9 +106,7 @@ def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(
             return weights_of(train_reward(str(tiny_base), pairs, settings, directory, progress, **more).reward.model)
         parent = tmp_path / "parent" if method != "dpo" else None
         settings_of_dpo = DpoSettings(**quick)
-        return weights_of(
-            train_dpo(str(tiny_base), parent, pairs, settings_of_dpo, directory, progress, **more).model
-        )
+        return weights_of(train_dpo(str(tiny_base), parent, pairs, settings_of_dpo, directory, progress, **more).model)
 
     if method == "dpo on a parent":
         start = DpoSettings(**{**quick, "min_steps": 2})
@@ -139,7 +137,9 @@ def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
 
     torch.Tensor.backward = spoiling  # type: ignore[method-assign]
     try:
-        with pytest.raises(RunFailed, match=r"gradient at step 4 is not a number.*Lower learning_rate .*step 3, are in"):
+        with pytest.raises(
+            RunFailed, match=r"gradient at step 4 is not a number.*Lower learning_rate .*step 3, are in"
+        ):
             train_dpo(str(tiny_base), None, pairs, settings, tmp_path / "run" / "trainer", progress, device="cpu")
     finally:
         torch.Tensor.backward = original  # type: ignore[method-assign]
