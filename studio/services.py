@@ -302,9 +302,9 @@ class Services:
         """A method's settings, for a form."""
         return describe(method)
 
-    def submit_run(self, method: str, config: dict[str, Any]) -> RunRow:
-        """Queue a run with exactly this configuration."""
-        return runs.submit(self.db, method, config)
+    def submit_run(self, method: str, config: dict[str, Any], *, after: str | None = None, priority: int = 0) -> RunRow:
+        """Queue a run with exactly this configuration, behind the run ``after`` where one is named."""
+        return runs.submit(self.db, method, config, after=after, priority=priority)
 
     def list_runs(self, limit: int = 50) -> list[RunRow]:
         """The newest runs; those whose process died are marked so first."""

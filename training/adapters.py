@@ -97,7 +97,7 @@ class BottleneckLayer(nn.Module, BaseTunerLayer):
         for name in self.active_adapters:
             if name in self.bottleneck_down:
                 down, up = self.bottleneck_down[name], self.bottleneck_up[name]
-                moved = up(nn.functional.gelu(down(result.to(down.weight.dtype))))
+                moved = up(nn.functional.gelu(down(result.to(next(down.parameters()).dtype))))
                 result = result + moved.to(result.dtype)
         return result
 
@@ -228,7 +228,7 @@ def copy_adapter(model: Any, source: str, target: str) -> None:
 
 def adalora_callback(model: Any) -> Any | None:
     """What AdaLoRA needs at every step: the budget of ranks handed out anew. None for every other kind."""
-    tuner = getattr(model, "base_model", None)
+    tuner: Any = getattr(model, "base_model", None)
     if not hasattr(tuner, "update_and_allocate"):
         return None
     from transformers import TrainerCallback

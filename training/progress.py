@@ -55,9 +55,10 @@ class DryRunDone(Exception):
 
 
 class Reporter(Protocol):
-    """What a method may call, every step if it likes."""
+    """What a method may call, every step if it likes. ``told`` keeps what was found before the first step."""
 
     watch: Watch
+    told: dict[str, Any]
 
     def report(self, fraction: float, text: str) -> None:
         """Say how much is done (0 to 1) and what is being done."""
@@ -103,6 +104,7 @@ class LocalProgress:
 
     def __init__(self, watch: Watch | None = None) -> None:
         self.watch = watch or Watch()
+        self.told: dict[str, Any] = {}
         self.looks: list[tuple[int, Samples]] = []
         self.reports: list[tuple[float, str]] = []
         self.points: list[MetricPoint] = []
@@ -152,6 +154,7 @@ class Progress:
         flush_seconds: float = FLUSH_SECONDS,
     ) -> None:
         self.watch = watch or Watch()
+        self.told: dict[str, Any] = {}
         self._db = db
         self._run_id = run_id
         self._flush_seconds = flush_seconds

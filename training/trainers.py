@@ -26,6 +26,7 @@ from training.chat import encode_prompt, encode_reply, window_of
 from training.checkpoints import disk_full, is_disk_full
 from training.config import LARGE_MODEL, TrainSettings
 from training.models import parameter_count
+from training.preflight import tell_preflight
 from training.progress import DryRunDone, Reporter
 from training.steps import Diverged, sample_callback, step_callback
 
@@ -82,6 +83,8 @@ def usable_pairs(
             f"Of {len(pairs)} pairs {too_long} are longer than {longest} tokens, which leaves {len(encoded)}; at least "
             f"{MIN_PAIRS} are needed. Raise max_length (now {settings.max_length}) or choose a model that reads more."
         )
+    row = max(pair["length"] for pair in encoded)
+    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=too_long, longest=row)
     return encoded, too_long
 
 
@@ -169,7 +172,7 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
             raise disk_full(directory, "The state to resume from") from error
         raise
     if reporter.watch.dry_run:
-        raise DryRunDone(_dry_figures(trainer, time.monotonic() - began))
+        raise DryRunDone(reporter.told | _dry_figures(trainer, time.monotonic() - began, reporter.told.get("steps")))
 
 
 def _sampler(trainer: Any, reporter: Reporter) -> Any | None:
@@ -187,7 +190,7 @@ def _keep_last_good(trainer: Any, directory: Path) -> str:
     return f" The last good weights, of step {step}, are in {good.parent.name}/{good.name}."
 
 
-def _dry_figures(trainer: Any, seconds: float) -> dict[str, Any]:
+def _dry_figures(trainer: Any, seconds: float, steps: int | None) -> dict[str, Any]:
     """What two steps tell of a whole run: its length in seconds, and the memory the process has needed so far."""
     import torch
 
@@ -198,6 +201,7 @@ def _dry_figures(trainer: Any, seconds: float) -> dict[str, Any]:
     return {
         "dry_run": True,
         "seconds_per_step": round(seconds / taken, 3),
+        "seconds_in_all": round(seconds / taken * steps) if steps else None,
         "peak_memory_mb": round(used / 2**20),
         "last_loss": next((log["loss"] for log in reversed(trainer.state.log_history) if "loss" in log), None),
     }

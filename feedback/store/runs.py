@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import delete, update
+from sqlalchemy import delete, or_, update
 from sqlmodel import col, select
 
 from feedback.db import Database
@@ -53,10 +53,14 @@ def transition_run(
 
 
 def claim_next_run(db: Database, *, to: RunState = RunState.starting, **changes: Any) -> RunRow | None:
-    """Take the next queued run, highest priority first and oldest first among equals; None when none waits."""
+    """Take the next queued run, highest priority first and oldest first among equals; None when none may begin.
+
+    A run that comes after another is passed over until that one has succeeded.
+    """
+    done = select(RunRow.id).where(RunRow.state == RunState.succeeded)
     query = (
         select(RunRow)
-        .where(RunRow.state == RunState.queued)
+        .where(RunRow.state == RunState.queued, or_(col(RunRow.after).is_(None), col(RunRow.after).in_(done)))
         .order_by(col(RunRow.priority).desc(), col(RunRow.created_at), col(RunRow.id))
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite ignores it; there, BEGIN IMMEDIATE already holds the lock
