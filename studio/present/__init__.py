@@ -4,6 +4,7 @@ Nothing here reads a database or a clock: moments come in as arguments. Text wri
 through ``studio.markup.escape``; whatever is shown to an annotator never mentions a policy.
 """
 
+from studio.present.curves import Series, curve_names, plot_frames, step_range
 from studio.present.datasets import (
     dataset_choices,
     dataset_detail,
@@ -26,16 +27,27 @@ from studio.present.policies import (
     promoted_text,
     win_rate,
 )
-from studio.present.runs import can_cancel, can_resume, latest_metrics, log_tail, metric_frames, run_detail, runs_table
-from studio.present.words import ago, duration, error_text
+from studio.present.runs import (
+    can_cancel,
+    can_resume,
+    latest_metrics,
+    log_tail,
+    run_choices,
+    run_detail,
+    run_words,
+    runs_table,
+)
+from studio.present.words import ago, duration, error_text, label_of
 
 __all__ = [
     "FormField",
+    "Series",
     "ago",
     "api_reference",
     "can_cancel",
     "can_resume",
     "chosen_settings",
+    "curve_names",
     "dataset_choices",
     "dataset_detail",
     "datasets_table",
@@ -49,20 +61,24 @@ __all__ = [
     "header",
     "hint",
     "judge_choices",
+    "label_of",
     "label_status",
     "latest_metrics",
     "log_tail",
-    "metric_frames",
     "no_dataset",
     "pair",
+    "plot_frames",
     "policies_table",
     "policy_choices",
     "policy_detail",
     "promote_label",
     "promote_question",
     "promoted_text",
+    "run_choices",
     "run_detail",
+    "run_words",
     "runs_table",
     "settings_of",
+    "step_range",
     "win_rate",
 ]
