@@ -255,6 +255,9 @@ def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Man
     manifest = read_manifest(directory)
     if manifest.kind != kind:
         raise CheckpointError(f"{directory} holds a {manifest.kind} checkpoint, not a {kind}.")
+    if manifest.files and not any((directory / name).exists() for name in manifest.files):
+        how = f" as `studio runs show {manifest.run}` tells" if manifest.run else ""
+        raise CheckpointError(f"The weights of {directory} were removed; train it again{how}.")
     for name, expected in manifest.files.items():
         path = directory / name
         if not path.is_file():
