@@ -255,13 +255,14 @@ def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Man
     manifest = read_manifest(directory)
     if manifest.kind != kind:
         raise CheckpointError(f"{directory} holds a {manifest.kind} checkpoint, not a {kind}.")
-    if manifest.files and not any((directory / name).exists() for name in manifest.files):
-        how = f" as `studio runs show {manifest.run}` tells" if manifest.run else ""
-        raise CheckpointError(f"The weights of {directory} were removed; train it again{how}.")
     for name, expected in manifest.files.items():
         path = directory / name
         if not path.is_file():
-            raise CheckpointError(f"The checkpoint {directory} is incomplete: {name} is missing.")
+            how = f" as `studio runs show {manifest.run}` tells" if manifest.run else ""
+            raise CheckpointError(
+                f"The checkpoint {directory} is incomplete: {name} is missing. Where its weights were removed to save "
+                f"space, train it again{how}."
+            )
         if _file_hash(path) != expected:
             raise CheckpointError(f"The checkpoint {directory} is damaged: {name} is not what was saved.")
     missing = [head for head in manifest.heads if not _has_head(directory / ADAPTER_FILE, head)]

@@ -267,8 +267,9 @@ def _end_badly(db: Database, run: RunRow, error: BaseException) -> None:
         reason = f"The process was asked to end by the system; resume it with `studio runs resume {run.id}`."
         _end(db, run.id, RunState.interrupted, error=reason)
         return
-    with contextlib.suppress(OSError):
-        traceback.print_exception(error)
+    if not isinstance(error, StudioError):  # those say all there is to say in their sentence
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
     reason = explain(error, _settings_of(run))
     if stopping:
         _end(db, run.id, RunState.cancelled, error=reason)

@@ -95,7 +95,9 @@ def watch(
             traceback=services.last_traceback(run.id) if run.state is RunState.failed else "",
             looks=services.sample_replies(run.id),
         ),
-        gr.Dropdown(choices=present.run_choices([one for one in runs if one.id != run.id], names)),
+        gr.Dropdown(
+            choices=present.run_choices([one for one in runs if one.id != run.id], names), visible=bool(metrics)
+        ),
         *([gr.skip()] * 4 if newest == seen else drawn),
         present.log_tail(services.log_tail(run.id)),
         gr.Button(visible=present.can_cancel(run)),
@@ -106,8 +108,9 @@ def watch(
 
 def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
     """What has changed since the last look; the list of runs to compare with is left as it is."""
-    table, key, seen, detail, _, *rest = watch(services, selected, *shown)
-    return table, key, seen, detail, gr.skip(), *rest
+    table, key, now_seen, detail, others, *rest = watch(services, selected, *shown)
+    began = not shown[0] or len(now_seen or ()) < 2 or shown[0][1][1] == 0  # the first points have just come
+    return table, key, now_seen, detail, others if began else gr.skip(), *rest
 
 
 def cancel(services: Services, selected: str, *shown: Any) -> tuple[Any, ...]:
@@ -232,7 +235,12 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
         cancel_button = gr.Button("Cancel the run", variant="stop", visible=False, elem_id="cancel-run")
         resume_button = gr.Button("Resume the run", visible=False, elem_id="resume-run")
     others = gr.Dropdown(
-        [], multiselect=True, label="Compare with", info="Runs whose curves are drawn beside", elem_id="compare-runs"
+        [],
+        multiselect=True,
+        label="Compare with",
+        info="Runs whose curves are drawn beside",
+        visible=False,
+        elem_id="compare-runs",
     )
     with gr.Row():
         losses, shares = _plot("Loss", "loss-plot"), _plot("Accuracy", "share-plot")
