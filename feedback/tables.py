@@ -318,6 +318,7 @@ class CheckpointRow(Checkpoint, _Row, table=True):
     dataset_id: str | None = Field(default=None, foreign_key="dataset.id")
     parent_id: str | None = Field(default=None, foreign_key="checkpoint.id")
     manifest: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+    removed_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
 
 
 class ScorecardRow(Scorecard, _Row, table=True):

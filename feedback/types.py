@@ -480,7 +480,10 @@ class Policy(SQLModel):
 
 
 class Checkpoint(SQLModel):
-    """What a training run left on disk. ``path`` is relative to the home; ``kind`` is policy or reward."""
+    """What a training run left on disk. ``path`` is relative to the home; ``kind`` is policy or reward.
+
+    ``removed_at`` tells when its weights were deleted to save space; the manifest is kept for ever.
+    """
 
     name: str
     kind: Literal["policy", "reward"]
@@ -490,18 +493,21 @@ class Checkpoint(SQLModel):
     dataset_id: str | None = None
     parent_id: str | None = None
     manifest: dict[str, Any] = {}
+    removed_at: datetime | None = None
 
 
 class Run(SQLModel):
     """One background job. ``config`` is what was asked for; ``result`` what came of it.
 
     ``pid`` with ``pid_started`` (seconds since the epoch) names one process for ever; a pid alone is reused.
+    ``after`` is the run that must have succeeded before this one begins; higher ``priority`` begins first.
     """
 
     method: str
     config: dict[str, Any] = {}
     state: RunState = RunState.queued
     priority: int = 0
+    after: str | None = None
     attempt: int = 1
     progress: float = 0.0
     progress_text: str = ""

@@ -28,9 +28,11 @@ from feedback.errors import (
 from feedback.tables import RunRow
 from feedback.types import Guidelines, Prompt, Split
 from studio import __version__, present
+from studio.curves import metric_lines
 from studio.gate import PERSON
 from studio.schemas import DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PromptsIn, RunIn, TaskIn
 from studio.services import LOCAL_ANNOTATOR, PolicySummary, Services
+from training.reproduce import command_of, spec_of
 
 router = APIRouter(prefix="/api")
 
@@ -118,7 +120,7 @@ def list_prompts(
 @router.post("/runs", status_code=202, tags=["runs"])
 def submit_run(body: RunIn, services: Given) -> dict[str, str]:
     """Queue a background job: generate, evaluate or a training method."""
-    return {"run_id": services.submit_run(body.method, body.config).id}
+    return {"run_id": services.submit_run(body.method, body.config, after=body.after, priority=body.priority).id}
 
 
 @router.get("/runs", tags=["runs"])
@@ -131,7 +133,8 @@ def list_runs(services: Given, limit: Annotated[int, Query(ge=1, le=1000)] = 50)
 def get_run(run_id: str, services: Given) -> dict[str, Any]:
     """One run; ``metrics`` holds the latest value of each."""
     run = services.get_run(run_id)
-    return _run(run) | {"metrics": present.latest_metrics(services.run_metrics(run.id))}
+    again = {"command": command_of(run), "spec": spec_of(run)}
+    return _run(run) | {"metrics": present.latest_metrics(services.run_metrics(run.id)), "reproduce": again}
 
 
 @router.post("/runs/{run_id}/cancel", tags=["runs"])
@@ -146,10 +149,16 @@ def resume_run(run_id: str, services: Given) -> dict[str, Any]:
     return _run(services.resume_run(run_id))
 
 
-@router.get("/runs/{run_id}/metrics", tags=["runs"])
-def run_metrics(run_id: str, services: Given) -> list[dict[str, Any]]:
-    """Every metric point in the order written."""
+@router.get("/runs/{run_id}/metrics", tags=["runs"], response_model=None)
+def run_metrics(
+    run_id: str, services: Given, format_name: Annotated[str | None, Query(alias="format")] = None
+) -> list[dict[str, Any]] | StreamingResponse:
+    """Every metric point in the order written; as a file with ``format`` csv or jsonl."""
     points = services.run_metrics(run_id)
+    if format_name is not None:
+        headers = {"Content-Disposition": f'attachment; filename="{run_id}.{format_name}"'}
+        kind = "text/csv" if format_name == "csv" else "application/x-ndjson"
+        return StreamingResponse(iter(metric_lines(points, format_name)), media_type=kind, headers=headers)
     return [{"step": point.step, "name": point.name, "value": point.value} for point in points]
 
 
@@ -320,6 +329,8 @@ def _run(run: RunRow) -> dict[str, Any]:
         "result": run.result,
         "config": run.config,
         "attempt": run.attempt,
+        "after": run.after,
+        "priority": run.priority,
         "created_at": run.created_at.isoformat(),
         "started_at": run.started_at.isoformat() if run.started_at else None,
         "ended_at": run.ended_at.isoformat() if run.ended_at else None,

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from feedback.errors import StudioError
 from feedback.store.rows import reason_of
 from studio import __version__
-from studio.commands import archive, data, people, policies, running, serving
+from studio.commands import archive, checkpoints, data, people, policies, running, serving
 from studio.commands.session import Asked
 
 HOME_OPTIONS = ("--home", "--database-url")
@@ -109,6 +109,7 @@ app.command("import")(data.import_data)
 app.command()(running.train)
 app.add_typer(running.runs, name="runs")
 app.add_typer(policies.policies, name="policies")
+app.add_typer(checkpoints.checkpoints, name="checkpoints")
 app.command()(running.evaluate)
 app.command()(running.loop)
 

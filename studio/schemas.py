@@ -44,10 +44,15 @@ class PromptsIn(Body):
 
 
 class RunIn(Body):
-    """A background job: a method and its settings, under the names the command's flags have."""
+    """A background job: a method and its settings, under the names the command's flags have.
+
+    ``after`` names a run that must succeed first; a higher ``priority`` begins first.
+    """
 
     method: str
     config: dict[str, Any] = {}
+    after: str | None = None
+    priority: int = 0
 
 
 class TaskIn(Body):

@@ -69,6 +69,7 @@ from training.config import Setting, describe, settings_class
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
+from training.run_files import last_traceback, sample_replies
 from training.starter import STARTER_BASE
 from training.starter.families import FAMILIES
 
@@ -417,9 +418,9 @@ class Services:
         """A method's settings, for a form."""
         return describe(method)
 
-    def submit_run(self, method: str, config: dict[str, Any]) -> RunRow:
-        """Queue a run with exactly this configuration."""
-        return runs.submit(self.db, method, config)
+    def submit_run(self, method: str, config: dict[str, Any], *, after: str | None = None, priority: int = 0) -> RunRow:
+        """Queue a run with exactly this configuration, behind the run ``after`` where one is named."""
+        return runs.submit(self.db, method, config, after=after, priority=priority)
 
     def list_runs(self, limit: int = 50) -> list[RunRow]:
         """The newest runs; those whose process died are marked so first."""
@@ -456,6 +457,14 @@ class Services:
             file.seek(max(0, size - max_bytes))
             text = file.read().decode("utf-8", errors="replace")
         return text if size <= max_bytes else text.partition("\n")[2]
+
+    def last_traceback(self, run_id: str) -> str:
+        """The last traceback in a run's log; empty when there is none."""
+        return last_traceback(self.home, run_id)
+
+    def sample_replies(self, run_id: str) -> list[tuple[int, list[tuple[str, str]]]]:
+        """What a run's model replied to the fixed prompts, look by look."""
+        return sample_replies(self.home, run_id)
 
     def cancel_run(self, run_id: str) -> RunRow:
         """Ask a run to stop at its next step, or take it out of the queue."""

@@ -18,7 +18,7 @@ import json
 import os
 import shutil
 import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -38,6 +38,18 @@ if TYPE_CHECKING:
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
 ADAPTER_FILE = "adapter_model.safetensors"
+ADAPTER_CONFIG = "adapter_config.json"
+_ADAPTER_FIELDS = {
+    "r": "r",
+    "lora_alpha": "alpha",
+    "use_rslora": "rslora",
+    "use_dora": "dora",
+    "init_r": "init_r",
+    "target_r": "target_r",
+    "layout": "layout",
+    "reduction": "reduction",
+    "target_modules": "targets",
+}
 _LIBRARIES = ("torch", "transformers", "peft", "trl", "accelerate", "safetensors")
 _FULL_DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
 _FULL_DISK_WORDS = ("no space left", "file too large", "quota exceeded", "streamwriter failed")
@@ -59,6 +71,22 @@ class Adapter(BaseModel):
 
     kind: str
     settings: dict[str, Any] = {}
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any]) -> Adapter:
+        """The telling values of a PEFT configuration; a set of targets comes as a sorted list."""
+        named = {name: config[field] for field, name in _ADAPTER_FIELDS.items() if config.get(field)}
+        if isinstance(config.get("init_lora_weights"), str):
+            named["start"] = config["init_lora_weights"]
+        if not isinstance(named.get("targets", ""), str):
+            named["targets"] = sorted(named["targets"])
+        return cls(kind=str(getattr(config["peft_type"], "value", config["peft_type"])), settings=named)
+
+    @classmethod
+    def saved_in(cls, directory: Path) -> Adapter | None:
+        """What the adapter's own file in a directory says; None where there is none."""
+        path = directory / ADAPTER_CONFIG
+        return cls.of(json.loads(path.read_text())) if path.is_file() else None
 
 
 class Probe(BaseModel):
@@ -90,6 +118,7 @@ class Manifest(BaseModel):
     adapter: Adapter
     heads: list[str] = []
     pooling: Literal["last", "sum"] = "last"
+    members: int = 1
     parent: str | None = None
     reference: str | None = None
     dataset: str | None = None
@@ -102,6 +131,11 @@ class Manifest(BaseModel):
     probe: Probe
     files: dict[str, str] = {}
     scorecard: dict[str, Any] | None = None
+
+    @property
+    def quantize(self) -> str:
+        """How the base was held while this was trained, and is to be held when it is loaded."""
+        return str(self.config.get("quantize") or "none")
 
 
 def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manifest: Manifest) -> Path:
@@ -118,7 +152,8 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
         partial.mkdir(parents=True)
         write(partial)
         files = {str(path.relative_to(partial)): _file_hash(path) for path in sorted(partial.rglob("*.safetensors"))}
-        (partial / MANIFEST_FILE).write_text(manifest.model_copy(update={"files": files}).model_dump_json(indent=2))
+        written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
+        (partial / MANIFEST_FILE).write_text(manifest.model_copy(update=written).model_dump_json(indent=2))
         _sync_tree(partial)
         _put_in_place(partial, final)
     except Exception as error:
@@ -226,7 +261,11 @@ def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Man
     for name, expected in manifest.files.items():
         path = directory / name
         if not path.is_file():
-            raise CheckpointError(f"The checkpoint {directory} is incomplete: {name} is missing.")
+            how = f" as `studio runs show {manifest.run}` tells" if manifest.run else ""
+            raise CheckpointError(
+                f"The checkpoint {directory} is incomplete: {name} is missing. Where its weights were removed to save "
+                f"space, train it again{how}."
+            )
         if _file_hash(path) != expected:
             raise CheckpointError(f"The checkpoint {directory} is damaged: {name} is not what was saved.")
     missing = [head for head in manifest.heads if not _has_head(directory / ADAPTER_FILE, head)]
@@ -247,7 +286,7 @@ def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Man
 def load_policy(directory: Path, base: str | None = None, device: str | None = None) -> LoadedPolicy:
     """A policy from its checkpoint, refused unless base, files and probe match. ``base`` says where it lies now."""
     manifest = check_checkpoint(directory, "policy", base)
-    model, tokenizer = load_base(base or manifest.base, device)
+    model, tokenizer = load_base(base or manifest.base, device, manifest.quantize)
     model = attach_adapter(model, directory)
     _check_probe(directory, manifest, model, tokenizer)
     return LoadedPolicy(model, tokenizer, base or manifest.base)
@@ -256,11 +295,10 @@ def load_policy(directory: Path, base: str | None = None, device: str | None = N
 def load_reward(directory: Path, base: str | None = None, device: str | None = None) -> LoadedReward:
     """A reward model with its head, refused unless base, files, head and probe match."""
     manifest = check_checkpoint(directory, "reward", base)
-    model, tokenizer = load_scorer(base or manifest.base, device, manifest.pooling)
+    model, tokenizer = load_scorer(base or manifest.base, device, manifest.pooling, manifest.quantize)
     model = attach_adapter(model, directory)
-    members = manifest.adapter.settings.get("members", 1)
-    if members > 1:
-        model = attach_members(model, directory, members)
+    if manifest.members > 1:
+        model = attach_members(model, directory, manifest.members)
     _check_probe(directory, manifest, model, tokenizer)
     return LoadedReward(model, tokenizer, base or manifest.base, manifest.pooling)
 

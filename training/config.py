@@ -17,6 +17,7 @@ from pydantic.fields import FieldInfo
 from feedback.errors import UnknownSetting
 from feedback.types import MatchupKind, SamplingSettings, Split, usable_name
 
+BASE_CHANGING = ("pissa", "olora")  # adapters that change the base's weights when they begin
 LARGE_MODEL = 100_000_000  # parameters; from here on the rates for 0.5-8 B models apply
 
 
@@ -140,13 +141,48 @@ class TrainSettings(Settings):
         "left out, chosen by the size of the base model.",
     )
     max_length: int = Field(1024, ge=16, le=131_072, description="Pairs longer than this many tokens are left out.")
+    adapter: Literal["lora", "rslora", "dora", "ia3", "adalora", "bottleneck", "pissa", "olora"] = Field(
+        "lora", description="The kind of adapter that is trained on the frozen base; a parent's own is trained on."
+    )
+    adapter_layout: Literal["houlsby", "pfeiffer"] = Field(
+        "houlsby", description="Where bottleneck adapters stand: after attention and MLP, or after the MLP alone."
+    )
+    reduction: int = Field(
+        16, ge=1, le=1024, description="A bottleneck adapter is the hidden size divided by this wide."
+    )
+    quantize: Literal["none", "8bit", "4bit"] = Field(
+        "none", description="Hold the frozen base in 8 or 4 bits to save memory; needs bitsandbytes."
+    )
     lora_rank: int = Field(16, ge=1, le=512, description="Rank of the adapter: how much it can change.")
     lora_alpha: int = Field(32, ge=1, le=1024, description="Weight of the adapter; twice the rank is usual.")
     seed: int = Field(0, ge=0, le=2**31 - 1, description="Seed of the adapter's start and the order of the pairs.")
     save_every: int = Field(50, ge=1, le=100_000, description="Steps between two points to resume from.")
     log_every: int = Field(1, ge=1, le=1000, description="Steps between two metric points.")
+    sample_every: int = Field(
+        0, ge=0, le=100_000, description="Steps between two looks at replies to three fixed prompts; 0 for none."
+    )
+    report_to: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
+        "none", description="A tracker the curves are mirrored to, by the trainer's own reporter; it must be installed."
+    )
+    allow_few: bool = Field(False, description="Train even on fewer pairs than the method can learn from.")
+    dry_run: bool = Field(
+        False, description="Take two steps, report time and memory, and leave nothing: a look before a long run."
+    )
 
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    # The parent, with which what was trained is compared, is the base with its adapters off.
+    REFERENCE_IS_BASE: ClassVar[bool] = True
+    FEWEST: ClassVar[int] = 2
+
+    @model_validator(mode="after")
+    def _keeps_the_reference(self) -> TrainSettings:
+        if self.REFERENCE_IS_BASE and self.adapter in BASE_CHANGING:
+            raise ValueError(
+                f"adapter={self.adapter} takes its start out of the base's own weights, so that the base with its "
+                f"adapters off, which is the reference of {self.METHOD or 'this method'}, would be another model; "
+                "choose lora, rslora, dora, ia3, adalora or bottleneck"
+            )
+        return self
 
     @field_validator("name")
     @classmethod
@@ -181,6 +217,8 @@ class RewardSettings(TrainSettings):
 
     METHOD: ClassVar[str] = "reward"
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    REFERENCE_IS_BASE: ClassVar[bool] = False
+    FEWEST: ClassVar[int] = 8
 
     centering: float = Field(
         0.01,

@@ -17,7 +17,7 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from training.models import HEAD, LoadedReward, attach_adapter, load_scorer, parameter_count
-from training.progress import Reporter
+from training.progress import Relay, Reporter
 
 if TYPE_CHECKING:
     from training.heads import Pooling
@@ -126,22 +126,17 @@ def _keep(model: Any, figures: dict[str, Any], saved: Path) -> None:
     partial.rename(saved)
 
 
-class _Part:
+class _Part(Relay):
     """Reports one member's training as its part of the whole; the members' curves follow one another."""
 
     def __init__(self, reporter: Reporter, number: int, members: int) -> None:
-        self.reporter, self.number, self.members = reporter, number, members
+        super().__init__(reporter)
+        self.number, self.members = number, members
 
     def report(self, fraction: float, text: str) -> None:
         done = (self.number - 1 + fraction) / self.members
-        self.reporter.report(done, f"reward model {self.number} of {self.members}, {text}")
+        super().report(done, f"reward model {self.number} of {self.members}, {text}")
 
     def metrics(self, step: int, **values: float) -> None:
         prefix = f"member_{self.number}_" if self.number > 1 else ""
-        self.reporter.metrics(step, **{f"{prefix}{name}": value for name, value in values.items()})
-
-    def check(self) -> None:
-        self.reporter.check()
-
-    def log(self, line: str) -> None:
-        self.reporter.log(line)
+        super().metrics(step, **{f"{prefix}{name}": value for name, value in values.items()})

@@ -12,26 +12,31 @@ import contextlib
 import errno
 import importlib
 import json
+import logging
 import os
+import shutil
 import signal
 import sys
 import threading
 import time
 import traceback
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 from feedback.db import Database
-from feedback.errors import RunCancelled, StudioError
+from feedback.errors import CheckpointError, InvalidInput, NotEnoughData, NotFound, RunCancelled, StudioError
+from feedback.store.prompts import list_prompts
 from feedback.store.runs import get_run
 from feedback.tables import RunRow
-from feedback.types import RunState, now
+from feedback.types import RunState, Split, now
+from training.checkpoints import is_disk_full
 from training.config import parse_settings
 from training.home import Home
 from training.launch.local import started_at
 from training.methods import METHODS
-from training.progress import Progress, RunContext
+from training.progress import DryRunDone, Progress, RunContext, Watch
 from training.runs import advance, this_host
 
 HEAVY_MODULES = ("torch", "transformers", "peft", "datasets", "accelerate", "trl")
@@ -44,6 +49,7 @@ HEAVY_CLASSES = {
 # Settings that cost memory, dearest first; the first one a method has is named when memory runs out.
 MEMORY_SETTINGS = ("micro_batch", "batch_size", "max_length", "max_new_tokens", "lora_rank")
 DATABASE_PATIENCE_SECONDS = 120.0
+SAMPLE_PROMPTS = 3
 
 ResultT = TypeVar("ResultT")
 
@@ -62,6 +68,7 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument("--standby", action="store_true")
     options = parser.parse_args(arguments)
     home = Home.locate(options.home, options.database_url)
+    quiet_libraries()
     run_id = stand_by(home) if options.standby else options.run
     if not run_id:
         return 0
@@ -161,12 +168,32 @@ def explain(error: BaseException, settings: dict[str, Any]) -> str:
     text = str(error).strip()
     if isinstance(error, StudioError):
         return text
-    if isinstance(error, MemoryError) or "out of memory" in text.lower() or "can't allocate memory" in text:
+    if _is_memory(error):
         return f"The run ran out of memory: {_cheaper(settings)}, then start it again."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full: free some space, then resume the run."
     first_line = text.splitlines()[0] if text else "no message"
     return f"{type(error).__name__}: {first_line[:400]} (the log has the rest)."
+
+
+def kind_of(error: BaseException) -> str:
+    """What sort of failure it was: memory, diverged, data, disk or crash."""
+    if _is_memory(error):
+        return "memory"
+    if type(error).__name__ == "Diverged":  # by name: its module would bring torch's trainers along
+        return "diverged"
+    if is_disk_full(error):
+        return "disk"
+    if isinstance(error, NotEnoughData | NotFound | InvalidInput):
+        return "data"
+    return "checkpoint" if isinstance(error, CheckpointError) else "crash"
+
+
+def _is_memory(error: BaseException) -> bool:
+    text = str(error).lower()
+    return isinstance(error, MemoryError) or any(
+        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
+    )
 
 
 def say(line: str) -> None:
@@ -194,9 +221,32 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
     settings = parse_settings(run.method, run.config)
     _write_spec(home, run, settings.model_dump(mode="json"))
     progress.report(0.0, "loading")
+    progress.watch = watch_of(db, settings)
     context = RunContext(run=run, settings=settings, db=db, home=home, progress=progress)
-    result = METHODS[run.method].train(context)
+    try:
+        result = METHODS[run.method].train(context)
+    except DryRunDone as done:
+        shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)
+        result = done.figures
     return json.loads(json.dumps(result))
+
+
+def watch_of(db: Database, settings: Any) -> Watch:
+    """What the settings ask to be shown beside the curves; sample prompts are the first of those held out."""
+    every = getattr(settings, "sample_every", 0)
+    rows = list_prompts(db, split=Split.evaluation, limit=SAMPLE_PROMPTS) if every else []
+    if every and not rows:
+        rows = list_prompts(db, limit=SAMPLE_PROMPTS)
+    return Watch(every, tuple(row.messages for row in rows), getattr(settings, "dry_run", False))
+
+
+def quiet_libraries() -> None:
+    """Keep what libraries say to their own developers out of the run's log: it is for the person who trains."""
+    warnings.simplefilter("ignore")
+    for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY"):
+        os.environ.setdefault(name, "error")
+    for library in HEAVY_MODULES:
+        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def _write_spec(home: Home, run: RunRow, settings: dict[str, Any]) -> None:
@@ -217,10 +267,14 @@ def _end_badly(db: Database, run: RunRow, error: BaseException) -> None:
         reason = f"The process was asked to end by the system; resume it with `studio runs resume {run.id}`."
         _end(db, run.id, RunState.interrupted, error=reason)
         return
-    with contextlib.suppress(OSError):
-        traceback.print_exception(error)
+    if not isinstance(error, StudioError):  # those say all there is to say in their sentence
+        with contextlib.suppress(OSError):
+            traceback.print_exception(error)
     reason = explain(error, _settings_of(run))
-    _end(db, run.id, RunState.cancelled if stopping else RunState.failed, error=reason)
+    if stopping:
+        _end(db, run.id, RunState.cancelled, error=reason)
+        return
+    _end(db, run.id, RunState.failed, error=reason, result={"failure": kind_of(error)})
 
 
 def _end(db: Database, run_id: str, to: RunState, **changes: Any) -> None:

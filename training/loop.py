@@ -23,7 +23,7 @@ from feedback.store.prompts import count_prompts
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
-from training.config import RewardedSettings
+from training.config import RewardedSettings, RewardSettings
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import check_rule
@@ -194,6 +194,8 @@ class Loop:
         seed = self.plan.seed + done.number
         with self._timed(done, "reward"):
             config = {"dataset": dataset.name, "seed": seed, "name": f"reward-{done.number}-{self._tag}"}
+            if done.pairs < RewardSettings.FEWEST:  # the card at the end of the round says what it is worth
+                config["allow_few"] = True
             reward = self._do("reward", config)
         done.reward = {"checkpoint": reward["checkpoint"]}
         with self._timed(done, self.plan.method):

@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -27,11 +28,15 @@ _PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 
 @dataclass
 class LoadedPolicy:
-    """A model that can reply. ``model`` is the bare base, or the base under a PEFT adapter."""
+    """A model that can reply. ``model`` is the bare base, or the base under a PEFT adapter.
+
+    ``folds`` is off for a model in training: folding there and back would round the frozen base.
+    """
 
     model: Any
     tokenizer: Any
     base: str
+    folds: bool = True
     _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property
@@ -57,11 +62,13 @@ class LoadedPolicy:
     def for_sampling(self) -> Iterator[Any]:
         """The model for the time of the block, for one thread, with its adapter folded into the base weights.
 
-        Folding saves two small products in every layer at every token. In 16 bits it would round, so there the
-        adapter stays beside the base.
+        Folding saves two small products in every layer at every token. In 16 bits it would round, and a bottleneck
+        is not linear, so there the adapter stays beside the base.
         """
+        from training.adapters import can_fold
+
         with self._lock:
-            if not self.has_adapter or self.model.dtype.itemsize < 4:
+            if not self.folds or not self.has_adapter or not can_fold(self.model):
                 yield self.model
                 return
             self.model.merge_adapter()
@@ -96,32 +103,33 @@ def pick_device(device: str | None = None) -> str:
     return chosen
 
 
-def load_base(base: str, device: str | None = None) -> tuple[Any, Any]:
-    """The frozen causal model and its tokenizer: bf16 on a GPU, fp32 on CPU."""
+def load_base(base: str, device: str | None = None, quantize: str = "none") -> tuple[Any, Any]:
+    """The frozen causal model and its tokenizer: bf16 on a GPU, fp32 on CPU; ``quantize`` is none, 8bit or 4bit."""
     from transformers import AutoModelForCausalLM
 
-    return _load(base, device, AutoModelForCausalLM)
+    return _load(base, device, AutoModelForCausalLM, **_quantised(quantize))
 
 
-def load_scorer(base: str, device: str | None = None, pooling: Pooling = "last") -> tuple[Any, Any]:
+def load_scorer(
+    base: str, device: str | None = None, pooling: Pooling = "last", quantize: str = "none"
+) -> tuple[Any, Any]:
     """The base with an untrained scalar head, and its tokenizer: what a reward model starts from."""
     from transformers import AutoModelForSequenceClassification
 
     from training.heads import pool
 
-    model, tokenizer = _load(base, device, AutoModelForSequenceClassification, num_labels=1)
+    model, tokenizer = _load(base, device, AutoModelForSequenceClassification, num_labels=1, **_quantised(quantize))
     # The head reads the last position that is not padding, and finds it by this id
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     pool(model, HEAD, pooling)
     return model, tokenizer
 
 
-def attach_adapter(model: Any, directory: Path, *, trainable: bool = False) -> Any:
-    """The model under the PEFT adapter saved in a directory."""
-    from peft import PeftModel
+def attach_adapter(model: Any, directory: Path, *, trainable: bool = False, name: str = "default") -> Any:
+    """The model under the adapter saved in a directory, of whatever kind; see ``training.adapters``."""
+    from training import adapters
 
-    attached = PeftModel.from_pretrained(model, str(directory), is_trainable=trainable, local_files_only=True)
-    return attached if trainable else attached.eval()
+    return adapters.attach_adapter(model, directory, trainable=trainable, name=name)
 
 
 def parameter_count(model: Any) -> int:
@@ -174,12 +182,13 @@ def _load(base: str, device: str | None, kind: Any, **extra: Any) -> tuple[Any, 
     local = _local_directory(base)
     source = str(local) if local is not None else base
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    placed = {"device_map": {"": device}} if "quantization_config" in extra else {}
     tokenizer = _at_hand_first(
         lambda offline: AutoTokenizer.from_pretrained(source, local_files_only=offline), base, local
     )
     with _quiet_loading():
         model = _at_hand_first(
-            lambda offline: kind.from_pretrained(source, dtype=dtype, local_files_only=offline, **extra),
+            lambda offline: kind.from_pretrained(source, dtype=dtype, local_files_only=offline, **placed, **extra),
             base,
             local,
         )
@@ -190,7 +199,39 @@ def _load(base: str, device: str | None, kind: Any, **extra: Any) -> tuple[Any, 
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     model.requires_grad_(False)
-    return model.to(device).eval(), tokenizer
+    if "quantization_config" not in extra:  # a quantised model was put in its place while it was loaded
+        model = model.to(device)
+    return model.eval(), tokenizer
+
+
+def check_quantize(quantize: str) -> None:
+    """Refuse a base in fewer bits where the library that makes it is missing."""
+    if quantize != "none" and find_spec("bitsandbytes") is None:
+        raise InvalidInput(
+            f"quantize={quantize} needs bitsandbytes, which is not installed: `pip install bitsandbytes`, "
+            "or leave quantize out."
+        )
+
+
+def _quantised(quantize: str) -> dict[str, Any]:
+    """What a load is told to hold the linear layers in fewer bits; heads and embeddings stay as they are."""
+    check_quantize(quantize)
+    if quantize == "none":
+        return {}
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if quantize == "8bit":
+        config = BitsAndBytesConfig(load_in_8bit=True, llm_int8_skip_modules=["score", "lm_head"])
+    else:
+        config = BitsAndBytesConfig(
+            load_in_4bit=True,
+            bnb_4bit_quant_type="nf4",
+            bnb_4bit_use_double_quant=True,
+            bnb_4bit_compute_dtype=torch.bfloat16 if torch.cuda.is_available() else torch.float32,
+            llm_int8_skip_modules=["score", "lm_head"],
+        )
+    return {"quantization_config": config}
 
 
 def _at_hand_first(load: Callable[[bool], Any], base: str, local: Path | None) -> Any:

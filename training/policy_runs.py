@@ -14,6 +14,7 @@ from typing import Any
 from feedback.errors import InvalidInput, NotFound
 from feedback.tables import DatasetRow, PolicyRow
 from feedback.types import Policy
+from training.adapters import adapter_config, adapter_writer
 from training.checkpoints import (
     Adapter,
     Manifest,
@@ -29,7 +30,6 @@ from training.checkpoints import (
 from training.config import TrainSettings
 from training.models import attach_adapter, load_base
 from training.progress import Reporter, RunContext
-from training.trainers import adapter_settings, adapter_writer, lora_config
 
 
 @dataclass(frozen=True)
@@ -75,9 +75,9 @@ def load_parent(
     base: str, adapter: Path | None, settings: TrainSettings, reporter: Reporter, device: str | None = None
 ) -> tuple[Any, Any, Any]:
     """Model, tokenizer and PEFT configuration to train with: no configuration where the parent's adapter goes on."""
-    model, tokenizer = load_base(base, device)
+    model, tokenizer = load_base(base, device, settings.quantize)
     if adapter is None:
-        return model, tokenizer, lora_config(settings, "CAUSAL_LM")
+        return model, tokenizer, adapter_config(settings, "CAUSAL_LM")
     reporter.log("the parent's adapter is trained on; lora_rank and lora_alpha are the parent's")
     return attach_adapter(model, adapter, trainable=True), tokenizer, None
 
@@ -99,7 +99,7 @@ def save_policy_run(
         name=start.name,
         base=start.parent.base,
         base_hash=describe_base(start.parent.base),
-        adapter=Adapter(kind="LORA", settings=adapter_settings(outcome.model)),
+        adapter=Adapter.of(outcome.model.peft_config["default"].to_dict()),
         parent=start.parent.id,
         reference=start.parent.id if reference else None,
         dataset=start.dataset.id if start.dataset else None,

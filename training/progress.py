@@ -10,9 +10,11 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import os
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
@@ -24,13 +26,39 @@ from feedback.tables import RunRow
 from feedback.types import MetricPoint, RunState, now
 from training.home import Home
 
+METRICS_FILE = "metrics.jsonl"
+SAMPLES_FILE = "samples.jsonl"
 FLUSH_SECONDS = 1.0
 # At the end of a run the last points are worth this much waiting for a locked database.
 CLOSE_PATIENCE_SECONDS = 60.0
 
 
+Samples = Sequence[tuple[str, str]]
+"""What a model said at one look: prompt and reply."""
+
+
+@dataclass(frozen=True)
+class Watch:
+    """What a run is asked to show beside its curves, whatever its method: sample replies, or two steps for trial."""
+
+    sample_every: int = 0
+    prompts: tuple[list[dict[str, str]], ...] = ()
+    dry_run: bool = False
+
+
+class DryRunDone(Exception):
+    """A dry run has taken its steps; ``figures`` are its result. Not an error: nothing is to be saved."""
+
+    def __init__(self, figures: dict[str, Any]) -> None:
+        super().__init__("the dry run is over")
+        self.figures = figures
+
+
 class Reporter(Protocol):
-    """What a method may call, every step if it likes."""
+    """What a method may call, every step if it likes. ``told`` keeps what was found before the first step."""
+
+    watch: Watch
+    told: dict[str, Any]
 
     def report(self, fraction: float, text: str) -> None:
         """Say how much is done (0 to 1) and what is being done."""
@@ -38,6 +66,10 @@ class Reporter(Protocol):
 
     def metrics(self, step: int, **values: float) -> None:
         """Add one point to each named curve."""
+        ...
+
+    def samples(self, step: int, said: Samples) -> None:
+        """Keep what the model replied to the fixed prompts at this step."""
         ...
 
     def check(self) -> None:
@@ -67,10 +99,42 @@ class RunContext:
         return directory
 
 
+class Relay:
+    """A reporter that passes everything on to another; a part of a run overrides what it tells differently."""
+
+    def __init__(self, reporter: Reporter) -> None:
+        self.reporter = reporter
+        self.watch = reporter.watch
+        self.told = reporter.told
+
+    def report(self, fraction: float, text: str) -> None:
+        """Pass progress on."""
+        self.reporter.report(fraction, text)
+
+    def metrics(self, step: int, **values: float) -> None:
+        """Pass metric points on."""
+        self.reporter.metrics(step, **values)
+
+    def samples(self, step: int, said: Samples) -> None:
+        """Pass a look on."""
+        self.reporter.samples(step, said)
+
+    def check(self) -> None:
+        """Ask whether to go on."""
+        self.reporter.check()
+
+    def log(self, line: str) -> None:
+        """Pass a line on."""
+        self.reporter.log(line)
+
+
 class LocalProgress:
     """Progress kept in lists, for calling a method without a run: in tests and notebooks."""
 
-    def __init__(self) -> None:
+    def __init__(self, watch: Watch | None = None) -> None:
+        self.watch = watch or Watch()
+        self.told: dict[str, Any] = {}
+        self.looks: list[tuple[int, Samples]] = []
         self.reports: list[tuple[float, str]] = []
         self.points: list[MetricPoint] = []
         self.lines: list[str] = []
@@ -83,6 +147,10 @@ class LocalProgress:
     def metrics(self, step: int, **values: float) -> None:
         """Remember one point per curve."""
         self.points += [MetricPoint(step=step, name=name, value=float(value)) for name, value in values.items()]
+
+    def samples(self, step: int, said: Samples) -> None:
+        """Remember a look."""
+        self.looks.append((step, said))
 
     def check(self) -> None:
         """Raise RunCancelled after ``stop``."""
@@ -99,22 +167,38 @@ class LocalProgress:
 
 
 class Progress:
-    """Progress of a real run, written to the database by a thread of its own. Use it as a context manager."""
+    """Progress of a real run, written to the database by a thread of its own. Use it as a context manager.
 
-    def __init__(self, db: Database, home: Home, run_id: str, *, flush_seconds: float = FLUSH_SECONDS) -> None:
+    A second attempt goes on from the last state that was kept, some steps before the first one ended. Its first
+    point therefore replaces whatever the curves had from that step on.
+    """
+
+    def __init__(
+        self,
+        db: Database,
+        home: Home,
+        run_id: str,
+        *,
+        watch: Watch | None = None,
+        flush_seconds: float = FLUSH_SECONDS,
+    ) -> None:
+        self.watch = watch or Watch()
+        self.told: dict[str, Any] = {}
         self._db = db
         self._run_id = run_id
         self._flush_seconds = flush_seconds
         self._lock = threading.Lock()
         self._points: list[MetricPoint] = []
+        self._first_step: int | None = None
+        self._replaced = False
         self._fraction: float | None = None
         self._text = ""
         self._stop_asked = threading.Event()
         self._closing = threading.Event()
         self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
-        directory = home.run_dir(run_id)
-        directory.mkdir(parents=True, exist_ok=True)
-        self._file: IO[str] = (directory / "metrics.jsonl").open("a", encoding="utf-8")
+        self._directory = home.run_dir(run_id)
+        self._directory.mkdir(parents=True, exist_ok=True)
+        self._file: IO[str] = (self._directory / METRICS_FILE).open("a", encoding="utf-8")
 
     def __enter__(self) -> Progress:
         self._thread.start()
@@ -136,8 +220,20 @@ class Progress:
             self.log(f"{name} at step {step} is {numbers.pop(name)}")
         points = [MetricPoint(step=step, name=name, value=value) for name, value in numbers.items()]
         with self._lock:
+            if self._first_step is None:
+                self._first_step = step
+                self._file.close()
+                _forget_lines(self._directory / METRICS_FILE, step)
+                self._file = (self._directory / METRICS_FILE).open("a", encoding="utf-8")
             self._points += points
             self._write_line({"step": step, "at": now().isoformat(), **numbers})
+
+    def samples(self, step: int, said: Samples) -> None:
+        """Keep a look at the model's replies, in place of what an earlier attempt saw from this step on."""
+        path = self._directory / SAMPLES_FILE
+        _forget_lines(path, step)
+        with contextlib.suppress(OSError), path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"step": step, "said": said}, ensure_ascii=False) + "\n")
 
     def check(self) -> None:
         """Raise RunCancelled when somebody asked the run to stop."""
@@ -178,7 +274,8 @@ class Progress:
                 changes |= {"progress": self._fraction, "progress_text": self._text}
         try:
             if points:
-                save_metrics(self._db, self._run_id, points)
+                save_metrics(self._db, self._run_id, points, replace_from=None if self._replaced else self._first_step)
+                self._replaced = True
                 points = []
             state = get_run(self._db, self._run_id).state
             if state is not RunState.running:
@@ -200,3 +297,21 @@ class Progress:
             self._file.flush()
         except OSError as error:  # a full disk: the database has the points too
             self.log(f"metrics.jsonl: {error.strerror}")
+
+
+def _forget_lines(path: Path, step: int) -> None:
+    """Take the lines of ``step`` and later out of a file of JSON lines; a line cut off in the middle goes too."""
+    if not path.is_file():
+        return
+    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _is_before(line, step)]
+    partial = path.with_name(f".{path.name}.partial")
+    with contextlib.suppress(OSError):  # a full disk: the file keeps lines that are told twice
+        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
+        os.replace(partial, path)
+
+
+def _is_before(line: str, step: int) -> bool:
+    try:
+        return int(json.loads(line)["step"]) < step
+    except (ValueError, KeyError, TypeError):
+        return False

@@ -12,11 +12,12 @@ from typing import Any, Protocol, TypedDict
 
 from feedback.errors import NotEnoughData
 from feedback.types import Message, PreferencePair
+from training.adapters import adapter_config
 from training.chat import encode_prompt, encode_reply, window_of
 from training.config import RewardSettings
 from training.preference_losses import ranking_loss
 from training.progress import Reporter
-from training.trainers import MIN_PAIRS, lora_config, require_pairs, silenced, trainer_arguments
+from training.trainers import MIN_PAIRS, require_pairs, silenced, trainer_arguments
 
 
 class Ranked(Protocol):
@@ -128,7 +129,7 @@ def build_ranking_trainer(
         data_collator=_collator(tokenizer.pad_token_id),
         train_dataset=Dataset.from_list([{name: row[name] for name in ("ids", "ranks", "margin")} for row in rows]),
         processing_class=tokenizer,
-        peft_config=lora_config(settings, "SEQ_CLS"),
+        peft_config=adapter_config(settings, "SEQ_CLS"),
     )
 
 

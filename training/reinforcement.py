@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import InvalidInput, NotEnoughData, NotFound
+from training.adapters import adapter_config
 from training.canary import Canary
 from training.checkpoints import (
     Adapter,
@@ -35,7 +36,6 @@ from training.reward_functions import get_reward_function
 from training.roles import Roles
 from training.rollouts import PoolPrompt, PromptPool, Rollout, encode_pool, generations_of
 from training.sampling import banned_tokens, end_tokens
-from training.trainers import lora_config
 
 if TYPE_CHECKING:
     from feedback.tables import PolicyRow, PromptRow
@@ -122,7 +122,7 @@ def build_roles(
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)  # the new adapters' start
         if parent_adapter is None:
-            adapters.create("policy", lora_config(settings, "CAUSAL_LM"))
+            adapters.create("policy", adapter_config(settings, "CAUSAL_LM"))
         else:
             adapters.read("policy", parent_adapter)
             adapters.read("reference", parent_adapter)
@@ -140,7 +140,7 @@ def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], se
     from training.heads import SummedScore
 
     if not rewards:  # a reward function has no weights to begin from
-        adapters.create("value", lora_config(settings, "CAUSAL_LM"))
+        adapters.create("value", adapter_config(settings, "CAUSAL_LM"))
         roles.add_head("value")
         return
     adapters.read("value", rewards[0])

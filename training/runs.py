@@ -1,6 +1,7 @@
 """The run queue: submit, cancel, resume, reconcile, wait; and the one table of what may follow what.
 
     queued → starting → running → succeeded | failed | cancelled | interrupted
+    queued → failed when the run that is waited for did not succeed (``training.dependencies``)
     stopping lies on the way to cancelled; interrupted, failed and cancelled go back to queued by ``resume``
 
 Every step is a compare-and-swap on the state, so a process that reports its own end and a worker that finds it
@@ -12,8 +13,9 @@ from __future__ import annotations
 import math
 import socket
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import Any
 
 from pydantic import BaseModel
@@ -27,15 +29,18 @@ from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
 from training.config import DpoSettings, RewardedSettings, RewardSettings, parse_settings
+from training.dependencies import check_after, promised_names
 from training.home import Home
 from training.launch.local import is_alive
 from training.methods import METHODS
+from training.models import check_quantize
 from training.oracles import check_rule
 from training.reward_functions import get_reward_function, reward_function_names
 from training.rewards import checkpoint_keys
 
 TRANSITIONS: dict[RunState, frozenset[RunState]] = {
-    RunState.queued: frozenset({RunState.starting, RunState.cancelled}),
+    # A queued run fails without a process when the run it waits for did.
+    RunState.queued: frozenset({RunState.starting, RunState.cancelled, RunState.failed}),
     RunState.starting: frozenset({RunState.running, RunState.stopping, RunState.failed, RunState.interrupted}),
     RunState.running: frozenset(
         {RunState.stopping, RunState.succeeded, RunState.failed, RunState.cancelled, RunState.interrupted}
@@ -77,20 +82,28 @@ def advance(db: Database, run_id: str, to: RunState, **changes: Any) -> RunRow |
     return transition_run(db, run_id, expected=may_precede(to), to=to, **changes)
 
 
-def submit(db: Database, method: str, config: dict[str, Any], *, priority: int = 0) -> RunRow:
+def submit(db: Database, method: str, config: dict[str, Any], *, priority: int = 0, after: str | None = None) -> RunRow:
     """Queue a run after checking all that can be known now: the method, its settings, what they refer to.
 
     A policy left out is filled in with the present champion, so that a promotion while the run waits does not
-    change what was asked for.
+    change what was asked for. ``after`` names a run that must succeed first, and whose product may be referred to;
+    both it and ``priority`` (higher begins first) may also stand in ``config``.
     """
     if method not in METHODS:
         raise UnknownSetting(f"There is no method {method!r}. Valid: {', '.join(sorted(METHODS))}.")
+    config = dict(config)
+    after, priority = config.pop("after", None) or after, _whole(config.pop("priority", None), priority)
+    before = check_after(db, after)
     settings = parse_settings(method, {name: value for name, value in config.items() if value is not None})
     # As understood, not as typed: a command line says "3" where 3 is meant.
     config = settings.model_dump(mode="json", include=set(config), exclude_none=True)
-    config |= _check_references(db, settings)
-    _check_name(db, settings)
-    return save_run(db, Run(method=method, config=config, priority=priority))
+    promised = promised_names(db, before)
+    config |= _check_references(db, settings, promised)
+    _check_name(db, settings, promised)
+    _check_libraries(settings)
+    waits = f"waits for {before.id}" if before is not None and before.state is not RunState.succeeded else ""
+    run = Run(method=method, config=config, priority=priority, after=before.id if before else None, progress_text=waits)
+    return save_run(db, run)
 
 
 def cancel(db: Database, run_id: str) -> RunRow:
@@ -122,6 +135,7 @@ def resume(db: Database, home: Home, run_id: str) -> RunRow:
         to=RunState.queued,
         attempt=ended.attempt + 1,
         error=None,
+        result={},
         pid=None,
         pid_started=None,
         host=None,
@@ -194,11 +208,15 @@ def wait(
         time.sleep(poll_seconds)
 
 
-def _check_references(db: Database, settings: BaseModel) -> dict[str, str]:
-    """Raise for a name in the settings that nothing answers to; returns the champions to fill in."""
-    values = settings.model_dump()
+def _check_references(db: Database, settings: BaseModel, promised: Collection[str] = ()) -> dict[str, str]:
+    """Raise for a name in the settings that nothing answers to; returns the champions to fill in.
+
+    Names ``promised`` by the runs that are waited for need not exist yet.
+    """
+    named = settings.model_dump()
+    values: dict[str, Any] = {name: None if str(value) in promised else value for name, value in named.items()}
     if values.get("dataset") is not None:
-        _check_dataset(db, values["dataset"], needs_pairs=isinstance(settings, NEED_PAIRS))
+        _check_dataset(db, values["dataset"], settings)
     if values.get("reward") is not None:
         several = isinstance(settings, RewardedSettings)
         for key in checkpoint_keys(values["reward"]) if several else [values["reward"]]:
@@ -212,7 +230,7 @@ def _check_references(db: Database, settings: BaseModel) -> dict[str, str]:
     for field in ("policy", "parent", "a", "b"):
         if values.get(field) is not None:
             get_policy(db, values[field])
-    left_out = [field for field in ("policy", "parent") if field in values and values[field] is None]
+    left_out = [field for field in ("policy", "parent") if field in named and named[field] is None]
     return {field: _champion_name(db) for field in left_out}
 
 
@@ -226,11 +244,20 @@ def _champion_name(db: Database) -> str:
     return champion.name
 
 
-def _check_dataset(db: Database, key: str, *, needs_pairs: bool) -> None:
+def _check_dataset(db: Database, key: str, settings: BaseModel) -> None:
     dataset = get_dataset(db, key)
-    if not needs_pairs:  # edits, both-bad verdicts and prompts teach too; the method says when there are too few
+    if not isinstance(
+        settings, NEED_PAIRS
+    ):  # edits, both-bad verdicts and prompts teach too; the method says when there are too few
         return
     pairs = dataset.counts.get("train", dataset.counts.get("pairs", 0))
+    fewest = getattr(settings, "FEWEST", MIN_TRAINING_PAIRS)
+    if MIN_TRAINING_PAIRS <= pairs < fewest and not getattr(settings, "allow_few", False):
+        raise NotEnoughData(
+            f"Dataset {dataset.name!r} has {pairs} training pairs, and {getattr(settings, 'METHOD', 'this method')} "
+            f"learns nothing that lasts from fewer than {fewest}; judge more pairs (200 are a good start), or insist "
+            "with --set allow_few=true."
+        )
     if pairs < MIN_TRAINING_PAIRS:
         raise NotEnoughData(
             f"Dataset {dataset.name!r} has {pairs} training pair{'' if pairs == 1 else 's'}, and at least "
@@ -264,11 +291,33 @@ def _check_oracle(db: Database, rule: str) -> None:
         _check_reward(db, checkpoint.strip())
 
 
-def _check_name(db: Database, settings: BaseModel) -> None:
+def _check_libraries(settings: BaseModel) -> None:
+    """A setting that needs a library which is missing must be refused now, not in the run's process."""
+    check_quantize(str(getattr(settings, "quantize", "none")))
+    reporter = str(getattr(settings, "report_to", "none"))
+    if reporter != "none" and find_spec(reporter) is None:
+        raise InvalidInput(
+            f"report_to={reporter} needs the package {reporter}, which is not installed: `pip install {reporter}`, "
+            "or leave report_to out; the studio keeps the curves itself in any case."
+        )
+
+
+def _whole(given: Any, otherwise: int) -> int:
+    if given is None:
+        return otherwise
+    try:
+        return int(given)
+    except (TypeError, ValueError):
+        raise InvalidInput(f"priority={given!r} is not a whole number; higher begins first, 0 is usual.") from None
+
+
+def _check_name(db: Database, settings: BaseModel, promised: Collection[str] = ()) -> None:
     """A name that is taken must be refused now, not when the training is over."""
     name = getattr(settings, "name", None)
     if name is None:
         return
+    if name in promised:
+        raise Conflict(f"The run that is waited for will be named {name!r} too; choose another --name.")
     for noun, find in (("policy", get_policy), ("checkpoint", get_checkpoint)):
         try:
             find(db, name)

@@ -7,26 +7,31 @@ Nothing is sent anywhere: no reporter, no hub, no telemetry.
 from __future__ import annotations
 
 import json
-import math
 import random
+import resource
+import shutil
+import sys
+import time
 import warnings
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
 
 from feedback.errors import NotEnoughData, RunFailed
 from feedback.types import PreferencePair
+from training.adapters import adalora_callback, adapter_writer
 from training.chat import encode_prompt, encode_reply, window_of
 from training.checkpoints import disk_full, is_disk_full
 from training.config import LARGE_MODEL, TrainSettings
 from training.models import parameter_count
-from training.progress import Reporter
+from training.preflight import tell_preflight
+from training.progress import DryRunDone, Reporter
+from training.steps import Diverged, sample_callback
 
 MIN_PAIRS = 2
 FEW_PAIRS = 50
-LATEST = 5  # metric points that a run's closing figures are the mean of
+DRY_STEPS = 2
 
 
 class TokenPair(TypedDict):
@@ -75,6 +80,8 @@ def usable_pairs(
             f"Of {len(pairs)} pairs {too_long} are longer than {longest} tokens, which leaves {len(encoded)}; at least "
             f"{MIN_PAIRS} are needed. Raise max_length (now {settings.max_length}) or choose a model that reads more."
         )
+    row = max(pair["length"] for pair in encoded)
+    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=too_long, longest=row)
     return encoded, too_long
 
 
@@ -86,7 +93,7 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
     steps = settings.steps_for(pairs)
     return {
         "output_dir": str(directory),
-        "max_steps": steps,
+        "max_steps": min(DRY_STEPS, steps) if settings.dry_run else steps,
         "per_device_train_batch_size": micro,
         "gradient_accumulation_steps": max(1, settings.batch_size // micro),
         "learning_rate": settings.rate_for(parameters),
@@ -97,10 +104,11 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
         "logging_first_step": True,
         # On, it would write the mean of earlier losses in the place of a loss that is not a number
         "logging_nan_inf_filter": False,
-        "save_strategy": "steps",
+        "save_strategy": "no" if settings.dry_run else "steps",
         "save_steps": settings.save_every,
         "save_total_limit": 1,
-        "report_to": [],
+        "report_to": [] if settings.report_to == "none" or settings.dry_run else [settings.report_to],
+        "run_name": directory.parent.name,
         "disable_tqdm": True,
         "push_to_hub": False,
         "bf16": not on_cpu,
@@ -111,69 +119,6 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
         "neftune_noise_alpha": settings.noise_for(parameters) or None,
         "max_length": None,
     }
-
-
-def lora_config(settings: TrainSettings, task: str) -> Any:
-    """LoRA on every linear layer; ``task`` is PEFT's, and SEQ_CLS makes it save the head too."""
-    from peft import LoraConfig
-
-    return LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=settings.lora_alpha,
-        lora_dropout=0.0,
-        target_modules="all-linear",
-        task_type=task,
-    )
-
-
-def adapter_settings(model: Any) -> dict[str, Any]:
-    """How the trained adapter was set up, for the manifest."""
-    config = model.peft_config["default"]
-    return {"r": config.r, "alpha": config.lora_alpha, "targets": sorted(config.target_modules)}
-
-
-def adapter_writer(model: Any) -> Callable[[Path], None]:
-    """Writes the trained adapter, and its head where it has one, into a directory."""
-
-    def write(directory: Path) -> None:
-        # The vocabulary is the base's; finding that out by itself, PEFT would ask the hub
-        model.save_pretrained(str(directory), save_embedding_layers=False)
-
-    return write
-
-
-def step_callback(reporter: Reporter, names: Mapping[str, str], final: dict[str, float]) -> Any:
-    """A callback that hands each log's values on under our names, reports progress and obeys a cancel.
-
-    ``final`` is kept at the mean of the last few values, since one batch says little. A loss that is not a number
-    ends the run at once.
-    """
-    from transformers import TrainerCallback
-
-    latest: dict[str, deque[float]] = {}
-
-    class StepCallback(TrainerCallback):  # type: ignore[misc]
-        def on_step_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-            reporter.check()
-
-        def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:
-            values = {ours: float(logs[theirs]) for theirs, ours in names.items() if theirs in (logs or {})}
-            if "loss" not in values:  # the trainer's closing summary, not a step
-                return
-            if not math.isfinite(values["loss"]):
-                raise RunFailed(
-                    f"The loss at step {state.global_step} is {values['loss']}: the training diverged. "
-                    f"Lower learning_rate (it was {args.learning_rate:g})."
-                )
-            for name, value in values.items():
-                latest.setdefault(name, deque(maxlen=LATEST)).append(value)
-                final[name] = sum(latest[name]) / len(latest[name])
-            reporter.metrics(state.global_step, **values)
-            reporter.report(
-                state.global_step / max(1, state.max_steps), f"step {state.global_step} of {state.max_steps}"
-            )
-
-    return StepCallback()
 
 
 def resume_point(directory: Path, attempt: int) -> str | None:
@@ -193,22 +138,39 @@ def resume_point(directory: Path, attempt: int) -> str | None:
 
 
 def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter) -> None:
-    """Train to the end, going on from an earlier attempt's state where there is one."""
+    """Train to the end, going on from an earlier attempt's state where there is one.
+
+    A training that diverges leaves its last good weights as an adapter in ``last-good`` beside ``directory``. A dry
+    run ends here, with ``DryRunDone``.
+    """
     from transformers import ProgressCallback
     from transformers.trainer_callback import PrinterCallback
+    from transformers.trainer_utils import SaveStrategy
 
     for noisy in (PrinterCallback, ProgressCallback):
         trainer.remove_callback(noisy)
+    allocation = adalora_callback(trainer.model)
+    if allocation is not None:  # its ranks shrink as it goes, and PEFT cannot put such a state back
+        trainer.args.save_strategy = SaveStrategy.NO
+        reporter.log("AdaLoRA keeps no states to resume from: resumed, this run begins again")
+    for callback in (allocation, _sampler(trainer, reporter)):
+        if callback is not None:
+            trainer.add_callback(callback)
     point = resume_point(directory, attempt)
     if point is not None:
         reporter.log(f"going on from {Path(point).name}")
     before = _trainable_sums(trainer.model)
+    began = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=point)
+    except Diverged as error:
+        raise Diverged(f"{error}{_keep_last_good(trainer, directory)}") from None
     except Exception as error:
         if is_disk_full(error):
             raise disk_full(directory, "The state to resume from") from error
         raise
+    if reporter.watch.dry_run:
+        raise DryRunDone(reporter.told | _dry_figures(trainer, time.monotonic() - began, reporter.told.get("steps")))
     after = _trainable_sums(trainer.model)
     if all(after[name] == sums for name, sums in before.items() if name in after):
         raise RunFailed(
@@ -223,6 +185,38 @@ def _trainable_sums(model: Any) -> dict[str, tuple[float, float]]:
         name: (weight.detach().double().sum().item(), weight.detach().double().abs().sum().item())
         for name, weight in model.named_parameters()
         if weight.requires_grad
+    }
+
+
+def _sampler(trainer: Any, reporter: Reporter) -> Any | None:
+    return sample_callback(reporter, trainer.processing_class) if trainer.model.can_generate() else None
+
+
+def _keep_last_good(trainer: Any, directory: Path) -> str:
+    """Save the weights in memory, which the optimizer did not touch any more; says in words where they are."""
+    step = trainer.state.global_step
+    if step == 0:
+        return ""
+    good = directory.parent / "last-good"
+    shutil.rmtree(good, ignore_errors=True)
+    adapter_writer(trainer.model)(good)
+    return f" The last good weights, of step {step}, are in {good.parent.name}/{good.name}."
+
+
+def _dry_figures(trainer: Any, seconds: float, steps: int | None) -> dict[str, Any]:
+    """What two steps tell of a whole run: its length in seconds, and the memory the process has needed so far."""
+    import torch
+
+    taken = max(1, trainer.state.global_step)
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if trainer.model.device.type == "cuda":
+        used = torch.cuda.max_memory_allocated()
+    return {
+        "dry_run": True,
+        "seconds_per_step": round(seconds / taken, 3),
+        "seconds_in_all": round(seconds / taken * steps) if steps else None,
+        "peak_memory_mb": round(used / 2**20),
+        "last_loss": next((log["loss"] for log in reversed(trainer.state.log_history) if "loss" in log), None),
     }
 
 

@@ -21,6 +21,7 @@ from feedback.errors import StudioError
 from feedback.store.runs import claim_next_run, get_run, list_runs, update_run
 from feedback.tables import RunRow
 from feedback.types import RunState, now
+from training.dependencies import give_up_waiting
 from training.home import Home
 from training.launch import Launched, Launcher
 from training.launch.local import LocalLauncher, is_alive, started_at
@@ -68,6 +69,8 @@ class Worker:
             # A leader that was killed may leave helpers of its own behind.
             if run.pid is not None and run.pid_started is not None:
                 self.launcher.signal(Launched(run.pid, run.pid_started), signal.SIGKILL)
+        for run in give_up_waiting(self.db):
+            say(f"{run.id} is {run.state.value}: {run.error}")
         if not self._active():
             self._launch_next()
         self.launcher.tend()

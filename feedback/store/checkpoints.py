@@ -2,27 +2,38 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Literal
 
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import col, select
+from sqlmodel import SQLModel, col, select
 
 from feedback.db import Database
-from feedback.errors import Conflict
-from feedback.store.rows import as_row, get_by_key
-from feedback.tables import CheckpointRow
+from feedback.store.rows import as_row, get_by_key, refusal
+from feedback.tables import CheckpointRow, DatasetRow, RunRow
 from feedback.types import Checkpoint
+
+_REFERENCES: dict[str, type[SQLModel]] = {"run_id": RunRow, "dataset_id": DatasetRow, "parent_id": CheckpointRow}
 
 
 def save_checkpoint(db: Database, checkpoint: Checkpoint) -> CheckpointRow:
-    """Register a checkpoint; Conflict when its name is taken."""
+    """Register a checkpoint; Conflict when its name is taken, InvalidInput when what it names is not there."""
     row = as_row(CheckpointRow, checkpoint)
     try:
         with db.write() as session:
             session.add(row)
     except IntegrityError as error:
-        raise Conflict(f"There is already a checkpoint {checkpoint.name!r}; choose another name.") from error
+        with db.read() as session:
+            raise refusal(session, as_row(CheckpointRow, checkpoint), "checkpoint", _REFERENCES) from error
     return row
+
+
+def mark_removed(db: Database, checkpoint_id: str, moment: datetime) -> None:
+    """Remember that a checkpoint's weights were deleted; its row and manifest stay."""
+    with db.write() as session:
+        row = get_by_key(session, CheckpointRow, "checkpoint", checkpoint_id)
+        row.removed_at = moment
+        session.add(row)
 
 
 def get_checkpoint(db: Database, key: str) -> CheckpointRow:

@@ -4,24 +4,28 @@ from __future__ import annotations
 
 from sqlalchemy import update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
+from sqlmodel import Session, SQLModel, col, select
 
 from feedback.db import Database, one_at_a_time
 from feedback.errors import Conflict
 from feedback.store.leases import release_ahead
-from feedback.store.rows import as_row, get_by_key
-from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow
+from feedback.store.rows import as_row, get_by_key, refusal
+from feedback.tables import CheckpointRow, GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow, RunRow
 from feedback.types import LeaseState, MatchupState, Policy, now
+
+_REFERENCES: dict[str, type[SQLModel]] = {"checkpoint_id": CheckpointRow, "parent_id": PolicyRow, "run_id": RunRow}
 
 
 def save_policy(db: Database, policy: Policy, *, id: str | None = None) -> PolicyRow:
-    """Register a policy; Conflict when its name is taken."""
-    row = as_row(PolicyRow, policy, **({"id": id} if id else {}))
+    """Register a policy; Conflict when its name is taken, InvalidInput when what it names is not there."""
+    identity = {"id": id} if id else {}
+    row = as_row(PolicyRow, policy, **identity)
     try:
         with db.write() as session:
             session.add(row)
     except IntegrityError as error:
-        raise Conflict(f"There is already a policy {policy.name!r}; choose another name.") from error
+        with db.read() as session:
+            raise refusal(session, as_row(PolicyRow, policy, **identity), "policy", _REFERENCES) from error
     return row
 
 
@@ -52,6 +56,12 @@ def promote_policy(db: Database, key: str) -> PolicyRow:
     with db.write() as session:
         one_at_a_time(session, "promote")
         policy = get_by_key(session, PolicyRow, "policy", key, hint="`studio policies list` shows all.")
+        checkpoint = session.get(CheckpointRow, policy.checkpoint_id) if policy.checkpoint_id else None
+        if checkpoint is not None and checkpoint.removed_at is not None:
+            raise Conflict(
+                f"The weights of {policy.name!r} were removed to save space; train it again as its run did: "
+                f"`studio runs show {policy.run_id}`."
+            )
         champion = _champion(session)
         if champion is None or champion.id != policy.id:
             session.add(PromotionRow(policy_id=policy.id))

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from pydantic import ValidationError
 from sqlmodel import Session, SQLModel, select
 
-from feedback.errors import InvalidInput, NotFound
+from feedback.errors import Conflict, InvalidInput, NotFound, StudioError
 
 RowT = TypeVar("RowT", bound=SQLModel)
 
@@ -30,6 +30,21 @@ def reason_of(error: ValidationError) -> str:
     where = ".".join(str(part) for part in first["loc"])
     text = str(first["msg"]).removeprefix("Value error, ")
     return f"{where}: {text}" if where else text
+
+
+def refusal(session: Session, row: SQLModel, noun: str, references: Mapping[str, type[SQLModel]]) -> StudioError:
+    """Why the database refused a named row: its name is taken, or it refers to something that is not there.
+
+    ``references`` maps the columns that refer to other tables to those tables.
+    """
+    table, name = type(row), row.name  # type: ignore[attr-defined]
+    if session.exec(select(table).where(table.name == name)).first() is not None:  # type: ignore[attr-defined]
+        return Conflict(f"There is already a {noun} {name!r}; choose another name.")
+    for column, other in references.items():
+        key = getattr(row, column)
+        if key is not None and session.get(other, key) is None:
+            return InvalidInput(f"The {noun} {name!r} cannot be saved: its {column} {key!r} is not there.")
+    return InvalidInput(f"The {noun} {name!r} cannot be saved: the database refuses it.")
 
 
 def get_by_key(session: Session, table: type[RowT], noun: str, key: str, *, hint: str = "") -> RowT:

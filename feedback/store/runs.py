@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import update
+from sqlalchemy import delete, or_, update
 from sqlmodel import col, select
 
 from feedback.db import Database
@@ -53,10 +53,14 @@ def transition_run(
 
 
 def claim_next_run(db: Database, *, to: RunState = RunState.starting, **changes: Any) -> RunRow | None:
-    """Take the next queued run, highest priority first and oldest first among equals; None when none waits."""
+    """Take the next queued run, highest priority first and oldest first among equals; None when none may begin.
+
+    A run that comes after another is passed over until that one has succeeded.
+    """
+    done = select(RunRow.id).where(RunRow.state == RunState.succeeded)
     query = (
         select(RunRow)
-        .where(RunRow.state == RunState.queued)
+        .where(RunRow.state == RunState.queued, or_(col(RunRow.after).is_(None), col(RunRow.after).in_(done)))
         .order_by(col(RunRow.priority).desc(), col(RunRow.created_at), col(RunRow.id))
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite ignores it; there, BEGIN IMMEDIATE already holds the lock
@@ -80,9 +84,13 @@ def update_run(db: Database, run_id: str, **changes: Any) -> RunRow:
         return get_by_key(session, RunRow, "run", run_id)
 
 
-def save_metrics(db: Database, run_id: str, points: Sequence[MetricPoint]) -> None:
-    """Append points to a run's curves in one transaction."""
+def save_metrics(db: Database, run_id: str, points: Sequence[MetricPoint], *, replace_from: int | None = None) -> None:
+    """Append points to a run's curves in one transaction; what they had from step ``replace_from`` on goes first."""
     with db.write() as session:
+        if replace_from is not None:
+            session.execute(
+                delete(MetricRow).where(col(MetricRow.run_id) == run_id, col(MetricRow.step) >= replace_from)
+            )
         session.add_all(MetricRow(run_id=run_id, step=p.step, name=p.name, value=p.value) for p in points)
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -25,11 +26,13 @@ from studio.commands.session import (
     submit_and_wait,
     tell,
 )
+from studio.curves import metric_lines
 from studio.workers import worker_for
 from training import runs as run_queue
 from training.first_steps import serve_model
 from training.loop import Loop, Plan
 from training.methods import METHODS
+from training.reproduce import command_of, spec_of
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
 runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train, evaluate.")
@@ -46,12 +49,18 @@ def train(
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of what comes of it; left out, one is made up.")] = None,
+    after: Annotated[str | None, typer.Option(help="Begin when this run has succeeded.")] = None,
+    priority: Annotated[int, typer.Option(help="Runs with a higher one begin first.")] = 0,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Take two steps, report rows, time and memory, and leave nothing.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the run has ended.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Train on a dataset. Queues a run and returns, unless told to --wait."""
     check_trains(method)
     config: dict[str, Any] = {**parse_assignments(settings or []), "dataset": dataset, "parent": parent, "name": name}
+    config |= {"after": after, "priority": priority} | ({"dry_run": True} if dry_run else {})
     with opened(context) as session:
         if wait:
             with worker_for(session.home, standby=False) as keeper:
@@ -171,12 +180,33 @@ def show_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> No
         run_queue.reconcile(session.db)
         run = get_run(session.db, run_id)
         metrics = list_metrics(session.db, run.id)
+    again = {"command": command_of(run), "spec": spec_of(run)}
     if as_json:
         points = [point.model_dump(mode="json", include={"step", "name", "value", "at"}) for point in metrics]
-        show_json({**run_json(run), "metrics": _newest(metrics), "curves": points})
+        show_json({**run_json(run), "metrics": _newest(metrics), "curves": points, "reproduce": again})
         return
     fields = run.model_dump() | {"state": run.state.value, "progress": f"{100 * run.progress:.0f} %"}
-    show_fields(fields | {"metrics": {name: float(f"{value:.4g}") for name, value in _newest(metrics).items()}})
+    show_fields(fields | {"metrics": {name: float(f"{value:.4g}") for name, value in _newest(metrics).items()}} | again)
+
+
+@runs.command("metrics")
+def export_metrics(
+    context: typer.Context,
+    run_id: str,
+    kind: Annotated[str, typer.Option("--format", help="csv (a column per curve) or jsonl (a line per step).")] = "csv",
+    out: Annotated[Path | None, typer.Option(help="A file; left out, standard output.")] = None,
+) -> None:
+    """Export a run's curves."""
+    with opened(context) as session:
+        points = list_metrics(session.db, get_run(session.db, run_id).id)
+    lines = metric_lines(points, kind)
+    if out is None:
+        typer.echo("".join(lines), nl=False)
+        return
+    partial = out.with_name(f".{out.name}.partial")
+    partial.write_text("".join(lines), encoding="utf-8")
+    partial.replace(out)
+    tell(f"Wrote {len({point.step for point in points})} steps to {out}.")
 
 
 @runs.command("logs")

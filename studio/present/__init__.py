@@ -4,6 +4,7 @@ Nothing here reads a database or a clock: moments come in as arguments. Text wri
 through ``studio.markup.escape``; whatever is shown to an annotator never mentions a policy.
 """
 
+from studio.present.curves import Series, curve_names, plot_frames, step_range
 from studio.present.datasets import (
     dataset_choices,
     dataset_detail,
@@ -46,12 +47,22 @@ from studio.present.policies import (
     promoted_text,
     win_rate,
 )
-from studio.present.runs import can_cancel, can_resume, latest_metrics, log_tail, metric_frames, run_detail, runs_table
-from studio.present.words import ago, duration, error_text
+from studio.present.runs import (
+    can_cancel,
+    can_resume,
+    latest_metrics,
+    log_tail,
+    run_choices,
+    run_detail,
+    run_words,
+    runs_table,
+)
+from studio.present.words import ago, duration, error_text, label_of
 
 __all__ = [
     "SIGN_IN_CONTENT_POLICY",
     "FormField",
+    "Series",
     "account_page",
     "ago",
     "api_reference",
@@ -60,6 +71,7 @@ __all__ = [
     "can_resume",
     "chosen_settings",
     "criteria_of",
+    "curve_names",
     "dataset_choices",
     "dataset_detail",
     "datasets_table",
@@ -77,14 +89,15 @@ __all__ = [
     "header",
     "hint",
     "judge_choices",
+    "label_of",
     "label_status",
     "latest_metrics",
     "log_tail",
-    "metric_frames",
     "no_dataset",
     "overlays",
     "pair",
     "panels",
+    "plot_frames",
     "policies_table",
     "policy_choices",
     "policy_detail",
@@ -92,12 +105,15 @@ __all__ = [
     "promote_question",
     "promoted_text",
     "role_choices",
+    "run_choices",
     "run_detail",
+    "run_words",
     "runs_table",
     "secret_once",
     "settings_of",
     "sign_in_page",
     "signed_in",
+    "step_range",
     "tools",
     "user_detail",
     "users_table",

@@ -9,12 +9,12 @@ from feedback.errors import InvalidInput
 from studio.present.words import label_of
 from training.config import Setting
 
-SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta", "reward", "reward_function")
+SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta", "adapter", "reward", "reward_function")
 """Settings in front; the rest of a method's settings wait in the accordion."""
 
 
-CHOSEN_ELSEWHERE = ("dataset", "parent", "name")
-"""Settings that have a field of their own above the method's."""
+CHOSEN_ELSEWHERE = ("dataset", "parent", "name", "dry_run")
+"""Settings that have a field or a button of their own outside the method's form."""
 
 BY_ITSELF = "default"
 """The choice that leaves a choice to the method."""

@@ -1,17 +1,30 @@
-"""Runs: the list, one in full, its curves as plot frames, the end of its log, what can be done with it."""
+"""Runs: the list, one in full, why it ended, how to do it again, the end of its log, what can be done with it."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-import pandas as pd
-
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
-from studio.markup import Html, badge, element, facts, notice, progress_bar, table
+from studio.markup import Html, badge, element, facts, join, notice, plain_text, progress_bar, table
 from studio.present.words import ago, duration, figure, label_of, share
+from training.reproduce import command_of, spec_of
+
+Looks = Sequence[tuple[int, Sequence[tuple[str, str]]]]
+"""Looks at a model in training: the step, and what it replied to each fixed prompt."""
+
+FAILURES = {
+    "memory": "Out of memory",
+    "diverged": "The training diverged",
+    "data": "The data will not do",
+    "disk": "The disk is full",
+    "checkpoint": "A checkpoint could not be used",
+    "crash": "It crashed",
+}
+"""What a failed run's card says above its reason."""
 
 STATE_TONES = {
     RunState.queued: "neutral",
@@ -59,27 +72,95 @@ def _made_from(run: RunRow, names: Mapping[str, str]) -> str:
 
 
 def run_detail(
-    run: RunRow, metrics: Sequence[MetricRow], now: datetime, names: Mapping[str, str] | None = None
+    run: RunRow,
+    metrics: Sequence[MetricRow],
+    now: datetime,
+    names: Mapping[str, str] | None = None,
+    *,
+    traceback: str = "",
+    looks: Looks = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
     curves = latest_metrics(metrics)
+    result = {name: value for name, value in run.result.items() if name not in curves and name != "failure"}
     return element(
         "div",
         element("div", element("h3", f"{run.method} · {run.id}"), _run_state(run), class_="detail-head"),
         _run_progress(run),
-        notice("Why it ended", run.error, tone="bad") if run.error else "",
+        _why(run, traceback),
         facts(
             [
                 ("Started", ago(run.started_at, now)),
                 ("Took", duration(run.started_at, run.ended_at or now) if run.started_at else ""),
                 ("Attempt", run.attempt if run.attempt > 1 else ""),
+                ("After", run.after or ""),
+                ("Priority", run.priority or ""),
                 *((label_of(name), figure(value)) for name, value in curves.items()),
             ]
         ),
-        _mapping("Result", {name: value for name, value in run.result.items() if name not in curves}),
+        _samples(looks),
+        _mapping("Result", result),
         _mapping("Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}),
+        _again(run, bool(metrics)),
         class_="detail",
     )
+
+
+def run_choices(runs: Sequence[RunRow], names: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
+    """Runs to choose from: what each did and from what, with its id."""
+    return [(f"{run_words(run)}: {_made_from(run, names or {})}, {run.state.value}", run.id) for run in runs]
+
+
+def run_words(run: RunRow) -> str:
+    """A run in few words: its method and the beginning of its id."""
+    return f"{run.method} {run.id.removeprefix('run-')[:4]}"
+
+
+def _why(run: RunRow, traceback: str) -> Html:
+    """Why a run ended, in one sentence; the traceback behind one click."""
+    if not run.error:
+        return Html("")
+    title = FAILURES.get(str(run.result.get("failure")), "Why it ended")
+    told = notice(title, run.error, tone="bad" if run.state is RunState.failed else "warn")
+    if not traceback:
+        return told
+    box = element("pre", traceback, class_="log", tabindex="0", aria_label="Last traceback")
+    return element("div", told, element("details", element("summary", "Last traceback"), box))
+
+
+def _samples(looks: Looks) -> Html:
+    """Replies to the fixed prompts, a line for every step at which one changed."""
+    if not looks:
+        return Html("")
+    parts = []
+    for place, (prompt, _) in enumerate(looks[0][1]):
+        lines, before = [], None
+        for step, said in looks:
+            reply = said[place][1] if place < len(said) else ""
+            if reply != before:
+                lines.append(element("li", element("strong", f"Step {step}"), plain_text(reply or "(nothing)")))
+            before = reply
+        parts.append(element("li", plain_text(prompt, "sample-prompt"), element("ol", *lines, class_="sample-replies")))
+    shown = element("ul", *parts, class_="samples")
+    return element("details", element("summary", f"Sample replies, up to step {looks[-1][0]}"), shown, open=True)
+
+
+def _again(run: RunRow, has_curves: bool) -> Html:
+    """How to do the run again, and where its curves can be had as a file."""
+    spec = json.dumps(spec_of(run), ensure_ascii=False)
+    parts = [
+        element("p", "For a shell", class_="quiet"),
+        element("pre", command_of(run), class_="log", tabindex="0", aria_label="Command"),
+        element("p", "For POST /api/runs", class_="quiet"),
+        element("pre", spec, class_="log", tabindex="0", aria_label="JSON"),
+    ]
+    if has_curves:
+        links = [
+            element("a", f"Curves as {kind.upper()}", href=f"/api/runs/{run.id}/metrics?format={kind}", download=True)
+            for kind in ("csv", "jsonl")
+        ]
+        parts.append(element("p", join(links, " · ")))
+    return element("details", element("summary", "Do it again"), *parts)
 
 
 def _run_progress(run: RunRow) -> Html:
@@ -103,18 +184,6 @@ def latest_metrics(metrics: Sequence[MetricRow]) -> dict[str, float]:
     for point in metrics:
         latest[point.name] = point.value
     return latest
-
-
-def metric_frames(metrics: Sequence[MetricRow]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """The curves of a run as two plot frames of step, value and curve: the losses, and the shares of 0 to 1."""
-    losses = [point for point in metrics if "loss" in point.name]
-    shares = [point for point in metrics if "accuracy" in point.name or point.name.endswith("_rate")]
-    return _frame(losses), _frame([point for point in shares if point.name != "learning_rate"])
-
-
-def _frame(points: Sequence[MetricRow]) -> pd.DataFrame:
-    rows = [(point.step, point.value, label_of(point.name)) for point in points]
-    return pd.DataFrame(rows, columns=["step", "value", "curve"])
 
 
 def log_tail(text: str) -> Html:

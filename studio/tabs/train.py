@@ -12,14 +12,18 @@ from typing import Any
 import gradio as gr
 
 from feedback.errors import InvalidInput
-from feedback.types import now
+from feedback.tables import MetricRow, RunRow
+from feedback.types import RunState, now
 from studio import present
 from studio.present import FormField
 from studio.services import Services
 from studio.tabs import QUICK, bind, markup, on_pick, picker
 
-Seen = tuple[str, int] | None
-"""The run and the last metric point the curves show: they are drawn again only when there is more."""
+USUAL_CURVES = ("margin", "mean_reward", "reward", "kl", "length")
+"""Which curve is drawn beside loss and accuracy until another is chosen: the first of these that there is."""
+
+Seen = tuple[Any, ...] | None
+"""What the curves show, as runs with their last points: they are drawn again only when there is more."""
 
 
 def refresh(services: Services, dataset: str | None, selected: str | None) -> tuple[Any, ...]:
@@ -34,6 +38,8 @@ def refresh(services: Services, dataset: str | None, selected: str | None) -> tu
         gr.Dropdown(choices=present.policy_choices(summaries)),
         gr.update(value=present.no_dataset(), visible=not rows),
         gr.Button(interactive=bool(rows)),
+        gr.Button(interactive=bool(rows)),
+        gr.Dropdown(choices=_waited_for(services)),
         present.runs_table(services.list_runs(), selected, now(), services.names()),
         gr.Timer(active=services.any_run_active()),
     )
@@ -46,31 +52,53 @@ def start(
     dataset: str | None,
     parent: str | None,
     name: str,
+    after: str | None,
+    priority: float | None,
     *values: Any,
+    dry_run: bool = False,
 ) -> tuple[Any, ...]:
-    """Queue a training run and show it."""
+    """Queue a training run and show it; a dry run takes two steps and leaves nothing."""
     if not dataset and services.needs_dataset(method):
         raise InvalidInput("Choose a dataset; the Datasets tab freezes one from your judgments.")
     settings = present.settings_of(forms, method, values)
     config = {"dataset": dataset, "parent": parent or None, "name": name.strip() or None, **settings}
-    run = services.submit_run(method, {key: value for key, value in config.items() if value is not None})
+    config |= {"dry_run": True} if dry_run else {}
+    asked = {key: value for key, value in config.items() if value is not None}
+    run = services.submit_run(method, asked, after=after or None, priority=int(priority or 0))
     return watch(services, run.id, None)
 
 
-def watch(services: Services, selected: str | None, seen: Seen) -> tuple[Any, ...]:
-    """The runs as they are now, and everything about the one shown."""
+def try_out(services: Services, forms: dict[str, list[FormField]], *values: Any) -> tuple[Any, ...]:
+    """Queue a dry run of what the form says, and show it."""
+    return start(services, forms, *values, dry_run=True)
+
+
+def watch(
+    services: Services, selected: str | None, seen: Seen, others: Sequence[str] | None = None, curve: str | None = None
+) -> tuple[Any, ...]:
+    """The runs as they are now, everything about the one shown, and its curves over those of ``others``."""
     timer = gr.Timer(active=services.any_run_active())
     runs, names = services.list_runs(), services.names()
     if not selected:
-        return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(6)], timer
+        return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(9)], timer
     run, metrics = services.get_run(selected), services.run_metrics(selected)
-    newest = (run.id, metrics[-1].id or 0) if metrics else (run.id, 0)
+    drawn, newest = _drawn(services, run, metrics, others or [], curve)
     return (
         present.runs_table(runs, run.id, now(), names),
         run.id,
         newest,
-        present.run_detail(run, metrics, now(), names),
-        *(gr.skip() if newest == seen else plot for plot in _plots(present.metric_frames(metrics))),
+        present.run_detail(
+            run,
+            metrics,
+            now(),
+            names,
+            traceback=services.last_traceback(run.id) if run.state is RunState.failed else "",
+            looks=services.sample_replies(run.id),
+        ),
+        gr.Dropdown(
+            choices=present.run_choices([one for one in runs if one.id != run.id], names), visible=bool(metrics)
+        ),
+        *([gr.skip()] * 4 if newest == seen else drawn),
         present.log_tail(services.log_tail(run.id)),
         gr.Button(visible=present.can_cancel(run)),
         gr.Button(visible=present.can_resume(run)),
@@ -78,16 +106,23 @@ def watch(services: Services, selected: str | None, seen: Seen) -> tuple[Any, ..
     )
 
 
-def cancel(services: Services, selected: str, seen: Seen) -> tuple[Any, ...]:
+def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
+    """What has changed since the last look; the list of runs to compare with is left as it is."""
+    table, key, now_seen, detail, others, *rest = watch(services, selected, *shown)
+    began = not shown[0] or len(now_seen or ()) < 2 or shown[0][1][1] == 0  # the first points have just come
+    return table, key, now_seen, detail, others if began else gr.skip(), *rest
+
+
+def cancel(services: Services, selected: str, *shown: Any) -> tuple[Any, ...]:
     """Ask the run shown to stop."""
     services.cancel_run(selected)
-    return watch(services, selected, seen)
+    return watch(services, selected, *shown)
 
 
-def resume(services: Services, selected: str, seen: Seen) -> tuple[Any, ...]:
+def resume(services: Services, selected: str, *shown: Any) -> tuple[Any, ...]:
     """Queue the run shown again."""
     services.resume_run(selected)
-    return watch(services, selected, seen)
+    return watch(services, selected, *shown)
 
 
 def show_form(_services: Services, methods: Sequence[str], method: str) -> list[Any]:
@@ -95,8 +130,30 @@ def show_form(_services: Services, methods: Sequence[str], method: str) -> list[
     return [gr.update(visible=name == method) for name in methods]
 
 
-def _plots(frames: Sequence[Any]) -> list[Any]:
-    return [gr.LinePlot(value=frame, visible=len(frame) > 0) for frame in frames]
+def _drawn(
+    services: Services, run: RunRow, metrics: Sequence[MetricRow], others: Sequence[str], curve: str | None
+) -> tuple[list[Any], Seen]:
+    """The chooser of a curve and the plots, and what they show."""
+    series: dict[str, Sequence[MetricRow]] = {present.run_words(run): metrics}
+    for other in others:
+        if other != run.id:
+            series[present.run_words(services.get_run(other))] = services.run_metrics(other)
+    names = present.curve_names(series)
+    chosen = curve if curve in names else next((name for name in USUAL_CURVES if name in names), None)
+    limits = present.step_range(series)
+    plots = [
+        gr.LinePlot(value=frame, x_lim=limits, visible=len(frame) > 0) for frame in present.plot_frames(series, chosen)
+    ]
+    choices = [(present.label_of(name), name) for name in names]
+    newest = (chosen, *((words, points[-1].id if points else 0) for words, points in series.items()))
+    # Left alone while it shows what it should: a list that is filled again would close under the reader's hand.
+    chooser = gr.skip() if chosen == curve else gr.Dropdown(choices=choices, value=chosen, visible=bool(names))
+    return [chooser, *plots], newest
+
+
+def _waited_for(services: Services) -> list[tuple[str, str]]:
+    waiting = [run for run in services.list_runs() if not run.state.is_terminal]
+    return present.run_choices(waiting, services.names())
 
 
 def _field(field: FormField) -> gr.components.Component:
@@ -166,28 +223,49 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
                 min_width=220,
             )
         built = {key: _form(fields, key == first) for key, fields in forms.items()}
-    start_button = gr.Button("Start training", variant="primary", elem_id="start-run")
+        with gr.Accordion("Queue", open=False), gr.Row():
+            after = gr.Dropdown([], label="After", info="Begin when this run has succeeded", elem_id="train-after")
+            priority = gr.Number(0, precision=0, label="Priority", info="Runs with a higher one begin first")
+    with gr.Row():
+        start_button = gr.Button("Start training", variant="primary", elem_id="start-run")
+        try_button = gr.Button("Try two steps", elem_id="try-run")
     table = picker("runs-table")
     detail = markup(elem_id="run-detail")
     with gr.Row(elem_id="run-acts"):
         cancel_button = gr.Button("Cancel the run", variant="stop", visible=False, elem_id="cancel-run")
         resume_button = gr.Button("Resume the run", visible=False, elem_id="resume-run")
+    others = gr.Dropdown(
+        [],
+        multiselect=True,
+        label="Compare with",
+        info="Runs whose curves are drawn beside",
+        visible=False,
+        elem_id="compare-runs",
+    )
     with gr.Row():
         losses, shares = _plot("Loss", "loss-plot"), _plot("Accuracy", "share-plot")
+    curve = gr.Dropdown([], label="Another curve", visible=False, elem_id="curve-choice")
+    further = _plot("Value", "curve-plot")
     log = markup(elem_id="run-log", autoscroll=True)
     timer = gr.Timer(1.5, active=False)
 
-    shown = [table, selected, seen, detail, losses, shares, log, cancel_button, resume_button, timer]
+    shown = [table, selected, seen, detail, others, curve, losses, shares, further, log, cancel_button, resume_button]
+    shown += [timer]
+    looking = [seen, others, curve]
     inputs = [field for _, fields in built.values() for field in fields]
     tab.select(
         bind(refresh, services),
         [dataset, selected],
-        [dataset, parent, empty, start_button, table, timer],
+        [dataset, parent, empty, start_button, try_button, after, table, timer],
         **QUICK,
     )
     method.change(bind(show_form, services, list(forms)), [method], [column for column, _ in built.values()], **QUICK)
-    start_button.click(bind(start, services, forms), [method, dataset, parent, name, *inputs], shown, **QUICK)
-    on_pick(table, watch, services, [seen], shown)
-    cancel_button.click(bind(cancel, services), [selected, seen], shown, **QUICK)
-    resume_button.click(bind(resume, services), [selected, seen], shown, **QUICK)
-    timer.tick(bind(watch, services), [selected, seen], shown, **QUICK)
+    filled_in = [method, dataset, parent, name, after, priority, *inputs]
+    start_button.click(bind(start, services, forms), filled_in, shown, **QUICK)
+    try_button.click(bind(try_out, services, forms), filled_in, shown, **QUICK)
+    on_pick(table, watch, services, looking, shown)
+    cancel_button.click(bind(cancel, services), [selected, *looking], shown, **QUICK)
+    resume_button.click(bind(resume, services), [selected, *looking], shown, **QUICK)
+    others.input(bind(watch, services), [selected, *looking], shown, **QUICK)
+    curve.input(bind(watch, services), [selected, *looking], shown, **QUICK)
+    timer.tick(bind(tick, services), [selected, *looking], shown, **QUICK)

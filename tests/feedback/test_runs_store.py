@@ -7,7 +7,7 @@ import pytest
 
 from feedback import datasets
 from feedback.db import Database, open_database
-from feedback.errors import Conflict, NotFound
+from feedback.errors import Conflict, InvalidInput, NotFound
 from feedback.store import checkpoints, lineage, policies, runs
 from feedback.types import Checkpoint, MetricPoint, Policy, Run, RunState
 from tests.factories import judge_by, longer, make_matchup, make_policy
@@ -85,3 +85,16 @@ def test_names_are_unique_and_missing_ones_list_the_known(db: Database) -> None:
         make_policy(db, "one")
     with pytest.raises(NotFound, match="no policy 'two'. Known: one"):
         policies.get_policy(db, "two")
+
+
+def test_a_name_that_is_taken_and_a_reference_to_nothing_are_told_apart(db: Database) -> None:
+    policies.save_policy(db, Policy(name="one", base="b"))
+    with pytest.raises(Conflict, match="already a policy 'one'"):
+        policies.save_policy(db, Policy(name="one", base="b"))
+    with pytest.raises(InvalidInput, match="policy 'two' cannot be saved: its run_id 'run-nope' is not there"):
+        policies.save_policy(db, Policy(name="two", base="b", run_id="run-nope"))
+    checkpoints.save_checkpoint(db, Checkpoint(name="c", kind="reward", path="p", base="b"))
+    with pytest.raises(Conflict, match="already a checkpoint 'c'"):
+        checkpoints.save_checkpoint(db, Checkpoint(name="c", kind="reward", path="p", base="b"))
+    with pytest.raises(InvalidInput, match="checkpoint 'd' cannot be saved: its dataset_id 'dat-nope' is not there"):
+        checkpoints.save_checkpoint(db, Checkpoint(name="d", kind="reward", path="p", base="b", dataset_id="dat-nope"))

@@ -14,9 +14,11 @@ from fastapi.testclient import TestClient
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store import judgments, policies, runs
+from feedback.types import MetricPoint, Run
 from studio import present
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
+from studio.present.forms import CHOSEN_ELSEWHERE
 from studio.services import Services
 from studio.tabs import bind, datasets, label, train
 from studio.tabs import policies as policies_tab
@@ -211,7 +213,7 @@ def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db
     dataset = services.freeze("round-1")
     forms = {name: train.present.form_fields(services.describe(name)) for name in services.training_methods()}
     values = [field.default for fields in forms.values() for field in fields]
-    table, selected, seen, *_ = train.start(services, forms, "dpo", dataset.id, None, " first ", *values)
+    table, selected, seen, *_ = train.start(services, forms, "dpo", dataset.id, None, " first ", None, 2, *values)
     run = runs.get_run(db, selected)
     assert (run.method, run.config["dataset"], run.config["name"]) == ("dpo", dataset.id, "first")
     assert selected in table
@@ -227,6 +229,47 @@ def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db
     train.resume(services, selected, seen)
     assert runs.get_run(db, selected).state == "queued"
     assert train.watch(services, None, None)[1] is None
+    assert runs.get_run(db, selected).priority == 2
+    tried = train.try_out(services, forms, "dpo", dataset.id, None, "", selected, 0, *values)[1]
+    assert runs.get_run(db, tried).config["dry_run"] is True and runs.get_run(db, tried).after == selected
+
+
+def test_several_runs_are_drawn_over_one_another(services: Services, db: Database) -> None:
+    points = [MetricPoint(step=s, name=name, value=0.5) for s in (1, 2) for name in ("loss", "accuracy", "margin")]
+    ours, other = (runs.save_run(db, Run(method=method, config={"dataset": "d"})) for method in ("dpo", "reward"))
+    for run in (ours, other):
+        runs.save_metrics(db, run.id, points)
+    shown = train.watch(services, ours.id, None, [other.id], "margin")
+    losses, shares, further = (plot.value for plot in shown[6:9])
+    for frame, curve in ((losses, "Loss"), (shares, "Accuracy"), (further, "Margin")):
+        assert {row[2] for row in frame["data"]} == {
+            f"{curve}, dpo {ours.id[4:8]}", f"{curve}, reward {other.id[4:8]}"
+        }  # fmt: skip
+    assert shown[6].x_lim == [0, 22]
+    again = train.tick(services, ours.id, shown[2], [other.id], "margin")
+    assert all(part == gr.skip() for part in again[4:9])
+    assert train.watch(services, ours.id, shown[2], [], "margin")[6] != gr.skip()
+
+
+def test_the_page_and_the_settings_classes_cannot_drift(services: Services) -> None:
+    """Every setting of every training method is on the page with its sentence and range, and nothing else is."""
+    page = build_page(services)
+    said = {(block.label, getattr(block, "info", None)) for block in page.blocks.values() if hasattr(block, "label")}
+    for method in services.training_methods():
+        described = services.describe(method)
+        fields = {field.name: field for field in train.present.form_fields(described)}
+        assert set(fields) == {setting.name for setting in described} - set(CHOSEN_ELSEWHERE)
+        for setting in described:
+            if setting.name in CHOSEN_ELSEWHERE:
+                continue
+            field = fields[setting.name]
+            assert (field.label, field.info) in said, f"{method}: {setting.name} is not on the page"
+            assert setting.sentence.rstrip(".") in field.info
+            if field.choices:
+                assert "one of " + ", ".join(field.choices) == setting.range
+            else:
+                assert setting.range in field.info
+        assert {field.default for field in fields.values()} <= {setting.default for setting in described}
 
 
 def test_freezing_shows_the_new_dataset(services: Services, db: Database, champion) -> None:

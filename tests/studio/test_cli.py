@@ -18,9 +18,10 @@ from typer.testing import CliRunner, Result
 
 from feedback.datasets import freeze
 from feedback.db import Database
+from feedback.store.checkpoints import save_checkpoint
 from feedback.store.prompts import count_prompts
-from feedback.store.runs import get_run, list_runs
-from feedback.types import RunState
+from feedback.store.runs import get_run, list_runs, save_metrics
+from feedback.types import Checkpoint, MetricPoint, RunState
 from studio import people
 from studio.cli import app, home_options_first
 from studio.commands.running import TRAINERS, parse_assignments
@@ -308,3 +309,54 @@ def test_a_temporary_worker_ends_with_the_command_that_was_killed(home: Home) ->
         if run.pid is not None and run.state.is_active:
             os.kill(run.pid, signal.SIGKILL)
     db.dispose()
+
+
+def test_a_run_tells_how_to_be_done_again_and_gives_its_curves(studio: Studio, home: Home, tmp_path: Path) -> None:
+    judged_home(home)
+    run_id = studio("train", "dpo", "--dataset", "d", "--set", "epochs=2", "--priority", 3, "--dry-run").stdout.strip()
+    after = studio("train", "reward", "--dataset", "d", "--after", run_id).stdout.strip()
+    shown = json.loads(studio("runs", "show", run_id, "--json").stdout)
+    assert shown["reproduce"]["command"] == (
+        "studio train dpo --dataset d --parent starter --set epochs=2 --set dry_run=true"
+    )
+    assert shown["priority"] == 3 and shown["config"]["dry_run"] is True
+    assert json.loads(studio("runs", "show", after, "--json").stdout)["after"] == run_id
+    assert "studio train dpo --dataset d" in studio("runs", "show", run_id).stdout
+    db = home.open()
+    save_metrics(db, run_id, [MetricPoint(step=1, name="loss", value=0.5)])
+    db.dispose()
+    assert studio("runs", "metrics", run_id).stdout == "step,loss\n1,0.5\n"
+    out = tmp_path / "curves.jsonl"
+    studio("runs", "metrics", run_id, "--format", "jsonl", "--out", out)
+    assert out.read_text() == '{"step": 1, "loss": 0.5}\n'
+    assert "Formats: csv, jsonl" in studio("runs", "metrics", run_id, "--format", "xml").stderr
+
+
+def test_making_room_asks_first(studio: Studio, home: Home) -> None:
+    db = home.open()
+    save_checkpoint(db, Checkpoint(name="old", kind="reward", path="checkpoints/old", base="b"))
+    db.dispose()
+    directory = home.checkpoints / "old"
+    directory.mkdir(parents=True)
+    (directory / "adapter_model.safetensors").write_bytes(b"x" * 100)
+    (directory / "manifest.json").write_text("{}")
+    refused = studio("checkpoints", "prune", "--keep-best", 0)
+    assert refused.exit_code == 1 and "nothing was removed. Say --yes" in refused.stderr and "old" in refused.stdout
+    assert (directory / "adapter_model.safetensors").exists()
+    assert json.loads(studio("checkpoints", "list", "--json").stdout)[0]["removed_at"] is None
+    assert "Freed" in studio("checkpoints", "prune", "--keep-best", 0, "--yes").stdout
+    assert not (directory / "adapter_model.safetensors").exists() and (directory / "manifest.json").exists()
+    assert "removed" in studio("checkpoints", "list").stdout
+    assert "Nothing is beyond" in studio("checkpoints", "prune", "--keep-best", 0).stdout
+
+
+def test_a_setting_that_is_wrong_lists_the_valid_ones_with_their_ranges(studio: Studio, home: Home) -> None:
+    judged_home(home)
+    for wrong, said in (
+        ("speed=1", "dpo has no setting 'speed'"),
+        ("reduction=0", "reduction='0' is not valid for dpo: int, 1 to 1024"),
+        ("adapter=lara", "one of lora, rslora, dora"),
+        ("adapter=pissa", "the base's own weights"),
+    ):
+        told = studio("train", "dpo", "--dataset", "d", "--set", wrong)
+        assert told.exit_code == 1 and said in told.stderr and "lora_rank (1 to 512)" in told.stderr

@@ -145,7 +145,6 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/runs"): {"method": "generate", "config": {}},
     ("POST", "/api/judgments"): {"lease": "lea-none", "verdict": "left"},
     ("POST", "/api/datasets"): {"name": "none"},
-    ("POST", "/api/guidelines"): {"text": "Be kind."},
     ("POST", "/api/generations"): {"policy": "none", "messages": [{"role": "user", "content": "Hi"}]},
     ("POST", "/api/users"): {"name": "somebody"},
     ("POST", "/api/users/{name}/role"): {"role": "reviewer"},

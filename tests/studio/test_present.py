@@ -130,11 +130,41 @@ def test_curves_are_split_by_what_they_measure() -> None:
         for step in (0, 1)
         for name in ("loss", "accuracy", "learning_rate", "margin")
     ]
-    losses, shares = present.metric_frames(points)
+    losses, shares, further = present.plot_frames({"run": points}, "margin")
     assert list(losses.columns) == ["step", "value", "curve"]
     assert (set(losses["curve"]), set(shares["curve"])) == ({"Loss"}, {"Accuracy"})
+    assert set(further["curve"]) == {"Margin"} and present.curve_names({"run": points}) == ["learning_rate", "margin"]
     assert present.latest_metrics(points)["margin"] == 1.0
-    assert len(present.metric_frames([])[0]) == 0
+    assert len(present.plot_frames({"run": []})[0]) == 0
+
+
+def test_an_axis_of_few_steps_is_long_enough_for_whole_ticks() -> None:
+    def points(steps: int) -> list[MetricRow]:
+        return [MetricRow(run_id="r", step=step, name="loss", value=0.0) for step in range(steps + 1)]
+
+    assert present.step_range({"a": points(3)}) == [0, 22]
+    assert present.step_range({"a": points(3), "b": points(90)}) == [0, 90]
+
+
+def test_a_failed_run_says_why_and_hides_the_traceback_behind_a_click() -> None:
+    run = RunRow(
+        id="run-1", method="dpo", state=RunState.failed, config={"dataset": "d", "epochs": 2},
+        error="The run ran out of memory: lower micro_batch (now 4).", result={"failure": "memory"},
+    )  # fmt: skip
+    shown = present.run_detail(run, [], NOW, traceback="Traceback (most recent call last):\n  <b>\nMemoryError")
+    text = Reader(shown).text
+    assert "Out of memory" in text and "lower micro_batch (now 4)" in text and "Failure" not in text
+    assert text.index("Last traceback") < text.index("MemoryError") and "<b>" not in shown
+    assert "studio train dpo --dataset d --set epochs=2" in text
+    assert "details" not in Reader(present.run_detail(run, [], NOW)).text.lower().split("last traceback")
+
+
+def test_sample_replies_are_shown_where_they_change() -> None:
+    run = RunRow(id="run-1", method="dpo", state=RunState.running)
+    looks = [(0, [("Hi <i>", "one")]), (5, [("Hi <i>", "one")]), (10, [("Hi <i>", "two")])]
+    text = Reader(present.run_detail(run, [], NOW, looks=looks)).text
+    assert "Hi <i>" in text and "Step 0" in text and "Step 10" in text and "Step 5" not in text
+    assert "up to step 10" in text
 
 
 def test_a_win_rate_never_comes_alone() -> None:
@@ -166,7 +196,7 @@ def test_the_lineage_reads_from_the_policy_to_the_base() -> None:
 
 def test_a_form_has_a_field_for_every_setting_but_those_chosen_elsewhere() -> None:
     fields = {field.name: field for field in present.form_fields(describe("dpo"))}
-    assert set(fields) == {setting.name for setting in describe("dpo")} - {"dataset", "parent", "name"}
+    assert set(fields) == {setting.name for setting in describe("dpo")} - {"dataset", "parent", "name", "dry_run"}
     assert fields["epochs"].widget == "integer"
     assert fields["beta"].widget == "number" and fields["beta"].simple
     assert fields["schedule"].widget == "choice" and "cosine" in fields["schedule"].choices

@@ -88,7 +88,8 @@ def test_a_failure_is_one_sentence_and_the_log_has_the_rest(
     output, _ = process_of(behaviour, home, "--run", run.id).communicate()
     row = get_run(db, run.id)
     assert row.state is RunState.failed and row.error is not None and row.error.startswith(said)
-    assert "Traceback" in output and "ended: failed" in output
+    assert ("Traceback" in output) == (behaviour != "starve") and "ended: failed" in output
+    assert row.result == {"failure": {"starve": "data", "memory": "memory"}.get(behaviour, "crash")}
 
 
 def test_a_cancel_is_heard_at_the_next_step(db: Database, home: Home, run: RunRow) -> None:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from sqlalchemy.exc import OperationalError
@@ -65,7 +66,7 @@ def test_no_point_is_lost_while_the_database_is_locked(
     locked = threading.Event()
     locked.set()
 
-    def refuse_while_locked(db: Database, run_id: str, points: list[MetricPoint]) -> None:
+    def refuse_while_locked(db: Database, run_id: str, points: list[MetricPoint], **_: Any) -> None:
         if locked.is_set():
             raise OperationalError("insert", {}, Exception("database is locked"))
         run_store.save_metrics(db, run_id, points)
@@ -102,3 +103,25 @@ def test_local_progress_keeps_lists() -> None:
     progress.stop()
     with pytest.raises(RunCancelled):
         progress.check()
+
+
+def test_a_second_attempt_replaces_the_points_it_takes_again(db: Database, home: Home) -> None:
+    run = save_run(db, Run(method="dpo", state=RunState.running))
+    with Progress(db, home, run.id) as first:
+        for step in range(1, 8):
+            first.metrics(step, loss=float(step))
+            first.samples(step, [("hi", f"first {step}")])
+    with Progress(db, home, run.id) as second:  # the last state that was kept is of step 4
+        for step in range(5, 10):
+            second.metrics(step, loss=10.0 * step)
+            second.samples(step, [("hi", f"second {step}")])
+    points = [(point.step, point.value) for point in list_metrics(db, run.id)]
+    assert points == [*((step, float(step)) for step in range(1, 5)), *((step, 10.0 * step) for step in range(5, 10))]
+    directory = home.run_dir(run.id)
+    lines = [json.loads(line) for line in (directory / "metrics.jsonl").read_text().splitlines()]
+    assert [(line["step"], line["loss"]) for line in lines] == points
+    said = [json.loads(line) for line in (directory / "samples.jsonl").read_text().splitlines()]
+    assert [look["said"][0][1] for look in said] == [
+        *(f"first {step}" for step in range(1, 5)),
+        *(f"second {step}" for step in range(5, 10)),
+    ]

@@ -14,7 +14,7 @@ from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, Stu
 from feedback.store.checkpoints import save_checkpoint
 from feedback.store.policies import promote_policy
 from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run
-from feedback.types import Checkpoint, Run, RunState, now
+from feedback.types import Checkpoint, DatasetFilters, Run, RunState, now
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs
 from training.home import Home
@@ -58,7 +58,7 @@ def test_submit_refuses_what_cannot_work(db: Database, champion: str) -> None:
     make_matchup(db)
     empty = freeze(db, "empty")
     assert judge_by(db, longer) == 1
-    one = freeze(db, "one")
+    one = freeze(db, "one", DatasetFilters(test_share=0.0))
     save_checkpoint(db, Checkpoint(name="taken", kind="policy", path="checkpoints/taken", base="b"))
     refused: list[tuple[str, dict[str, object], type[StudioError], str]] = [
         ("fly", {}, UnknownSetting, f"Valid: {', '.join(sorted(METHODS))}"),

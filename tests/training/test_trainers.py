@@ -5,16 +5,18 @@ from __future__ import annotations
 import random
 import resource
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from feedback.errors import CheckpointError
+from feedback.errors import CheckpointError, RunFailed
 from feedback.types import PreferencePair
-from training.config import DpoSettings
+from training.config import DpoSettings, RewardSettings
 from training.methods.dpo import train_dpo
+from training.methods.reward import train_reward
 from training.models import load_base
-from training.progress import LocalProgress
-from training.trainers import LikeLengths, trainer_arguments
+from training.progress import DryRunDone, LocalProgress, Watch
+from training.trainers import LikeLengths, adapter_writer, trainer_arguments
 
 
 @pytest.mark.parametrize("count", [1, 5, 16, 64, 65, 200])
@@ -69,3 +71,122 @@ def test_a_disk_that_fills_up_during_training_is_named(
             train_dpo(str(tiny_base), None, pairs, settings, tmp_path, LocalProgress(), device="cpu")
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+
+
+class Cut(LocalProgress):
+    """Ends the process's work right after step 6, as a kill would."""
+
+    def metrics(self, step: int, **values: float) -> None:
+        super().metrics(step, **values)
+        if step == 6:
+            raise KeyboardInterrupt
+
+
+def weights_of(model: Any) -> dict[str, Any]:
+    return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
+
+
+@pytest.mark.parametrize("adapter", ["lora", "bottleneck", "adalora"])
+@pytest.mark.parametrize("method", ["reward", "dpo", "dpo on a parent"])
+def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, method: str, adapter: str
+) -> None:
+    import torch
+
+    if (method, adapter) == ("dpo on a parent", "adalora"):
+        pytest.skip("AdaLoRA adapters are not trained on")
+    quick = {"dataset": "d", "min_steps": 12, "epochs": 1, "batch_size": 4, "save_every": 4, "adapter": adapter}
+    watch = Watch(sample_every=3, prompts=([{"role": "user", "content": "Say 1."}],))
+
+    def train(directory: Path, progress: LocalProgress, attempt: int = 1) -> dict[str, Any]:
+        progress.watch = watch
+        more: Any = {"attempt": attempt, "device": "cpu"}
+        if method == "reward":
+            settings = RewardSettings(**quick)
+            return weights_of(train_reward(str(tiny_base), pairs, settings, directory, progress, **more).reward.model)
+        parent = tmp_path / "parent" if method != "dpo" else None
+        settings_of_dpo = DpoSettings(**quick)
+        return weights_of(train_dpo(str(tiny_base), parent, pairs, settings_of_dpo, directory, progress, **more).model)
+
+    if method == "dpo on a parent":
+        start = DpoSettings(**{**quick, "min_steps": 2})
+        first = train_dpo(str(tiny_base), None, pairs, start, tmp_path / "first", LocalProgress(), device="cpu")
+        adapter_writer(first.model)(tmp_path / "parent")
+    whole = train(tmp_path / "whole", LocalProgress())
+    with pytest.raises(KeyboardInterrupt):
+        train(tmp_path / "cut", Cut())
+    torch.manual_seed(99)  # whatever the new process drew before must not matter
+    resumed = train(tmp_path / "cut", LocalProgress(), attempt=2)
+    assert whole.keys() == resumed.keys()
+    assert all(torch.equal(whole[name], resumed[name]) for name in whole)
+
+
+def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    import torch
+    from safetensors.torch import load_file
+
+    original = torch.Tensor.backward
+
+    settings = DpoSettings(dataset="d", min_steps=8, epochs=1, batch_size=4)
+    progress = LocalProgress()
+
+    def spoiling(tensor: Any, *rest: Any, **named: Any) -> None:
+        original(tensor * (float("nan") if len({p.step for p in progress.points}) >= 3 else 1.0), *rest, **named)
+
+    torch.Tensor.backward = spoiling  # type: ignore[method-assign]
+    try:
+        with pytest.raises(
+            RunFailed, match=r"gradient at step 4 is not a number.*Lower learning_rate .*step 3, are in"
+        ):
+            train_dpo(str(tiny_base), None, pairs, settings, tmp_path / "run" / "trainer", progress, device="cpu")
+    finally:
+        torch.Tensor.backward = original  # type: ignore[method-assign]
+    kept = load_file(tmp_path / "run" / "last-good" / "adapter_model.safetensors")
+    assert kept and all(torch.isfinite(weight).all() for weight in kept.values())
+    assert any(weight.abs().max() > 0 for name, weight in kept.items() if "lora_B" in name)
+
+
+def test_replies_to_fixed_prompts_are_shown_as_they_change(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    prompts = ([{"role": "user", "content": "Say 1."}], [{"role": "user", "content": "Say 2."}])
+    progress = LocalProgress(Watch(sample_every=2, prompts=prompts))
+    settings = DpoSettings(dataset="d", min_steps=4, epochs=1, batch_size=4, learning_rate=3e-2, warmup=0.0)
+    train_dpo(str(tiny_base), None, pairs, settings, tmp_path, progress, device="cpu")
+    assert [step for step, _ in progress.looks] == [0, 2, 4]
+    assert [prompt for prompt, _ in progress.looks[0][1]] == ["Say 1.", "Say 2."]
+    assert progress.looks[0][1] != progress.looks[2][1]
+
+
+def test_looking_does_not_change_what_is_learnt(tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path) -> None:
+    import torch
+
+    settings = DpoSettings(dataset="d", min_steps=4, epochs=1, batch_size=4)
+    seen = LocalProgress(Watch(sample_every=1, prompts=([{"role": "user", "content": "Say 1."}],)))
+    looked = train_dpo(str(tiny_base), None, pairs, settings, tmp_path / "a", seen, device="cpu")
+    blind = train_dpo(str(tiny_base), None, pairs, settings, tmp_path / "b", LocalProgress(), device="cpu")
+    ours, theirs = weights_of(looked.model), weights_of(blind.model)
+    assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+
+
+def test_a_dry_run_takes_two_steps_and_leaves_nothing(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    settings = DpoSettings(dataset="d", min_steps=50, batch_size=4, save_every=1, dry_run=True)
+    with pytest.raises(DryRunDone) as done:
+        train_dpo(str(tiny_base), None, pairs, settings, tmp_path, LocalProgress(Watch(dry_run=True)), device="cpu")
+    assert done.value.figures["seconds_per_step"] > 0 and done.value.figures["peak_memory_mb"] > 100
+    assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_points_tell_the_pace_and_the_text_tells_what_is_left(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    progress = LocalProgress()
+    settings = RewardSettings(dataset="d", min_steps=4, epochs=1, batch_size=4)
+    train_reward(str(tiny_base), pairs, settings, tmp_path, progress, device="cpu")
+    assert all(point.value > 0 for point in progress.points if point.name == "tokens_per_second")
+    assert {"tokens_per_second", "learning_rate", "gradient_norm"} <= {point.name for point in progress.points}
+    assert any("step 3 of 4" in text and "tokens/s" in text and "left" in text for _, text in progress.reports)

@@ -14,20 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from feedback.types import PreferencePair
+from training.adapters import copy_adapter
 from training.config import DpoSettings
 from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
 from training.preference_losses import simpo_loss
-from training.progress import Reporter, RunContext
-from training.trainers import (
-    LATEST,
-    TokenPair,
-    run_trainer,
-    silenced,
-    step_callback,
-    trainer_arguments,
-    trainer_scope,
-    usable_pairs,
-)
+from training.progress import Relay, Reporter, RunContext
+from training.steps import LATEST, step_callback
+from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
 
 CURVES = {
     "loss": "loss",
@@ -124,6 +117,8 @@ def _trainer_class(trainer_class: type, encoded: Sequence[TokenPair], settings: 
 
     class Trainer(silenced(trainer_class, encoded, settings.seed)):  # type: ignore[misc]
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
+            if "ref" in self.model.peft_config:
+                copy_adapter(self.model, "default", "ref")
             rows = list(dataset)
             order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["chosen_ids"]) - len(rows[i]["rejected_ids"]))
             chosen, rejected = [0.0] * len(rows), [0.0] * len(rows)
@@ -178,25 +173,16 @@ def _simpo(trainer: Any, model: Any, inputs: Any, settings: DpoSettings) -> Any:
     return losses.mean()
 
 
-class _Watched:
+class _Watched(Relay):
     """Passes everything on, and says once, while the run goes, that chosen replies are being forgotten.
 
     A chosen reply that became much less likely is the known way for DPO to go wrong, and accuracy does not show it.
     """
 
     def __init__(self, reporter: Reporter) -> None:
-        self.reporter = reporter
+        super().__init__(reporter)
         self.recent: deque[float] = deque(maxlen=LATEST)
         self.warned = False
-
-    def report(self, fraction: float, text: str) -> None:
-        self.reporter.report(fraction, text)
-
-    def check(self) -> None:
-        self.reporter.check()
-
-    def log(self, line: str) -> None:
-        self.reporter.log(line)
 
     def metrics(self, step: int, **values: float) -> None:
         self.recent.append(values.get("chosen_log_prob_change", 0.0))

@@ -18,14 +18,8 @@ from training.chat import encode_prompt, encode_reply, window_of
 from training.config import KtoSettings
 from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
 from training.progress import Reporter, RunContext
-from training.trainers import (
-    FEW_PAIRS,
-    run_trainer,
-    silenced,
-    step_callback,
-    trainer_arguments,
-    trainer_scope,
-)
+from training.steps import step_callback
+from training.trainers import FEW_PAIRS, run_trainer, silenced, trainer_arguments, trainer_scope
 
 CURVES = {
     "loss": "loss",

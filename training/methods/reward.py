@@ -14,6 +14,7 @@ from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import PreferencePair
+from training.adapters import adapter_config, adapter_writer
 from training.checkpoints import (
     Adapter,
     Manifest,
@@ -31,18 +32,8 @@ from training.models import HEAD, LoadedReward, load_scorer, parameter_count
 from training.progress import Reporter, RunContext
 from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, needs_rankings, usable_rankings
 from training.scoring import reward_scores
-from training.trainers import (
-    TokenPair,
-    adapter_settings,
-    adapter_writer,
-    lora_config,
-    run_trainer,
-    silenced,
-    step_callback,
-    trainer_arguments,
-    trainer_scope,
-    usable_pairs,
-)
+from training.steps import step_callback
+from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
 
 MOST_NOISE = 0.45  # beyond this, labels say next to nothing
 CURVES = {
@@ -97,7 +88,8 @@ def train(context: RunContext) -> dict[str, Any]:
         name=name,
         base=parent.base,
         base_hash=describe_base(parent.base),
-        adapter=Adapter(kind="LORA", settings=adapter_settings(model) | _members(settings)),
+        adapter=Adapter.of(model.peft_config["default"].to_dict()),
+        members=settings.members,
         heads=[HEAD],
         pooling=outcome.reward.pooling,
         dataset=dataset.id,
@@ -136,7 +128,7 @@ def train_reward(
 
     with trainer_scope():
         torch.manual_seed(settings.seed)  # the new head's start
-        model, tokenizer = load_scorer(base, device)
+        model, tokenizer = load_scorer(base, device, quantize=settings.quantize)
         pooling = settings.pooling_for(parameter_count(model))
         pool(model, HEAD, pooling)
     encoded: Sequence[Any]
@@ -197,10 +189,6 @@ def _with_noise(context: RunContext, settings: RewardSettings) -> RewardSettings
     return settings.model_copy(update={"label_smoothing": min(noise, MOST_NOISE)})
 
 
-def _members(settings: RewardSettings) -> dict[str, int]:
-    return {"members": settings.members} if settings.members > 1 else {}
-
-
 def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
     """How often the chosen reply scores higher, with its interval, and how often the longer one was chosen.
 
@@ -257,5 +245,5 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=lora_config(settings, "SEQ_CLS"),
+        peft_config=adapter_config(settings, "SEQ_CLS"),
     )

@@ -23,7 +23,7 @@ from training.config import RftSettings
 from training.methods.sft import train_sft
 from training.models import LoadedPolicy
 from training.policy_runs import open_start, save_policy_run
-from training.progress import RunContext
+from training.progress import Relay, RunContext
 from training.rewards import Scorer, open_scorer
 from training.sampling import sample
 
@@ -190,20 +190,8 @@ def _read(path: Path) -> Selection:
     return Selection(kept, said["mean_score"], said["kept_score"])
 
 
-@dataclass
-class _SecondHalf:
+class _SecondHalf(Relay):
     """Reports training as what remains of the run after the replies were drawn."""
 
-    reporter: Any
-
     def report(self, fraction: float, text: str) -> None:
-        self.reporter.report(DRAWING_SHARE + (1 - DRAWING_SHARE) * fraction, text)
-
-    def metrics(self, step: int, **values: float) -> None:
-        self.reporter.metrics(step, **values)
-
-    def check(self) -> None:
-        self.reporter.check()
-
-    def log(self, line: str) -> None:
-        self.reporter.log(line)
+        super().report(DRAWING_SHARE + (1 - DRAWING_SHARE) * fraction, text)

@@ -21,7 +21,8 @@ from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent
 from training.progress import Reporter, RunContext
 from training.rewards import Scorer, open_scorer
 from training.sampling import banned_tokens, end_tokens
-from training.trainers import quiet, run_trainer, step_callback, trainer_arguments, trainer_scope
+from training.steps import step_callback
+from training.trainers import quiet, run_trainer, trainer_arguments, trainer_scope
 
 CURVES = {
     "loss": "loss",

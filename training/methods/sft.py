@@ -16,15 +16,8 @@ from training.chat import encode_prompt, encode_reply, window_of
 from training.config import RftSettings, SftSettings
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.progress import Reporter, RunContext
-from training.trainers import (
-    FEW_PAIRS,
-    MIN_PAIRS,
-    run_trainer,
-    silenced,
-    step_callback,
-    trainer_arguments,
-    trainer_scope,
-)
+from training.steps import step_callback
+from training.trainers import FEW_PAIRS, MIN_PAIRS, run_trainer, silenced, trainer_arguments, trainer_scope
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 CURVES = {

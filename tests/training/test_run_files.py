@@ -1,0 +1,39 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+from training.home import Home
+from training.run_files import last_traceback, sample_replies
+
+LOG = """2026-05-04 09:30:00 attempt 1 of dpo begins
+Traceback (most recent call last):
+  File "a.py", line 1, in old
+ValueError: the first one
+2026-05-04 09:31:00 resumed: attempt 2
+Traceback (most recent call last):
+  File "a.py", line 1, in work
+    raise ValueError("two lines")
+ValueError: two lines
+and more
+2026-05-04 09:32:00 ended: failed: ValueError: two lines (the log has the rest).
+"""
+
+
+def test_the_last_traceback_is_found_whole(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    assert last_traceback(home, "run-1") == ""
+    home.run_dir("run-1").mkdir()
+    home.log_path("run-1").write_text("2026-05-04 09:30:00 all is well\n")
+    assert last_traceback(home, "run-1") == ""
+    home.log_path("run-1").write_text(LOG)
+    found = last_traceback(home, "run-1")
+    assert found.startswith("Traceback") and found.endswith("ValueError: two lines\nand more")
+    assert "first one" not in found
+
+
+def test_a_look_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
+    home = Home(tmp_path).create()
+    assert sample_replies(home, "run-1") == []
+    home.run_dir("run-1").mkdir()
+    (home.run_dir("run-1") / "samples.jsonl").write_text('{"step": 0, "said": [["hi", "ho"]]}\n{"step": 5, "sa')
+    assert sample_replies(home, "run-1") == [(0, [("hi", "ho")])]
