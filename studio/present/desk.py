@@ -93,12 +93,18 @@ def _strength(side: str, level: int) -> Html:
     return element(
         "button",
         keycap(action),
-        element("span", f"◂ {STRENGTHS[level]}" if side == "left" else f"{STRENGTHS[level]} ▸"),
+        element("span", "◂", aria_hidden="true") if side == "left" else "",
+        element(
+            "span",
+            element("span", f"{side.capitalize()} is ", class_="unseen"),
+            STRENGTHS[level],
+            element("span", " better", class_="unseen"),
+        ),
+        element("span", "▸", aria_hidden="true") if side == "right" else "",
         type="button",
         class_=f"verdict strength strength-{side}",
         id=f"vote-{action}",
         data_action=action,
-        aria_label=_WORDS[action],
         title=_WORDS[action],
     )
 
@@ -115,7 +121,7 @@ def _verdict(action: str, elem_id: str, words: str, classes: str, short: str = "
         class_=f"verdict {classes}".strip(),
         id=elem_id,
         data_action=action,
-        aria_label=_WORDS[action] if words != "Undo" else "Undo the last judgment",
+        title=_WORDS[action],
     )
 
 
@@ -136,7 +142,7 @@ def tools() -> Html:
     buttons = [
         element(
             "button", keycap(action), element("span", words), type="button", data_action=action,
-            aria_label=_WORDS[action], title=_WORDS[action], **state,
+            title=_WORDS[action], **state,
         )
         for action, words, state in shown
     ]  # fmt: skip
@@ -181,7 +187,8 @@ def _edit_fields() -> Html:
         "div",
         element("label", "Your better wording", for_="edit-text", id="edit-label"),
         element("textarea", "", id="edit-text", rows=5, dir="auto", spellcheck="true"),
-        element("div", "", id="edit-diff", class_="model-text edit-diff", dir="auto", aria_label="What you changed"),
+        element("div", "", id="edit-diff", class_="model-text edit-diff", dir="auto", tabindex=0, role="group",
+            aria_label="What you changed"),
         element(
             "div",
             element(

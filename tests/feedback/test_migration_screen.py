@@ -1,0 +1,51 @@
+"""A database of an earlier schema, with rows in it, opened by this release."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+from feedback import assignment, datasets, judging
+from feedback.db import open_database
+from feedback.store import judgments
+from feedback.store.datasets import list_pairs
+from tests.factories import judge_by, longer, make_matchup
+
+ADDED = {
+    "judgment": ("spans", "criteria", "flag", "active_ms", "guidelines"),
+    "dataset_pair": ("edited_by",),
+}
+
+
+def test_judgments_and_pairs_of_the_first_schema_stay_as_they_were(tmp_path: Path) -> None:
+    path = tmp_path / "studio.db"
+    db = open_database(path)
+    for _ in range(4):
+        make_matchup(db)
+    judge_by(db, longer, count=3)
+    dataset = datasets.freeze(db, "before")
+    before = [(row.id, row.verdict, row.rationale) for row in judgments.list_judgments(db)]
+    pairs = list_pairs(db, "before")
+    db.dispose()
+    take_back_to_first(path)
+
+    again = open_database(path)
+    assert [(row.id, row.verdict, row.rationale) for row in judgments.list_judgments(again)] == before
+    assert list_pairs(again, "before") == pairs
+    assert datasets.freeze(again, "after").hash == dataset.hash
+    task = assignment.lease_next(again, "ann")
+    assert task
+    judging.save_draft(again, task.lease_id, "ann", {"rationale": "new"})
+    judging.submit(again, task.lease_id, "ann", verdict="left", flag="unsafe", active_ms=5)
+    assert judgments.list_judgments(again)[-1].flag == "unsafe"
+
+
+def take_back_to_first(path: Path) -> None:
+    """The rows as a database of schema 0001 holds them: without the columns and tables that came later."""
+    with sqlite3.connect(path) as connection:
+        for table, columns in ADDED.items():
+            for column in columns:
+                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
+        connection.execute("DROP TABLE draft")
+        connection.execute("DROP TABLE guidelines")
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
