@@ -46,6 +46,7 @@ test: check chromium
 bench: setup
 	$(BIN)/python -m tests.benchmarks.assignment
 	$(BIN)/python -m tests.benchmarks.loop
+	$(BIN)/python -m tests.benchmarks.trainers_vs_trl
 
 # torch by its plain version: each platform then takes its own build.
 lock: setup

@@ -231,7 +231,10 @@ def measure_probe(kind: Literal["policy", "reward"], model: Any, tokenizer: Any)
     else:
         tokens = [(encode_prompt(tokenizer, messages), encode_reply(tokenizer, reply)) for messages, reply in exchanges]
         values = reply_log_probs(model, tokenizer.pad_token_id, tokens)
-    return Probe(exchanges=list(PROBES), values=values, dtype=str(model.dtype).removeprefix("torch."))
+    dtype = str(model.dtype).removeprefix("torch.")
+    if getattr(model.config, "quantization_config", None) is not None:
+        dtype = f"{dtype} over a quantised base"
+    return Probe(exchanges=list(PROBES), values=values, dtype=dtype)
 
 
 def read_manifest(directory: Path) -> Manifest:

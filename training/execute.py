@@ -245,7 +245,7 @@ def quiet_libraries() -> None:
     warnings.simplefilter("ignore")
     for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY"):
         os.environ.setdefault(name, "error")
-    for library in HEAVY_MODULES:
+    for library in (*HEAVY_MODULES, "bitsandbytes"):
         logging.getLogger(library).setLevel(logging.ERROR)
 
 

@@ -14,6 +14,8 @@ Series = Mapping[str, Sequence[MetricRow]]
 
 # Gradio draws up to thirty ticks; with fewer steps than this they would fall between steps.
 LEAST_STEPS = 22
+# Told apart by most eyes, on white and on black.
+PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#72b7b2", "#9d755d", "#d6a800")
 
 
 def plot_frames(series: Series, chosen: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
@@ -25,6 +27,11 @@ def curve_names(series: Series) -> list[str]:
     """Every curve that is neither a loss nor a share, in the order it first appeared: what can be chosen."""
     found = dict.fromkeys(point.name for points in series.values() for point in points)
     return [name for name in found if not _is_loss(name) and not _is_share(name)]
+
+
+def colours(frame: pd.DataFrame) -> dict[str, str]:
+    """A colour for each curve of a frame. Gradio draws a new set of curves only when these change."""
+    return {curve: PALETTE[place % len(PALETTE)] for place, curve in enumerate(dict.fromkeys(frame["curve"]))}
 
 
 def step_range(series: Series) -> list[float | None]:

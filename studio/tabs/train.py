@@ -107,10 +107,13 @@ def watch(
 
 
 def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
-    """What has changed since the last look; the list of runs to compare with is left as it is."""
-    table, key, now_seen, detail, others, *rest = watch(services, selected, *shown)
+    """What has changed since the last look; the list of runs to compare with is left as it is.
+
+    Which run is shown is not written: a look that began before a run was picked must not take the pick back.
+    """
+    table, _, now_seen, detail, others, *rest = watch(services, selected, *shown)
     began = not shown[0] or len(now_seen or ()) < 2 or shown[0][1][1] == 0  # the first points have just come
-    return table, key, now_seen, detail, others if began else gr.skip(), *rest
+    return table, gr.skip(), now_seen, detail, others if began else gr.skip(), *rest
 
 
 def cancel(services: Services, selected: str, *shown: Any) -> tuple[Any, ...]:
@@ -142,7 +145,8 @@ def _drawn(
     chosen = curve if curve in names else next((name for name in USUAL_CURVES if name in names), None)
     limits = present.step_range(series)
     plots = [
-        gr.LinePlot(value=frame, x_lim=limits, visible=len(frame) > 0) for frame in present.plot_frames(series, chosen)
+        gr.LinePlot(value=frame, x_lim=limits, color_map=present.colours(frame), visible=len(frame) > 0)
+        for frame in present.plot_frames(series, chosen)
     ]
     choices = [(present.label_of(name), name) for name in names]
     newest = (chosen, *((words, points[-1].id if points else 0) for words, points in series.items()))

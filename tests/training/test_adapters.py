@@ -262,3 +262,17 @@ def test_the_manifest_says_in_plain_values_what_was_set_up() -> None:
     rewarded = RewardSettings(dataset="d", adapter="pissa")
     assert Adapter.of(adapter_config(rewarded, "SEQ_CLS").to_dict()).settings["start"] == "pissa"
     assert len(IDS) < WINDOW
+
+
+@pytest.mark.parametrize("method", ["dpo", "reward"])
+def test_what_was_trained_over_fewer_bits_is_loaded_over_fewer_bits(
+    make_context: Any, dataset: str, method: str
+) -> None:
+    """In 8 bits: 4 come in blocks of 64 weights, which the tiny base is too narrow for."""
+    pytest.importorskip("bitsandbytes", reason="quantised bases need bitsandbytes, which is not installed")
+    context = make_context(method, {"dataset": dataset, "name": "few-bits", "quantize": "8bit", **QUICK})
+    METHODS[method].train(context)
+    opened = (open_policy if method == "dpo" else open_reward)(context.db, context.home, "few-bits", "cpu")
+    kinds = {type(module).__name__ for module in opened.model.modules()}
+    assert "Linear8bitLt" in kinds
+    assert not can_fold(opened.model)

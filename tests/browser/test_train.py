@@ -1,0 +1,74 @@
+"""The run view: whole steps on the axis, several runs in one chart, a failure with its traceback one click away."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from feedback import datasets
+from feedback.store import policies, runs
+from feedback.types import MetricPoint, Run, RunState, now
+from tests import factories
+from tests.browser.conftest import Studio, open_tab
+
+pytestmark = pytest.mark.timeout(300)
+OpenPage = Callable[..., Page]
+STEPS = "#loss-plot [aria-label^='X-axis'] .role-axis-label text"
+
+
+def trained(studio: Studio, method: str, steps: int) -> str:
+    run = runs.save_run(studio.db, Run(method=method, config={"dataset": "round-1"}))
+    runs.save_metrics(
+        studio.db, run.id, [MetricPoint(step=s, name="loss", value=1 / (s + 1)) for s in range(1, steps + 1)]
+    )
+    runs.transition_run(
+        studio.db, run.id, expected=[RunState.queued], to=RunState.succeeded, started_at=now(), ended_at=now()
+    )
+    return run.id
+
+
+def test_steps_are_whole_and_runs_lie_over_one_another(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    first, second = trained(studio, "dpo", 3), trained(studio, "reward", 4)
+    page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 900})
+    open_tab(page, "Train")
+    page.locator(f"[data-pick={first}]").click()
+    page.locator(STEPS).first.wait_for(state="attached")
+    ticks = [float(text) for text in page.locator(STEPS).all_text_contents()]
+    assert len(ticks) > 2 and all(tick.is_integer() for tick in ticks) and len(set(ticks)) == len(ticks)
+    page.locator("#compare-runs input").click()
+    page.get_by_role("option").filter(has_text=f"reward {second[4:8]}").click()
+    expect(page.locator("#loss-plot")).to_contain_text(f"Loss, reward {second[4:8]}")
+    expect(page.locator("#loss-plot")).to_contain_text(f"Loss, dpo {first[4:8]}")
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_failed_run_says_why_and_shows_its_traceback_on_a_click(
+    studio: Studio, open_page: OpenPage, scheme: str
+) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    factories.make_matchup(studio.db)
+    factories.judge_by(studio.db, factories.longer)
+    datasets.freeze(studio.db, "round-1")
+    run = runs.save_run(studio.db, Run(method="dpo", config={"dataset": "round-1"}))
+    runs.transition_run(
+        studio.db, run.id, expected=[RunState.queued], to=RunState.failed, started_at=now(), ended_at=now(),
+        error="The run ran out of memory: lower micro_batch (now 4), then start it again.",
+        result={"failure": "memory"},
+    )  # fmt: skip
+    log = studio.home.log_path(run.id)
+    log.parent.mkdir(parents=True)
+    log.write_text('Traceback (most recent call last):\n  File "a.py", line 1, in work\nMemoryError: no more\n')
+    page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    open_tab(page, "Train")
+    page.locator(f"[data-pick={run.id}]").click()
+    card = page.locator("#run-detail")
+    expect(card).to_contain_text("Out of memory")
+    expect(card).to_contain_text("lower micro_batch (now 4)")
+    traceback = card.get_by_label("Last traceback")
+    expect(traceback).not_to_be_visible()
+    card.locator("summary", has_text="Last traceback").click()
+    expect(traceback).to_be_visible()
+    expect(traceback).to_contain_text("MemoryError: no more")
