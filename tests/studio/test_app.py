@@ -18,7 +18,7 @@ from feedback.types import MetricPoint, Run
 from studio import present
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
-from studio.present.forms import CHOSEN_ELSEWHERE
+from studio.present.forms import BY_ITSELF, CHOSEN_ELSEWHERE
 from studio.services import Services
 from studio.tabs import bind, datasets, label, train
 from studio.tabs import policies as policies_tab
@@ -222,7 +222,7 @@ def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db
     place = sum(len(forms[name]) for name in list(forms)[: list(forms).index("rft")])
     place += [field.name for field in forms["rft"]].index("reward_function")
     drawn = [*values[:place], "length_band:5-15", *values[place + 1 :]]
-    _, other, *_ = train.start(services, forms, "rft", None, None, "", *drawn)
+    _, other, *_ = train.start(services, forms, "rft", None, None, "", None, None, *drawn)
     assert runs.get_run(db, other).config["reward_function"] == "length_band:5-15"
     train.cancel(services, selected, seen)
     assert runs.get_run(db, selected).state == "cancelled"
@@ -266,10 +266,11 @@ def test_the_page_and_the_settings_classes_cannot_drift(services: Services) -> N
             assert (field.label, field.info) in said, f"{method}: {setting.name} is not on the page"
             assert setting.sentence.rstrip(".") in field.info
             if field.choices:
-                assert "one of " + ", ".join(field.choices) == setting.range
+                assert "one of " + ", ".join(c for c in field.choices if c != BY_ITSELF) == setting.range
             else:
                 assert setting.range in field.info
-        assert {field.default for field in fields.values()} <= {setting.default for setting in described}
+        shown = {field.default for field in fields.values()} - {BY_ITSELF}
+        assert shown <= {setting.default for setting in described}
 
 
 def test_freezing_shows_the_new_dataset(services: Services, db: Database, champion) -> None:

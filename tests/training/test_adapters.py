@@ -252,7 +252,7 @@ def test_fewer_bits_need_a_library_that_is_named(tiny_base: Path, monkeypatch: p
     monkeypatch.setattr("training.models.find_spec", lambda name: None)
     for load in (load_base, load_scorer):
         with pytest.raises(InvalidInput, match="quantize=4bit needs bitsandbytes.*pip install bitsandbytes"):
-            load(str(tiny_base), "cpu", "4bit")
+            load(str(tiny_base), "cpu", quantize="4bit")
 
 
 def test_the_manifest_says_in_plain_values_what_was_set_up() -> None:

@@ -163,7 +163,7 @@ def test_an_ensemble_is_one_checkpoint_that_is_refused_when_a_member_is_damaged(
     assert result["accuracy"] is not None
     directory = context.home.path / get_checkpoint(context.db, "jury").path
     manifest = read_manifest(directory)
-    assert manifest.adapter.settings["members"] == 2
+    assert manifest.members == 2
     assert set(manifest.files) == {ADAPTER_FILE, f"member-2/{ADAPTER_FILE}"}
     reward = open_reward(context.db, context.home, "jury", "cpu")
     assert len(members_of(reward)) == 2
