@@ -37,6 +37,8 @@ AFTER_MLP = r"(?:(?:mlp|feed_forward|block_sparse_moe)\.(?:down_proj|c_proj|fc_o
 LAYOUTS = {"houlsby": rf".*\.(?:{AFTER_ATTENTION}|{AFTER_MLP})", "pfeiffer": rf".*\.{AFTER_MLP}"}
 # IA³ rescales keys, values and what goes into the MLP's last projection.
 SCALED = r".*\.(?:k_proj|v_proj|key|value|query_key_value|c_attn)"
+# The frozen copy of the parent that TRL's trainers put beside the adapter they train.
+TRL_REFERENCE = "ref"
 # AdaLoRA plans by the length of the run, which is known when training begins: see ``adalora_callback``.
 UNKNOWN_STEPS = 1_000_000
 
@@ -176,11 +178,12 @@ def adapter_config(settings: TrainSettings, task: str) -> PeftConfig:
 
 
 def adapter_writer(model: Any) -> Callable[[Path], None]:
-    """Writes the trained adapter, and its head where it has one, into a directory."""
+    """Writes what was trained into a directory: the adapter, its head where it has one, further members beside it."""
 
     def write(directory: Path) -> None:
         # The vocabulary is the base's; finding that out by itself, PEFT would ask the hub
-        model.save_pretrained(str(directory), save_embedding_layers=False, selected_adapters=["default"])
+        learnt = [name for name in model.peft_config if name != TRL_REFERENCE]
+        model.save_pretrained(str(directory), save_embedding_layers=False, selected_adapters=learnt)
 
     return write
 
