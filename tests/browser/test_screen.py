@@ -403,9 +403,9 @@ def test_what_is_typed_survives_reload_restart_and_kill(studio: Studio, open_pag
     studio.stop(9)
     # At once: Gradio loads a page whose server is gone anew, and keys would go nowhere meanwhile.
     page.locator("#note-text").fill("typed before the reload, and while it was dead")
-    studio.start("--no-worker")
-    page.reload()
-    page.wait_for_selector("#pair .pair")
+    context = page.context
+    page.close()
+    page = open_page(studio.start("--no-worker"), context=context)
     expect(page.locator("#note-text")).to_have_value("typed before the reload, and while it was dead")
     saved(page)
     page.keyboard.press("Escape")
