@@ -94,6 +94,24 @@
     if (event.target.id === "keys-reset") { studio.stored(KEYS, null); studio.showKeys(); }
   });
 
+  // One stop for Tab per toolbar, arrows inside it: the verdicts are few stops away.
+  const rove = (bar, wanted) => {
+    const shown = [...bar.querySelectorAll("button")].filter((button) => button.checkVisibility());
+    const stop = shown.includes(wanted) ? wanted : shown[0];
+    bar.querySelectorAll("button").forEach((button) => { button.tabIndex = button === stop ? 0 : -1; });
+    return shown;
+  };
+  const moveInBar = (event) => {
+    const bar = event.target instanceof Element && event.target.closest("[role=toolbar]");
+    const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (!bar || !step || studio.reading.views.marking) return;
+    const shown = rove(bar, event.target);
+    const next = shown[(shown.indexOf(event.target) + step + shown.length) % shown.length];
+    rove(bar, next);
+    next?.focus();
+  };
+  document.addEventListener("keydown", moveInBar);
+
   // The overlay ------------------------------------------------------------------------------------------
 
   let opener = null;
@@ -145,5 +163,6 @@
       const key = keyFor(button.dataset.action);
       if (key) button.setAttribute("aria-keyshortcuts", key);
     });
+    document.querySelectorAll("[role=toolbar]").forEach((bar) => rove(bar, bar.querySelector("button[tabindex='0']")));
   };
 })();

@@ -68,7 +68,7 @@ def verdicts() -> Html:
     strengths = [_strength("left", level) for level in (3, 2, 1)] + [_strength("right", level) for level in (1, 2, 3)]
     return element(
         "div",
-        element("div", *strengths, class_="strengths for-pair", role="group", aria_label="How much better"),
+        element("div", *strengths, class_="strengths for-pair", role="toolbar", aria_label="How much better"),
         element(
             "div",
             _verdict("left", "vote-left", "Left is better", "for-pair main-verdict", short="is better"),
@@ -150,7 +150,7 @@ def tools() -> Html:
     said = element("p", "", id="label-says", role="status", aria_live="polite")
     return element(
         "div",
-        element("div", *buttons, class_="tools", role="group", aria_label="Reading and remarks"),
+        element("div", *buttons, class_="tools", role="toolbar", aria_label="Reading and remarks"),
         said,
         class_="tool-line",
     )

@@ -14,7 +14,7 @@ from feedback.store import guidelines, judgments, leases, policies
 from feedback.tables import JudgmentRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, Verdict
 from tests import factories
-from tests.browser.conftest import Studio, lease_of, press, studio_in
+from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in
 from tests.browser.worlds import CONVERSATION, FORMATTED, empty_pool, put, put_pairs
 
 pytestmark = pytest.mark.timeout(240)
@@ -400,14 +400,13 @@ def test_what_is_typed_survives_reload_restart_and_kill(studio: Studio, open_pag
     page.wait_for_selector("#pair .pair")
     expect(page.locator("#note-text")).to_have_value("typed before the reload")
     expect(page.locator("#draft-state")).to_have_text("Draft restored")
-    studio.stop(9)
     page.keyboard.press("n")
-    page.keyboard.press("End")
-    page.keyboard.type(", and while it was dead")
-    page.wait_for_timeout(700)
-    studio.start("--no-worker")
-    page.reload()
-    page.wait_for_selector("#pair .pair")
+    studio.stop(9)
+    # At once: Gradio loads a page whose server is gone anew, and keys would go nowhere meanwhile.
+    page.locator("#note-text").fill("typed before the reload, and while it was dead")
+    context = page.context
+    page.close()
+    page = open_page(studio.start("--no-worker"), context=context)
     expect(page.locator("#note-text")).to_have_value("typed before the reload, and while it was dead")
     saved(page)
     page.keyboard.press("Escape")
@@ -511,3 +510,27 @@ def test_a_next_pair_begins_at_its_top(studio: Studio, open_page: OpenPage) -> N
     press(page, "1")
     top = page.evaluate("document.querySelector('#pair').getBoundingClientRect().top")
     assert -2 < top < 400
+
+
+def test_a_toolbar_is_one_stop_for_tab_and_arrows_walk_in_it(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 2)
+    page = open_page(studio)
+    page.locator(".tools [data-action=diff]").focus()
+    page.keyboard.press("ArrowRight")
+    assert page.evaluate("document.activeElement.dataset.action") == "raw"
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    assert page.evaluate("document.activeElement.dataset.action") == "keys"
+    page.keyboard.press("Tab")
+    assert not page.evaluate("Boolean(document.activeElement.closest('.tools'))")
+
+
+def test_a_name_typed_while_the_datasets_tab_opens_stays(studio: Studio, open_page: OpenPage) -> None:
+    page = open_page(studio)
+    page.route("**/run/predict", lambda route: (page.wait_for_timeout(800), route.continue_()))
+    open_tab(page, "Datasets")
+    page.locator("#dataset-name textarea").fill("mine")
+    expect(page.locator("#datasets-table")).not_to_be_empty()
+    page.wait_for_timeout(1_500)
+    page.unroute_all(behavior="wait")
+    expect(page.locator("#dataset-name textarea")).to_have_value("mine")
