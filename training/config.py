@@ -369,8 +369,11 @@ class RftSettings(_Drawn):
     """Reply several times to each prompt, keep what scores best, and learn to reply like that."""
 
     METHOD: ClassVar[str] = "rft"
-    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    RATES: ClassVar[tuple[float, float]] = (3e-3, 1e-4)
 
+    min_steps: int = Field(
+        120, ge=1, le=100_000, description="Optimizer steps at least, however few replies there are."
+    )
     batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")
     samples: int = Field(8, ge=2, le=256, description="Replies drawn for each prompt.")
     keep: int = Field(1, ge=1, le=64, description="How many of them are imitated, best first.")
