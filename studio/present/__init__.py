@@ -4,7 +4,7 @@ Nothing here reads a database or a clock: moments come in as arguments. Text wri
 through ``studio.markup.escape``; whatever is shown to an annotator never mentions a policy.
 """
 
-from studio.present.curves import Series, colours, curve_names, plot_frames, step_range
+from studio.present.curves import Series, curve_names, figure, plot_frames, tick_step
 from studio.present.datasets import (
     dataset_choices,
     dataset_detail,
@@ -70,7 +70,6 @@ __all__ = [
     "can_cancel",
     "can_resume",
     "chosen_settings",
-    "colours",
     "criteria_of",
     "curve_names",
     "dataset_choices",
@@ -83,6 +82,7 @@ __all__ = [
     "empty_pool",
     "error_text",
     "feedback_counts",
+    "figure",
     "figures",
     "form_fields",
     "guidelines_frame",
@@ -114,7 +114,7 @@ __all__ = [
     "settings_of",
     "sign_in_page",
     "signed_in",
-    "step_range",
+    "tick_step",
     "tools",
     "user_detail",
     "users_table",

@@ -143,11 +143,9 @@ def _drawn(
             series[present.run_words(services.get_run(other))] = services.run_metrics(other)
     names = present.curve_names(series)
     chosen = curve if curve in names else next((name for name in USUAL_CURVES if name in names), None)
-    limits = present.step_range(series)
-    plots = [
-        gr.LinePlot(value=frame, x_lim=limits, color_map=present.colours(frame), visible=len(frame) > 0)
-        for frame in present.plot_frames(series, chosen)
-    ]
+    titles = ("Loss", "Accuracy", present.label_of(chosen) if chosen else "")
+    figures = [present.figure(*drawn) for drawn in zip(present.plot_frames(series, chosen), titles, strict=True)]
+    plots = [gr.Plot(value=figure, visible=figure is not None) for figure in figures]
     choices = [(present.label_of(name), name) for name in names]
     newest = (chosen, *((words, points[-1].id if points else 0) for words, points in series.items()))
     # Left alone while it shows what it should: a list that is filled again would close under the reader's hand.
@@ -183,19 +181,8 @@ def _form(fields: Sequence[FormField], visible: bool) -> tuple[gr.Column, list[g
     return column, [made[field.name] for field in fields]
 
 
-def _plot(title: str, elem_id: str) -> gr.LinePlot:
-    return gr.LinePlot(
-        x="step",
-        y="value",
-        color="curve",
-        x_title="Step",
-        y_title=title,
-        color_title=" ",
-        height=240,
-        visible=False,
-        elem_id=elem_id,
-        min_width=300,
-    )
+def _plot(elem_id: str) -> gr.Plot:
+    return gr.Plot(show_label=False, visible=False, elem_id=elem_id, min_width=300)
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:
@@ -247,9 +234,9 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
         elem_id="compare-runs",
     )
     with gr.Row():
-        losses, shares = _plot("Loss", "loss-plot"), _plot("Accuracy", "share-plot")
+        losses, shares = _plot("loss-plot"), _plot("share-plot")
     curve = gr.Dropdown([], label="Another curve", visible=False, elem_id="curve-choice")
-    further = _plot("Value", "curve-plot")
+    further = _plot("curve-plot")
     log = markup(elem_id="run-log", autoscroll=True)
     timer = gr.Timer(1.5, active=False)
 

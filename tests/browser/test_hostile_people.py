@@ -88,11 +88,11 @@ def test_payloads_as_chart_labels_are_text(studio: Studio, open_page: OpenPage) 
     open_tab(page, "Train")
     page.locator(f"#runs-table [data-pick='{run.id}']").click()
     page.wait_for_selector("#run-detail .detail")
-    page.wait_for_selector("#loss-plot canvas, #loss-plot svg.marks, #share-plot canvas")
+    page.wait_for_selector("#loss-plot .scatterlayer .trace")
     page.wait_for_timeout(500)
     assert page.evaluate("window.pwned") is None
     assert happened == []
-    assert page.locator(":is(#loss-plot, #share-plot) :is(script, img, iframe, form:not(.vega-bindings))").count() == 0
+    assert page.locator(":is(#loss-plot, #share-plot) :is(script, img, iframe, form, a[href]:not(.plotlyjsicon))").count() == 0
 
 
 def test_markup_that_got_in_all_the_same_does_nothing(studio: Studio, open_page: OpenPage) -> None:

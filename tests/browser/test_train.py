@@ -15,7 +15,8 @@ from tests.browser.conftest import Studio, open_tab
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
-STEPS = "#loss-plot [aria-label^='X-axis'] .role-axis-label text"
+STEPS = "#loss-plot .xaxislayer-above .xtick text"
+LINES = "#loss-plot .scatterlayer .trace"
 
 
 def trained(studio: Studio, method: str, steps: int) -> str:
@@ -38,6 +39,19 @@ def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> No
     page.locator(STEPS).first.wait_for(state="attached")
     ticks = [float(text) for text in page.locator(STEPS).all_text_contents()]
     assert len(ticks) > 2 and all(tick.is_integer() for tick in ticks) and len(set(ticks)) == len(ticks)
+
+
+def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    first, _ = trained(studio, "dpo", 30), trained(studio, "reward", 40)
+    page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 900})
+    open_tab(page, "Train")
+    page.locator(f"[data-pick={first}]").click()
+    expect(page.locator(LINES)).to_have_count(1)
+    page.locator("#compare-runs input").click()
+    page.get_by_role("option", name="reward").first.click()
+    expect(page.locator(LINES)).to_have_count(2)
+    expect(page.locator("#loss-plot .legendtext").last).to_contain_text("reward")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -138,12 +138,23 @@ def test_curves_are_split_by_what_they_measure() -> None:
     assert len(present.plot_frames({"run": []})[0]) == 0
 
 
-def test_an_axis_of_few_steps_is_long_enough_for_whole_ticks() -> None:
-    def points(steps: int) -> list[MetricRow]:
-        return [MetricRow(run_id="r", step=step, name="loss", value=0.0) for step in range(steps + 1)]
+@pytest.mark.parametrize(("last", "step"), [(0, 1), (8, 1), (9, 2), (17, 5), (90, 20), (300, 50), (801, 200)])
+def test_ticks_are_whole_steps_and_few(last: int, step: int) -> None:
+    assert present.tick_step(last) == step
 
-    assert present.step_range({"a": points(3)}) == [0, 22]
-    assert present.step_range({"a": points(3), "b": points(90)}) == [0, 90]
+
+def test_the_curves_of_two_runs_are_lines_of_one_figure() -> None:
+    def points(run: str, steps: int) -> list[MetricRow]:
+        return [MetricRow(run_id=run, step=step, name="loss", value=float(step)) for step in range(1, steps + 1)]
+
+    frame, *_ = present.plot_frames({"dpo <b>one</b>": points("a", 3), "dpo two": points("b", 4)})
+    drawn = present.figure(frame, "Loss")
+    assert [(line.name, list(line.x)) for line in drawn.data] == [
+        ("Loss, dpo &lt;b&gt;one&lt;/b&gt;", [1, 2, 3]),
+        ("Loss, dpo two", [1, 2, 3, 4]),
+    ]
+    assert len({line.line.color for line in drawn.data}) == 2 and drawn.layout.xaxis.dtick == 1
+    assert present.figure(frame[:0], "Loss") is None
 
 
 def test_a_failed_run_says_why_and_hides_the_traceback_behind_a_click() -> None:
