@@ -92,7 +92,8 @@ def test_payloads_as_chart_labels_are_text(studio: Studio, open_page: OpenPage) 
     page.wait_for_timeout(500)
     assert page.evaluate("window.pwned") is None
     assert happened == []
-    assert page.locator(":is(#loss-plot, #share-plot) :is(script, img, iframe, form, a[href]:not(.plotlyjsicon))").count() == 0
+    made = ":is(#loss-plot, #share-plot) :is(script, img, iframe, form, a[href]:not(.plotlyjsicon))"
+    assert page.locator(made).count() == 0
 
 
 def test_markup_that_got_in_all_the_same_does_nothing(studio: Studio, open_page: OpenPage) -> None:
