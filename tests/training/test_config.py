@@ -43,7 +43,7 @@ def test_a_missing_dataset_and_an_unusable_name_are_named() -> None:
 
 
 def test_an_unknown_method_is_answered_with_the_methods() -> None:
-    with pytest.raises(UnknownSetting, match="'pop'. Methods: dpo, evaluate, generate, reward"):
+    with pytest.raises(UnknownSetting, match="'pop'. Methods: dpo, evaluate, generate, ppo, reward"):
         parse_settings("pop", {})
 
 

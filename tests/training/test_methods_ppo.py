@@ -1,4 +1,4 @@
-"""PPO on a tiny model: it finds what is rewarded, starts where its parent is, stops, resumes, and says what is wrong."""
+"""PPO on a tiny model: it finds what is rewarded, starts where its parent is, stops, resumes, says what is wrong."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ def make_learner(
     directory: Path,
     progress: LocalProgress | None = None,
     function: Callable[[str, str], float] = letters,
-    **options: Any,
+    prompts: int = 12,
 ) -> Learner:
     roles, _, ends = build_roles(str(base), None, [], settings, "cpu")
-    prompts = [SimpleNamespace(id=f"p{i}", messages=[{"role": "user", "content": f"Say {i}."}]) for i in range(12)]
-    pool, _ = encode_pool(roles.tokenizer, roles.model, prompts, settings.max_new_tokens)
+    asked = [SimpleNamespace(id=f"p{i}", messages=[{"role": "user", "content": f"Say {i}."}]) for i in range(prompts)]
+    pool, _ = encode_pool(roles.tokenizer, roles.model, asked, settings.max_new_tokens)
     judge = FunctionJudge(RewardFunction("letters", function))
     learning, apart = split_prompts(pool, settings, progress or LocalProgress())
     return Learner(
@@ -82,7 +82,6 @@ def make_learner(
         progress or LocalProgress(),
         directory,
         ends=ends,
-        **options,
     )
 
 
@@ -117,7 +116,7 @@ def test_on_a_bandit_it_reaches_the_known_optimum(tiny_base: Path, tmp_path: Pat
         schedule="constant",
     )
     progress = LocalProgress()
-    make_learner(tiny_base, settings, tmp_path, progress).learn()
+    make_learner(tiny_base, settings, tmp_path, progress, prompts=1).learn()
     rewards = curve(progress, "reward")
     assert rewards[0] < 0.3
     assert sum(rewards[-3:]) / 3 > 0.95
