@@ -23,6 +23,7 @@ from feedback.store.prompts import count_prompts
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
+from training.config import RewardedSettings
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import check_rule
@@ -196,6 +197,8 @@ class Loop:
         done.reward = {"checkpoint": reward["checkpoint"]}
         with self._timed(done, self.plan.method):
             config = {"dataset": dataset.name, "parent": done.champion, "seed": seed, **self.plan.settings}
+            if issubclass(METHODS[self.plan.method].settings, RewardedSettings) and "reward_function" not in config:
+                config.setdefault("reward", reward["checkpoint"])
             config.setdefault("name", f"{self.plan.method}-{done.number}-{self._tag}")
             trained = self._do(self.plan.method, config)
         done.policy = get_policy(self.db, trained["policy"]).name

@@ -197,7 +197,8 @@ def _check_references(db: Database, settings: BaseModel) -> dict[str, str]:
     if values.get("dataset") is not None:
         _check_dataset(db, values["dataset"])
     if values.get("reward") is not None:
-        _check_reward(db, values["reward"])
+        for name in values["reward"].split(","):
+            _check_reward(db, name.strip())
     if values.get("oracle") is not None:
         _check_oracle(db, values["oracle"])
     for field in ("policy", "parent", "a", "b"):

@@ -36,8 +36,10 @@ runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train,
 
 def train(
     context: typer.Context,
-    method: Annotated[str, typer.Argument(help="reward or dpo.")],
-    dataset: Annotated[str, typer.Option(help="The frozen dataset to learn from.")],
+    method: Annotated[str, typer.Argument(help="reward, dpo or ppo.")],
+    dataset: Annotated[
+        str | None, typer.Option(help="The frozen dataset to learn from; ppo without one uses all work prompts.")
+    ] = None,
     parent: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
