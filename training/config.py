@@ -424,7 +424,7 @@ class PpoSettings(RewardedSettings):
     """Move a policy towards replies that score higher, drawing fresh ones as it goes."""
 
     METHOD: ClassVar[str] = "ppo"
-    RATES: ClassVar[tuple[float, float]] = (1e-3, 3e-5)
+    RATES: ClassVar[tuple[float, float]] = (3e-3, 3e-5)
 
     # Settings of training on pairs that have no meaning for replies drawn on the way
     min_steps: ClassVar[None] = None  # type: ignore[misc, assignment]
@@ -432,7 +432,7 @@ class PpoSettings(RewardedSettings):
     max_length: ClassVar[None] = None  # type: ignore[misc, assignment]
     log_every: ClassVar[None] = None  # type: ignore[misc, assignment]
 
-    iterations: int = Field(24, ge=1, le=100_000, description="How often replies are drawn, scored and learnt from.")
+    iterations: int = Field(16, ge=1, le=100_000, description="How often replies are drawn, scored and learnt from.")
     episodes: int = Field(64, ge=2, le=65_536, description="Replies drawn in each iteration.")
     per_prompt: int = Field(
         1, ge=1, le=64, description="Replies drawn to each prompt; leave-one-out needs at least two."
@@ -442,7 +442,7 @@ class PpoSettings(RewardedSettings):
         1.0, gt=0.0, le=5.0, description="Spread of the draw; every log-probability is taken at the same one."
     )
     epochs: int = Field(2, ge=1, le=100, description="How often each iteration's replies are gone through.")
-    batch_size: int = Field(32, ge=1, le=65_536, description="Replies per optimizer step.")
+    batch_size: int = Field(16, ge=1, le=65_536, description="Replies per optimizer step.")
     micro_batch: int | None = Field(
         None,
         ge=1,

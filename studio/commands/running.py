@@ -42,7 +42,7 @@ def train(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help=f"One of {', '.join(TRAINERS)}.")],
     dataset: Annotated[
-        str | None, typer.Option(help="The frozen dataset to learn from; rft and rloo can do without.")
+        str | None, typer.Option(help="The frozen dataset to learn from; rft, rloo and ppo can do without.")
     ] = None,
     parent: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
     settings: Annotated[
