@@ -151,7 +151,7 @@ def test_a_pool_that_runs_out_is_filled_again(db: Database, tmp_path: Path, star
 def test_what_cannot_be_turned_is_refused_first(db: Database, tmp_path: Path, start: PolicyRow) -> None:
     runs = PretendedRuns(db)
     for plan, kind, said in [
-        (Plan(method="reward"), UnknownSetting, "Valid: dpo, ppo"),
+        (Plan(method="reward"), UnknownSetting, "Valid: dpo, kto, ppo, rft, rloo, sft"),
         (Plan(oracle="sweeter"), UnknownSetting, "sweeter"),
         (Plan(noise=0.7), InvalidInput, "noise"),
         (Plan(pairs=0), InvalidInput, "pairs must be at least 1"),
