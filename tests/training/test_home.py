@@ -4,7 +4,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -86,7 +85,5 @@ def test_looking_does_not_take(tmp_path: Path) -> None:
 
 def test_a_lock_is_free_at_once_after_release(tmp_path: Path) -> None:
     home = Home(tmp_path).create()
-    began = time.monotonic()
     for _ in range(20):
-        home.lock_worker().release()
-    assert time.monotonic() - began < 5
+        home.lock_worker().release()  # a lock that lingered would raise HomeInUse
