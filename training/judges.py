@@ -120,7 +120,8 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
     adapters.read(role, directory)
     (head,) = manifest.heads
     weights = load_file(directory / ADAPTER_FILE)
-    roles.add_head(role, next(value for name, value in weights.items() if name.endswith(f"{head}.weight")))
+    weight = next(value for name, value in weights.items() if name.endswith(f"{head}.weight"))
+    roles.add_head(role, weight, pooling=getattr(manifest, "pooling", "last"))
     exchanges: list[tuple[Messages, str]] = [
         ([{"role": "user", "content": prompt}], reply) for prompt, reply in manifest.probe.exchanges
     ]

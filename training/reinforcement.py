@@ -142,7 +142,8 @@ def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], se
         roles.add_head("value")
         return
     adapters.read("value", rewards[0])
-    roles.add_head("value", roles.heads["reward_0"].weight.detach())
+    pooling = "sum" if "reward_0" in roles.summed else "last"
+    roles.add_head("value", roles.heads["reward_0"].weight.detach(), pooling=pooling)
 
 
 def publish(context: RunContext, ready: Ready, figures: dict[str, Any]) -> dict[str, Any]:

@@ -33,6 +33,7 @@ REFERENCE = "reference"
 CHUNK_LOGITS = 2**22  # numbers of a chunk of logits: 16 MB in fp32
 HEAD_FILE = "head.safetensors"
 PROBE_WIDTH = 12
+USUAL_LENGTH = 32  # tokens; what a summed head divides by, so that both kinds want the same step size
 
 
 class Adapters(Protocol):
@@ -108,6 +109,7 @@ class Roles:
         self.tokenizer = tokenizer
         self.adapters = adapters
         self.heads: dict[str, nn.Linear] = {}
+        self.summed: set[str] = set()  # roles whose head adds up what it reads at every token
         self.reference_is: str | None = None
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
@@ -150,8 +152,11 @@ class Roles:
         for layer in max(stacks, key=len):
             layer.forward = _recomputed(layer.forward)
 
-    def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0) -> nn.Linear:
-        """Give a role a scalar head in fp32: the weights given (1, width), or zeros."""
+    def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: str = "last") -> nn.Linear:
+        """Give a role a scalar head in fp32: the weights given (1, width), or zeros.
+
+        ``pooling`` *last* reads one place; *sum* adds up all places up to it, as a small reward model does.
+        """
         import torch
         from torch import nn
 
@@ -161,6 +166,8 @@ class Roles:
             head.weight.copy_(weight.float()) if weight is not None else head.weight.zero_()
             head.bias.fill_(bias)
         self.heads[role] = head.requires_grad_(False)
+        if pooling == "sum":
+            self.summed.add(role)
         return head
 
     def parameters_of(self, role: str) -> dict[str, nn.Parameter]:
@@ -266,13 +273,19 @@ class Role:
 
     def values(self, batch: Batch) -> Tensor:
         """The scalar head at the places from which each token of the replies was drawn: (row, token), fp32."""
-        states = _picked(self.hidden(batch.ids), batch.places).float()
-        return self._roles.heads[self.name](states).squeeze(-1) * batch.mask
+        return self._judged(batch.ids).gather(1, batch.places) * batch.mask
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """The scalar head at the last real token of each sequence: (row,), fp32."""
-        last = (lengths - 1)[:, None]
-        return self._roles.heads[self.name](_picked(self.hidden(ids), last).float()).view(-1)
+        return self._judged(ids).gather(1, (lengths - 1)[:, None]).view(-1)
+
+    def _judged(self, ids: Tensor) -> Tensor:
+        """What the scalar head says at every position: (row, position), fp32."""
+        from torch.nn.functional import linear
+
+        head = self._roles.heads[self.name]
+        said = linear(self.hidden(ids).float(), head.weight).squeeze(-1)
+        return (said.cumsum(1) / USUAL_LENGTH if self.name in self._roles.summed else said) + head.bias
 
     def _chunk(self, states: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         logits = self._roles.logits(states) / temperature
