@@ -137,6 +137,18 @@ def test_values_and_scores_are_read_where_they_belong(roles: Roles) -> None:
         assert not values[row, len(reply) :].any()
 
 
+def test_a_summed_head_adds_up_what_it_reads_up_to_each_place(roles: Roles) -> None:
+    roles.add_head("reward_0", roles.heads["reward_0"].weight.detach(), bias=0.25, pooling="sum")
+    made = batch()
+    with roles.acting("reward_0") as reward:
+        lengths = torch.tensor([len(p) + len(r) for p, r in zip(PROMPTS, REPLIES, strict=True)])
+        scores, values = reward.scores(made.ids, lengths), reward.values(made)
+        for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
+            said = reward.hidden(torch.tensor([prompt + reply]))[0] @ roles.heads["reward_0"].weight[0]
+            assert scores[row].item() == pytest.approx(said.sum().item() / 32 + 0.25, abs=1e-5)
+            assert values[row, 0].item() == pytest.approx(said[: len(prompt)].sum().item() / 32 + 0.25, abs=1e-5)
+
+
 def test_padding_beside_a_row_changes_nothing(roles: Roles) -> None:
     together = policy_log_probs(roles)[0]
     for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
