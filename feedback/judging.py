@@ -7,7 +7,7 @@ the only two places where one becomes the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -37,6 +37,7 @@ def submit(
     skip_reason: str | None = None,
     rationale: str | None = None,
     edited: dict[str, Any] | None = None,
+    at: datetime | None = None,
 ) -> Submitted:
     """Judge the matchup a lease is about, in shown order; give exactly one of verdict, ranking, skip_reason.
 
@@ -75,7 +76,7 @@ def submit(
         except ValidationError as error:
             raise InvalidInput(reason_of(error)) from error
 
-    return judgments.save_judgment(db, lease_id, annotator, build, at=now())
+    return judgments.save_judgment(db, lease_id, annotator, build, at=at or now())
 
 
 def undo_last(

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func
+from sqlalchemy import Connection, Row, bindparam, func, insert, update
+from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
+from feedback import overlap
 from feedback.db import Database
-from feedback.errors import LeaseLost, NotFound
+from feedback.errors import NotFound
+from feedback.store.leases import require_live
+from feedback.store.pool import JUDGMENT, LEASE, MATCHUP
 from feedback.store.rows import as_row
 from feedback.tables import DatasetJudgmentRow, JudgmentRow, LeaseRow, MatchupRow
-from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Source, Verdict
+from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
 
 @dataclass(frozen=True)
@@ -37,25 +42,25 @@ def save_judgment(
     The same lease again gives the first judgment back. Raises NotFound for an unknown lease and LeaseLost for one
     that is expired, released or somebody else's.
     """
-    with db.write() as session:
-        lease = session.get(LeaseRow, lease_id)
-        if lease is None:
+    with db.transaction() as connection:
+        found = connection.execute(_LEASED, {"lease_id": lease_id}).first()
+        if found is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
-        if lease.annotator != annotator:
-            raise LeaseLost("This task is leased to another annotator; ask for a task of your own.")
-        known = session.exec(select(JudgmentRow.id).where(JudgmentRow.lease_id == lease_id)).first()
-        if known is not None:
-            return Submitted(known, created=False)
-        _require_live(lease, at)
-        matchup = session.get_one(MatchupRow, lease.matchup_id)
-        row = as_row(JudgmentRow, build(lease, matchup))
-        _supersede(session, row)
-        session.add(row)
+        lease = LeaseRow(**{column.name: found[i] for i, column in enumerate(LEASE.c)})
+        matchup = MatchupRow(**{column.name: found[i] for i, column in enumerate(MATCHUP.c, len(LEASE.c))})
+        if lease.annotator == annotator and found.known is not None:
+            return Submitted(found.known, created=False)
+        require_live(lease, annotator, at)
+        row = as_row(JudgmentRow, build(lease, matchup), part=lease.part)
+        others = connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all()
+        _supersede(connection, row, [other for other in others if other.annotator == annotator])
+        row.created_at = _next_moment(connection, annotator, at)
+        connection.execute(_INSERT, row.model_dump(exclude_none=True))
         skipped = row.verdict is Verdict.skip
-        lease.state = LeaseState.skipped if skipped else LeaseState.submitted
-        lease.ended_at = at
-        session.flush()
-        _settle(session, matchup)
+        ended = LeaseState.skipped if skipped else LeaseState.submitted
+        connection.execute(_END_LEASE, {"lease_id": lease_id, "ended": ended, "at": at})
+        if not skipped:
+            _settle(connection, matchup, row, others)
         return Submitted(row.id, created=True)
 
 
@@ -75,7 +80,10 @@ def withdraw_last_judgment(
         session.flush()
         _release_held(session, annotator, session_key, at)
         matchup = session.get_one(MatchupRow, judgment.matchup_id)
-        matchup.state = MatchupState.open
+        if matchup.state is not MatchupState.adjudicated:
+            matchup.state = MatchupState.open
+        elif judgment.part is Part.adjudicator:
+            matchup.state = MatchupState.disputed
         lease = LeaseRow(
             matchup_id=judgment.matchup_id,
             annotator=annotator,
@@ -83,6 +91,8 @@ def withdraw_last_judgment(
             source=judgment.source,
             shown_order=judgment.shown_order,
             expires_at=expires_at,
+            part=judgment.part,
+            created_at=at,
         )
         session.add(lease)
         return lease
@@ -142,43 +152,47 @@ def list_judgments(
         return list(session.exec(query))
 
 
-def _require_live(lease: LeaseRow, at: datetime) -> None:
-    if lease.state is LeaseState.leased and lease.expires_at > at:
-        return
-    why = "expired" if lease.state is LeaseState.leased else f"was {lease.state.value}"
-    raise LeaseLost(f"This task's lease {why}; the pair went back to the pool. Ask for a new task.")
-
-
-def _supersede(session: Session, row: JudgmentRow) -> None:
+def _supersede(connection: Connection, row: JudgmentRow, own: Sequence[Row[Any]]) -> None:
     """Number the new revision after this person's earlier ones of the same matchup."""
-    query = (
-        select(JudgmentRow)
-        .where(JudgmentRow.matchup_id == row.matchup_id, JudgmentRow.annotator == row.annotator)
-        .order_by(col(JudgmentRow.revision).desc())
-        .limit(1)
-    )
-    previous = session.exec(query).first()
-    if previous is None:
+    if not own:
         return
+    previous = max(own, key=lambda other: other.revision)
     row.revision = previous.revision + 1
     row.supersedes = previous.id
     if previous.state is JudgmentState.current:
-        previous.state = JudgmentState.superseded
-        # The partial unique index would refuse the new row while the old one is still current.
-        session.flush()
-
-
-def _settle(session: Session, matchup: MatchupRow) -> None:
-    """A matchup with all its judgments leaves the pool; skips count nowhere."""
-    judged = session.exec(
-        select(func.count()).where(
-            col(JudgmentRow.matchup_id) == matchup.id,
-            col(JudgmentRow.state) == JudgmentState.current,
-            (col(JudgmentRow.verdict) != Verdict.skip) | col(JudgmentRow.verdict).is_(None),
+        # First, for the partial unique index refuses the new row while the old one is still current.
+        connection.execute(
+            update(JUDGMENT).where(JUDGMENT.c.id == previous.id).values(state=JudgmentState.superseded)
         )
-    ).one()
-    if judged >= matchup.required:
-        matchup.state = MatchupState.satisfied
+
+
+def _next_moment(connection: Connection, annotator: str, at: datetime) -> datetime:
+    """Now, or just after this person's last judgment when the clock was set back: undo must find the last one."""
+    last = connection.execute(_LAST_MOMENT, {"annotator": annotator}).scalar()
+    return at if last is None or last < at else last + timedelta(microseconds=1)
+
+
+def _settle(connection: Connection, matchup: MatchupRow, row: JudgmentRow, others: Sequence[Row[Any]]) -> None:
+    """A matchup with all the opinions it needs leaves the pool; gold stays for everybody."""
+    if matchup.purpose is Purpose.gold or matchup.state is MatchupState.adjudicated:
+        return
+    if row.part is Part.adjudicator:
+        state, required = MatchupState.adjudicated, matchup.required
+    else:
+        answers = [overlap.answer_of(row.verdict, row.ranking)]
+        answers += [
+            overlap.answer_of(other.verdict, other.ranking)
+            for other in others
+            if other.state is JudgmentState.current
+            and other.annotator != row.annotator
+            and other.verdict is not Verdict.skip
+            and other.part is Part.annotator
+        ]
+        state, required = overlap.settle(answers, matchup.required, matchup.max_required)
+    if (state, required) != (matchup.state, matchup.required):
+        connection.execute(
+            update(MATCHUP).where(MATCHUP.c.id == matchup.id).values(state=state, required=required)
+        )
 
 
 def _newest_judgment(session: Session, annotator: str, session_key: str | None) -> JudgmentRow | None:
@@ -203,3 +217,28 @@ def _release_held(session: Session, annotator: str, session_key: str | None, at:
     for lease in session.exec(query):
         lease.state = LeaseState.released
         lease.ended_at = at
+
+
+_LEASED = (
+    choose(*LEASE.c, *(column.label(f"matchup_{column.name}") for column in MATCHUP.c), JUDGMENT.c.id.label("known"))
+    .join(MATCHUP, MATCHUP.c.id == LEASE.c.matchup_id)
+    .outerjoin(JUDGMENT, JUDGMENT.c.lease_id == LEASE.c.id)
+    .where(LEASE.c.id == bindparam("lease_id"))
+    .with_for_update(of=[LEASE, MATCHUP])
+)
+_OF_MATCHUP = choose(
+    JUDGMENT.c.id,
+    JUDGMENT.c.annotator,
+    JUDGMENT.c.revision,
+    JUDGMENT.c.state,
+    JUDGMENT.c.verdict,
+    JUDGMENT.c.ranking,
+    JUDGMENT.c.part,
+).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
+_LAST_MOMENT = choose(func.max(JUDGMENT.c.created_at)).where(JUDGMENT.c.annotator == bindparam("annotator"))
+_INSERT = insert(JUDGMENT)
+_END_LEASE = (
+    update(LEASE)
+    .where(LEASE.c.id == bindparam("lease_id"))
+    .values(state=bindparam("ended"), ended_at=bindparam("at"))
+)

@@ -10,7 +10,7 @@ from feedback.db import Database
 from feedback.errors import Conflict
 from feedback.store.rows import as_row, get_by_key
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow
-from feedback.types import LeaseState, MatchupState, Policy
+from feedback.types import LeaseState, MatchupState, Policy, Purpose
 
 
 def save_policy(db: Database, policy: Policy, *, id: str | None = None) -> PolicyRow:
@@ -76,7 +76,8 @@ def _hand_over_pool(session: Session, policy_id: str) -> None:
     touched = set(session.exec(select(LeaseRow.matchup_id).where(col(LeaseRow.state).in_(busy))))
     waiting = session.exec(
         select(MatchupRow.id, MatchupRow.state, MatchupRow.generation_ids).where(
-            col(MatchupRow.state).in_([MatchupState.open, MatchupState.retired])
+            col(MatchupRow.state).in_([MatchupState.open, MatchupState.retired]),
+            col(MatchupRow.purpose) == Purpose.collect,
         )
     ).all()
     changes = []
