@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
@@ -148,29 +149,30 @@ def run_log(run_id: str, services: Given) -> dict[str, str]:
 
 
 @router.post("/tasks/next", tags=["labeling"], response_model=None)
-def next_task(services: Given, body: TaskIn | None = None, name: Name = None) -> dict[str, Any] | Response:
+async def next_task(services: Given, body: TaskIn | None = None, name: Name = None) -> Response:
     """Lease the next matchup to the caller; every call gives another one, 204 when none is left for them."""
-    task = services.lease_task((body and body.annotator) or name or LOCAL_ANNOTATOR)
+    task = await services.in_turn(services.lease_task, (body and body.annotator) or name or LOCAL_ANNOTATOR)
     if task is None:
         return Response(status_code=204)
-    return {
-        "lease": task.lease_id,
-        "kind": task.kind.value,
-        "prompt": task.messages,
-        "responses": task.responses,
-        "guidelines": GUIDELINES,
-        "expires_at": task.expires_at.isoformat(),
-    }
+    return JSONResponse(
+        {
+            "lease": task.lease_id,
+            "kind": task.kind.value,
+            "prompt": task.messages,
+            "responses": task.responses,
+            "guidelines": GUIDELINES,
+            "expires_at": task.expires_at.isoformat(),
+        }
+    )
 
 
-@router.post("/judgments", status_code=201, tags=["labeling"])
-def judge(body: JudgmentIn, response: Response, services: Given, name: Name = None) -> dict[str, str]:
+@router.post("/judgments", status_code=201, tags=["labeling"], response_model=None)
+async def judge(body: JudgmentIn, services: Given, name: Name = None) -> Response:
     """Record a judgment in shown order; the same lease again answers 200 with the same id."""
     said = body.model_dump(exclude={"lease", "annotator"}, exclude_none=True)
-    submitted = services.judge(body.lease, body.annotator or name or LOCAL_ANNOTATOR, **said)
-    if not submitted.created:
-        response.status_code = 200
-    return {"judgment_id": submitted.judgment_id}
+    annotator = body.annotator or name or LOCAL_ANNOTATOR
+    submitted = await services.in_turn(partial(services.judge, body.lease, annotator, **said))
+    return JSONResponse({"judgment_id": submitted.judgment_id}, status_code=201 if submitted.created else 200)
 
 
 # Datasets -------------------------------------------------------------------------------------------------

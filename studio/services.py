@@ -7,14 +7,15 @@ new champion. Nothing here waits for a model, but ``generate`` (replies on deman
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from feedback import assignment, datasets, formats, judging
 from feedback.assignment import Task
@@ -52,6 +53,8 @@ from training.starter import STARTER_BASE
 from training.starter.families import FAMILIES
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOCAL_ANNOTATOR = "local"
 """Who judges while no users exist."""
@@ -129,9 +132,15 @@ class Services:
         self._writing = threading.RLock()
         self._judged = itertools.count()
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
+        # One thread for the votes of all annotators: more would only fight over the interpreter and the write lock.
+        self._scribe = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scribe")
         self._pending_refill: Future[None] | None = None
 
     # Labeling ---------------------------------------------------------------------------------------------
+
+    async def in_turn(self, act: Callable[..., T], *values: Any) -> T:
+        """Do something short that writes, after what was asked for before it, without holding up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._scribe, act, *values)
 
     def lease_task(self, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
         """A matchup nobody else holds, leased to the annotator; None when the pool has none for them."""
@@ -445,5 +454,6 @@ class Services:
 
     def close(self) -> None:
         """Let the background thread finish and forget the loaded policy."""
+        self._scribe.shutdown(wait=True)
         self._background.shutdown(wait=True, cancel_futures=True)
         self.replies.forget()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, func, insert, update
+from sqlalchemy import Connection, Row, bindparam, exists, func, insert, update
 from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
@@ -16,7 +16,7 @@ from feedback.db import Database
 from feedback.errors import NotFound
 from feedback.store.leases import require_live
 from feedback.store.pool import JUDGMENT, LEASE, MATCHUP
-from feedback.store.rows import as_row
+from feedback.store.rows import as_row, record
 from feedback.tables import DatasetJudgmentRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
@@ -46,15 +46,14 @@ def save_judgment(
         found = connection.execute(_LEASED, {"lease_id": lease_id}).first()
         if found is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
-        lease = LeaseRow(**{column.name: found[i] for i, column in enumerate(LEASE.c)})
-        matchup = MatchupRow(**{column.name: found[i] for i, column in enumerate(MATCHUP.c, len(LEASE.c))})
+        lease, matchup = record(LeaseRow, found, 0), record(MatchupRow, found, len(LEASE.c))
         if lease.annotator == annotator and found.known is not None:
             return Submitted(found.known, created=False)
         require_live(lease, annotator, at)
         row = as_row(JudgmentRow, build(lease, matchup), part=lease.part)
-        others = connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all()
+        others = connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all() if found.others else []
         _supersede(connection, row, [other for other in others if other.annotator == annotator])
-        row.created_at = _next_moment(connection, annotator, at)
+        row.created_at = _next_moment(found.last, at)
         connection.execute(_INSERT, row.model_dump(exclude_none=True))
         skipped = row.verdict is Verdict.skip
         ended = LeaseState.skipped if skipped else LeaseState.submitted
@@ -161,14 +160,11 @@ def _supersede(connection: Connection, row: JudgmentRow, own: Sequence[Row[Any]]
     row.supersedes = previous.id
     if previous.state is JudgmentState.current:
         # First, for the partial unique index refuses the new row while the old one is still current.
-        connection.execute(
-            update(JUDGMENT).where(JUDGMENT.c.id == previous.id).values(state=JudgmentState.superseded)
-        )
+        connection.execute(update(JUDGMENT).where(JUDGMENT.c.id == previous.id).values(state=JudgmentState.superseded))
 
 
-def _next_moment(connection: Connection, annotator: str, at: datetime) -> datetime:
+def _next_moment(last: datetime | None, at: datetime) -> datetime:
     """Now, or just after this person's last judgment when the clock was set back: undo must find the last one."""
-    last = connection.execute(_LAST_MOMENT, {"annotator": annotator}).scalar()
     return at if last is None or last < at else last + timedelta(microseconds=1)
 
 
@@ -190,9 +186,7 @@ def _settle(connection: Connection, matchup: MatchupRow, row: JudgmentRow, other
         ]
         state, required = overlap.settle(answers, matchup.required, matchup.max_required)
     if (state, required) != (matchup.state, matchup.required):
-        connection.execute(
-            update(MATCHUP).where(MATCHUP.c.id == matchup.id).values(state=state, required=required)
-        )
+        connection.execute(_SETTLE, {"matchup_id": matchup.id, "settled": state, "needed": required})
 
 
 def _newest_judgment(session: Session, annotator: str, session_key: str | None) -> JudgmentRow | None:
@@ -219,8 +213,18 @@ def _release_held(session: Session, annotator: str, session_key: str | None, at:
         lease.ended_at = at
 
 
+_OTHER, _MINE = JUDGMENT.alias("other"), JUDGMENT.alias("mine")
 _LEASED = (
-    choose(*LEASE.c, *(column.label(f"matchup_{column.name}") for column in MATCHUP.c), JUDGMENT.c.id.label("known"))
+    choose(
+        *LEASE.c,
+        *(column.label(f"matchup_{column.name}") for column in MATCHUP.c),
+        JUDGMENT.c.id.label("known"),
+        choose(func.max(_MINE.c.created_at))
+        .where(_MINE.c.annotator == LEASE.c.annotator)
+        .scalar_subquery()
+        .label("last"),
+        exists().where(_OTHER.c.matchup_id == LEASE.c.matchup_id).label("others"),
+    )
     .join(MATCHUP, MATCHUP.c.id == LEASE.c.matchup_id)
     .outerjoin(JUDGMENT, JUDGMENT.c.lease_id == LEASE.c.id)
     .where(LEASE.c.id == bindparam("lease_id"))
@@ -235,10 +239,12 @@ _OF_MATCHUP = choose(
     JUDGMENT.c.ranking,
     JUDGMENT.c.part,
 ).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
-_LAST_MOMENT = choose(func.max(JUDGMENT.c.created_at)).where(JUDGMENT.c.annotator == bindparam("annotator"))
 _INSERT = insert(JUDGMENT)
 _END_LEASE = (
-    update(LEASE)
-    .where(LEASE.c.id == bindparam("lease_id"))
-    .values(state=bindparam("ended"), ended_at=bindparam("at"))
+    update(LEASE).where(LEASE.c.id == bindparam("lease_id")).values(state=bindparam("ended"), ended_at=bindparam("at"))
+)
+_SETTLE = (
+    update(MATCHUP)
+    .where(MATCHUP.c.id == bindparam("matchup_id"))
+    .values(state=bindparam("settled"), required=bindparam("needed"))
 )

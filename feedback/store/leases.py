@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 from sqlalchemy import Connection, bindparam, insert, update
 from sqlalchemy import select as choose
@@ -19,6 +20,7 @@ from feedback.db import Database
 from feedback.errors import LeaseLost, NotFound
 from feedback.store import pool
 from feedback.store.pool import LEASE
+from feedback.store.rows import record
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow, new_id
 from feedback.types import LeaseState, MatchupKind, Part, Purpose, Source
 
@@ -69,7 +71,7 @@ def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen 
         if request.resume:
             held = connection.execute(_HELD, {"session": request.session, "annotator": request.annotator}).first()
             if held is not None:
-                return _screen(connection, LeaseRow(**held._mapping))
+                return _screen(connection, record(LeaseRow, held))
         matchup = _pick(connection, request)
         if matchup is None:
             return None
@@ -86,7 +88,7 @@ def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen 
             "part": request.part,
         }
         connection.execute(_INSERT, columns)
-        return _screen(connection, LeaseRow(**columns), matchup)
+        return _screen(connection, cast(LeaseRow, SimpleNamespace(**columns)), matchup)
 
 
 def get_lease(db: Database, lease_id: str) -> LeaseRow:
@@ -120,7 +122,7 @@ def extend_lease(db: Database, lease_id: str, annotator: str, *, at: datetime, e
         found = connection.execute(_BY_ID, {"lease_id": lease_id}).first()
         if found is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
-        lease = LeaseRow(**found._mapping)
+        lease = record(LeaseRow, found)
         require_live(lease, annotator, at)
         lease.heartbeat_at, lease.expires_at = at, max(lease.expires_at, expires_at)
         changed = {"heartbeat_at": at, "expires_at": lease.expires_at}

@@ -10,6 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, insert, select
 
+from feedback.store.rows import record
 from feedback.tables import JudgmentRow, LeaseRow, MatchupAuthorRow, MatchupRow, new_id
 from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Verdict
 
@@ -30,22 +31,22 @@ def next_matchup(connection: Connection, annotator: str) -> MatchupRow | None:
     while True:
         found = connection.execute(_NEXT, {"annotator": annotator}).first()
         if found is None or connection.dialect.name == "sqlite":
-            return None if found is None else MatchupRow(**found._mapping)
+            return None if found is None else record(MatchupRow, found)
         # PostgreSQL counted before it locked the row: count again, now that nobody else can grant it.
         if connection.execute(_HAS_ROOM, {"matchup_id": found.id}).first() is not None:
-            return MatchupRow(**found._mapping)
+            return record(MatchupRow, found)
 
 
 def next_gold(connection: Connection, annotator: str) -> MatchupRow | None:
     """A matchup with a known answer that this person has not seen, at random; everybody gets each one."""
     found = connection.execute(_GOLD, {"annotator": annotator}).first()
-    return None if found is None else MatchupRow(**found._mapping)
+    return None if found is None else record(MatchupRow, found)
 
 
 def next_dispute(connection: Connection, reviewer: str) -> MatchupRow | None:
     """The oldest disputed matchup that this reviewer has no opinion on and nobody is at work on."""
     found = connection.execute(_DISPUTED, {"annotator": reviewer}).first()
-    return None if found is None else MatchupRow(**found._mapping)
+    return None if found is None else record(MatchupRow, found)
 
 
 def next_repeat(connection: Connection, annotator: str, before: datetime, at: datetime) -> MatchupRow | None:
@@ -55,7 +56,7 @@ def next_repeat(connection: Connection, annotator: str, before: datetime, at: da
     """
     waiting = connection.execute(_WAITING_REPEAT, {"annotator": annotator}).first()
     if waiting is not None:
-        return MatchupRow(**waiting._mapping)
+        return record(MatchupRow, waiting)
     original = connection.execute(_REPEATABLE, {"annotator": annotator, "before": before}).first()
     if original is None:
         return None

@@ -67,4 +67,3 @@ def _widen_tables() -> None:
     op.add_column("judgment", sa.Column("part", sa.String(), nullable=False, server_default="annotator"))
     op.create_index("ix_judgment_by_person", "judgment", ["annotator", "created_at"])
     op.add_column("dataset_pair", sa.Column("weight", sa.Float(), nullable=False, server_default="1"))
-
