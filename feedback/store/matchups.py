@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import func
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
-from feedback.store.rows import as_row, get_by_key, in_chunks
+from feedback.errors import Conflict, InvalidInput
+from feedback.store.rows import as_row, get_by_key, in_chunks, reason_of
 from feedback.tables import GenerationRow, LeaseRow, MatchupAuthorRow, MatchupRow, PromptRow
 from feedback.types import LeaseState, Matchup, MatchupState, Purpose, Split, now
 
@@ -39,6 +42,35 @@ def save_matchups(db: Database, matchups: Sequence[Matchup]) -> list[MatchupRow]
         session.flush()
         _save_authors(session, rows)
     return rows
+
+
+def save_gold(db: Database, matchup_id: str, gold: dict[str, Any]) -> MatchupRow:
+    """A gold matchup of the same replies, whose known answer is given in stored order; everybody will meet it.
+
+    The matchup it is taken from leaves the pool, so that nobody meets the pair twice. Raises Conflict when it is a
+    check itself.
+    """
+    with db.write() as session:
+        original = get_by_key(session, MatchupRow, "matchup", matchup_id)
+        if original.purpose not in WORK:
+            raise Conflict(f"Matchup {matchup_id} is a check already ({original.purpose.value}).")
+        try:
+            value = Matchup(
+                prompt_id=original.prompt_id,
+                generation_ids=original.generation_ids,
+                kind=original.kind,
+                purpose=Purpose.gold,
+                gold=gold,
+            )
+        except ValidationError as error:
+            raise InvalidInput(reason_of(error)) from error
+        row = as_row(MatchupRow, value)
+        session.add(row)
+        session.flush()
+        _save_authors(session, [row])
+        if original.state is MatchupState.open:
+            original.state = MatchupState.retired
+    return row
 
 
 def get_matchup(db: Database, matchup_id: str) -> MatchupRow:

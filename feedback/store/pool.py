@@ -104,7 +104,7 @@ _JUDGED = (
     .correlate(MATCHUP)
     .scalar_subquery()
 )
-_HAS_ROOM = select(MATCHUP.c.id).where(MATCHUP.c.id == bindparam("matchup_id"), _LIVE + _JUDGED < MATCHUP.c.required)
+_HAS_ROOM = select(MATCHUP.c.id).where(MATCHUP.c.id == bindparam("matchup_id"), MATCHUP.c.required > _LIVE + _JUDGED)
 
 
 def _open(*purposes: Purpose) -> Select[tuple[object, ...]]:
@@ -113,7 +113,7 @@ def _open(*purposes: Purpose) -> Select[tuple[object, ...]]:
 
 _NEXT = (
     _open(Purpose.collect, Purpose.evaluate)
-    .where(*_NEW_TO_ME, _LIVE + _JUDGED < MATCHUP.c.required)
+    .where(*_NEW_TO_ME, MATCHUP.c.required > _LIVE + _JUDGED)
     .order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
     .limit(1)
     .with_for_update(skip_locked=True, of=MATCHUP)

@@ -104,7 +104,9 @@ def test_side_length_and_haste() -> None:
         opinion(matchup_id=f"m{i}", verdict=Verdict.second if i % 2 else Verdict.first, shown_order=[i % 2, 1 - i % 2])
         for i in range(20)
     )
-    assert agreement.left_share(always_left).value == 1.0 and agreement.is_lopsided(agreement.left_share(always_left), 20)
+    assert agreement.left_share(always_left).value == 1.0 and agreement.is_lopsided(
+        agreement.left_share(always_left), 20
+    )
     assert agreement.longer_share(always_left).value == 0.5
     assert not agreement.is_lopsided(agreement.longer_share(always_left), 1)
     hasty = [opinion(seconds=1.0)] * 3 + [opinion(seconds=10.0)]
@@ -121,4 +123,7 @@ def test_a_repeat_is_compared_with_the_first_answer() -> None:
 
 
 def test_what_two_people_share() -> None:
-    assert agreement.pairwise_agreement(ballots({"A": "12.", "B": "112", "C": "..2"})) == {("A", "B"): (2, 1), ("B", "C"): (1, 1)}
+    assert agreement.pairwise_agreement(ballots({"A": "12.", "B": "112", "C": "..2"})) == {
+        ("A", "B"): (2, 1),
+        ("B", "C"): (1, 1),
+    }
