@@ -1,8 +1,9 @@
 """REST under /api: the services as JSON. A route does: body → one service call → JSON.
 
-All routes are plain functions, so FastAPI runs them in threads and a database wait never blocks the page. Errors
-are ``{"detail": "one sentence"}``. What goes to an annotator (``/tasks/next``) is built field by field here, so
-that nothing that names a policy can slip in.
+Routes are plain functions, so FastAPI runs them in threads and a database wait never blocks the page; the two that
+run per vote hand their work to one thread that keeps the order (``Services.in_turn``). Errors
+are ``{"detail": "one sentence"}``. What goes to an annotator (``/tasks/next``) is built field by field in
+``api_shapes``, so that nothing that names a policy can slip in.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError
 from feedback.tables import RunRow
 from feedback.types import Prompt, Split
-from studio import __version__, present
+from studio import __version__, api_review, present
+from studio.api_shapes import Given, Name, task_json
 from studio.schemas import DatasetIn, GenerationsIn, JudgmentIn, PromptsIn, RunIn, TaskIn
-from studio.services import GUIDELINES, LOCAL_ANNOTATOR, PolicySummary, Services
+from studio.services import LOCAL_ANNOTATOR, PolicySummary, Services
 
 router = APIRouter(prefix="/api")
 
@@ -34,19 +36,11 @@ _STATUS: list[tuple[type[StudioError], int]] = [
 _CHUNK_CHARACTERS = 64 * 1024
 
 
-async def _services(request: Request) -> Services:  # async, for a plain function would cost a hop between threads
-    services: Services = request.app.state.services
-    return services
-
-
-Given = Annotated[Services, Depends(_services)]
-Name = Annotated[str | None, Header(alias="X-Annotator", max_length=80)]
-
-
 def add_api(app: FastAPI, services: Services) -> None:
     """Give an app the routes of this module and the way their errors are told."""
     app.state.services = services
     app.include_router(router)
+    app.include_router(api_review.router)
     app.add_exception_handler(StudioError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
 
@@ -154,16 +148,7 @@ async def next_task(services: Given, body: TaskIn | None = None, name: Name = No
     task = await services.in_turn(services.lease_task, (body and body.annotator) or name or LOCAL_ANNOTATOR)
     if task is None:
         return Response(status_code=204)
-    return JSONResponse(
-        {
-            "lease": task.lease_id,
-            "kind": task.kind.value,
-            "prompt": task.messages,
-            "responses": task.responses,
-            "guidelines": GUIDELINES,
-            "expires_at": task.expires_at.isoformat(),
-        }
-    )
+    return JSONResponse(task_json(task))
 
 
 @router.post("/judgments", status_code=201, tags=["labeling"], response_model=None)

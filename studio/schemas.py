@@ -76,6 +76,12 @@ class JudgmentIn(Body):
     annotator: str | None = Field(None, min_length=1, max_length=80)
 
 
+class Reason(Body):
+    """Why a reviewer acts; whoever reads it later must understand it."""
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
 class DatasetIn(Body):
     """A dataset to freeze; filters left out take every judgment."""
 

@@ -15,16 +15,18 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, TypeVar
 
 from feedback import assignment, datasets, formats, judging
-from feedback.assignment import Task
+from feedback.assignment import CHECKS, Task
 from feedback.db import Database
-from feedback.errors import InvalidInput, NotEnoughData, StudioError
+from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, StudioError
 from feedback.judging import Submitted
 from feedback.store import checkpoints as checkpoint_store
 from feedback.store import datasets as dataset_store
 from feedback.store import judgments as judgment_store
+from feedback.store import leases as lease_store
 from feedback.store import lineage as lineage_store
 from feedback.store import matchups as matchup_store
 from feedback.store import policies as policy_store
@@ -44,6 +46,7 @@ from feedback.tables import (
 )
 from feedback.types import DatasetFilters, PreferencePair, Prompt, RunState, Split
 from studio.replies import ReplyMaker
+from studio.reviewing import Reviewing
 from training import runs
 from training.config import Setting, describe
 from training.home import Home
@@ -127,9 +130,9 @@ class Services:
         self.home = home
         self.db = db
         self.replies = ReplyMaker(home, db)
+        self.reviewing = Reviewing(db)
         self._filling = threading.Lock()
-        # SQLite lets one writer in and has the others poll; queueing here is fairer and several times faster.
-        self._writing = threading.RLock()
+        self.checks = CHECKS
         self._judged = itertools.count()
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
         # One thread for the votes of all annotators: more would only fight over the interpreter and the write lock.
@@ -149,25 +152,30 @@ class Services:
     def current_task(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
         """What a browser shows: the lease its session holds, else a new one; None when the pool is empty.
 
-        One session never holds two leases: two requests of a browser at once must not both find none.
+        One session never holds two leases, however many windows ask at once: the look and the lease are one
+        transaction.
         """
-        with self._writing:
-            held = assignment.resume(self.db, session)
-            if held is not None and held.annotator == annotator:
-                return held
-            return self._lease(annotator, session)
+        return self._lease(annotator, session)
 
     def _lease(self, annotator: str, session: str | None) -> Task | None:
-        with self._writing:
-            task = assignment.lease_next(self.db, annotator, session=session)
+        task = assignment.lease_next(self.db, annotator, session=session, checks=self.checks, resume=True)
         if task is None:
             self.refill_soon(empty_handed=True)
         return task
 
+    def extend(self, lease: str, annotator: str = LOCAL_ANNOTATOR) -> datetime:
+        """A sign of life from whoever works on a task: the moment its lease now ends."""
+        return assignment.heartbeat(self.db, lease, annotator)
+
+    def release(self, lease: str, annotator: str = LOCAL_ANNOTATOR) -> bool:
+        """Give a task back unjudged; False when it had ended already. LeaseLost when it is somebody else's."""
+        if lease_store.get_lease(self.db, lease).annotator != annotator:
+            raise LeaseLost("This task is leased to another annotator; ask for a task of your own.")
+        return assignment.release(self.db, lease)
+
     def judge(self, lease: str, annotator: str = LOCAL_ANNOTATOR, **said: Any) -> Submitted:
         """Record a verdict, a ranking or a skip under a lease. The same lease again gives the same judgment."""
-        with self._writing:
-            submitted = judging.submit(self.db, lease, annotator, **said)
+        submitted = judging.submit(self.db, lease, annotator, **said)
         if submitted.created and next(self._judged) % LOOK_EVERY == 0:
             self.refill_soon()
         return submitted

@@ -78,7 +78,7 @@ def _states(session: Session, batch_id: str) -> dict[str, int]:
     counted = session.exec(
         select(MatchupRow.state, func.count()).where(MatchupRow.batch_id == batch_id).group_by(col(MatchupRow.state))
     )
-    return {state.value: number for state, number in counted}
+    return {str(state): number for state, number in counted}
 
 
 def _free(session: Session, count: int | None, wanted: Sequence[str] | None) -> list[str]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, exists, func, insert, update
+from sqlalchemy import Connection, bindparam, exists, func, insert, update
 from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
@@ -51,7 +51,7 @@ def save_judgment(
             return Submitted(found.known, created=False)
         require_live(lease, annotator, at)
         row = as_row(JudgmentRow, build(lease, matchup), part=lease.part)
-        others = connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all() if found.others else []
+        others: Sequence[Any] = connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all() if found.others else []
         _supersede(connection, row, [other for other in others if other.annotator == annotator])
         row.created_at = _next_moment(found.last, at)
         connection.execute(_INSERT, row.model_dump(exclude_none=True))
@@ -135,6 +135,16 @@ def tally_sources(db: Database) -> dict[str, int]:
     return {source.value: found.get(source.value, 0) for source in Source}
 
 
+def judgments_mark(db: Database) -> tuple[tuple[str, int], ...]:
+    """What changes whenever a judgment is added or changes its state: how many there are in each."""
+    query = select(JudgmentRow.state, func.count()).group_by(col(JudgmentRow.state))
+    newest = select(func.max(JudgmentRow.created_at))
+    with db.read() as session:
+        counts = sorted((str(state), number) for state, number in session.exec(query))
+        moment = session.exec(newest).one()
+    return (*counts, (str(moment), 0))
+
+
 def list_judgments(
     db: Database, *, limit: int | None = None, dataset_id: str | None = None, current_only: bool = False
 ) -> list[JudgmentRow]:
@@ -151,7 +161,7 @@ def list_judgments(
         return list(session.exec(query))
 
 
-def _supersede(connection: Connection, row: JudgmentRow, own: Sequence[Row[Any]]) -> None:
+def _supersede(connection: Connection, row: JudgmentRow, own: Sequence[Any]) -> None:
     """Number the new revision after this person's earlier ones of the same matchup."""
     if not own:
         return
@@ -168,7 +178,7 @@ def _next_moment(last: datetime | None, at: datetime) -> datetime:
     return at if last is None or last < at else last + timedelta(microseconds=1)
 
 
-def _settle(connection: Connection, matchup: MatchupRow, row: JudgmentRow, others: Sequence[Row[Any]]) -> None:
+def _settle(connection: Connection, matchup: MatchupRow, row: JudgmentRow, others: Sequence[Any]) -> None:
     """A matchup with all the opinions it needs leaves the pool; gold stays for everybody."""
     if matchup.purpose is Purpose.gold or matchup.state is MatchupState.adjudicated:
         return

@@ -23,7 +23,7 @@ AUTHOR = MatchupAuthorRow.__table__  # type: ignore[attr-defined]
 COUNTS = (JUDGMENT.c.state == JudgmentState.current) & (
     (JUDGMENT.c.verdict != Verdict.skip) | JUDGMENT.c.verdict.is_(None)
 )
-_ME = bindparam("annotator")
+_ME: ColumnElement[str] = bindparam("annotator")
 
 
 def next_matchup(connection: Connection, annotator: str) -> MatchupRow | None:

@@ -178,7 +178,7 @@ def length_only(better: Sequence[int], worse: Sequence[int]) -> float:
     return max(longer, 1 - longer)
 
 
-def weighted(trainer_class: type) -> type:
+def weighted(trainer_class: Any) -> Any:
     """The reward trainer whose loss is the mean of weight * -log sigma(chosen - rejected), per pair."""
     import torch
     from trl.trainer.reward_trainer import DataCollatorForPreference
@@ -188,7 +188,7 @@ def weighted(trainer_class: type) -> type:
             weights = torch.tensor([example["weight"] for example in examples], dtype=torch.float)
             return {**super().torch_call(examples), "weight": weights}
 
-    class Weighted(trainer_class):  # type: ignore[misc, valid-type]
+    class Weighted(trainer_class):  # type: ignore[misc]
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self.data_collator = Collator(self.data_collator.pad_token_id)
@@ -213,7 +213,7 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "chosen_ids": pair["prompt_ids"] + pair["chosen_ids"],
             "rejected_ids": pair["prompt_ids"] + pair["rejected_ids"],
@@ -221,7 +221,7 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
         for pair in encoded
     ]
     weights = [pair.get("weight", 1.0) for pair in encoded]
-    trainer_class = RewardTrainer
+    trainer_class: Any = RewardTrainer
     if len(set(weights)) > 1:
         trainer_class = weighted(RewardTrainer)
         mean = sum(weights) / len(weights)  # a mean of 1 keeps the learning rate what it is
