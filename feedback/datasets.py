@@ -32,6 +32,7 @@ from feedback.types import (
     PreferencePair,
     Purpose,
     Verdict,
+    Weighting,
     content_hash,
     usable_name,
 )
@@ -83,7 +84,7 @@ def preview(db: Database, filters: DatasetFilters | None = None) -> Derivation:
     """What ``freeze`` would take and leave out, without keeping anything."""
     chosen = filters or DatasetFilters()
     judged, dropped = store.list_judged_matchups(db, chosen)
-    model = fit_annotators(db, judged, chosen) if chosen.weighting == "reliability" else None
+    model = fit_annotators(db, judged, chosen) if chosen.weighting is Weighting.reliability else None
     return derive(judged, chosen, dropped, model)
 
 
@@ -130,7 +131,7 @@ def derive(
 def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
     """SHA-256 over the filters, the judgment ids and the pairs with their texts."""
     # What an unweighted dataset hashes to is as it was before there were weights.
-    weighted = filters.weighting != "none"
+    weighted = filters.weighting is not Weighting.none
     return content_hash(
         {
             "filters": filters.model_dump(mode="json", exclude=None if weighted else {"weighting"}),

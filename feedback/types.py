@@ -106,6 +106,13 @@ class Part(StrEnum):
     adjudicator = "adjudicator"
 
 
+class Weighting(StrEnum):
+    """How a dataset weighs its pairs: all alike, or by how far their annotators can be believed."""
+
+    none = "none"
+    reliability = "reliability"
+
+
 class Act(StrEnum):
     """What a reviewer did about a judgment, a matchup or a person; each is a row that is never overwritten."""
 
@@ -448,7 +455,7 @@ class DatasetFilters(BaseModel):
     min_agreement: float = 0.5
     test_share: float = 0.1
     split_seed: int = 0
-    weighting: Literal["none", "reliability"] = "none"
+    weighting: Weighting = Weighting.none
 
     @field_validator("since", "until")
     @classmethod

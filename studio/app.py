@@ -12,7 +12,7 @@ from studio import __version__, present
 from studio.api import add_api
 from studio.guard import Guard
 from studio.services import Services
-from studio.tabs import datasets, label, markup, policies, train
+from studio.tabs import datasets, label, markup, policies, review, train
 from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
@@ -47,7 +47,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1") -> FastAPI:
 
 
 def build_page(services: Services) -> gr.Blocks:
-    """The four tabs under one header."""
+    """The five tabs under one header."""
     with gr.Blocks(title="RLHF Studio", analytics_enabled=False, fill_width=True) as page:
         markup(present.header(), elem_id="studio-header")
         with gr.Tabs(elem_id="studio-tabs"):
@@ -59,6 +59,8 @@ def build_page(services: Services) -> gr.Blocks:
                 policies.build_tab(services, tab)
             with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as tab:
                 datasets.build_tab(services, tab)
+            with gr.Tab("Review", id="review", elem_id="review-tab") as tab:
+                review.build_tab(services, tab)
     return page
 
 

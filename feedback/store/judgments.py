@@ -51,7 +51,9 @@ def save_judgment(
             return Submitted(found.known, created=False)
         require_live(lease, annotator, at)
         row = as_row(JudgmentRow, build(lease, matchup), part=lease.part)
-        others: Sequence[Any] = connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all() if found.others else []
+        others: Sequence[Any] = (
+            connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all() if found.others else []
+        )
         _supersede(connection, row, [other for other in others if other.annotator == annotator])
         row.created_at = _next_moment(found.last, at)
         connection.execute(_INSERT, row.model_dump(exclude_none=True))

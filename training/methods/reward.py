@@ -189,6 +189,9 @@ def weighted(trainer_class: Any) -> Any:
             return {**super().torch_call(examples), "weight": weights}
 
     class Weighted(trainer_class):  # type: ignore[misc]
+        data_collator: Any
+        _signature_columns: Any
+
         def __init__(self, *arguments: Any, **options: Any) -> None:
             super().__init__(*arguments, **options)
             self.data_collator = Collator(self.data_collator.pad_token_id)
