@@ -146,7 +146,6 @@ def _line(
     verdict = agreement.gold_test([ballot.choice == ballot.truth for ballot in known])
     hasty = agreement.hasty_share(opinions)
     sides = agreement.left_share([*work, *own[Purpose.gold], *own[Purpose.repeat]])
-    simulated = opinions[0].source is Source.simulated
     return AnnotatorQuality(
         name=name,
         source=opinions[0].source,
@@ -162,7 +161,7 @@ def _line(
         gold_verdict=verdict,
         hasty=hasty,
         seconds=agreement.median_seconds(opinions),
-        flags=tuple(_flags(skill, verdict, hasty, sides, people, simulated)),
+        flags=tuple(_flags(skill, verdict, hasty, sides, people)),
     )
 
 
@@ -171,9 +170,7 @@ def _unknown() -> Skill:
     return Skill(nothing, nothing, nothing)
 
 
-def _flags(
-    skill: Skill, verdict: GoldVerdict, hasty: Measure, sides: Measure, people: int, simulated: bool
-) -> Iterable[str]:
+def _flags(skill: Skill, verdict: GoldVerdict, hasty: Measure, sides: Measure, people: int) -> Iterable[str]:
     lopsided = agreement.is_lopsided(sides, people)
     if skill.leans_left > 0 or (lopsided and (sides.value or 0) > 0.5):
         yield "prefers the left side"
@@ -185,7 +182,7 @@ def _flags(
         yield "fails gold"
     if skill.accuracy.high is not None and skill.accuracy.high < 0.7:
         yield "right hardly more often than a coin"
-    if hasty.low is not None and hasty.low > HASTY and not simulated:  # a rule reads in no time
+    if hasty.low is not None and hasty.low > HASTY:
         yield "answers sooner than one can read"
 
 

@@ -4,8 +4,15 @@ from __future__ import annotations
 
 import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from feedback import assignment, judging
+from feedback.agreement import READING_SPEED
+from feedback.assignment import Checks
+from feedback.db import Database
+from feedback.types import Source
 
 Behaviour = Callable[[random.Random, float, float], str]
 """From how much better the left reply is and how much longer (log2) to a verdict on the screen."""
@@ -67,3 +74,35 @@ def make_crowd() -> list[Member]:
 def log_ratio(left: str, right: str) -> float:
     """How much longer the left text is, as log2."""
     return math.log2(max(1, len(left)) / max(1, len(right)))
+
+
+Truth = Callable[[Sequence[dict[str, str]], str], float]
+"""How good a reply to a conversation really is."""
+
+
+def judge_all(db: Database, members: Sequence[Member], truth: Truth, *, start: datetime, seed: int = 0) -> int:
+    """Let the members judge, in turns, until nobody is given a task any more; gives the number of judgments.
+
+    Time is simulated: each answer comes as long after its lease as the member takes to read. Gold and repeats are
+    mixed in as they are for people, repeats after ten minutes.
+    """
+    rng = random.Random(seed)
+    checks = Checks(gold_share=0.06, repeat_share=0.05, repeat_after=600)
+    waiting = list(members)
+    clock = {member.name: start for member in members}
+    made = 0
+    while waiting:
+        member = rng.choice(waiting)
+        at = clock[member.name]
+        task = assignment.lease_next(db, member.name, source=Source.simulated, rng=rng, checks=checks, at=at)
+        if task is None:
+            waiting.remove(member)
+            continue
+        left, right = task.responses
+        better = truth(task.messages, left) - truth(task.messages, right)
+        seconds = member.pace * (len(left) + len(right)) / READING_SPEED * rng.uniform(0.8, 1.3)
+        said = member.judge(rng, better, log_ratio(left, right))
+        clock[member.name] = at + timedelta(seconds=seconds + 1)
+        judging.submit(db, task.lease_id, member.name, verdict=said, at=at + timedelta(seconds=seconds))
+        made += 1
+    return made
