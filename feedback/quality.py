@@ -181,9 +181,9 @@ def _flags(skill: Skill, verdict: GoldVerdict, hasty: Measure, sides: Measure, p
     if verdict == "doubtful":
         yield "fails gold"
     if skill.accuracy.high is not None and skill.accuracy.high < 0.7:
-        yield "right hardly more often than a coin"
+        yield "no better than a coin"
     if hasty.low is not None and hasty.low > HASTY:
-        yield "answers sooner than one can read"
+        yield "too fast to have read"
 
 
 def _worst_first(line: AnnotatorQuality) -> tuple[float, str]:

@@ -15,7 +15,7 @@ from feedback import overlap
 from feedback.db import Database
 from feedback.errors import NotFound
 from feedback.store.leases import require_live
-from feedback.store.pool import JUDGMENT, LEASE, MATCHUP
+from feedback.store.pool import COUNTS, JUDGMENT, LEASE, MATCHUP
 from feedback.store.rows import as_row, record
 from feedback.tables import DatasetJudgmentRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
@@ -71,11 +71,11 @@ def withdraw_last_judgment(
     """Take back this annotator's newest judgment and lease its matchup again, shown the same way round.
 
     The judgment stays as a withdrawn revision. A live lease of the same session is released. None when there
-    is nothing to take back. ``session_key`` limits the search to judgments made in that browser session.
+    is nothing to take back, or when it was a skip and others have meanwhile filled the matchup. ``session_key`` limits the search to judgments made in that browser session.
     """
     with db.write() as session:
         judgment = _newest_judgment(session, annotator, session_key)
-        if judgment is None:
+        if judgment is None or not _may_return(session, judgment, at):
             return None
         judgment.state = JudgmentState.withdrawn
         session.flush()
@@ -199,6 +199,19 @@ def _settle(connection: Connection, matchup: MatchupRow, row: JudgmentRow, other
         state, required = overlap.settle(answers, matchup.required, matchup.max_required)
     if (state, required) != (matchup.state, matchup.required):
         connection.execute(_SETTLE, {"matchup_id": matchup.id, "settled": state, "needed": required})
+
+
+def _may_return(session: Session, judgment: JudgmentRow, at: datetime) -> bool:
+    """A judgment makes room for itself; a skip held no place, so there must be one left."""
+    if judgment.verdict is not Verdict.skip or judgment.part is Part.adjudicator:
+        return True
+    matchup = session.get_one(MatchupRow, judgment.matchup_id)
+    live = select(func.count()).where(
+        LeaseRow.matchup_id == matchup.id, LeaseRow.state == LeaseState.leased, col(LeaseRow.expires_at) > at
+    )
+    judged = select(func.count()).where(JUDGMENT.c.matchup_id == matchup.id, COUNTS, JUDGMENT.c.part == Part.annotator)
+    taken = session.exec(live).one() + session.exec(judged).one()
+    return matchup.purpose is Purpose.gold or taken < matchup.required
 
 
 def _newest_judgment(session: Session, annotator: str, session_key: str | None) -> JudgmentRow | None:

@@ -91,7 +91,7 @@ def interval_plot(measure: Measure, title: str, *, marks: Sequence[float] = ()) 
         aria_label=f"{title}: {said}",
         title=said,
     )
-    return join([line, element("span", share(measure.value), class_="range-value")])
+    return element("span", line, element("span", share(measure.value), class_="range-value"), class_="range-cell")
 
 
 def annotator_detail(line: AnnotatorQuality, report: QualityReport) -> Html:
