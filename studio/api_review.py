@@ -14,6 +14,7 @@ from pydantic import Field
 
 from feedback.store.batches import BatchSummary
 from feedback.store.evidence import Evidence
+from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
 from feedback.types import Batch, MatchupState, Purpose
 from studio.api_shapes import Given, Name, task_json
@@ -160,7 +161,7 @@ def next_dispute(services: Given, name: Name = None) -> Response:
 @router.post("/batches", status_code=201, tags=["batches"])
 def add_batch(body: BatchIn, services: Given) -> dict[str, Any]:
     """Give a part of the pool its own purpose, priority and number of opinions."""
-    batch = Batch.model_validate(body.model_dump(exclude={"matchups", "count"}))
+    batch = value_of(Batch, **body.model_dump(exclude={"matchups", "count"}))
     return _batch(services.reviewing.add_batch(batch, matchup_ids=body.matchups, count=body.count))
 
 

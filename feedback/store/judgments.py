@@ -71,7 +71,8 @@ def withdraw_last_judgment(
     """Take back this annotator's newest judgment and lease its matchup again, shown the same way round.
 
     The judgment stays as a withdrawn revision. A live lease of the same session is released. None when there
-    is nothing to take back, or when it was a skip and others have meanwhile filled the matchup. ``session_key`` limits the search to judgments made in that browser session.
+    is nothing to take back, or when it was a skip and others have meanwhile filled the matchup. ``session_key``
+    limits the search to judgments made in that browser session.
     """
     with db.write() as session:
         judgment = _newest_judgment(session, annotator, session_key)

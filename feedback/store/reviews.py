@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 from feedback import overlap
 from feedback.db import Database
 from feedback.errors import Conflict, NotFound
-from feedback.store.rows import as_row
+from feedback.store.rows import as_row, value_of
 from feedback.tables import JudgmentRow, MatchupRow, ReviewRow
 from feedback.types import Act, JudgmentState, MatchupState, Part, Purpose, Review, Verdict
 
@@ -17,7 +17,7 @@ def exclude_judgment(db: Database, judgment_id: str, actor: str, reason: str, *,
 
     The judgment stays as it is, marked. Raises Conflict when it does not count anyway, InvalidInput without a reason.
     """
-    review = as_row(ReviewRow, Review(act=Act.exclude, actor=actor, reason=reason, judgment_id=judgment_id))
+    review = as_row(ReviewRow, value_of(Review, act=Act.exclude, actor=actor, reason=reason, judgment_id=judgment_id))
     with db.write() as session:
         judgment = _judgment(session, judgment_id)
         if judgment.state is not JudgmentState.current:
@@ -33,7 +33,7 @@ def exclude_judgment(db: Database, judgment_id: str, actor: str, reason: str, *,
 
 def restore_judgment(db: Database, judgment_id: str, actor: str, reason: str) -> ReviewRow:
     """Let an excluded judgment count again. Raises Conflict when it is not excluded."""
-    review = as_row(ReviewRow, Review(act=Act.restore, actor=actor, reason=reason, judgment_id=judgment_id))
+    review = as_row(ReviewRow, value_of(Review, act=Act.restore, actor=actor, reason=reason, judgment_id=judgment_id))
     with db.write() as session:
         judgment = _judgment(session, judgment_id)
         if judgment.state is not JudgmentState.excluded:
@@ -46,7 +46,7 @@ def restore_judgment(db: Database, judgment_id: str, actor: str, reason: str) ->
 
 def requeue_matchup(db: Database, matchup_id: str, actor: str, reason: str) -> ReviewRow:
     """Ask for one opinion more than a matchup has, whatever was said so far."""
-    review = as_row(ReviewRow, Review(act=Act.requeue, actor=actor, reason=reason, matchup_id=matchup_id))
+    review = as_row(ReviewRow, value_of(Review, act=Act.requeue, actor=actor, reason=reason, matchup_id=matchup_id))
     with db.write() as session:
         matchup = session.get(MatchupRow, matchup_id)
         if matchup is None:
@@ -60,7 +60,7 @@ def requeue_matchup(db: Database, matchup_id: str, actor: str, reason: str) -> R
 
 def save_message(db: Database, annotator: str, actor: str, reason: str) -> ReviewRow:
     """Leave a message for an annotator."""
-    review = as_row(ReviewRow, Review(act=Act.message, actor=actor, reason=reason, annotator=annotator))
+    review = as_row(ReviewRow, value_of(Review, act=Act.message, actor=actor, reason=reason, annotator=annotator))
     with db.write() as session:
         if session.exec(select(JudgmentRow.id).where(JudgmentRow.annotator == annotator).limit(1)).first() is None:
             raise NotFound("annotator", annotator, hint="The Review tab lists who has judged.")

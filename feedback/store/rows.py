@@ -25,6 +25,14 @@ def as_row(table: type[RowT], value: SQLModel, **identity: Any) -> RowT:
         raise InvalidInput(reason_of(error)) from error
 
 
+def value_of(kind: type[RowT], **fields: Any) -> RowT:
+    """A validated value from what a person gave; InvalidInput with the first reason when it breaks its own rules."""
+    try:
+        return kind(**fields)
+    except ValidationError as error:
+        raise InvalidInput(reason_of(error)) from error
+
+
 def record(table: type[RowT], found: Sequence[Any], start: int = 0) -> RowT:
     """A row to read from, of the columns of a result that begin at ``start``; it belongs to no session.
 
