@@ -1,0 +1,87 @@
+"""Writers queue: nobody overtakes those who wait, and whoever is killed opens the door."""
+
+from __future__ import annotations
+
+import itertools
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+
+from feedback.turns import Turns
+
+
+def write_in_turns(path: str, name: str, log: str, start: float, rounds: int) -> None:
+    turns = Turns(Path(path))
+    time.sleep(max(0.0, start - time.time()))
+    for _ in range(rounds):
+        with turns.wait(), open(log, "a") as lines:
+            lines.write(f"{name}\n")
+            lines.flush()
+            time.sleep(0.002)
+
+
+def hold_for_ever(path: str, ready: str) -> None:
+    with Turns(Path(path)).wait():
+        Path(ready).touch()
+        time.sleep(600)
+
+
+def test_processes_take_turns_and_none_is_left_waiting(tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    start = time.time() + 4  # all of them are there before the first begins
+    people = [
+        multiprocessing.get_context("spawn").Process(
+            target=write_in_turns, args=(str(tmp_path / "db"), f"p{i}", str(log), start, 40)
+        )
+        for i in range(4)
+    ]
+    for person in people:
+        person.start()
+    for person in people:
+        person.join(60)
+    order = log.read_text().split()
+    assert Counter(order) == {f"p{i}": 40 for i in range(4)}
+    # While all four wait, the one that just wrote comes last; without the outer door most are repetitions.
+    middle = order[20:100]
+    repeated = sum(one == other for one, other in itertools.pairwise(middle))
+    assert repeated < len(middle) / 2, order
+
+
+def test_threads_exclude_each_other(tmp_path: Path) -> None:
+    turns, inside, most = Turns(tmp_path / "db"), [], []
+
+    def work() -> None:
+        for _ in range(50):
+            with turns.wait():
+                inside.append(1)
+                most.append(len(inside))
+                inside.pop()
+
+    threads = [threading.Thread(target=work) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert max(most) == 1 and len(most) == 300
+
+
+def test_a_killed_writer_opens_the_door(tmp_path: Path) -> None:
+    ready = tmp_path / "ready"
+    holder = multiprocessing.get_context("spawn").Process(target=hold_for_ever, args=(str(tmp_path / "db"), str(ready)))
+    holder.start()
+    while not ready.exists():
+        time.sleep(0.02)
+    assert holder.pid
+    os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    with Turns(tmp_path / "db").wait():
+        pass
+
+
+def test_a_database_in_memory_needs_no_files(tmp_path: Path) -> None:
+    with Turns(None).wait():
+        assert list(tmp_path.iterdir()) == []
