@@ -48,7 +48,7 @@ def test_processes_take_turns_and_none_is_left_waiting(tmp_path: Path) -> None:
     # While all four wait, the one that just wrote comes last; without the outer door most are repetitions.
     middle = order[20:100]
     repeated = sum(one == other for one, other in itertools.pairwise(middle))
-    assert repeated < len(middle) / 2, order
+    assert repeated < len(middle) / 5, (repeated, order)
 
 
 def test_threads_exclude_each_other(tmp_path: Path) -> None:
