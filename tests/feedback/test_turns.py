@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import itertools
+import fcntl
 import multiprocessing
 import os
 import signal
@@ -10,6 +10,7 @@ import threading
 import time
 from collections import Counter
 from pathlib import Path
+from typing import IO
 
 from feedback.turns import Turns
 
@@ -30,7 +31,7 @@ def hold_for_ever(path: str, ready: str) -> None:
         time.sleep(600)
 
 
-def test_processes_take_turns_and_none_is_left_waiting(tmp_path: Path) -> None:
+def test_processes_take_turns_and_each_comes_to_its_end(tmp_path: Path) -> None:
     log = tmp_path / "log"
     start = time.time() + 4  # all of them are there before the first begins
     people = [
@@ -45,10 +46,37 @@ def test_processes_take_turns_and_none_is_left_waiting(tmp_path: Path) -> None:
         person.join(60)
     order = log.read_text().split()
     assert Counter(order) == {f"p{i}": 40 for i in range(4)}
-    # While all four wait, the one that just wrote comes last; without the outer door most are repetitions.
-    middle = order[20:100]
-    repeated = sum(one == other for one, other in itertools.pairwise(middle))
-    assert repeated < len(middle) / 5, (repeated, order)
+
+
+def test_whoever_has_just_written_comes_after_whoever_waits(tmp_path: Path) -> None:
+    writer, waiter = Turns(tmp_path / "db"), Turns(tmp_path / "db")  # files of their own, as two processes have
+    order: list[str] = []
+
+    def wait() -> None:
+        with waiter.wait():
+            order.append("waiter")
+
+    thread = threading.Thread(target=wait)
+    with writer.wait():
+        thread.start()
+        with open(tmp_path / "db.queue") as outer_door:
+            end = time.monotonic() + 30
+            while not is_locked(outer_door):
+                assert time.monotonic() < end, "the waiter does not hold the outer door"
+                time.sleep(0.01)
+    with writer.wait():  # at once, without the door it would mostly be first
+        order.append("writer")
+    thread.join()
+    assert order == ["waiter", "writer"]
+
+
+def is_locked(file: IO[str]) -> bool:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    fcntl.flock(file, fcntl.LOCK_UN)
+    return False
 
 
 def test_threads_exclude_each_other(tmp_path: Path) -> None:
