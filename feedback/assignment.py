@@ -1,6 +1,7 @@
 """Lease the next matchup to a person: exactly N judgments each, expiry, no double hand-out.
 
-What leaves here goes to an annotator's screen: replies in shown order, and nothing that names a policy.
+What leaves here goes to an annotator's screen: replies in shown order, and nothing that names a policy or tells a
+check (gold, a repeat) from any other task.
 """
 
 from __future__ import annotations
@@ -14,10 +15,41 @@ from feedback import pairing
 from feedback.db import Database
 from feedback.errors import InvalidInput
 from feedback.store import leases
+from feedback.store.leases import Request, Screen
 from feedback.tables import LeaseRow
-from feedback.types import MatchupKind, Source, now
+from feedback.types import MatchupKind, Part, Purpose, Source, now
 
 LEASE_SECONDS = 30 * 60
+
+
+@dataclass(frozen=True)
+class Checks:
+    """How often a person is given a check in place of the next task.
+
+    ``gold_share`` of the tasks have a known answer, where there is any; ``repeat_share`` show a person one of their
+    own again, sides swapped, ``repeat_after`` seconds later at the earliest. 0 switches a kind off. Gold should look
+    like any other task and be certain (arXiv 2505.19134); two to five in a hundred repeats tell how steady a person
+    is (arXiv 2502.06387).
+    """
+
+    gold_share: float = 0.05
+    repeat_share: float = 0.03
+    repeat_after: float = 60 * 60
+
+    def __post_init__(self) -> None:
+        for name in ("gold_share", "repeat_share"):
+            if not 0.0 <= getattr(self, name) <= 0.5:
+                raise InvalidInput(f"{name} must be between 0 (off) and 0.5, not {getattr(self, name)}.")
+
+    def draw(self, rng: random.Random) -> Purpose:
+        """What to try to hand out next."""
+        drawn = rng.random()
+        if drawn < self.gold_share:
+            return Purpose.gold
+        return Purpose.repeat if drawn < self.gold_share + self.repeat_share else Purpose.collect
+
+
+CHECKS = Checks()
 
 
 @dataclass(frozen=True)
@@ -42,25 +74,65 @@ def lease_next(
     source: Source = Source.human,
     lease_seconds: float = LEASE_SECONDS,
     rng: random.Random | None = None,
+    part: Part = Part.annotator,
+    checks: Checks = CHECKS,
+    resume: bool = False,
+    at: datetime | None = None,
 ) -> Task | None:
     """Lease the next matchup to this annotator, or None when the pool holds none for them.
 
-    Every call gives another matchup: never one the annotator has judged, skipped or holds, and never one whose
-    judgments and live leases already make up what it requires.
+    Every call gives another matchup: never one the annotator has judged, skipped, holds or wrote a reply of, and
+    never one whose judgments and live leases already make up what it requires. With ``resume`` a ``session`` that
+    holds a live lease is given that one again. An adjudicator is given what annotators disagree about, and sees
+    nothing of their answers.
     """
-    if not annotator.strip():
-        raise InvalidInput("An annotator needs a name; it must not be empty.")
-    at = now()
-    lease = leases.save_lease(
-        db,
-        annotator,
-        session_key=session,
+    _require_name(annotator)
+    moment, chance = at or now(), rng or random.Random()
+    request = Request(
+        annotator=annotator,
+        at=moment,
+        expires_at=moment + timedelta(seconds=lease_seconds),
+        session=session,
         source=source,
-        expires_at=at + timedelta(seconds=lease_seconds),
-        at=at,
-        draw_order=partial(pairing.balanced_order, rng=rng or random.Random()),
+        part=part,
+        purpose=checks.draw(chance),
+        repeat_before=moment - timedelta(seconds=checks.repeat_after),
+        resume=resume and session is not None,
     )
-    return None if lease is None else task_of(db, lease)
+    screen = leases.save_lease(db, request, partial(pairing.balanced_order, rng=chance))
+    return None if screen is None else _task(screen)
+
+
+def fill_deck(
+    db: Database,
+    annotator: str,
+    session: str,
+    *,
+    size: int,
+    lease_seconds: float = LEASE_SECONDS,
+    rng: random.Random | None = None,
+    checks: Checks = CHECKS,
+    at: datetime | None = None,
+) -> list[Task]:
+    """All tasks that a browser session of this annotator holds, filled up to ``size`` as ``lease_next`` would.
+
+    The one on its screen comes first, then what is fetched ahead; all of them are different matchups.
+    """
+    _require_name(annotator)
+    moment, chance = at or now(), rng or random.Random()
+    requests = [
+        Request(
+            annotator=annotator,
+            at=moment,
+            expires_at=moment + timedelta(seconds=lease_seconds),
+            session=session,
+            purpose=checks.draw(chance),
+            repeat_before=moment - timedelta(seconds=checks.repeat_after),
+        )
+        for _ in range(size)
+    ]
+    screens = leases.save_deck(db, requests, partial(pairing.balanced_order, rng=chance))
+    return [_task(screen) for screen in screens]
 
 
 def resume(db: Database, session: str) -> Task | None:
@@ -74,6 +146,15 @@ def held(db: Database, session: str) -> list[Task]:
     return [task_of(db, lease) for lease in leases.list_live_leases(db, session, at=now())]
 
 
+def heartbeat(
+    db: Database, lease_id: str, annotator: str, *, lease_seconds: float = LEASE_SECONDS, at: datetime | None = None
+) -> datetime:
+    """A sign of life: the lease now lasts ``lease_seconds`` from here, at least; gives the moment it ends."""
+    moment = at or now()
+    ends = moment + timedelta(seconds=lease_seconds)
+    return leases.extend_lease(db, lease_id, annotator, at=moment, expires_at=ends).expires_at
+
+
 def release(db: Database, lease_id: str) -> bool:
     """Give a task back unjudged; False when it had already ended."""
     return leases.release_lease(db, lease_id, at=now())
@@ -81,14 +162,23 @@ def release(db: Database, lease_id: str) -> bool:
 
 def task_of(db: Database, lease: LeaseRow) -> Task:
     """What a lease puts on the screen."""
-    matchup, prompt, generations = leases.get_lease_contents(db, lease)
+    return _task(leases.get_screen(db, lease))
+
+
+def _task(screen: Screen) -> Task:
+    lease = screen.lease
     return Task(
         lease_id=lease.id,
-        matchup_id=matchup.id,
-        kind=matchup.kind,
-        messages=prompt.messages,
-        responses=[generations[index].text for index in lease.shown_order],
+        matchup_id=lease.matchup_id,
+        kind=screen.kind,
+        messages=screen.messages,
+        responses=screen.responses,
         expires_at=lease.expires_at,
         annotator=lease.annotator,
         shown_order=tuple(lease.shown_order),
     )
+
+
+def _require_name(annotator: str) -> None:
+    if not annotator.strip():
+        raise InvalidInput("An annotator needs a name; it must not be empty.")

@@ -14,21 +14,31 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from feedback import ranking
+from feedback import ranking, reliability
+from feedback.ballots import Unit, ballots_of
 from feedback.db import Database
 from feedback.pairing import same_text
+from feedback.ranking import Tally, Vote
+from feedback.reliability import Reliability
 from feedback.store import datasets as store
 from feedback.store.datasets import JudgedMatchup
+from feedback.store.opinions import list_opinions
 from feedback.tables import DatasetRow
 from feedback.types import (
     Dataset,
     DatasetFilters,
     Message,
+    Part,
     PreferencePair,
+    Purpose,
     Verdict,
+    Weighting,
     content_hash,
     usable_name,
 )
+
+UNDECIDED = 0.05
+"""A pair whose better side is known by less than this (0 a coin, 1 a certainty) teaches nothing."""
 
 
 @dataclass(frozen=True)
@@ -75,13 +85,25 @@ def preview(db: Database, filters: DatasetFilters | None = None) -> Derivation:
     """What ``freeze`` would take and leave out, without keeping anything."""
     chosen = filters or DatasetFilters()
     judged, dropped = store.list_judged_matchups(db, chosen)
-    return derive(judged, chosen, dropped)
+    model = fit_annotators(db, judged, chosen) if chosen.weighting is Weighting.reliability else None
+    return derive(judged, chosen, dropped, model)
+
+
+def fit_annotators(db: Database, judged: Sequence[JudgedMatchup], filters: DatasetFilters) -> Reliability:
+    """How far each annotator can be believed, from the judgments a dataset takes and from gold."""
+    taken = {judgment.id for matchup in judged for judgment in matchup.judgments}
+    known = list_opinions(db, sources=filters.sources, purposes=(Purpose.collect, Purpose.gold))
+    used = [opinion for opinion in known if opinion.judgment_id in taken or opinion.purpose is Purpose.gold]
+    return reliability.fit(ballots_of(used))
 
 
 def derive(
-    judged: Sequence[JudgedMatchup], filters: DatasetFilters, dropped: dict[str, int] | None = None
+    judged: Sequence[JudgedMatchup],
+    filters: DatasetFilters,
+    dropped: dict[str, int] | None = None,
+    model: Reliability | None = None,
 ) -> Derivation:
-    """Pairs from judged matchups, pure.
+    """Pairs from judged matchups, pure. With a ``model`` of the annotators it decides and weighs each pair.
 
     Reasons in the drop report count judgments (``tie``, ``both_bad``, ``skip``, and what the filters refused)
     or matchup pairs (``conflict``: sides equal; ``below_agreement``; ``identical``; ``duplicate``: the same
@@ -96,7 +118,7 @@ def derive(
         for judgment in matchup.judgments:
             if judgment.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
                 drops[judgment.verdict.value] += 1
-        for pair in (*_pairs_of(matchup, filters, drops), *_edits_of(matchup, filters, drops)):
+        for pair in (*_pairs_of(matchup, filters, drops, model), *_edits_of(matchup, filters, drops)):
             low, high = sorted((pair.chosen, pair.rejected))
             key = (pair.prompt_id, low, high)
             if key in seen:
@@ -109,12 +131,17 @@ def derive(
 
 def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
     """SHA-256 over the filters, the judgment ids and the pairs with their texts."""
+    # What an unweighted dataset hashes to is as it was before there were weights.
+    weighted = filters.weighting is not Weighting.none
     return content_hash(
         {
-            "filters": filters.model_dump(mode="json"),
+            "filters": filters.model_dump(mode="json", exclude=None if weighted else {"weighting"}),
             "judgments": derivation.judgment_ids,
             # Without what is not there: a pair without an edit hashes as it did before edits existed.
-            "pairs": [pair.model_dump(mode="json", exclude_none=True) for pair in derivation.pairs],
+            "pairs": [
+                pair.model_dump(mode="json", exclude_none=True, exclude=None if weighted else {"weight"})
+                for pair in derivation.pairs
+            ],
         }
     )
 
@@ -125,18 +152,32 @@ def split_of(prompt_hash: str, test_share: float, seed: int) -> Literal["train",
     return "test" if int.from_bytes(digest[:8], "big") / 2**64 < test_share else "train"
 
 
-def _pairs_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[str]) -> list[PreferencePair]:
-    votes = [vote for judgment in matchup.judgments for vote in ranking.votes_of(judgment, judgment.id)]
+@dataclass(frozen=True)
+class _Outcome:
+    """Which stored index of a pair is preferred to which, on whose word, and how much that is worth."""
+
+    better: int
+    worse: int
+    votes: list[Vote]
+    weight: float
+    agreement: float
+
+
+def _pairs_of(
+    matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[str], model: Reliability | None
+) -> list[PreferencePair]:
+    settled = [judgment for judgment in matchup.judgments if judgment.part is Part.adjudicator]
+    votes = [vote for judgment in settled or matchup.judgments for vote in ranking.votes_of(judgment, judgment.id)]
     pairs = []
-    for tally in ranking.tally_votes(votes).values():
-        winners = tally.winners()
-        if not winners:
-            drops["conflict"] += 1
+    for unit, tally in ranking.tally_votes(votes).items():
+        if model is not None and not settled:
+            outcome = _believed((matchup.matchup_id, *unit), tally, model)
+        else:
+            outcome = _elected(tally, filters)
+        if isinstance(outcome, str):
+            drops[outcome] += 1
             continue
-        if tally.agreement < filters.min_agreement:
-            drops["below_agreement"] += 1
-            continue
-        chosen, rejected = matchup.generations[winners[0].better], matchup.generations[winners[0].worse]
+        chosen, rejected = matchup.generations[outcome.better], matchup.generations[outcome.worse]
         if same_text(chosen.text, rejected.text):
             drops["identical"] += 1
             continue
@@ -149,10 +190,11 @@ def _pairs_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[st
                 rejected=rejected.text,
                 chosen_generation=chosen.id,
                 rejected_generation=rejected.id,
-                judgment_ids=tuple(sorted(vote.judgment_id for vote in winners)),
-                margin=ranking.mean_strength(winners),
-                agreement=tally.agreement,
+                judgment_ids=tuple(sorted(vote.judgment_id for vote in outcome.votes)),
+                margin=ranking.mean_strength(outcome.votes),
+                agreement=outcome.agreement,
                 split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
+                weight=outcome.weight,
             )
         )
     return pairs
@@ -179,3 +221,23 @@ def _edits_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[st
             split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
             edited_by=judgment.id,
         )
+
+
+def _elected(tally: Tally, filters: DatasetFilters) -> _Outcome | str:
+    """The larger side's preference, or why there is none."""
+    winners = tally.winners()
+    if not winners:
+        return "conflict"
+    if tally.agreement < filters.min_agreement:
+        return "below_agreement"
+    return _Outcome(winners[0].better, winners[0].worse, winners, 1.0, tally.agreement)
+
+
+def _believed(unit: Unit, tally: Tally, model: Reliability) -> _Outcome | str:
+    """What the model of the annotators holds likely; a preference that nobody expressed is none."""
+    chance = model.second_better.get(unit, 0.5)
+    votes = tally.for_high if chance > 0.5 else tally.for_low
+    weight = round(abs(2 * chance - 1), 4)
+    if not votes or weight < UNDECIDED:
+        return "undecided"
+    return _Outcome(votes[0].better, votes[0].worse, votes, weight, len(votes) / tally.total)

@@ -2,24 +2,25 @@
 
 SQLite runs in WAL mode with foreign keys on and a busy timeout. Every writing transaction begins with
 ``BEGIN IMMEDIATE``: the write lock is taken before the first read, so a check and the write that depends on it
-cannot be torn apart by another process, and two writers wait for each other instead of failing at commit.
+cannot be torn apart by another process, and two writers wait for each other instead of failing at commit. SQLite
+waits by polling, which is unfair under load, so writers queue for their turn first (``feedback.turns``).
 """
 
 from __future__ import annotations
 
 import sqlite3
-import threading
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, make_url
+from sqlalchemy import Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, OperationalError
 from sqlmodel import Session
 
 from feedback import migrations
 from feedback.errors import InvalidInput, StudioError
+from feedback.turns import Turns
 
 BUSY_TIMEOUT_SECONDS = 30.0
 
@@ -30,8 +31,8 @@ class Database:
     def __init__(self, url: str, engine: Engine) -> None:
         self.url = url
         self.engine = engine
-        # SQLite's waiting is a busy loop of growing naps, unfair under load; threads of one process queue here.
-        self._turn: AbstractContextManager[Any] = threading.Lock() if self.is_sqlite else nullcontext()
+        self._writing = engine.execution_options(begin_immediate=True)
+        self._turns = Turns(Path(engine.url.database) if self.is_sqlite and engine.url.database else None)
 
     @property
     def is_sqlite(self) -> bool:
@@ -47,16 +48,41 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits on leaving, or rolls everything back when anything is raised."""
-        engine = self.engine.execution_options(begin_immediate=True)
-        try:
-            with self._turn, Session(engine, expire_on_commit=False) as session, session.begin():
-                yield session
-        except DataError as error:  # PostgreSQL's; SQLite takes anything
-            raise InvalidInput(f"The database cannot hold a value: {error.orig}. Nothing was saved.") from error
+        with (
+            _values_fit(),
+            self._turn(),
+            Session(self._writing, expire_on_commit=False) as session,
+            session.begin(),
+        ):
+            yield session
+
+    @contextmanager
+    def transaction(self) -> Iterator[Connection]:
+        """As ``write``, for statements on tables instead of rows: a tenth of the work, for what is done per vote."""
+        with _values_fit(), self._turn(), self._writing.begin() as connection:
+            yield connection
+
+    @contextmanager
+    def reading(self) -> Iterator[Connection]:
+        """As ``read``, for statements on tables instead of rows."""
+        with self.engine.connect() as connection:
+            yield connection
+
+    def _turn(self) -> AbstractContextManager[None]:
+        return self._turns.wait() if self.is_sqlite else nullcontext()
 
     def dispose(self) -> None:
         """Close all connections."""
         self.engine.dispose()
+        self._turns.close()
+
+
+@contextmanager
+def _values_fit() -> Iterator[None]:
+    try:
+        yield
+    except DataError as error:  # PostgreSQL's; SQLite takes anything
+        raise InvalidInput(f"The database cannot hold a value: {error.orig}. Nothing was saved.") from error
 
 
 def one_at_a_time(session: Session, what: str) -> None:

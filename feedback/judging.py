@@ -36,6 +36,7 @@ def submit(
     skip_reason: str | None = None,
     rationale: str | None = None,
     guidelines: int | None = None,
+    at: datetime | None = None,
     **remarks: Any,
 ) -> Submitted:
     """Judge the matchup a lease is about, in shown order; give exactly one of verdict, ranking, skip_reason.
@@ -79,7 +80,7 @@ def submit(
         except ValidationError as error:
             raise InvalidInput(reason_of(error)) from error
 
-    return judgments.save_judgment(db, lease_id, annotator, build, at=now())
+    return judgments.save_judgment(db, lease_id, annotator, build, at=at or now())
 
 
 def undo_last(

@@ -17,7 +17,9 @@ from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
 from feedback.types import (
+    Act,
     AuditEvent,
+    Batch,
     Checkpoint,
     Credential,
     CredentialKind,
@@ -31,8 +33,11 @@ from feedback.types import (
     Matchup,
     MatchupKind,
     MatchupState,
+    Part,
     Policy,
     Prompt,
+    Purpose,
+    Review,
     Run,
     RunState,
     Scorecard,
@@ -141,13 +146,46 @@ class MatchupRow(Matchup, _Row, table=True):
     generation_ids: list[str] = Field(sa_type=JSON)
     kind: MatchupKind = Field(default=MatchupKind.pair, sa_type=EnumText(MatchupKind))  # type: ignore[call-overload]
     state: MatchupState = Field(default=MatchupState.open, sa_type=EnumText(MatchupState))  # type: ignore[call-overload]
+    purpose: Purpose = Field(default=Purpose.collect, sa_type=EnumText(Purpose))  # type: ignore[call-overload]
+    max_required: int = Field(default=0, sa_column_kwargs={"server_default": "0"})
+    gold: dict[str, Any] | None = Field(default=None, sa_type=JSON)
+    repeat_of: str | None = Field(default=None, foreign_key="matchup.id", index=True)
+    reserved_for: str | None = Field(default=None, index=True)
+    # No foreign key: a matchup imported from another studio names a batch of that studio.
+    batch_id: str | None = Field(default=None, index=True)
+
+
+class MatchupAuthorRow(SQLModel, table=True):
+    """Who wrote one of a matchup's replies: the pool passes these matchups over for them."""
+
+    __tablename__ = "matchup_author"
+
+    matchup_id: str = Field(foreign_key="matchup.id", primary_key=True)
+    annotator: str = Field(primary_key=True)
+
+
+class BatchRow(Batch, _Row, table=True):
+    __tablename__ = "batch"
+
+    id: str = Field(default_factory=lambda: new_id("bat"), primary_key=True)
+    name: str = Field(unique=True)
+    purpose: Purpose = Field(default=Purpose.collect, sa_type=EnumText(Purpose))  # type: ignore[call-overload]
 
 
 class LeaseRow(_Row, table=True):
     """One person's exclusive, expiring right to judge one matchup. ``session`` names the browser that holds it."""
 
     __tablename__ = "lease"
-    __table_args__ = (Index("ix_lease_matchup_state", "matchup_id", "state"),)
+    __table_args__ = (
+        Index("ix_lease_matchup_state", "matchup_id", "state"),
+        # Every hand-out first ends what has expired; among all leases ever given the live ones are few.
+        Index(
+            "ix_lease_live",
+            "expires_at",
+            sqlite_where=text("state = 'leased'"),
+            postgresql_where=text("state = 'leased'"),
+        ),
+    )
 
     id: str = Field(default_factory=lambda: new_id("lea"), primary_key=True)
     matchup_id: str = Field(foreign_key="matchup.id")
@@ -158,12 +196,15 @@ class LeaseRow(_Row, table=True):
     state: LeaseState = Field(default=LeaseState.leased, sa_type=EnumText(LeaseState))  # type: ignore[call-overload]
     expires_at: datetime = Field(sa_type=Moment)  # type: ignore[call-overload]
     ended_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+    heartbeat_at: datetime | None = Field(default=None, sa_type=Moment)  # type: ignore[call-overload]
+    part: Part = Field(default=Part.annotator, sa_type=EnumText(Part), sa_column_kwargs={"server_default": "annotator"})  # type: ignore[call-overload]
 
 
 class JudgmentRow(Judgment, _Row, table=True):
     __tablename__ = "judgment"
     __table_args__ = (
         UniqueConstraint("lease_id"),
+        Index("ix_judgment_by_person", "annotator", "created_at"),
         # The database itself refuses a second current judgment of one matchup by one person.
         Index(
             "uq_judgment_current",
@@ -188,6 +229,17 @@ class JudgmentRow(Judgment, _Row, table=True):
     criteria: dict[str, list[int | None]] | None = Field(default=None, sa_type=JSON)
     supersedes: str | None = Field(default=None, foreign_key="judgment.id")
     state: JudgmentState = Field(default=JudgmentState.current, sa_type=EnumText(JudgmentState))  # type: ignore[call-overload]
+    part: Part = Field(default=Part.annotator, sa_type=EnumText(Part), sa_column_kwargs={"server_default": "annotator"})  # type: ignore[call-overload]
+
+
+class ReviewRow(Review, _Row, table=True):
+    __tablename__ = "review"
+
+    id: str = Field(default_factory=lambda: new_id("rev"), primary_key=True)
+    act: Act = Field(sa_type=EnumText(Act))  # type: ignore[call-overload]
+    judgment_id: str | None = Field(default=None, foreign_key="judgment.id", index=True)
+    matchup_id: str | None = Field(default=None, foreign_key="matchup.id", index=True)
+    annotator: str | None = Field(default=None, index=True)
 
 
 class DraftRow(Draft, table=True):
@@ -246,6 +298,7 @@ class DatasetPairRow(SQLModel, table=True):
     judgment_ids: list[str] = Field(sa_type=JSON)
     margin: float = 0.0
     agreement: float = 1.0
+    weight: float = Field(default=1.0, sa_column_kwargs={"server_default": "1"})
     # The judgment whose edit is the chosen text; ``dataset_judgment`` holds the foreign key to it.
     edited_by: str | None = None
 

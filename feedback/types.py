@@ -84,9 +84,49 @@ class MatchupKind(StrEnum):
 
 
 class MatchupState(StrEnum):
+    """``disputed``: all the opinions it may have are in and no answer has most of them; a reviewer decides."""
+
     open = "open"
     satisfied = "satisfied"
+    disputed = "disputed"
+    adjudicated = "adjudicated"
     retired = "retired"
+
+
+class Purpose(StrEnum):
+    """What the judgments of a matchup are for. Only ``collect`` becomes training data.
+
+    ``gold`` has a known answer and is put before everybody; ``repeat`` shows a person a pair of their own again,
+    sides swapped. Neither differs from the others in anything an annotator is sent.
+    """
+
+    collect = "collect"
+    evaluate = "evaluate"
+    gold = "gold"
+    repeat = "repeat"
+
+
+class Part(StrEnum):
+    """In which part a person judges: as one of the annotators, or as the adjudicator who settles a dispute."""
+
+    annotator = "annotator"
+    adjudicator = "adjudicator"
+
+
+class Weighting(StrEnum):
+    """How a dataset weighs its pairs: all alike, or by how far their annotators can be believed."""
+
+    none = "none"
+    reliability = "reliability"
+
+
+class Act(StrEnum):
+    """What a reviewer did about a judgment, a matchup or a person; each is a row that is never overwritten."""
+
+    exclude = "exclude"
+    restore = "restore"
+    requeue = "requeue"
+    message = "message"
 
 
 class Verdict(StrEnum):
@@ -120,6 +160,7 @@ class JudgmentState(StrEnum):
     current = "current"
     superseded = "superseded"
     withdrawn = "withdrawn"
+    excluded = "excluded"
 
 
 class RunState(StrEnum):
@@ -260,6 +301,7 @@ class Generation(SQLModel):
     """One reply. ``finish_reason`` is ``stop`` when the model ended it, ``length`` when it was cut.
 
     ``seed`` with the prompt, the policy and ``sampling`` names the draw; ``tokens`` counts the reply alone.
+    ``author`` names the person who wrote or edited it: they are never asked to judge it.
     """
 
     prompt_id: str
@@ -270,6 +312,7 @@ class Generation(SQLModel):
     finish_reason: str = "stop"
     tokens: int = 0
     run_id: str | None = None
+    author: str | None = None
 
     @field_validator("text")
     @classmethod
@@ -280,7 +323,12 @@ class Generation(SQLModel):
 
 
 class Matchup(SQLModel):
-    """k generations of one prompt put before people; ``generation_ids`` is the stored order."""
+    """k generations of one prompt put before people; ``generation_ids`` is the stored order.
+
+    ``required`` judgments are asked for; while they give no answer most of the votes, one more is, up to
+    ``max_required`` (0: never more). ``gold`` is the known answer of a gold matchup, ``repeat_of`` the matchup that a
+    repeat shows again, ``reserved_for`` the one person it is for.
+    """
 
     prompt_id: str
     generation_ids: list[str]
@@ -288,7 +336,12 @@ class Matchup(SQLModel):
     state: MatchupState = MatchupState.open
     required: int = 1
     priority: int = 0
-    purpose: str = "collect"
+    purpose: Purpose = Purpose.collect
+    max_required: int = 0
+    gold: dict[str, Any] | None = None
+    repeat_of: str | None = None
+    reserved_for: str | None = None
+    batch_id: str | None = None
 
     @model_validator(mode="after")
     def _distinct(self) -> Matchup:
@@ -301,6 +354,12 @@ class Matchup(SQLModel):
             raise ValueError(f"a pair holds 2 generations, not {size}")
         if self.required < 1:
             raise ValueError(f"a matchup needs at least 1 judgment, not {self.required}")
+        if self.max_required and self.max_required < self.required:
+            raise ValueError(f"max_required must be 0 or at least {self.required} (required), not {self.max_required}")
+        if (self.purpose is Purpose.gold) != (self.gold is not None):
+            raise ValueError("a gold matchup, and no other, carries its known answer in gold")
+        if self.gold is not None:
+            _known_answer(self.gold, self.kind, size)
         return self
 
 
@@ -333,6 +392,7 @@ class Judgment(SQLModel):
     revision: int = 1
     supersedes: str | None = None
     state: JudgmentState = JudgmentState.current
+    part: Part = Part.annotator
 
     @model_validator(mode="after")
     def _says_one_thing(self) -> Judgment:
@@ -383,10 +443,57 @@ class Guidelines(SQLModel):
         return names
 
 
+class Batch(SQLModel):
+    """A named part of the pool that shares purpose, priority and how many opinions each matchup gets."""
+
+    name: str
+    purpose: Purpose = Purpose.collect
+    priority: int = 0
+    required: int = 1
+    max_required: int = 0
+    note: str = ""
+
+    @field_validator("name")
+    @classmethod
+    def _usable_name(cls, name: str) -> str:
+        return usable_name(name, "batch")
+
+    @model_validator(mode="after")
+    def _ranges(self) -> Batch:
+        if self.purpose not in (Purpose.collect, Purpose.evaluate):
+            raise ValueError(f"a batch collects or evaluates; {self.purpose.value!r} matchups are made by themselves")
+        if not 1 <= self.required <= 100:
+            raise ValueError(f"required must be between 1 and 100, not {self.required}")
+        if self.max_required and not self.required <= self.max_required <= 100:
+            raise ValueError(f"max_required must be 0 or between {self.required} and 100, not {self.max_required}")
+        return self
+
+
+class Review(SQLModel):
+    """One act of a reviewer, with its reason: exclude or restore a judgment, requeue a matchup, message a person."""
+
+    act: Act
+    actor: str
+    reason: str
+    judgment_id: str | None = None
+    matchup_id: str | None = None
+    annotator: str | None = None
+
+    @field_validator("reason")
+    @classmethod
+    def _said(cls, reason: str) -> str:
+        if not reason.strip():
+            raise ValueError("a reason is needed: whoever reads this later must understand it")
+        if len(reason) > 2_000:
+            raise ValueError(f"a reason may have 2000 characters, not {len(reason)}")
+        return reason.strip()
+
+
 class PreferencePair(BaseModel):
     """*chosen* over *rejected*: derived, never typed. ``margin`` is the mean strength, 0 when none was given.
 
-    ``judgment_ids`` names the votes behind it; ``agreement`` is the share of decisive votes for *chosen*. A pair
+    ``judgment_ids`` names the votes behind it; ``agreement`` is the share of decisive votes for *chosen*.
+    ``weight`` (0 to 1) is how much a trainer should make of it; 1 unless the dataset weighs by reliability. A pair
     that came of an edit names its judgment in ``edited_by``: *chosen* is the edited text, and both generations are
     the one that was edited.
     """
@@ -405,6 +512,7 @@ class PreferencePair(BaseModel):
     agreement: float = 1.0
     split: Literal["train", "test"] = "train"
     edited_by: str | None = None
+    weight: float = 1.0
 
     @model_validator(mode="after")
     def _differ(self) -> PreferencePair:
@@ -416,7 +524,8 @@ class PreferencePair(BaseModel):
 class DatasetFilters(BaseModel):
     """Which judgments a dataset takes, and how disagreement and ties are resolved.
 
-    Ties never become pairs by default: TRL has no tie type, and a guess would invent a preference.
+    Ties never become pairs by default: TRL has no tie type, and a guess would invent a preference. ``weighting``
+    ``reliability`` lets the annotator model of ``feedback.reliability`` decide disagreements and weigh each pair.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -429,6 +538,7 @@ class DatasetFilters(BaseModel):
     min_agreement: float = 0.5
     test_share: float = 0.1
     split_seed: int = 0
+    weighting: Weighting = Weighting.none
 
     @field_validator("since", "until")
     @classmethod
@@ -594,3 +704,12 @@ def usable_name(name: str, noun: str) -> str:
             "starting with a letter or digit"
         )
     return name
+
+
+def _known_answer(gold: dict[str, Any], kind: MatchupKind, size: int) -> None:
+    """Raise ValueError unless ``gold`` is an answer in stored order that this kind of matchup can have."""
+    if kind is MatchupKind.pair:
+        if set(gold) != {"verdict"} or gold["verdict"] not in (Verdict.first, Verdict.second, Verdict.tie):
+            raise ValueError(f'the gold of a pair is {{"verdict": "first", "second" or "tie"}}, not {gold}')
+    elif set(gold) != {"ranking"} or len(gold["ranking"]) != size:
+        raise ValueError(f'the gold of a ranking is {{"ranking": [{size} ranks in stored order]}}, not {gold}')

@@ -1,17 +1,19 @@
 """REST under /api: the services as JSON. A route does: body → one service call → JSON.
 
-All routes are plain functions, so FastAPI runs them in threads and a database wait never blocks the page. Errors
-are ``{"detail": "one sentence"}``. What goes to an annotator (``/tasks/next``) is built field by field here, so
-that nothing that names a policy can slip in.
+Routes are plain functions, so FastAPI runs them in threads and a database wait never blocks the page; the two that
+run per vote hand their work to one thread that keeps the order (``Services.in_turn``). Errors
+are ``{"detail": "one sentence"}``. What goes to an annotator (``/tasks/next``) is built field by field in
+``api_shapes``, so that nothing that names a policy can slip in.
 """
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, FastAPI, Header, Query, Request, Response
+from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 
@@ -27,9 +29,9 @@ from feedback.errors import (
 )
 from feedback.tables import RunRow
 from feedback.types import Guidelines, Prompt, Split
-from studio import __version__, present
+from studio import __version__, api_review, present
+from studio.api_shapes import Given, Name, task_json
 from studio.curves import metric_lines
-from studio.gate import PERSON
 from studio.schemas import DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PromptsIn, RunIn, TaskIn
 from studio.services import LOCAL_ANNOTATOR, PolicySummary, Services
 from training.reproduce import command_of, spec_of
@@ -49,20 +51,11 @@ _GUIDELINE_FIELDS = {"version", "text", "criteria", "asks_rationale"}
 _CHUNK_CHARACTERS = 64 * 1024
 
 
-async def _services(request: Request) -> Services:  # async, for a plain function would cost a hop between threads
-    """The services as the person behind the request is given them; see ``studio.gate`` and ``studio.roles``."""
-    services: Services = request.app.state.services
-    return services.acting_as(request.scope.get(PERSON))
-
-
-Given = Annotated[Services, Depends(_services)]
-Name = Annotated[str | None, Header(alias="X-Annotator", max_length=80)]
-
-
 def add_api(app: FastAPI, services: Services) -> None:
     """Give an app the routes of this module and the way their errors are told."""
     app.state.services = services
     app.include_router(router)
+    app.include_router(api_review.router)
     app.add_exception_handler(StudioError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
 
@@ -172,29 +165,21 @@ def run_log(run_id: str, services: Given) -> dict[str, str]:
 
 
 @router.post("/tasks/next", tags=["labeling"], response_model=None)
-def next_task(services: Given, body: TaskIn | None = None, name: Name = None) -> dict[str, Any] | Response:
+async def next_task(services: Given, body: TaskIn | None = None, name: Name = None) -> Response:
     """Lease the next matchup to the caller; every call gives another one, 204 when none is left for them."""
-    task = services.lease_task((body and body.annotator) or name or LOCAL_ANNOTATOR)
+    task = await services.in_turn(services.lease_task, (body and body.annotator) or name or LOCAL_ANNOTATOR)
     if task is None:
         return Response(status_code=204)
-    return {
-        "lease": task.lease_id,
-        "kind": task.kind.value,
-        "prompt": task.messages,
-        "responses": task.responses,
-        "guidelines": services.guidelines().text,
-        "expires_at": task.expires_at.isoformat(),
-    }
+    return JSONResponse(task_json(task, await services.in_turn(_guidelines_text, services)))
 
 
-@router.post("/judgments", status_code=201, tags=["labeling"])
-def judge(body: JudgmentIn, response: Response, services: Given, name: Name = None) -> dict[str, str]:
+@router.post("/judgments", status_code=201, tags=["labeling"], response_model=None)
+async def judge(body: JudgmentIn, services: Given, name: Name = None) -> Response:
     """Record a judgment in shown order; the same lease again answers 200 with the same id."""
     said = body.model_dump(exclude={"lease", "annotator"}, exclude_none=True)
-    submitted = services.judge(body.lease, body.annotator or name or LOCAL_ANNOTATOR, **said)
-    if not submitted.created:
-        response.status_code = 200
-    return {"judgment_id": submitted.judgment_id}
+    annotator = body.annotator or name or LOCAL_ANNOTATOR
+    submitted = await services.in_turn(partial(services.judge, body.lease, annotator, **said))
+    return JSONResponse({"judgment_id": submitted.judgment_id}, status_code=201 if submitted.created else 200)
 
 
 @router.get("/guidelines", tags=["labeling"])
@@ -307,6 +292,10 @@ def _prompt(index: int, messages: list[dict[str, str]], tags: list[str], split: 
         raise InvalidInput(
             f"Prompt {index + 1} cannot be used: {reason.removeprefix('Value error, ')}. Nothing was added."
         ) from error
+
+
+def _guidelines_text(services: Services) -> str:
+    return services.guidelines().text
 
 
 def _guidelines(body: GuidelinesIn) -> Guidelines:

@@ -15,7 +15,7 @@ from studio.gate import Gate
 from studio.guard import Guard, Mount
 from studio.login import add_login
 from studio.services import Services
-from studio.tabs import datasets, label, markup, people, policies, train
+from studio.tabs import datasets, label, markup, people, policies, review, train
 from studio.theme import build_theme
 from training.home import Home
 
@@ -78,6 +78,8 @@ def build_page(services: Services) -> gr.Blocks:
                 policies.build_tab(services, tab)
             with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as tab:
                 datasets.build_tab(services, tab)
+            with gr.Tab("Review", id="review", elem_id="review-tab") as tab:
+                review.build_tab(services, tab)
             with gr.Tab("People", id="people", elem_id="people-tab") as tab:
                 people.build_tab(services, tab)
         with who:

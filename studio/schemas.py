@@ -123,6 +123,12 @@ class PasswordIn(Body):
     wanted: str = Field(max_length=200)
 
 
+class Reason(Body):
+    """Why a reviewer acts; whoever reads it later must understand it."""
+
+    reason: str = Field(min_length=1, max_length=2000)
+
+
 class DatasetIn(Body):
     """A dataset to freeze; filters left out take every judgment."""
 

@@ -7,26 +7,28 @@ new champion. Nothing here waits for a model, but ``generate`` (replies on deman
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import logging
 import random
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from feedback import assignment, datasets, formats, judging
-from feedback.assignment import Task
+from feedback.assignment import CHECKS, Task
 from feedback.db import Database
-from feedback.errors import InvalidInput, NotEnoughData, NotSignedIn, StudioError
+from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, NotSignedIn, StudioError
 from feedback.judging import Submitted
 from feedback.store import audit as audit_store
 from feedback.store import checkpoints as checkpoint_store
 from feedback.store import datasets as dataset_store
 from feedback.store import guidelines as guideline_store
 from feedback.store import judgments as judgment_store
+from feedback.store import leases as lease_store
 from feedback.store import lineage as lineage_store
 from feedback.store import matchups as matchup_store
 from feedback.store import policies as policy_store
@@ -63,6 +65,7 @@ from feedback.types import (
 from studio import people
 from studio.people import NewUser
 from studio.replies import ReplyMaker
+from studio.reviewing import Reviewing
 from studio.roles import LOCAL, ActingServices, Person
 from training import runs
 from training.config import Setting, describe, settings_class
@@ -74,6 +77,8 @@ from training.starter import STARTER_BASE
 from training.starter.families import FAMILIES
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 LOCAL_ANNOTATOR = LOCAL.name
 """Who judges while no users exist."""
@@ -149,11 +154,13 @@ class Services:
         self.home = home
         self.db = db
         self.replies = ReplyMaker(home, db)
+        self.reviewing = Reviewing(db)
         self._filling = threading.Lock()
-        # SQLite lets one writer in and has the others poll; queueing here is fairer and several times faster.
-        self._writing = threading.RLock()
+        self.checks = CHECKS
         self._judged = itertools.count()
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
+        # One thread for the votes of all annotators: more would only fight over the interpreter and the write lock.
+        self._scribe = ThreadPoolExecutor(max_workers=1, thread_name_prefix="scribe")
         self._pending_refill: Future[None] | None = None
 
     # People -----------------------------------------------------------------------------------------------
@@ -211,6 +218,10 @@ class Services:
 
     # Labeling ---------------------------------------------------------------------------------------------
 
+    async def in_turn(self, act: Callable[..., T], *values: Any) -> T:
+        """Do something short that writes, after what was asked for before it, without holding up the event loop."""
+        return await asyncio.get_running_loop().run_in_executor(self._scribe, act, *values)
+
     def lease_task(self, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
         """A matchup nobody else holds, leased to the annotator; None when the pool has none for them."""
         return self._lease(annotator, None)
@@ -218,37 +229,38 @@ class Services:
     def current_task(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
         """What a browser shows: the lease its session holds, else a new one; None when the pool is empty.
 
-        One session never holds two leases: two requests of a browser at once must not both find none.
+        One session never holds two leases, however many windows ask at once: the look and the lease are one
+        transaction.
         """
-        with self._writing:
-            held = assignment.resume(self.db, session)
-            if held is not None and held.annotator == annotator:
-                return held
-            return self._lease(annotator, session)
+        return self._lease(annotator, session)
 
     def deck(self, session: str, annotator: str = LOCAL_ANNOTATOR, *, size: int = DECK_SIZE) -> list[Task]:
         """What a browser holds, the task on its screen first, filled up to ``size``; empty when the pool is."""
-        with self._writing:
-            held = [task for task in assignment.held(self.db, session) if task.annotator == annotator]
-            while len(held) < size:
-                task = self._lease(annotator, session, empty_handed=not held)
-                if task is None:
-                    break
-                held.append(task)
-        return held
+        tasks = assignment.fill_deck(self.db, annotator, session, size=size, checks=self.checks)
+        if len(tasks) < size:
+            self.refill_soon(empty_handed=not tasks)
+        return tasks
 
-    def _lease(self, annotator: str, session: str | None, *, empty_handed: bool = True) -> Task | None:
-        with self._writing:
-            task = assignment.lease_next(self.db, annotator, session=session)
+    def _lease(self, annotator: str, session: str | None) -> Task | None:
+        task = assignment.lease_next(self.db, annotator, session=session, checks=self.checks, resume=True)
         if task is None:
-            self.refill_soon(empty_handed=empty_handed)
+            self.refill_soon(empty_handed=True)
         return task
+
+    def extend(self, lease: str, annotator: str = LOCAL_ANNOTATOR) -> datetime:
+        """A sign of life from whoever works on a task: the moment its lease now ends."""
+        return assignment.heartbeat(self.db, lease, annotator)
+
+    def release(self, lease: str, annotator: str = LOCAL_ANNOTATOR) -> bool:
+        """Give a task back unjudged; False when it had ended already. LeaseLost when it is somebody else's."""
+        if lease_store.get_lease(self.db, lease).annotator != annotator:
+            raise LeaseLost("This task is leased to another annotator; ask for a task of your own.")
+        return assignment.release(self.db, lease)
 
     def judge(self, lease: str, annotator: str = LOCAL_ANNOTATOR, **said: Any) -> Submitted:
         """Record a verdict, a ranking or a skip under a lease. The same lease again gives the same judgment."""
         said.setdefault("guidelines", self.guidelines().version)
-        with self._writing:
-            submitted = judging.submit(self.db, lease, annotator, **said)
+        submitted = judging.submit(self.db, lease, annotator, **said)
         if submitted.created and next(self._judged) % LOOK_EVERY == 0:
             self.refill_soon()
         return submitted
@@ -259,8 +271,7 @@ class Services:
 
     def save_draft(self, lease: str, content: dict[str, Any], annotator: str = LOCAL_ANNOTATOR) -> datetime | None:
         """Keep what is typed and set about the task on the screen; the moment it was kept."""
-        with self._writing:
-            return judging.save_draft(self.db, lease, annotator, content)
+        return judging.save_draft(self.db, lease, annotator, content)
 
     def draft_of(self, task: Task) -> dict[str, Any]:
         """What was typed and set about a task before, in shown order."""
@@ -570,5 +581,6 @@ class Services:
 
     def close(self) -> None:
         """Let the background thread finish and forget the loaded policy."""
+        self._scribe.shutdown(wait=True)
         self._background.shutdown(wait=True, cancel_futures=True)
         self.replies.forget()

@@ -24,7 +24,7 @@ from feedback.tables import (
     PolicyRow,
     PromptRow,
 )
-from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Split
+from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Purpose, Split
 
 _HINT = "`studio dataset list` shows all; `studio dataset freeze NAME` makes one."
 _PAGE = 500
@@ -183,7 +183,9 @@ def _judged_matchups(
         judgments = kept[matchup.id]
         prompt = prompts[matchup.prompt_id]
         replies = [generations[key] for key in matchup.generation_ids]
-        if prompt.split is Split.evaluation:
+        if matchup.purpose is not Purpose.collect:  # checks and evaluations measure; they never train
+            dropped[f"purpose_{matchup.purpose.value}"] += len(judgments)
+        elif prompt.split is Split.evaluation:
             dropped["evaluation_prompt"] += len(judgments)
         elif allowed is not None and not {reply.policy_id for reply in replies} <= allowed:
             dropped["other_policy"] += len(judgments)
@@ -218,6 +220,7 @@ def _pair_columns(dataset_id: str, position: int, pair: PreferencePair) -> dict[
         "margin": pair.margin,
         "agreement": pair.agreement,
         "edited_by": pair.edited_by,
+        "weight": pair.weight,
     }
 
 
@@ -245,6 +248,7 @@ def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[
             judgment_ids=tuple(row.judgment_ids),
             margin=row.margin,
             agreement=row.agreement,
+            weight=row.weight,
             split=row.split,  # type: ignore[arg-type]
             edited_by=row.edited_by,
         )

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
+from sqlalchemy import Connection, bindparam, delete
 from sqlmodel import Session
 
 from feedback.db import Database
@@ -64,9 +65,12 @@ def put_draft(session: Session, draft: Draft, at: datetime) -> None:
         session.add(as_row(DraftRow, draft, updated_at=at))
 
 
-def delete_draft(session: Session, matchup_id: str, annotator: str) -> None:
+def delete_draft(transaction: Session | Connection, matchup_id: str, annotator: str) -> None:
     """Forget a draft in the transaction under way."""
-    row = session.get(DraftRow, (matchup_id, annotator))
-    if row is not None:
-        session.delete(row)
-        session.flush()
+    transaction.execute(_FORGET, {"of_matchup": matchup_id, "of_annotator": annotator})
+
+
+_DRAFT = DraftRow.__table__  # type: ignore[attr-defined]
+_FORGET = delete(_DRAFT).where(
+    _DRAFT.c.matchup_id == bindparam("of_matchup"), _DRAFT.c.annotator == bindparam("of_annotator")
+)

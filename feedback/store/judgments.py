@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
+from typing import Any
 
-from sqlalchemy import func
-from sqlalchemy import select as columns
+from sqlalchemy import Connection, bindparam, exists, func, insert, update
+from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
+from feedback import overlap
 from feedback.db import Database
-from feedback.errors import LeaseLost, NotFound
+from feedback.errors import NotFound
 from feedback.store.drafts import delete_draft, draft_of_judgment, put_draft
-from feedback.store.rows import as_row
+from feedback.store.leases import require_live
+from feedback.store.pool import COUNTS, JUDGMENT, LEASE, MATCHUP
+from feedback.store.rows import as_row, record
 from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
-from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Source, Verdict
+from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
 _DECISIVE = (Verdict.first, Verdict.second)
 
@@ -54,36 +58,38 @@ def save_judgment(
     *,
     at: datetime,
 ) -> Submitted:
-    """Judge what a lease is about, once. ``build`` makes the judgment from the lease, its matchup and the replies
-    in stored order; what it raises undoes all.
+    """Judge what a lease is about, once. ``build`` makes the judgment from the lease, its matchup and the replies'
+    texts in stored order (plain records, to read from); what it raises undoes all.
 
     The draft of it ends with it. The same lease again gives the first judgment back. Raises NotFound for an unknown
-    lease and LeaseLost for one
-    that is expired, released or somebody else's.
+    lease and LeaseLost for one that is expired, released or somebody else's.
     """
-    with db.write() as session:
-        # Locked (SQLite's one writer needs no lock): a double click must find the judgment of the first one.
-        lease = session.get(LeaseRow, lease_id, with_for_update=True)
-        if lease is None:
+    with db.transaction() as connection:
+        if not db.is_sqlite:
+            # Locked before anything is read (SQLite has one writer): a double click must find the judgment of the
+            # first one, and of two last judgments at once the second must count the first to settle the matchup.
+            connection.execute(_LOCK_LEASE, {"lease_id": lease_id})
+            connection.execute(_LOCK_MATCHUP, {"lease_id": lease_id})
+        found = connection.execute(_LEASED, {"lease_id": lease_id}).first()
+        if found is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
-        if lease.annotator != annotator:
-            raise LeaseLost("This task is leased to another annotator; ask for a task of your own.")
-        known = session.exec(select(JudgmentRow.id).where(JudgmentRow.lease_id == lease_id)).first()
-        if known is not None:
-            return Submitted(known, created=False)
-        _require_live(lease, at)
-        # Locked, so that of two last judgments at once the second counts the first and settles the matchup.
-        matchup = session.get_one(MatchupRow, lease.matchup_id, with_for_update=True)
-        texts = [session.get_one(GenerationRow, key).text for key in matchup.generation_ids]
-        row = as_row(JudgmentRow, build(lease, matchup, texts))
-        delete_draft(session, lease.matchup_id, annotator)
-        _supersede(session, row)
-        session.add(row)
+        lease, matchup = record(LeaseRow, found, 0), record(MatchupRow, found, len(LEASE.c))
+        if lease.annotator == annotator and found.known is not None:
+            return Submitted(found.known, created=False)
+        require_live(lease, annotator, at)
+        row = as_row(JudgmentRow, build(lease, matchup, _texts(connection, matchup)), part=lease.part)
+        delete_draft(connection, matchup.id, annotator)
+        others: Sequence[Any] = (
+            connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all() if found.others else []
+        )
+        _supersede(connection, row, [other for other in others if other.annotator == annotator])
+        row.created_at = _next_moment(found.last, at)
+        connection.execute(_INSERT, row.model_dump(exclude_none=True))
         skipped = row.verdict is Verdict.skip
-        lease.state = LeaseState.skipped if skipped else LeaseState.submitted
-        lease.ended_at = at
-        session.flush()
-        _settle(session, matchup)
+        ended = LeaseState.skipped if skipped else LeaseState.submitted
+        connection.execute(_END_LEASE, {"lease_id": lease_id, "ended": ended, "at": at})
+        if not skipped:
+            _settle(connection, matchup, row, others)
         return Submitted(row.id, created=True)
 
 
@@ -93,8 +99,8 @@ def withdraw_last_judgment(
     """Take back this annotator's newest judgment and lease its matchup again, shown the same way round.
 
     The judgment stays as a withdrawn revision, and its remarks become the draft to go on from. Live leases of the
-    same session are released. None when there is nothing to take back. ``session_key`` limits the search to
-    judgments made in that browser session.
+    same session are released. None when there is nothing to take back, or when it was a skip and others have
+    meanwhile filled the matchup. ``session_key`` limits the search to judgments made in that browser session.
     """
     with db.write() as session:
         judgment = _newest_judgment(session, annotator, session_key)
@@ -104,10 +110,15 @@ def withdraw_last_judgment(
         session.refresh(judgment, with_for_update=True)
         if judgment.state is not JudgmentState.current:
             return None  # another request took it back between the look and the lock
+        if not _may_return(session, judgment, matchup, at):
+            return None
         judgment.state = JudgmentState.withdrawn
         session.flush()
         _release_held(session, annotator, session_key, at)
-        matchup.state = MatchupState.open
+        if matchup.state is not MatchupState.adjudicated:
+            matchup.state = MatchupState.open
+        elif judgment.part is Part.adjudicator:
+            matchup.state = MatchupState.disputed
         lease = LeaseRow(
             matchup_id=judgment.matchup_id,
             annotator=annotator,
@@ -115,6 +126,8 @@ def withdraw_last_judgment(
             source=judgment.source,
             shown_order=judgment.shown_order,
             expires_at=expires_at,
+            part=judgment.part,
+            created_at=at,
         )
         session.add(lease)
         put_draft(session, draft_of_judgment(judgment), at)
@@ -149,7 +162,7 @@ def tally_judgments(db: Database, annotator: str | None = None) -> dict[str, int
 
 def annotator_figures(db: Database, annotator: str, *, since: datetime) -> AnnotatorFigures:
     """What one person did: in all and since a moment, how they decided, and how long it took them."""
-    query = columns(
+    query = choose(
         col(JudgmentRow.verdict),
         col(JudgmentRow.shown_order),
         col(JudgmentRow.active_ms),
@@ -187,6 +200,16 @@ def tally_sources(db: Database) -> dict[str, int]:
     return {source.value: found.get(source.value, 0) for source in Source}
 
 
+def judgments_mark(db: Database) -> tuple[tuple[str, int], ...]:
+    """What changes whenever a judgment is added or changes its state: how many there are in each."""
+    query = select(JudgmentRow.state, func.count()).group_by(col(JudgmentRow.state))
+    newest = select(func.max(JudgmentRow.created_at))
+    with db.read() as session:
+        counts = sorted((str(state), number) for state, number in session.exec(query))
+        moment = session.exec(newest).one()
+    return (*counts, (str(moment), 0))
+
+
 def list_judgments(
     db: Database, *, limit: int | None = None, dataset_id: str | None = None, current_only: bool = False
 ) -> list[JudgmentRow]:
@@ -203,43 +226,59 @@ def list_judgments(
         return list(session.exec(query))
 
 
-def _require_live(lease: LeaseRow, at: datetime) -> None:
-    if lease.state is LeaseState.leased and lease.expires_at > at:
-        return
-    why = "expired" if lease.state is LeaseState.leased else f"was {lease.state.value}"
-    raise LeaseLost(f"This task's lease {why}; the pair went back to the pool. Ask for a new task.")
+def _texts(connection: Connection, matchup: MatchupRow) -> list[str]:
+    texts = {row.id: row.text for row in connection.execute(_TEXTS, {"ids": matchup.generation_ids})}
+    return [texts[key] for key in matchup.generation_ids]
 
 
-def _supersede(session: Session, row: JudgmentRow) -> None:
+def _supersede(connection: Connection, row: JudgmentRow, own: Sequence[Any]) -> None:
     """Number the new revision after this person's earlier ones of the same matchup."""
-    query = (
-        select(JudgmentRow)
-        .where(JudgmentRow.matchup_id == row.matchup_id, JudgmentRow.annotator == row.annotator)
-        .order_by(col(JudgmentRow.revision).desc())
-        .limit(1)
-    )
-    previous = session.exec(query).first()
-    if previous is None:
+    if not own:
         return
+    previous = max(own, key=lambda other: other.revision)
     row.revision = previous.revision + 1
     row.supersedes = previous.id
     if previous.state is JudgmentState.current:
-        previous.state = JudgmentState.superseded
-        # The partial unique index would refuse the new row while the old one is still current.
-        session.flush()
+        # First, for the partial unique index refuses the new row while the old one is still current.
+        connection.execute(update(JUDGMENT).where(JUDGMENT.c.id == previous.id).values(state=JudgmentState.superseded))
 
 
-def _settle(session: Session, matchup: MatchupRow) -> None:
-    """A matchup with all its judgments leaves the pool; skips count nowhere."""
-    judged = session.exec(
-        select(func.count()).where(
-            col(JudgmentRow.matchup_id) == matchup.id,
-            col(JudgmentRow.state) == JudgmentState.current,
-            (col(JudgmentRow.verdict) != Verdict.skip) | col(JudgmentRow.verdict).is_(None),
-        )
-    ).one()
-    if judged >= matchup.required:
-        matchup.state = MatchupState.satisfied
+def _next_moment(last: datetime | None, at: datetime) -> datetime:
+    """Now, or just after this person's last judgment when the clock was set back: undo must find the last one."""
+    return at if last is None or last < at else last + timedelta(microseconds=1)
+
+
+def _settle(connection: Connection, matchup: MatchupRow, row: JudgmentRow, others: Sequence[Any]) -> None:
+    """A matchup with all the opinions it needs leaves the pool; gold stays for everybody."""
+    if matchup.purpose is Purpose.gold or matchup.state is MatchupState.adjudicated:
+        return
+    if row.part is Part.adjudicator:
+        state, required = MatchupState.adjudicated, matchup.required
+    else:
+        answers = [overlap.answer_of(row.verdict, row.ranking)]
+        answers += [
+            overlap.answer_of(other.verdict, other.ranking)
+            for other in others
+            if other.state is JudgmentState.current
+            and other.annotator != row.annotator
+            and other.verdict is not Verdict.skip
+            and other.part is Part.annotator
+        ]
+        state, required = overlap.settle(answers, matchup.required, matchup.max_required)
+    if (state, required) != (matchup.state, matchup.required):
+        connection.execute(_SETTLE, {"matchup_id": matchup.id, "settled": state, "needed": required})
+
+
+def _may_return(session: Session, judgment: JudgmentRow, matchup: MatchupRow, at: datetime) -> bool:
+    """A judgment makes room for itself; a skip held no place, so there must be one left."""
+    if judgment.verdict is not Verdict.skip or judgment.part is Part.adjudicator:
+        return True
+    live = select(func.count()).where(
+        LeaseRow.matchup_id == matchup.id, LeaseRow.state == LeaseState.leased, col(LeaseRow.expires_at) > at
+    )
+    judged = select(func.count()).where(JUDGMENT.c.matchup_id == matchup.id, COUNTS, JUDGMENT.c.part == Part.annotator)
+    taken = session.exec(live).one() + session.exec(judged).one()
+    return matchup.purpose is Purpose.gold or taken < matchup.required
 
 
 def _newest_judgment(session: Session, annotator: str, session_key: str | None) -> JudgmentRow | None:
@@ -264,3 +303,47 @@ def _release_held(session: Session, annotator: str, session_key: str | None, at:
     for lease in session.exec(query):
         lease.state = LeaseState.released
         lease.ended_at = at
+
+
+_OTHER, _MINE = JUDGMENT.alias("other"), JUDGMENT.alias("mine")
+_LEASED = (
+    choose(
+        *LEASE.c,
+        *(column.label(f"matchup_{column.name}") for column in MATCHUP.c),
+        JUDGMENT.c.id.label("known"),
+        choose(func.max(_MINE.c.created_at))
+        .where(_MINE.c.annotator == LEASE.c.annotator)
+        .scalar_subquery()
+        .label("last"),
+        exists().where(_OTHER.c.matchup_id == LEASE.c.matchup_id).label("others"),
+    )
+    .join(MATCHUP, MATCHUP.c.id == LEASE.c.matchup_id)
+    .outerjoin(JUDGMENT, JUDGMENT.c.lease_id == LEASE.c.id)
+    .where(LEASE.c.id == bindparam("lease_id"))
+)
+_LOCK_LEASE = choose(LEASE.c.id).where(LEASE.c.id == bindparam("lease_id")).with_for_update()
+_LOCK_MATCHUP = (
+    choose(MATCHUP.c.id)
+    .where(MATCHUP.c.id == choose(LEASE.c.matchup_id).where(LEASE.c.id == bindparam("lease_id")).scalar_subquery())
+    .with_for_update()
+)
+_GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
+_TEXTS = choose(_GENERATION.c.id, _GENERATION.c.text).where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
+_OF_MATCHUP = choose(
+    JUDGMENT.c.id,
+    JUDGMENT.c.annotator,
+    JUDGMENT.c.revision,
+    JUDGMENT.c.state,
+    JUDGMENT.c.verdict,
+    JUDGMENT.c.ranking,
+    JUDGMENT.c.part,
+).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
+_INSERT = insert(JUDGMENT)
+_END_LEASE = (
+    update(LEASE).where(LEASE.c.id == bindparam("lease_id")).values(state=bindparam("ended"), ended_at=bindparam("at"))
+)
+_SETTLE = (
+    update(MATCHUP)
+    .where(MATCHUP.c.id == bindparam("matchup_id"))
+    .values(state=bindparam("settled"), required=bindparam("needed"))
+)

@@ -7,50 +7,88 @@ PostgreSQL): live leases + current judgments never exceed what a matchup require
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from typing import Any, cast
 
-from sqlalchemy import ColumnElement, and_, exists, func, update
+from sqlalchemy import Connection, bindparam, insert, update
+from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
-from sqlmodel.sql.expression import SelectOfScalar
 
 from feedback.db import Database
-from feedback.errors import NotFound
-from feedback.tables import GenerationRow, JudgmentRow, LeaseRow, MatchupRow, PromptRow
-from feedback.types import JudgmentState, LeaseState, MatchupState, Source, Verdict
+from feedback.errors import LeaseLost, NotFound
+from feedback.store import pool
+from feedback.store.pool import LEASE
+from feedback.store.rows import record
+from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow, new_id
+from feedback.types import LeaseState, MatchupKind, Part, Purpose, Source
 
 # Draws the order to show replies in, from the orders shown before and the number of replies.
 OrderDraw = Callable[[Sequence[Sequence[int]], int], list[int]]
 
+_GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
+_PROMPT = PromptRow.__table__  # type: ignore[attr-defined]
 
-def save_lease(
-    db: Database,
-    annotator: str,
-    *,
-    session_key: str | None,
-    source: Source,
-    expires_at: datetime,
-    at: datetime,
-    draw_order: OrderDraw,
-) -> LeaseRow | None:
-    """Lease the next matchup this annotator may judge, or None when the pool has none for them."""
-    with db.write() as session:
-        _expire(session, at)
-        matchup = _next_matchup(session, annotator)
-        if matchup is None:
-            return None
-        earlier = session.exec(
-            select(LeaseRow.shown_order).where(LeaseRow.matchup_id == matchup.id).order_by(col(LeaseRow.created_at))
-        ).all()
-        lease = LeaseRow(
-            matchup_id=matchup.id,
-            annotator=annotator,
-            session=session_key,
-            source=source,
-            shown_order=draw_order(earlier, len(matchup.generation_ids)),
-            expires_at=expires_at,
-        )
-        session.add(lease)
-        return lease
+
+@dataclass(frozen=True)
+class Request:
+    """Who asks for a matchup, when, and what for.
+
+    ``purpose`` is what to try first: gold or a repeat (of a judgment made before ``repeat_before``) in place of the
+    matchup that is next; when there is none, or nothing else is left to judge, the ordinary one is given.
+    """
+
+    annotator: str
+    at: datetime
+    expires_at: datetime
+    session: str | None = None
+    source: Source = Source.human
+    part: Part = Part.annotator
+    purpose: Purpose = Purpose.collect
+    repeat_before: datetime | None = None
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Screen:
+    """A lease with what it puts before its holder; ``responses`` are in shown order."""
+
+    lease: LeaseRow
+    kind: MatchupKind
+    messages: list[dict[str, str]]
+    responses: list[str]
+
+
+def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen | None:
+    """Lease the next matchup this annotator may judge, or None when the pool has none for them.
+
+    With ``request.resume`` a session that holds live leases is given the oldest again, which is on its screen.
+    """
+    if request.resume:
+        return next(iter(save_deck(db, [request], draw_order)), None)
+    with db.transaction() as connection:
+        connection.execute(_EXPIRE, {"at": request.at})
+        return _lease(connection, request, draw_order)
+
+
+def save_deck(db: Database, requests: Sequence[Request], draw_order: OrderDraw) -> list[Screen]:
+    """All that a session holds, oldest first, with new leases until there is one for each of its requests.
+
+    The look and the leases are one transaction: however many windows ask at once, a session holds no more.
+    """
+    first = requests[0]
+    with db.transaction() as connection:
+        connection.execute(_EXPIRE, {"at": first.at})
+        held = connection.execute(_HELD, {"session": first.session, "annotator": first.annotator, "at": first.at}).all()
+        screens = [_screen(connection, record(LeaseRow, row)) for row in held]
+        for request in requests[len(screens) :]:
+            after = screens[-1].lease.created_at if screens else None
+            screen = _lease(connection, request, draw_order, after=after)
+            if screen is None:
+                break
+            screens.append(screen)
+        return screens
 
 
 def get_lease(db: Database, lease_id: str) -> LeaseRow:
@@ -93,15 +131,45 @@ def release_ahead(session: Session, *, at: datetime) -> None:
     session.flush()
 
 
+def extend_lease(db: Database, lease_id: str, annotator: str, *, at: datetime, expires_at: datetime) -> LeaseRow:
+    """A sign of life from whoever holds a lease: it ends later, never earlier. LeaseLost when it has ended."""
+    with db.transaction() as connection:
+        found = connection.execute(_BY_ID, {"lease_id": lease_id}).first()
+        if found is None:
+            raise NotFound("lease", lease_id, hint="Ask for a new task.")
+        lease = record(LeaseRow, found)
+        require_live(lease, annotator, at)
+        lease.heartbeat_at, lease.expires_at = at, max(lease.expires_at, expires_at)
+        changed = {"heartbeat_at": at, "expires_at": lease.expires_at}
+        connection.execute(update(LEASE).where(LEASE.c.id == lease_id).values(changed))
+        return lease
+
+
+def require_live(lease: LeaseRow, annotator: str, at: datetime) -> None:
+    """Raise LeaseLost unless this annotator holds the lease at that moment."""
+    if lease.annotator != annotator:
+        raise LeaseLost("This task is leased to another annotator; ask for a task of your own.")
+    if lease.state is LeaseState.leased and lease.expires_at > at:
+        return
+    why = "expired" if lease.state is LeaseState.leased else f"was {lease.state.value}"
+    raise LeaseLost(f"This task's lease {why}; the pair went back to the pool. Ask for a new task.")
+
+
 def release_lease(db: Database, lease_id: str, *, at: datetime) -> bool:
     """Give a matchup back unjudged; False when the lease had already ended."""
-    with db.write() as session:
-        ended = session.execute(
-            update(LeaseRow)
-            .where(col(LeaseRow.id) == lease_id, col(LeaseRow.state) == LeaseState.leased)
+    with db.transaction() as connection:
+        ended = connection.execute(
+            update(LEASE)
+            .where(LEASE.c.id == lease_id, LEASE.c.state == LeaseState.leased)
             .values(state=LeaseState.released, ended_at=at)
         )
-        return bool(ended.rowcount)  # type: ignore[attr-defined]
+        return bool(ended.rowcount)
+
+
+def get_screen(db: Database, lease: LeaseRow) -> Screen:
+    """What a lease puts before its holder."""
+    with db.reading() as connection:
+        return _screen(connection, lease)
 
 
 def get_lease_contents(db: Database, lease: LeaseRow) -> tuple[MatchupRow, PromptRow, list[GenerationRow]]:
@@ -114,77 +182,102 @@ def get_lease_contents(db: Database, lease: LeaseRow) -> tuple[MatchupRow, Promp
         return matchup, prompt, [by_id[generation_id] for generation_id in matchup.generation_ids]
 
 
-def _expire(session: Session, at: datetime) -> None:
-    # Whoever comes first expires a lease and the others pass it over: waiting for each other might be a deadlock.
-    overdue = (
-        select(LeaseRow.id)
-        .where(col(LeaseRow.state) == LeaseState.leased, col(LeaseRow.expires_at) <= at)
-        .with_for_update(skip_locked=True)
-    )
-    session.execute(update(LeaseRow).where(col(LeaseRow.id).in_(overdue)).values(state=LeaseState.expired, ended_at=at))
+def _lease(
+    connection: Connection, request: Request, draw_order: OrderDraw, *, after: datetime | None = None
+) -> Screen | None:
+    """A new lease in the transaction under way; one ``after`` another is ahead of the screen, and younger."""
+    matchup = _pick(connection, request, wait=after is None)
+    if matchup is None:
+        return None
+    columns: dict[str, Any] = {
+        "id": new_id("lea"),
+        "created_at": request.at if after is None else max(request.at, after + timedelta(microseconds=1)),
+        "matchup_id": matchup.id,
+        "annotator": request.annotator,
+        "session": request.session,
+        "source": request.source,
+        "shown_order": _order(connection, matchup, request, draw_order),
+        "state": LeaseState.leased,
+        "expires_at": request.expires_at,
+        "part": request.part,
+    }
+    connection.execute(_INSERT, columns)
+    return _screen(connection, cast(LeaseRow, SimpleNamespace(**columns)), matchup)
 
 
-def _next_matchup(session: Session, annotator: str) -> MatchupRow | None:
-    """Highest priority first, oldest among equals; never one this annotator judged, skipped or holds.
-
-    PostgreSQL counts as of the statement's beginning but locks the row later: between the two another transaction
-    may have leased the matchup and ended. So what is locked is asked for again, by a statement that sees that. Rows
-    that others hold are passed over at first; when nothing else is left, they are waited for: a matchup that is
-    being judged this moment may need another judge.
-    """
-    if session.get_bind().dialect.name == "sqlite":
-        return session.exec(_candidates(annotator, ())).first()
-    full: list[str] = []
-    for passing_over in (True, False):
-        while True:
-            query = _candidates(annotator, full).with_for_update(skip_locked=passing_over)
-            found = session.exec(query).first()
-            if found is None:
-                break
-            if session.exec(select(MatchupRow.id).where(MatchupRow.id == found.id, _may_be_leased(annotator))).first():
-                return found
-            full.append(found.id)
-    return None
+def _pick(connection: Connection, request: Request, *, wait: bool) -> MatchupRow | None:
+    if request.part is Part.adjudicator:
+        return pool.next_dispute(connection, request.annotator)
+    ordinary = pool.next_matchup(connection, request.annotator, wait=wait)
+    if ordinary is None:  # checks alone would tell that they are checks
+        return None
+    if request.purpose is Purpose.gold:
+        return pool.next_gold(connection, request.annotator) or ordinary
+    if request.purpose is Purpose.repeat and request.repeat_before is not None:
+        return pool.next_repeat(connection, request.annotator, request.repeat_before, request.at) or ordinary
+    return ordinary
 
 
-def _candidates(annotator: str, full: Sequence[str]) -> SelectOfScalar[MatchupRow]:
-    return (
-        select(MatchupRow)
-        .where(_may_be_leased(annotator), col(MatchupRow.id).not_in(full))
-        .order_by(col(MatchupRow.priority).desc(), col(MatchupRow.created_at), col(MatchupRow.id))
-        .limit(1)
-    )
+def _order(connection: Connection, matchup: MatchupRow, request: Request, draw_order: OrderDraw) -> list[int]:
+    """Repeats are shown the other way round; the others so that each way is seen equally often."""
+    if matchup.repeat_of is not None:
+        seen = connection.execute(_MY_ORDER, {"matchup_id": matchup.repeat_of, "annotator": request.annotator}).first()
+        if seen is not None:
+            return list(reversed(seen.shown_order))
+    earlier = connection.execute(_ORDERS, {"matchup_id": matchup.id}).scalars().all()
+    return draw_order(earlier, len(matchup.generation_ids))
 
 
-def _may_be_leased(annotator: str) -> ColumnElement[bool]:
-    live = (
-        select(func.count())
-        .where(col(LeaseRow.matchup_id) == col(MatchupRow.id), col(LeaseRow.state) == LeaseState.leased)
-        .scalar_subquery()
+def _screen(connection: Connection, lease: LeaseRow, matchup: MatchupRow | None = None) -> Screen:
+    if matchup is None:
+        found = connection.execute(_MATCHUP_OF, {"matchup_id": lease.matchup_id}).one()
+        kind, generation_ids = found.kind, found.generation_ids
+    else:
+        kind, generation_ids = matchup.kind, matchup.generation_ids
+    rows = connection.execute(_TEXTS, {"ids": generation_ids}).all()
+    texts = {row.id: row.text for row in rows}
+    return Screen(lease, kind, rows[0].messages, [texts[generation_ids[index]] for index in lease.shown_order])
+
+
+# Whoever comes first expires a lease and the others pass it over: waiting for each other might be a deadlock.
+_OVERDUE = (
+    choose(LEASE.c.id)
+    .where(LEASE.c.state == LeaseState.leased, LEASE.c.expires_at <= bindparam("at"))
+    .with_for_update(skip_locked=True)
+)
+_EXPIRE = update(LEASE).where(LEASE.c.id.in_(_OVERDUE)).values(state=LeaseState.expired, ended_at=bindparam("at"))
+_INSERT = insert(LEASE)
+_BY_ID = choose(LEASE).where(LEASE.c.id == bindparam("lease_id")).with_for_update()
+_HELD = (
+    choose(LEASE)
+    .where(
+        LEASE.c.session == bindparam("session"),
+        LEASE.c.annotator == bindparam("annotator"),
+        LEASE.c.state == LeaseState.leased,
+        LEASE.c.expires_at > bindparam("at"),
     )
-    # A skip counts nowhere: it neither fills the matchup nor lets it come back to the same person.
-    judged = (
-        select(func.count())
-        .where(
-            col(JudgmentRow.matchup_id) == col(MatchupRow.id),
-            col(JudgmentRow.state) == JudgmentState.current,
-            (col(JudgmentRow.verdict) != Verdict.skip) | col(JudgmentRow.verdict).is_(None),
-        )
-        .scalar_subquery()
+    .order_by(LEASE.c.created_at, LEASE.c.id)
+)
+# Orders that came to nothing (expired, released, skipped) were not judged in, so they do not count.
+_ORDERS = (
+    choose(LEASE.c.shown_order)
+    .where(
+        LEASE.c.matchup_id == bindparam("matchup_id"),
+        LEASE.c.state.in_((LeaseState.leased, LeaseState.submitted)),
     )
-    own_judgment = exists().where(
-        col(JudgmentRow.matchup_id) == col(MatchupRow.id),
-        col(JudgmentRow.annotator) == annotator,
-        col(JudgmentRow.state) == JudgmentState.current,
-    )
-    own_lease = exists().where(
-        col(LeaseRow.matchup_id) == col(MatchupRow.id),
-        col(LeaseRow.annotator) == annotator,
-        col(LeaseRow.state) == LeaseState.leased,
-    )
-    return and_(
-        col(MatchupRow.state) == MatchupState.open,
-        ~own_judgment,
-        ~own_lease,
-        live + judged < col(MatchupRow.required),
-    )
+    .order_by(LEASE.c.created_at)
+)
+_MY_ORDER = (
+    choose(LEASE.c.shown_order)
+    .where(LEASE.c.matchup_id == bindparam("matchup_id"), LEASE.c.annotator == bindparam("annotator"))
+    .order_by(LEASE.c.created_at.desc())
+    .limit(1)
+)
+_MATCHUP_OF = choose(pool.MATCHUP.c.kind, pool.MATCHUP.c.generation_ids).where(
+    pool.MATCHUP.c.id == bindparam("matchup_id")
+)
+_TEXTS = (
+    choose(_GENERATION.c.id, _GENERATION.c.text, _PROMPT.c.messages)
+    .join(_PROMPT, _PROMPT.c.id == _GENERATION.c.prompt_id)
+    .where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
+)

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from pydantic import ValidationError
 from sqlalchemy import func
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from feedback.db import Database
-from feedback.store.rows import as_row, get_by_key
-from feedback.tables import LeaseRow, MatchupRow, PromptRow
-from feedback.types import LeaseState, Matchup, MatchupState, Split, now
+from feedback.errors import Conflict, InvalidInput
+from feedback.store.rows import as_row, get_by_key, in_chunks, reason_of
+from feedback.tables import GenerationRow, LeaseRow, MatchupAuthorRow, MatchupRow, PromptRow
+from feedback.types import LeaseState, Matchup, MatchupState, Purpose, Split, now
+
+WORK = (Purpose.collect, Purpose.evaluate)
 
 
 @dataclass(frozen=True)
 class MatchupCounts:
-    """The pool in four numbers; ``leased`` are those of the open ones that are on somebody's screen."""
+    """The pool in numbers; ``leased`` are those of the open ones that are on somebody's screen.
+
+    Gold and repeats are checks, not work: they are left out, and ``disputed`` ones wait for an adjudicator.
+    """
 
     open: int
     leased: int
     satisfied: int
     retired: int
+    disputed: int = 0
+    adjudicated: int = 0
 
 
 def save_matchups(db: Database, matchups: Sequence[Matchup]) -> list[MatchupRow]:
@@ -29,7 +39,38 @@ def save_matchups(db: Database, matchups: Sequence[Matchup]) -> list[MatchupRow]
     rows = [as_row(MatchupRow, matchup) for matchup in matchups]
     with db.write() as session:
         session.add_all(rows)
+        session.flush()
+        _save_authors(session, rows)
     return rows
+
+
+def save_gold(db: Database, matchup_id: str, gold: dict[str, Any]) -> MatchupRow:
+    """A gold matchup of the same replies, whose known answer is given in stored order; everybody will meet it.
+
+    The matchup it is taken from leaves the pool, so that nobody meets the pair twice. Raises Conflict when it is a
+    check itself.
+    """
+    with db.write() as session:
+        original = get_by_key(session, MatchupRow, "matchup", matchup_id)
+        if original.purpose not in WORK:
+            raise Conflict(f"Matchup {matchup_id} is a check already ({original.purpose.value}).")
+        try:
+            value = Matchup(
+                prompt_id=original.prompt_id,
+                generation_ids=original.generation_ids,
+                kind=original.kind,
+                purpose=Purpose.gold,
+                gold=gold,
+            )
+        except ValidationError as error:
+            raise InvalidInput(reason_of(error)) from error
+        row = as_row(MatchupRow, value)
+        session.add(row)
+        session.flush()
+        _save_authors(session, [row])
+        if original.state is MatchupState.open:
+            original.state = MatchupState.retired
+    return row
 
 
 def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
@@ -41,7 +82,13 @@ def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
 def count_matchups(db: Database) -> MatchupCounts:
     """How full the pool is."""
     with db.read() as session:
-        by_state = dict(session.exec(select(MatchupRow.state, func.count()).group_by(col(MatchupRow.state))).all())
+        by_state = dict(
+            session.exec(
+                select(MatchupRow.state, func.count())
+                .where(col(MatchupRow.purpose).in_(WORK))
+                .group_by(col(MatchupRow.state))
+            ).all()
+        )
         live = select(func.count(func.distinct(LeaseRow.matchup_id))).where(
             LeaseRow.state == LeaseState.leased, col(LeaseRow.expires_at) > now()
         )
@@ -50,6 +97,8 @@ def count_matchups(db: Database) -> MatchupCounts:
             leased=session.exec(live).one(),
             satisfied=by_state.get(MatchupState.satisfied, 0),
             retired=by_state.get(MatchupState.retired, 0),
+            disputed=by_state.get(MatchupState.disputed, 0),
+            adjudicated=by_state.get(MatchupState.adjudicated, 0),
         )
 
 
@@ -63,7 +112,9 @@ def count_open(db: Database) -> int:
 def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split = Split.work) -> list[PromptRow]:
     """The prompts to fill the pool from next: none of their matchups is open; least used first, then oldest."""
     used = select(MatchupRow.prompt_id, func.count().label("times")).group_by(col(MatchupRow.prompt_id)).subquery()
-    waiting = select(MatchupRow.prompt_id).where(MatchupRow.state == MatchupState.open)
+    waiting = select(MatchupRow.prompt_id).where(
+        MatchupRow.state == MatchupState.open, col(MatchupRow.purpose).in_(WORK)
+    )
     query = (
         select(PromptRow)
         .outerjoin(used, used.c.prompt_id == PromptRow.id)
@@ -73,3 +124,23 @@ def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split 
     )
     with db.read() as session:
         return list(session.exec(query))
+
+
+def _save_authors(session: Session, rows: Sequence[MatchupRow]) -> None:
+    """Note who wrote a reply of which matchup, so that they are never asked to judge it."""
+    ids = sorted({generation_id for row in rows for generation_id in row.generation_ids})
+    written = in_chunks(
+        ids,
+        lambda part: list(
+            session.exec(
+                select(GenerationRow.id, GenerationRow.author).where(
+                    col(GenerationRow.id).in_(part), col(GenerationRow.author).is_not(None)
+                )
+            )
+        ),
+    )
+    authors = {generation_id: author for generation_id, author in written}
+    if not authors:
+        return
+    pairs = {(row.id, authors[key]) for row in rows for key in row.generation_ids if key in authors}
+    session.add_all(MatchupAuthorRow(matchup_id=matchup_id, annotator=name) for matchup_id, name in sorted(pairs))

@@ -11,7 +11,7 @@ from feedback.errors import Conflict
 from feedback.store.leases import release_ahead
 from feedback.store.rows import as_row, get_by_key, refusal
 from feedback.tables import CheckpointRow, GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow, RunRow
-from feedback.types import LeaseState, MatchupState, Policy, now
+from feedback.types import LeaseState, MatchupState, Policy, Purpose, now
 
 _REFERENCES: dict[str, type[SQLModel]] = {"checkpoint_id": CheckpointRow, "parent_id": PolicyRow, "run_id": RunRow}
 
@@ -89,7 +89,8 @@ def _hand_over_pool(session: Session, policy_id: str) -> None:
     touched = set(session.exec(select(LeaseRow.matchup_id).where(col(LeaseRow.state).in_(busy))))
     waiting = session.exec(
         select(MatchupRow.id, MatchupRow.state, MatchupRow.generation_ids).where(
-            col(MatchupRow.state).in_([MatchupState.open, MatchupState.retired])
+            col(MatchupRow.state).in_([MatchupState.open, MatchupState.retired]),
+            col(MatchupRow.purpose) == Purpose.collect,
         )
     ).all()
     changes = []

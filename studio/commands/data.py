@@ -14,7 +14,7 @@ from feedback.formats import export_dataset, import_file
 from feedback.prompts_file import read_prompts
 from feedback.store.datasets import get_dataset, list_datasets, list_pairs
 from feedback.store.prompts import list_prompts, save_prompts
-from feedback.types import DatasetFilters, MatchupKind, Source, Split
+from feedback.types import DatasetFilters, MatchupKind, Source, Split, Weighting
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_table, submit_and_wait, tell
 from studio.workers import worker_for
 from training.annotate import annotate
@@ -123,6 +123,7 @@ def freeze_dataset(
     min_agreement: Annotated[float, typer.Option(help="Least share of votes for the winner, 0.5 to 1.")] = 0.5,
     test_share: Annotated[float, typer.Option(help="Share of prompts kept for testing, 0 to 0.5.")] = 0.1,
     split_seed: Annotated[int, typer.Option(help="The same seed splits prompts the same way.")] = 0,
+    weighting: Annotated[Weighting, typer.Option(help="reliability weighs pairs by who judged them.")] = Weighting.none,
     as_json: AsJson = False,
 ) -> None:
     """Freeze the judgments that pass the filters, with the pairs derived from them."""
@@ -136,6 +137,7 @@ def freeze_dataset(
             min_agreement=min_agreement,
             test_share=test_share,
             split_seed=split_seed,
+            weighting=weighting,
         )
         row = freeze(session.db, name, filters)
     if as_json:

@@ -116,7 +116,8 @@ def refuse_without_admin(db: Database, host: str, mount: Mount) -> None:
 def bind(host: str, port: int) -> socket.socket:
     """A listening socket, or one sentence on why there is none."""
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
+    # Named, for asyncio switches off the waiting for fuller packets (40 ms per answer) only where it reads "TCP".
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))

@@ -10,11 +10,7 @@ from feedback.db import open_database
 from feedback.store import judgments
 from feedback.store.datasets import list_pairs
 from tests.factories import judge_by, longer, make_matchup
-
-ADDED = {
-    "judgment": ("spans", "criteria", "flag", "active_ms", "guidelines"),
-    "dataset_pair": ("edited_by",),
-}
+from tests.feedback.test_migration_adapters import migrate_to
 
 
 def test_judgments_and_pairs_of_the_first_schema_stay_as_they_were(tmp_path: Path) -> None:
@@ -42,10 +38,17 @@ def test_judgments_and_pairs_of_the_first_schema_stay_as_they_were(tmp_path: Pat
 
 def take_back_to_first(path: Path) -> None:
     """The rows as a database of schema 0001 holds them: without the columns and tables that came later."""
-    with sqlite3.connect(path) as connection:
-        for table, columns in ADDED.items():
-            for column in columns:
-                connection.execute(f"ALTER TABLE {table} DROP COLUMN {column}")
-        connection.execute("DROP TABLE draft")
-        connection.execute("DROP TABLE guidelines")
-        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+    first = path.with_name("first.db")
+    migrate_to(first, "0001")
+    old = sqlite3.connect(first)
+    old.execute("ATTACH ? AS newest", (str(path),))
+    tables = old.execute("SELECT name FROM main.sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite_%'")
+    for (table,) in tables.fetchall():
+        if table != "alembic_version":
+            columns = ", ".join(f'"{row[1]}"' for row in old.execute(f"PRAGMA main.table_info({table})"))
+            old.execute(f'INSERT INTO main."{table}" ({columns}) SELECT {columns} FROM newest."{table}"')
+    old.commit()
+    old.close()
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+    first.rename(path)

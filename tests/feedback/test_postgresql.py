@@ -59,9 +59,10 @@ def _label(job: tuple[str, int]) -> list[tuple[str, str]]:
     db = open_database(url)
     rng, done = random.Random(number), []
     while task := assignment.lease_next(db, f"annotator-{number}"):
-        said: dict[str, Any] = {"skip_reason": "no"} if rng.random() < 0.1 else {"verdict": "left"}
+        agreed = "left" if task.responses[0] < task.responses[1] else "right"  # else the matchup would be disputed
+        said: dict[str, Any] = {"skip_reason": "no"} if rng.random() < 0.1 else {"verdict": agreed}
         judging.submit(db, task.lease_id, task.annotator, **said)
-        done.append((task.matchup_id, "skip" if "skip_reason" in said else "left"))
+        done.append((task.matchup_id, "skip" if "skip_reason" in said else "judged"))
     db.dispose()
     return done
 
@@ -73,7 +74,7 @@ def test_eight_annotators_get_exactly_the_judgments_each_matchup_requires(
     required = {make_matchup(postgresql, policy=policy, required=1 + i % 3).id: 1 + i % 3 for i in range(60)}
     with spawn.Pool(8) as pool:
         work = pool.map(_label, [(postgresql_url, number) for number in range(8)], chunksize=1)
-    judged = Counter(matchup_id for done in work for matchup_id, said in done if said == "left")
+    judged = Counter(matchup_id for done in work for matchup_id, said in done if said == "judged")
     assert all(len(done) == len({matchup_id for matchup_id, _ in done}) for done in work)
     assert all(judged[matchup_id] <= count for matchup_id, count in required.items())  # never one too many
     # At the end somebody may find all that is left in other hands and go home; what was skipped by all stays open.
@@ -127,7 +128,7 @@ def test_two_last_judgments_at_once_settle_the_matchup(postgresql: Database) -> 
 
         def submit(task: Any, barrier: threading.Barrier = barrier) -> None:
             barrier.wait()
-            judging.submit(postgresql, task.lease_id, task.annotator, verdict="left")
+            judging.submit(postgresql, task.lease_id, task.annotator, verdict="tie")
 
         threads = [threading.Thread(target=submit, args=(task,)) for task in tasks]
         for thread in threads:

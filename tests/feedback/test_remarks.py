@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback import assignment, datasets, judging, remarks
+from feedback import assignment, datasets, examples, judging, remarks
 from feedback.db import Database
 from feedback.errors import InvalidInput, LeaseLost
 from feedback.store import datasets as store
@@ -99,5 +99,5 @@ def test_an_edit_becomes_a_pair_and_a_demonstration_and_freezing_twice_gives_one
     (pair,) = store.list_pairs(db, "one")
     (row,) = judgments.list_judgments(db)
     assert (pair.chosen, pair.rejected, pair.edited_by) == ("Much better.", task.responses[0], row.id)
-    (shown,) = datasets.iterate_demonstrations(db, "one")
-    assert (shown.text, shown.annotator, shown.judgment_id) == ("Much better.", "ann", row.id)
+    (shown,) = examples.list_demonstrations(db, "one")
+    assert (shown.reply, shown.origin) == ("Much better.", "edited")

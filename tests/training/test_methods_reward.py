@@ -118,3 +118,42 @@ def test_a_policys_checkpoint_cannot_score(make_context: Any, dataset: str) -> N
     METHODS["dpo"].train(context)
     with pytest.raises(NotFound, match="cannot score"):
         open_reward(context.db, context.home, "p1", "cpu")
+
+
+def test_the_loss_of_weighted_pairs_is_the_weighted_mean(tiny_base: Path, tmp_path: Path) -> None:
+    """Two pairs of unlike weight; the trainer's loss against -log sigma of its own scores, by hand."""
+    import torch
+    from datasets import Dataset
+    from trl import RewardConfig, RewardTrainer
+
+    from training.methods.reward import weighted
+    from training.models import load_scorer
+    from training.trainers import trainer_scope
+
+    with trainer_scope():
+        torch.manual_seed(0)
+        model, tokenizer = load_scorer(str(tiny_base), "cpu")
+        torch.nn.init.normal_(model.score.weight)
+        rows = [
+            {"chosen_ids": [5, 6, 7], "rejected_ids": [8, 9], "weight": 1.8},
+            {"chosen_ids": [9, 8], "rejected_ids": [7, 6, 5], "weight": 0.2},
+        ]
+        arguments = RewardConfig(
+            output_dir=str(tmp_path), report_to=[], use_cpu=True, bf16=False, max_length=None,
+            center_rewards_coefficient=None, gradient_checkpointing=False,
+        )  # fmt: skip
+
+        class Plain(weighted(RewardTrainer)):  # type: ignore[misc]
+            def _prepare_dataset(self, dataset: object, *_: object) -> object:
+                return dataset
+
+        trainer = Plain(model=model, args=arguments, train_dataset=Dataset.from_list(rows), processing_class=tokenizer)
+        batch = trainer.data_collator(rows)
+        assert batch["weight"].tolist() == pytest.approx([1.8, 0.2])
+        assert "weight" in next(iter(trainer.get_train_dataloader()))
+        loss = trainer.compute_loss(model.eval(), dict(batch))
+        scores = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits.squeeze(-1)
+        by_hand = -(torch.tensor([1.8, 0.2]) * torch.nn.functional.logsigmoid(scores[:2] - scores[2:])).mean()
+        assert loss.item() == pytest.approx(by_hand.item(), rel=1e-4)
+        even = -torch.nn.functional.logsigmoid(scores[:2] - scores[2:]).mean()
+        assert loss.item() != pytest.approx(even.item(), rel=1e-3)

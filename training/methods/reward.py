@@ -137,6 +137,8 @@ def train_reward(
         encoded, too_long = usable_rankings(tokenizer, model, ranked, settings, reporter)
     else:
         encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
+        if any("weight" in pair for pair in encoded):
+            reporter.log("the pairs are weighted by how far their annotators can be believed")
     figures: dict[str, float] = {}
     with trainer_scope():
         build: Any = build_ranking_trainer if needs_rankings(settings) else _build
@@ -228,19 +230,59 @@ def length_only(better: Sequence[int], worse: Sequence[int]) -> float:
     return max(longer, 1 - longer)
 
 
+def weighted(trainer_class: Any) -> Any:
+    """The reward trainer whose loss is the mean of weight * -log sigma(chosen - rejected), per pair."""
+    import torch
+    from trl.trainer.reward_trainer import DataCollatorForPreference
+
+    class Collator(DataCollatorForPreference):  # type: ignore[misc]
+        def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
+            weights = torch.tensor([example["weight"] for example in examples], dtype=torch.float)
+            return {**super().torch_call(examples), "weight": weights}
+
+    class Weighted(trainer_class):  # type: ignore[misc]
+        data_collator: Any
+        _signature_columns: Any
+
+        def __init__(self, *arguments: Any, **options: Any) -> None:
+            super().__init__(*arguments, **options)
+            self.data_collator = Collator(self.data_collator.pad_token_id)
+
+        def _set_signature_columns_if_needed(self) -> None:
+            super()._set_signature_columns_if_needed()
+            self._signature_columns = [*self._signature_columns, "weight"]
+
+        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
+            weights = inputs.pop("weight")
+            _, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)  # and its metrics
+            chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
+            loss = (weights * -torch.nn.functional.logsigmoid(chosen - rejected)).mean()
+            if self.args.center_rewards_coefficient is not None:
+                loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
+            return (loss, outputs) if return_outputs else loss
+
+    return Weighted
+
+
 def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: RewardSettings, directory: Path) -> Any:
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "chosen_ids": pair["prompt_ids"] + pair["chosen_ids"],
             "rejected_ids": pair["prompt_ids"] + pair["rejected_ids"],
         }
         for pair in encoded
     ]
+    weights = [pair.get("weight", 1.0) for pair in encoded]
+    trainer_class: Any = RewardTrainer
+    if len(set(weights)) > 1:
+        trainer_class = weighted(RewardTrainer)
+        mean = sum(weights) / len(weights)  # a mean of 1 keeps the learning rate what it is
+        rows = [row | {"weight": weight / mean} for row, weight in zip(rows, weights, strict=True)]
     arguments = trainer_arguments(settings, model, len(encoded), directory)
-    return silenced(RewardTrainer, encoded, settings.seed)(
+    return silenced(trainer_class, encoded, settings.seed)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),

@@ -1,0 +1,104 @@
+"""Reviews: what reviewers did and why. Acts are added, never changed; judgments change state and are never deleted."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, col, select
+
+from feedback import overlap
+from feedback.db import Database
+from feedback.errors import Conflict, NotFound
+from feedback.store.rows import as_row, value_of
+from feedback.tables import JudgmentRow, MatchupRow, ReviewRow
+from feedback.types import Act, JudgmentState, MatchupState, Part, Purpose, Review, Verdict
+
+
+def exclude_judgment(db: Database, judgment_id: str, actor: str, reason: str, *, requeue: bool = False) -> ReviewRow:
+    """Take a judgment out of everything that is derived from judgments; with ``requeue`` another one is asked for.
+
+    The judgment stays as it is, marked. Raises Conflict when it does not count anyway, InvalidInput without a reason.
+    """
+    review = as_row(ReviewRow, value_of(Review, act=Act.exclude, actor=actor, reason=reason, judgment_id=judgment_id))
+    with db.write() as session:
+        judgment = _judgment(session, judgment_id)
+        if judgment.state is not JudgmentState.current:
+            raise Conflict(f"Judgment {judgment_id} is {judgment.state.value}; only a current one can be excluded.")
+        review.matchup_id, review.annotator = judgment.matchup_id, judgment.annotator
+        judgment.state = JudgmentState.excluded
+        session.add(review)
+        session.flush()
+        if requeue:
+            _reopen(session, session.get_one(MatchupRow, judgment.matchup_id))
+    return review
+
+
+def restore_judgment(db: Database, judgment_id: str, actor: str, reason: str) -> ReviewRow:
+    """Let an excluded judgment count again. Raises Conflict when it is not excluded."""
+    review = as_row(ReviewRow, value_of(Review, act=Act.restore, actor=actor, reason=reason, judgment_id=judgment_id))
+    with db.write() as session:
+        judgment = _judgment(session, judgment_id)
+        if judgment.state is not JudgmentState.excluded:
+            raise Conflict(f"Judgment {judgment_id} is {judgment.state.value}; only an excluded one can be restored.")
+        review.matchup_id, review.annotator = judgment.matchup_id, judgment.annotator
+        judgment.state = JudgmentState.current
+        session.add(review)
+    return review
+
+
+def requeue_matchup(db: Database, matchup_id: str, actor: str, reason: str) -> ReviewRow:
+    """Ask for one opinion more than a matchup has, whatever was said so far."""
+    review = as_row(ReviewRow, value_of(Review, act=Act.requeue, actor=actor, reason=reason, matchup_id=matchup_id))
+    with db.write() as session:
+        matchup = session.get(MatchupRow, matchup_id)
+        if matchup is None:
+            raise NotFound("matchup", matchup_id)
+        if matchup.purpose in (Purpose.gold, Purpose.repeat):
+            raise Conflict(f"Matchup {matchup_id} checks annotators ({matchup.purpose.value}); it has no queue.")
+        _reopen(session, matchup)
+        session.add(review)
+    return review
+
+
+def save_message(db: Database, annotator: str, actor: str, reason: str) -> ReviewRow:
+    """Leave a message for an annotator."""
+    review = as_row(ReviewRow, value_of(Review, act=Act.message, actor=actor, reason=reason, annotator=annotator))
+    with db.write() as session:
+        if session.exec(select(JudgmentRow.id).where(JudgmentRow.annotator == annotator).limit(1)).first() is None:
+            raise NotFound("annotator", annotator, hint="The Review tab lists who has judged.")
+        session.add(review)
+    return review
+
+
+def list_reviews(
+    db: Database, *, annotator: str | None = None, act: Act | None = None, limit: int = 200
+) -> list[ReviewRow]:
+    """What reviewers did, newest first."""
+    query = select(ReviewRow).order_by(col(ReviewRow.created_at).desc(), col(ReviewRow.id)).limit(limit)
+    if annotator is not None:
+        query = query.where(ReviewRow.annotator == annotator)
+    if act is not None:
+        query = query.where(ReviewRow.act == act)
+    with db.read() as session:
+        return list(session.exec(query))
+
+
+def _judgment(session: Session, judgment_id: str) -> JudgmentRow:
+    judgment = session.get(JudgmentRow, judgment_id)
+    if judgment is None:
+        raise NotFound("judgment", judgment_id)
+    return judgment
+
+
+def _reopen(session: Session, matchup: MatchupRow) -> None:
+    """Make room for one opinion more than there are, however the matchup had been settled."""
+    counting = session.exec(
+        select(JudgmentRow).where(
+            JudgmentRow.matchup_id == matchup.id,
+            JudgmentRow.state == JudgmentState.current,
+            JudgmentRow.part == Part.annotator,
+        )
+    )
+    answers = [overlap.answer_of(row.verdict, row.ranking) for row in counting if row.verdict is not Verdict.skip]
+    matchup.required = max(matchup.required, len(answers) + 1)
+    if matchup.max_required:
+        matchup.max_required = max(matchup.max_required, matchup.required)
+    matchup.state = MatchupState.open

@@ -1,0 +1,95 @@
+"""What reviewers can do and ask for, whatever the door: the report, the evidence, acts, batches, gold, adjudication.
+
+Everything here is for reviewers and above: it tells gold and repeats from other tasks, and names who said what.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+from feedback import assignment, quality
+from feedback.assignment import Task
+from feedback.db import Database
+from feedback.quality import QualityReport
+from feedback.store import batches, evidence, matchups, reviews
+from feedback.store.batches import BatchSummary
+from feedback.store.evidence import Evidence
+from feedback.store.judgments import judgments_mark
+from feedback.tables import MatchupRow, ReviewRow
+from feedback.types import Act, Batch, MatchupState, Part
+
+
+class Reviewing:
+    """The reviewer's half of the services, over one database."""
+
+    def __init__(self, db: Database) -> None:
+        self.db = db
+        self._reporting = threading.Lock()
+        self._report: tuple[object, QualityReport] | None = None
+
+    def report(self) -> QualityReport:
+        """The quality of all judgments; computed again only when a judgment or its state has changed."""
+        with self._reporting:
+            mark = judgments_mark(self.db)
+            if self._report is None or self._report[0] != mark:
+                self._report = (mark, quality.report(self.db))
+            return self._report[1]
+
+    def list_evidence(self, **wanted: Any) -> list[Evidence]:
+        """Judgments with their texts and what others said: of one person, of one matchup, of disputed matchups."""
+        return evidence.list_evidence(self.db, **wanted)
+
+    def exclude(self, judgment_id: str, actor: str, reason: str, *, requeue: bool = False) -> ReviewRow:
+        """Take a judgment out of everything derived; it stays, marked, with the reason."""
+        return reviews.exclude_judgment(self.db, judgment_id, actor, reason, requeue=requeue)
+
+    def restore(self, judgment_id: str, actor: str, reason: str) -> ReviewRow:
+        """Let an excluded judgment count again."""
+        return reviews.restore_judgment(self.db, judgment_id, actor, reason)
+
+    def requeue(self, matchup_id: str, actor: str, reason: str) -> ReviewRow:
+        """Ask for one more opinion on a matchup."""
+        return reviews.requeue_matchup(self.db, matchup_id, actor, reason)
+
+    def message(self, annotator: str, actor: str, text: str) -> ReviewRow:
+        """Leave a message for an annotator."""
+        return reviews.save_message(self.db, annotator, actor, text)
+
+    def messages_for(self, annotator: str) -> list[ReviewRow]:
+        """What reviewers wrote to an annotator, newest first; the one thing here that an annotator may see."""
+        return reviews.list_reviews(self.db, annotator=annotator, act=Act.message)
+
+    def list_acts(self, limit: int = 50) -> list[ReviewRow]:
+        """What reviewers did, newest first."""
+        return reviews.list_reviews(self.db, limit=limit)
+
+    def next_dispute(self, reviewer: str) -> Task | None:
+        """A matchup that annotators disagree about, blind: the reviewer sees none of their answers."""
+        return assignment.lease_next(self.db, reviewer, part=Part.adjudicator)
+
+    def count_disputes(self) -> int:
+        """How many matchups wait for an adjudicator."""
+        return matchups.count_matchups(self.db).disputed
+
+    def list_disputed(self, limit: int = 20) -> list[Evidence]:
+        """The judgments of matchups that wait for an adjudicator."""
+        return evidence.list_evidence(self.db, state=MatchupState.disputed, limit=limit)
+
+    def make_gold(self, matchup_id: str, answer: dict[str, Any]) -> MatchupRow:
+        """Put a matchup with its known answer (stored order) before every annotator, unseen as such."""
+        return matchups.save_gold(self.db, matchup_id, answer)
+
+    def add_batch(
+        self, batch: Batch, *, matchup_ids: list[str] | None = None, count: int | None = None
+    ) -> BatchSummary:
+        """Give a part of the pool its own purpose, priority and number of opinions."""
+        return batches.save_batch(self.db, batch, matchup_ids=matchup_ids, count=count)
+
+    def set_priority(self, key: str, priority: int) -> BatchSummary:
+        """Move a batch forward or back in the queue."""
+        return batches.set_priority(self.db, key, priority)
+
+    def list_batches(self) -> list[BatchSummary]:
+        """All batches with their progress."""
+        return batches.list_batches(self.db)

@@ -1,0 +1,158 @@
+"""Review: how good the judgments are, who to look at, and what to do about it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import gradio as gr
+
+from feedback.errors import InvalidInput
+from feedback.types import now
+from studio.present import review as shown
+from studio.services import LOCAL_ANNOTATOR, Services
+from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
+
+PAGE = 10
+
+ANSWERS: tuple[tuple[str, str, dict[str, str]], ...] = (
+    ("settle-left", "Left is better", {"verdict": "left"}),
+    ("settle-right", "Right is better", {"verdict": "right"}),
+    ("settle-tie", "Tie", {"verdict": "tie"}),
+    ("settle-both-bad", "Both bad", {"verdict": "both_bad"}),
+)
+
+
+def refresh(services: Services, annotator: str | None) -> tuple[Any, ...]:
+    """The figures, the annotators and what was done, as they are now."""
+    reviewing = services.reviewing
+    report = reviewing.report()
+    line = next((line for line in report.annotators if line.name == annotator), None)
+    return (
+        shown.summary(report, reviewing.count_disputes()),
+        shown.annotators_table(report, annotator),
+        shown.annotator_detail(line, report) if line else "",
+        shown.acts_table(reviewing.list_acts(20), now()),
+    )
+
+
+def pick_annotator(services: Services, key: str) -> tuple[Any, ...]:
+    """Show one annotator: their figures and the first page of their judgments."""
+    return (*refresh(services, key), key, *page(services, key, None, 0), gr.update(visible=True))
+
+
+def page(services: Services, annotator: str | None, judgment: str | None, offset: float) -> tuple[Any, ...]:
+    """One page of an annotator's judgments, and how far it begins."""
+    start = max(0, int(offset))
+    if not annotator:
+        return "", None, 0, shown.selected_line(None)
+    items = services.reviewing.list_evidence(annotator=annotator, limit=PAGE, offset=start)
+    chosen = next((item for item in items if item.judgment.id == judgment), None)
+    return (
+        shown.evidence_list(items, judgment, now(), offset=start),
+        chosen.judgment.id if chosen else None,
+        start,
+        shown.selected_line(chosen),
+    )
+
+
+def turn(services: Services, step: int, annotator: str | None, offset: float) -> tuple[Any, ...]:
+    """The page before or after; the last page stays when there is none after it."""
+    start = max(0, int(offset) + step * PAGE)
+    if annotator and not services.reviewing.list_evidence(annotator=annotator, limit=1, offset=start):
+        start = max(0, int(offset))
+    return page(services, annotator, None, start)
+
+
+def pick_judgment(services: Services, key: str, annotator: str | None, offset: float) -> tuple[Any, ...]:
+    """Choose the judgment that the buttons act on."""
+    return page(services, annotator, key, offset)
+
+
+def act(
+    services: Services,
+    name: str,
+    annotator: str | None,
+    judgment: str | None,
+    reason: str,
+    requeue: bool,
+    offset: float,
+) -> tuple[Any, ...]:
+    """Exclude, restore, ask again or write, with the reason; everything is kept and can be undone."""
+    reviewing = services.reviewing
+    if name == "message":
+        reviewing.message(_given(annotator, "an annotator"), LOCAL_ANNOTATOR, reason)
+    else:
+        chosen = _given(judgment, "a judgment")
+        if name == "exclude":
+            reviewing.exclude(chosen, LOCAL_ANNOTATOR, reason, requeue=requeue)
+        elif name == "restore":
+            reviewing.restore(chosen, LOCAL_ANNOTATOR, reason)
+        else:
+            items = reviewing.list_evidence(annotator=annotator, limit=PAGE, offset=int(offset))
+            matchup = next(item.judgment.matchup_id for item in items if item.judgment.id == chosen)
+            reviewing.requeue(matchup, LOCAL_ANNOTATOR, reason)
+    gr.Info("Done and noted below; nothing was deleted.")
+    return (*refresh(services, annotator), *page(services, annotator, judgment, offset), "")
+
+
+def next_dispute(services: Services) -> tuple[Any, ...]:
+    """Show the next disputed pair, blind."""
+    task = services.reviewing.next_dispute(LOCAL_ANNOTATOR)
+    return shown.dispute(task), task.lease_id if task else "", gr.update(visible=task is not None)
+
+
+def settle(services: Services, said: dict[str, str], lease: str) -> tuple[Any, ...]:
+    """Record the adjudicator's answer and show the next disputed pair."""
+    services.judge(_given(lease, "a disputed pair"), **said)
+    return next_dispute(services)
+
+
+def _given(value: str | None, what: str) -> str:
+    if not value:
+        raise InvalidInput(f"Choose {what} first.")
+    return value
+
+
+def build_tab(services: Services, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+    annotator, judgment, offset, lease = gr.State(None), gr.State(None), gr.State(0), gr.State("")
+    summary = markup(elem_id="review-summary")
+    people = picker("annotators-table")
+    detail = markup(elem_id="annotator-detail")
+    evidence = picker("evidence-list")
+    with gr.Column(visible=False, elem_id="review-acts") as acts:
+        with gr.Row(elem_id="evidence-pages"):
+            newer = gr.Button("Newer", elem_id="evidence-newer", min_width=96)
+            older = gr.Button("Older", elem_id="evidence-older", min_width=96)
+        chosen = markup(elem_id="chosen-judgment")
+        reason = gr.Textbox(label="Reason, or the message to the annotator", elem_id="review-reason", max_length=2000)
+        requeue = gr.Checkbox(label="Ask somebody else in its place", value=True, elem_id="review-requeue")
+        with gr.Row(elem_id="act-bar"):
+            buttons = {
+                name: gr.Button(words, elem_id=f"act-{name}", min_width=140)
+                for name, words in (
+                    ("exclude", "Exclude"),
+                    ("restore", "Count it again"),
+                    ("requeue", "Ask one more person"),
+                    ("message", "Send the message"),
+                )
+            }
+    with gr.Accordion("Settle what annotators disagree about", open=False, elem_id="adjudication"):
+        show = gr.Button("Show the next disputed pair", elem_id="next-dispute")
+        disputed = markup(elem_id="disputed-pair")
+        with gr.Row(visible=False, elem_id="settle-bar") as bar:
+            answers = [(gr.Button(words, elem_id=elem_id, min_width=96), said) for elem_id, words, said in ANSWERS]
+    done = markup(elem_id="review-log")
+
+    figures, listed = [summary, people, detail, done], [evidence, judgment, offset, chosen]
+    tab.select(bind(refresh, services), [annotator], figures, **QUICK)
+    on_pick(people, pick_annotator, services, [], [*figures, annotator, *listed, acts])
+    on_pick(evidence, pick_judgment, services, [annotator, offset], listed)
+    newer.click(bind(turn, services, -1), [annotator, offset], listed, **QUICK)
+    older.click(bind(turn, services, 1), [annotator, offset], listed, **QUICK)
+    for name, button in buttons.items():
+        inputs = [annotator, judgment, reason, requeue, offset]
+        button.click(bind(act, services, name), inputs, [*figures, *listed, reason], **TOLD)
+    show.click(bind(next_dispute, services), None, [disputed, lease, bar], **QUICK)
+    for button, said in answers:
+        button.click(bind(settle, services, said), [lease], [disputed, lease, bar], **TOLD)

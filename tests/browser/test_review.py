@@ -1,0 +1,57 @@
+"""A reviewer in Chromium: reads the figures, opens a person, excludes a judgment with a reason, settles a dispute."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from feedback.store import batches, judgments, matchups
+from feedback.types import Batch, JudgmentState, MatchupState
+from tests.browser.conftest import Studio, open_tab
+from tests.crowd import judge_all, make_crowd
+from tests.factories import judge_by, longer, make_matchup, make_policy
+
+AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+
+@pytest.mark.browser
+def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: Callable[..., Page]) -> None:
+    policy = make_policy(studio.db)
+    for number in range(60):
+        texts = [f"good {'x ' * (number % 7)}", f"bad {'x ' * (number % 5)}"]
+        make_matchup(studio.db, policy=policy, texts=texts, required=3)
+    crowd = [member for member in make_crowd() if member.kind in ("good", "always-left")][4:]
+    judge_all(studio.db, crowd, lambda _messages, text: float(text.startswith("good")), start=AT)
+    disputed = make_matchup(studio.db, policy=policy, texts=["yes yes", "no"], required=1)
+    batches.save_batch(studio.db, Batch(name="two", required=2, max_required=2), matchup_ids=[disputed.id])
+    judge_by(studio.db, longer, annotator="ann", count=1)
+    judge_by(studio.db, lambda *_: 0, annotator="bob", count=1)
+    assert matchups.get_matchup(studio.db, disputed.id).state is MatchupState.disputed
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Review")
+    people = page.locator("#annotators-table")
+    expect(people.locator("tbody tr").first).to_contain_text("prefers the left side")
+    expect(page.locator("#review-summary")).not_to_contain_text("NaN")
+
+    people.get_by_role("button", name="always-left-1").click()
+    expect(page.locator("#annotator-detail")).to_contain_text("Chooses left of two equal replies")
+    first = page.locator("#evidence-list .pick").first
+    first.click()
+    judgment_id = first.inner_text()
+    expect(page.locator("#chosen-judgment")).to_contain_text(judgment_id)
+    page.locator("#review-reason textarea").fill("always the same key")
+    page.locator("#act-exclude").click()
+    expect(page.locator("#review-log")).to_contain_text("always the same key")
+    expect(page.locator("#evidence-list article").first).to_contain_text("excluded")
+    row = next(row for row in judgments.list_judgments(studio.db) if row.id == judgment_id)
+    assert row.state is JudgmentState.excluded
+
+    page.locator("#adjudication button").first.click()
+    page.locator("#next-dispute").click()
+    expect(page.locator("#disputed-pair")).to_contain_text("yes yes")
+    page.locator("#settle-left").click()
+    expect(page.locator("#disputed-pair")).to_contain_text("Nothing is disputed")
+    assert matchups.get_matchup(studio.db, disputed.id).state is MatchupState.adjudicated

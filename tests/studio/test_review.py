@@ -1,0 +1,178 @@
+"""The reviewer's doors: REST, the command and what the tab shows; and what annotators must never be told."""
+
+from __future__ import annotations
+
+import json
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from fastapi.testclient import TestClient
+from typer.testing import CliRunner
+
+from feedback import quality
+from feedback.assignment import Checks
+from feedback.db import Database
+from feedback.store import batches, judgments, matchups
+from feedback.types import Batch
+from studio.cli import app
+from studio.present import review as shown
+from studio.services import Services
+from tests.crowd import judge_all, make_crowd
+from tests.factories import judge_by, longer, make_matchup, make_policy
+from training.home import Home
+
+AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+
+def test_nothing_that_reaches_an_annotator_tells_gold_repeat_batch_or_policy(client: TestClient, db: Database) -> None:
+    policy = make_policy(db, "secret-policy")
+    rows = [make_matchup(db, policy=policy, required=9) for _ in range(30)]
+    for row in rows[:10]:
+        matchups.save_gold(db, row.id, {"verdict": "first"})
+    batches.save_batch(db, Batch(name="hush", priority=2), count=5)
+    services: Services = client.app.state.services  # type: ignore[attr-defined]
+    services.checks = Checks(gold_share=0.4, repeat_share=0.4, repeat_after=0)
+    replies = []
+    for _ in range(30):
+        reply = client.post("/api/tasks/next", json={"annotator": "ann"})
+        if reply.status_code == 204:
+            break
+        task = reply.json()
+        assert set(task) == {"lease", "kind", "prompt", "responses", "guidelines", "expires_at"}
+        kept = client.post(f"/api/tasks/{task['lease']}/heartbeat", headers={"X-Annotator": "ann"})
+        said = client.post("/api/judgments", json={"lease": task["lease"], "annotator": "ann", "verdict": "left"})
+        replies += [reply, kept, said]
+        assert set(kept.json()) == {"expires_at"} and set(said.json()) == {"judgment_id"}
+    purposes = {matchups.get_matchup(db, row.matchup_id).purpose.value for row in judgments.list_judgments(db)}
+    assert purposes == {"collect", "gold", "repeat"}  # all kinds were met
+    told = " ".join(f"{reply.text} {reply.headers}" for reply in replies)
+    assert not re.search(r"gold|repeat|hush|secret-policy|purpose|mat-|pol-|gen-|bat-", told)
+
+
+def test_the_report_has_everybody_and_explains_what_is_undefined(client: TestClient, db: Database) -> None:
+    empty = client.get("/api/review").json()
+    assert empty["alpha"]["value"] is None and "ask for two or more opinions" in empty["alpha"]["note"]
+    make_matchup(db, required=2)
+    for name in ("ann", "bob"):
+        judge_by(db, longer, annotator=name)
+    report = client.get("/api/review").json()
+    assert report["agreement"]["value"] == 1.0 and report["alpha"]["value"] is None
+    assert [line["annotator"] for line in report["annotators"]] == ["ann", "bob"]
+    assert report["shared"] == [{"annotators": ["ann", "bob"], "matchups": 1, "same": 1}]
+    assert "NaN" not in json.dumps(report)
+
+
+def test_a_reviewer_excludes_restores_requeues_and_writes(client: TestClient, db: Database) -> None:
+    row = make_matchup(db)
+    judge_by(db, longer, annotator="ann")
+    (item,) = client.get("/api/review/judgments", params={"annotator": "ann"}).json()["judgments"]
+    assert item["others"] == {} and len(item["responses"]) == 2
+    path = f"/api/review/judgments/{item['judgment_id']}"
+    assert client.post(f"{path}/exclude", json={"reason": " "}).status_code == 422
+    done = client.post(f"{path}/exclude", json={"reason": "a bot", "requeue": True}, headers={"X-Annotator": "boss"})
+    assert done.json()["actor"] == "boss" and client.post(f"{path}/exclude", json={"reason": "x"}).status_code == 409
+    assert client.post(f"{path}/restore", json={"reason": "no bot"}).status_code == 200
+    assert client.post(f"/api/review/matchups/{row.id}/requeue", json={"reason": "odd"}).status_code == 200
+    assert client.post("/api/review/messages", json={"annotator": "ann", "text": "thanks"}).status_code == 201
+    mine = client.get("/api/messages", headers={"X-Annotator": "ann"}).json()["messages"]
+    assert [message["text"] for message in mine] == ["thanks"]
+    acts = [act["act"] for act in client.get("/api/review/acts").json()["acts"]]
+    assert acts == ["message", "requeue", "restore", "exclude"]
+
+
+def test_batches_gold_and_disputes_over_rest(client: TestClient, db: Database) -> None:
+    rows = [make_matchup(db, texts=[f"yes {i}", f"no {i}"]) for i in range(3)]
+    gold = client.post(f"/api/review/matchups/{rows[0].id}/gold", json={"gold": {"verdict": "first"}})
+    assert gold.status_code == 201
+    bad = client.post(f"/api/review/matchups/{rows[1].id}/gold", json={"gold": {"verdict": "left"}})
+    assert bad.status_code == 422 and "first" in bad.json()["detail"]
+    made = client.post("/api/batches", json={"name": "two", "required": 2, "count": 2}).json()
+    assert made["matchups"] == {"open": 2}
+    assert (
+        client.post("/api/batches", json={"name": "bad", "required": 3, "max_required": 2, "count": 1}).status_code
+        == 422
+    )
+    assert client.post("/api/batches/two/priority", json={"priority": 7}).json()["priority"] == 7
+    assert client.post("/api/disputes/next").status_code == 204
+    for name, verdict in (("ann", "left"), ("bob", "tie")):
+        task = client.post("/api/tasks/next", json={"annotator": name}).json()
+        client.post("/api/judgments", json={"lease": task["lease"], "annotator": name, "verdict": verdict})
+    task = client.post("/api/disputes/next", headers={"X-Annotator": "judge"}).json()
+    assert set(task) == {"lease", "kind", "prompt", "responses", "guidelines", "expires_at"}
+    said = {"lease": task["lease"], "annotator": "judge", "verdict": "left"}
+    assert client.post("/api/judgments", json=said).status_code == 201
+    assert client.get("/api/batches").json()["batches"][0]["matchups"] == {"adjudicated": 1, "open": 1}
+
+
+def test_a_task_is_given_back_by_its_holder_only(client: TestClient, db: Database) -> None:
+    make_matchup(db)
+    lease = client.post("/api/tasks/next", json={"annotator": "ann"}).json()["lease"]
+    assert client.post(f"/api/tasks/{lease}/release", headers={"X-Annotator": "bob"}).status_code == 409
+    assert client.post(f"/api/tasks/{lease}/release", headers={"X-Annotator": "ann"}).json() == {"released": True}
+    assert client.post(f"/api/tasks/{lease}/heartbeat", headers={"X-Annotator": "ann"}).status_code == 409
+
+
+def test_the_tab_shows_biased_people_by_name_and_never_nan(db: Database) -> None:
+    policy = make_policy(db)
+    for number in range(90):
+        texts = [f"good {'x ' * (number % 7)}", f"bad {'x ' * (number % 5)}"]
+        make_matchup(db, policy=policy, texts=texts, required=3)
+    crowd = [member for member in make_crowd() if member.kind in ("good", "always-left")][4:]
+    judge_all(db, crowd, lambda _messages, text: float(text.startswith("good")), start=AT)
+    report = quality.report(db)
+    page = shown.annotators_table(report, "always-left-1")
+    assert report.annotators[0].name.startswith("always-left") and "prefers the left side" in page
+    everything = page + shown.summary(report, 0)
+    everything += "".join(shown.annotator_detail(line, report) for line in report.annotators)
+    assert "nan" not in everything.lower().replace("annan", "") and "None" not in everything
+    empty = quality.report_of([])
+    assert "Nobody has judged yet" in shown.annotators_table(empty, None)
+    assert "ask for two or more opinions" in shown.summary(empty, 0)
+
+
+def test_hostile_names_and_texts_are_escaped(db: Database) -> None:
+    nasty = "<img src=x onerror=alert(1)>"
+    make_matchup(db, texts=[nasty, "plain"])
+    judge_by(db, longer, annotator=nasty)
+    from feedback.store.evidence import list_evidence
+
+    report = quality.report(db)
+    everything = shown.annotators_table(report, None) + shown.annotator_detail(report.annotators[0], report)
+    everything += shown.evidence_list(list_evidence(db), None, AT)
+    assert "<img" not in everything and "&lt;img" in everything
+
+
+@pytest.fixture
+def judged_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
+    monkeypatch.delenv("STUDIO_DATABASE_URL", raising=False)
+    home = Home(tmp_path / "home").create()
+    db = home.open()
+    make_matchup(db)
+    judge_by(db, longer, annotator="ann")
+    make_matchup(db)
+    db.dispose()
+    return home
+
+
+def test_the_command_does_what_the_page_does(judged_home: Home) -> None:
+    def studio(*words: str, status: int = 0) -> str:
+        done = CliRunner().invoke(app, ["--home", str(judged_home.path), *words])
+        assert done.exit_code == status, done.output
+        return done.output
+
+    report = json.loads(studio("review", "report", "--json"))
+    assert report["annotators"][0]["annotator"] == "ann"
+    assert "ask for two or more opinions" in studio("review", "report")
+    (judgment,) = json.loads(studio("review", "judgments", "--json"))
+    assert "nothing was deleted" in studio("review", "exclude", judgment["id"], "--reason", "spam", "--requeue")
+    assert "is excluded" in studio("review", "exclude", judgment["id"], "--reason", "spam", status=1)
+    studio("review", "restore", judgment["id"], "--reason", "ham")
+    studio("review", "message", "ann", "well done")
+    assert [act["act"] for act in json.loads(studio("review", "acts", "--json"))] == ["message", "restore", "exclude"]
+    assert "has 1 matchups" in studio("batches", "add", "first", "--count", "1", "--priority", "3")
+    assert json.loads(studio("batches", "list", "--json"))[0]["priority"] == 3
+    assert "priority 4" in studio("batches", "priority", "first", "4")
+    assert "first" in studio("review", "gold", judgment["matchup_id"], "--answer", "left", status=1)
+    assert "Everybody will meet it" in studio("review", "gold", judgment["matchup_id"], "--answer", "first")
