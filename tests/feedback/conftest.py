@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import subprocess
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -26,10 +28,20 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         import pgserver
     except ModuleNotFoundError:
         pytest.fail(f"PostgreSQL is not there to test with: `make setup` installs it, or name a server in ${SERVER}.")
-    # Of its own process group of files: the path of a Unix socket may have no more than 107 characters.
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
+    server = _started(pgserver, tmp_path_factory)
     yield server.get_uri()
     server.cleanup()
+
+
+def _started(pgserver: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """A server of our own; it is given ten seconds to start, which a busy machine may need more than once."""
+    for attempts_left in (2, 1, 0):
+        try:
+            return pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+        except (OSError, subprocess.SubprocessError):
+            if not attempts_left:
+                raise
+    raise AssertionError("unreachable")
 
 
 @pytest.fixture
