@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import itertools
 import os
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 from sqlalchemy import create_engine, make_url, text
@@ -16,7 +18,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a server that may be written to: ``$STUDIO_TEST_POSTGRESQL``, else one started for the tests."""
     given = os.environ.get(SERVER)
     if given:
@@ -26,10 +28,11 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         import pgserver
     except ModuleNotFoundError:
         pytest.fail(f"PostgreSQL is not there to test with: `make setup` installs it, or name a server in ${SERVER}.")
-    # Of its own process group of files: the path of a Unix socket may have no more than 107 characters.
-    server = pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="delete")
-    yield server.get_uri()
-    server.cleanup()
+    # Not below pytest's directories: the path of the server's socket may have no more than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="studio-pg-", ignore_cleanup_errors=True) as directory:
+        server = pgserver.get_server(Path(directory), cleanup_mode="stop")
+        yield server.get_uri()
+        server.cleanup()
 
 
 @pytest.fixture
