@@ -20,6 +20,7 @@ from feedback import assignment, datasets, formats, judging
 from feedback.assignment import Task
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotEnoughData, StudioError
+from feedback.formats.shape import Export, Format
 from feedback.judging import Submitted
 from feedback.store import checkpoints as checkpoint_store
 from feedback.store import datasets as dataset_store
@@ -284,9 +285,10 @@ class Services:
             number += 1
         return f"round-{number}"
 
-    def export(self, key: str, format_name: str) -> tuple[DatasetRow, Iterator[str]]:
-        """A dataset and its lines in an outside format, read as they are taken."""
-        return dataset_store.get_dataset(self.db, key), formats.stream_dataset(self.db, key, format_name)
+    def export(self, key: str, format_name: str, split: str | None = None) -> tuple[Export, Format, Iterator[str]]:
+        """A dataset, or one side of its split, in an outside format, and its lines, read as they are taken."""
+        export, chosen = formats.open_export(self.db, key, format_name, split)
+        return export, chosen, chosen.lines(chosen.rows(export))
 
     def format_names(self) -> list[str]:
         """The outside formats a dataset can be downloaded in."""
