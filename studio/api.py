@@ -210,7 +210,8 @@ def export_dataset(
 ) -> StreamingResponse:
     """A dataset, or its train or test side, streamed; ``X-Dropped`` tells what it left out and why."""
     export, chosen, lines = services.export(key, format_name, split)
-    name = ".".join(part for part in (export.dataset.name, split, chosen.name, chosen.extension) if part)
+    parts = (export.dataset.name, split, chosen.name, chosen.extension)
+    name = ".".join(dict.fromkeys(part for part in parts if part))
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
         "X-Dropped": json.dumps(dict(export.dropped)),
