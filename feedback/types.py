@@ -138,17 +138,6 @@ class RunState(StrEnum):
         return self in {RunState.starting, RunState.running, RunState.stopping}
 
 
-def storable(text: str, what: str) -> str:
-    """The text, if every database can hold it: no NUL (PostgreSQL refuses it), no half of a surrogate pair (UTF-8)."""
-    if "\0" in text:
-        raise ValueError(f"{what} must not hold a NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} must be whole Unicode characters; it holds half of a surrogate pair") from None
-    return text
-
-
 class Message(BaseModel):
     """One turn of a conversation."""
 
@@ -479,3 +468,14 @@ def usable_name(name: str, noun: str) -> str:
             "starting with a letter or digit"
         )
     return name
+
+
+def storable(text: str, what: str) -> str:
+    """The text, if every database can hold it: no NUL (PostgreSQL refuses it), no half of a surrogate pair (UTF-8)."""
+    if "\0" in text:
+        raise ValueError(f"{what} must not hold a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be whole Unicode characters; it holds half of a surrogate pair") from None
+    return text

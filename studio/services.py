@@ -20,7 +20,6 @@ from feedback import assignment, datasets, formats, judging
 from feedback.assignment import Task
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotEnoughData, StudioError
-from feedback.formats.shape import Export, Format
 from feedback.judging import Submitted
 from feedback.store import checkpoints as checkpoint_store
 from feedback.store import datasets as dataset_store
@@ -285,7 +284,9 @@ class Services:
             number += 1
         return f"round-{number}"
 
-    def export(self, key: str, format_name: str, split: str | None = None) -> tuple[Export, Format, Iterator[str]]:
+    def export(
+        self, key: str, format_name: str, split: str | None = None
+    ) -> tuple[formats.Export, formats.Format, Iterator[str]]:
         """A dataset, or one side of its split, in an outside format, and its lines, read as they are taken."""
         export, chosen = formats.open_export(self.db, key, format_name, split)
         return export, chosen, chosen.lines(chosen.rows(export))

@@ -36,7 +36,17 @@ from feedback.formats import (
 from feedback.formats.shape import Export, Format, Row, Side
 from feedback.store.datasets import get_dataset
 
-__all__ = ["FORMATS", "ExportReport", "export_dataset", "get_format", "import_file", "open_export", "stream_dataset"]
+__all__ = [
+    "FORMATS",
+    "Export",
+    "ExportReport",
+    "Format",
+    "export_dataset",
+    "get_format",
+    "import_file",
+    "open_export",
+    "stream_dataset",
+]
 
 REPORT_VERSION = 1
 

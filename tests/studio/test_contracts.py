@@ -291,6 +291,7 @@ def test_a_lease_that_is_foreign_or_expired_is_409(studio: Studio) -> None:
     db.dispose()
     studio.call("POST", "/judgments", 409, {"lease": expired, "verdict": "left"})
     studio.call("POST", "/judgments", 404, {"lease": "lea-none", "verdict": "left"})
+    studio.call("POST", "/tasks/next", 422, {"annotator": "a\0b"})
 
 
 def test_an_empty_pool_is_204(studio: Studio) -> None:
