@@ -456,6 +456,17 @@ class Scorecard(SQLModel):
     figures: dict[str, Any] = {}
 
 
+def storable(text: str, what: str) -> str:
+    """The text, if every database can hold it: no NUL (PostgreSQL refuses it), no half of a surrogate pair (UTF-8)."""
+    if "\0" in text:
+        raise ValueError(f"{what} must not hold a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be whole Unicode characters; it holds half of a surrogate pair") from None
+    return text
+
+
 def usable_name(name: str, noun: str) -> str:
     """A name that can stand in a command and a file name, or an InvalidInput that says what can.
 
@@ -468,14 +479,3 @@ def usable_name(name: str, noun: str) -> str:
             "starting with a letter or digit"
         )
     return name
-
-
-def storable(text: str, what: str) -> str:
-    """The text, if every database can hold it: no NUL (PostgreSQL refuses it), no half of a surrogate pair (UTF-8)."""
-    if "\0" in text:
-        raise ValueError(f"{what} must not hold a NUL character")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"{what} must be whole Unicode characters; it holds half of a surrogate pair") from None
-    return text
