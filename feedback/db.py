@@ -107,12 +107,13 @@ def open_database(url_or_path: str | Path) -> Database:
     except OperationalError as error:
         engine.dispose()
         raise StudioError(
-            f"The database {_safe(url)} cannot be opened: {error.orig}. Check that it exists and is writable."
+            f"The database {_safe(url)} cannot be opened: {_one_line(error.orig)}. "
+            "Check that it exists and is writable."
         ) from error
     except DatabaseError as error:
         engine.dispose()
         raise InvalidInput(
-            f"{_safe(url)} is not a studio database: {error.orig}. Name another --home or restore a backup."
+            f"{_safe(url)} is not a studio database: {_one_line(error.orig)}. Name another --home or restore a backup."
         ) from error
     return Database(url, engine)
 
@@ -167,3 +168,8 @@ def _begin(connection: Any) -> None:
 
 def _safe(url: str) -> str:
     return make_url(url).render_as_string(hide_password=True)
+
+
+def _one_line(error: BaseException | None) -> str:
+    """What a driver says over several lines, in one."""
+    return " ".join(str(error).split()).rstrip(".?")

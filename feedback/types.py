@@ -227,7 +227,7 @@ class Message(BaseModel):
     def _not_blank(cls, content: str) -> str:
         if not content.strip():
             raise ValueError("content must not be empty")
-        return content
+        return storable(content, "content")
 
 
 class Conversation(BaseModel):
@@ -319,7 +319,7 @@ class Generation(SQLModel):
     def _not_blank(cls, text: str) -> str:
         if not text.strip():
             raise ValueError("a reply must not be empty")
-        return text
+        return storable(text, "a reply")
 
 
 class Matchup(SQLModel):
@@ -400,6 +400,9 @@ class Judgment(SQLModel):
             raise ValueError("a judgment is either a verdict or a ranking")
         if self.strength is not None and self.strength not in (1, 2, 3):
             raise ValueError(f"strength must be 1, 2 or 3, not {self.strength}")
+        for name in ("annotator", "skip_reason", "rationale"):
+            storable(getattr(self, name) or "", name)
+        storable(str((self.edited or {}).get("text") or ""), "the edited text")
         if self.strength is not None and self.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
             raise ValueError(f"strength has no meaning with the verdict {self.verdict.value!r}")
         return self
@@ -690,6 +693,17 @@ class Scorecard(SQLModel):
     run_id: str | None = None
     settings: dict[str, Any] = {}
     figures: dict[str, Any] = {}
+
+
+def storable(text: str, what: str) -> str:
+    """The text, if every database can hold it: no NUL (PostgreSQL refuses it), no half of a surrogate pair (UTF-8)."""
+    if "\0" in text:
+        raise ValueError(f"{what} must not hold a NUL character")
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"{what} must be whole Unicode characters; it holds half of a surrogate pair") from None
+    return text
 
 
 def usable_name(name: str, noun: str) -> str:

@@ -225,16 +225,21 @@ def get_dataset(key: str, services: Given) -> dict[str, Any]:
 
 @router.get("/datasets/{key}/export", tags=["datasets"])
 def export_dataset(
-    key: str, services: Given, format_name: Annotated[str, Query(alias="format")] = "trl-preference"
+    key: str,
+    services: Given,
+    format_name: Annotated[str, Query(alias="format")] = "trl-preference",
+    split: str | None = None,
 ) -> StreamingResponse:
-    """A dataset as JSONL, streamed; ``X-Dropped`` tells what the dataset left out and why."""
-    row, lines = services.export(key, format_name)
+    """A dataset, or its train or test side, streamed; ``X-Dropped`` tells what it left out and why."""
+    export, chosen, lines = services.export(key, format_name, split)
+    parts = (export.dataset.name, split, chosen.name, chosen.extension)
+    name = ".".join(dict.fromkeys(part for part in parts if part))
     headers = {
-        "Content-Disposition": f'attachment; filename="{row.name}.{format_name}.jsonl"',
-        "X-Dropped": json.dumps(row.dropped),
-        "X-Dataset-Hash": row.hash,
+        "Content-Disposition": f'attachment; filename="{name}"',
+        "X-Dropped": json.dumps(dict(export.dropped)),
+        "X-Dataset-Hash": export.dataset.hash,
     }
-    return StreamingResponse(_in_chunks(lines), media_type="application/x-ndjson", headers=headers)
+    return StreamingResponse(_in_chunks(lines), media_type=chosen.media_type, headers=headers)
 
 
 # Policies and replies -------------------------------------------------------------------------------------
@@ -359,7 +364,7 @@ def _in_chunks(lines: Iterable[str]) -> Iterator[str]:
     held: list[str] = []
     size = 0
     for line in lines:
-        held.append(line if line.endswith("\n") else f"{line}\n")
+        held.append(line)
         size += len(line)
         if size >= _CHUNK_CHARACTERS:
             yield "".join(held)

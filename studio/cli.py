@@ -21,24 +21,43 @@ from studio.commands.session import Asked
 
 HOME_OPTIONS = ("--home", "--database-url")
 
+# Typer carries its own copy of click and shows only the class below this one.
+UsageError: Any = typer.BadParameter.__base__
+
 
 class StudioGroup(TyperGroup):
     """The top command: takes the home's options from anywhere, and turns errors into a sentence and a status."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, those about the home first wherever they stand."""
-        return super().parse_args(ctx, home_options_first(args))
+        try:
+            return super().parse_args(ctx, home_options_first(args))
+        except UsageError as error:
+            raise _told(error) from error
 
     def invoke(self, ctx: Any) -> Any:
         """Run the command."""
         try:
             return super().invoke(ctx)
+        except UsageError as error:
+            raise _told(error) from error
         except StudioError as error:
             reason = str(error)
         except ValidationError as error:
             reason = reason_of(error)
         typer.echo(reason, err=True)
         raise typer.Exit(1)
+
+
+def _told(error: Any) -> Exception:
+    """A misspelt command as one sentence and status 2; a command group without a command shows its help instead."""
+    if "NoArgs" in type(error).__name__:
+        return error  # type: ignore[no-any-return]
+    said = str(error.format_message()).replace("Value error, ", "").rstrip(".")
+    path = error.ctx.command_path.split() if error.ctx else []
+    words = " ".join(["studio", *(path[path.index("studio.cli") + 1 :] if "studio.cli" in path else path[1:])])
+    typer.echo(f"{said}; `{words} --help` shows what can be given.", err=True)
+    return typer.Exit(2)
 
 
 def home_options_first(args: list[str]) -> list[str]:

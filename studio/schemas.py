@@ -56,9 +56,9 @@ class RunIn(Body):
 
 
 class TaskIn(Body):
-    """Who asks for a task; while no users exist a name is optional."""
+    """Who asks for a task; while no users exist a name is optional. A NUL is what no database can hold."""
 
-    annotator: str | None = Field(None, min_length=1, max_length=80)
+    annotator: str | None = Field(None, min_length=1, max_length=80, pattern=r"^[^\x00]*$")
 
 
 class EditIn(Body):

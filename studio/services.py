@@ -407,9 +407,12 @@ class Services:
             number += 1
         return f"round-{number}"
 
-    def export(self, key: str, format_name: str) -> tuple[DatasetRow, Iterator[str]]:
-        """A dataset and its lines in an outside format, read as they are taken."""
-        return dataset_store.get_dataset(self.db, key), formats.stream_dataset(self.db, key, format_name)
+    def export(
+        self, key: str, format_name: str, split: str | None = None
+    ) -> tuple[formats.Export, formats.Format, Iterator[str]]:
+        """A dataset, or one side of its split, in an outside format, and its lines, read as they are taken."""
+        export, chosen = formats.open_export(self.db, key, format_name, split)
+        return export, chosen, chosen.lines(chosen.rows(export))
 
     def format_names(self) -> list[str]:
         """The outside formats a dataset can be downloaded in."""

@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast, get_args
 
 from feedback import jsonl
 from feedback.db import Database
@@ -36,7 +37,17 @@ from feedback.formats.shape import Export, Format, Row, Side
 from feedback.store.datasets import get_dataset
 from feedback.store.users import list_pseudonyms
 
-__all__ = ["FORMATS", "ExportReport", "export_dataset", "get_format", "import_file", "open_export", "stream_dataset"]
+__all__ = [
+    "FORMATS",
+    "Export",
+    "ExportReport",
+    "Format",
+    "export_dataset",
+    "get_format",
+    "import_file",
+    "open_export",
+    "stream_dataset",
+]
 
 REPORT_VERSION = 1
 
@@ -77,22 +88,22 @@ def get_format(name: str) -> Format:
     return FORMATS[name]
 
 
-def open_export(db: Database, dataset_key: str, format: str, split: Side | None = None) -> tuple[Export, Format]:
+def open_export(db: Database, dataset_key: str, format: str, split: str | None = None) -> tuple[Export, Format]:
     """An export that is ready to be read; an unknown dataset, format or split is refused here."""
     chosen = get_format(format)
-    if split not in (None, "train", "test"):
+    if split not in (None, *get_args(Side)):
         raise InvalidInput(f"{split!r} is not a side of a dataset; valid: train, test, or none for both.")
     dataset = get_dataset(db, dataset_key)
-    return Export(db, dataset, split, Counter(chosen.dropped(dataset))), chosen
+    return Export(db, dataset, cast(Side | None, split), Counter(chosen.dropped(dataset))), chosen
 
 
-def stream_dataset(db: Database, dataset_key: str, format: str, split: Side | None = None) -> Iterator[str]:
+def stream_dataset(db: Database, dataset_key: str, format: str, split: str | None = None) -> Iterator[str]:
     """A dataset in a format, line by line in constant memory. Unknown names are refused before the first line."""
     export, chosen = open_export(db, dataset_key, format, split)
     return chosen.lines(chosen.rows(export))
 
 
-def export_dataset(db: Database, dataset_key: str, format: str, out: Path, split: Side | None = None) -> ExportReport:
+def export_dataset(db: Database, dataset_key: str, format: str, out: Path, split: str | None = None) -> ExportReport:
     """Write a dataset, or one side of its split, to a file in a format, with its drop report beside it."""
     export, chosen = open_export(db, dataset_key, format, split)
     counted = _Counted(chosen.rows(export))

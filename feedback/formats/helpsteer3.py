@@ -29,7 +29,7 @@ def rows(export: Export) -> Iterator[Row]:
             said = list(_preferences(pair, export))
             if said:
                 yield {
-                    "domain": next((tag for tag in prompt.tags if tag != IMPORTED), "general"),
+                    "domain": next((tag for tag in reversed(prompt.tags) if tag != IMPORTED), "general"),
                     "language": "unknown",
                     "context": prompt.messages,
                     "response1": pair.texts[0],

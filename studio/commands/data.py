@@ -10,7 +10,7 @@ import typer
 
 from feedback.datasets import freeze
 from feedback.errors import InvalidInput
-from feedback.formats import export_dataset, import_file
+from feedback.formats import FORMATS, export_dataset, import_file
 from feedback.prompts_file import read_prompts
 from feedback.store.datasets import get_dataset, list_datasets, list_pairs
 from feedback.store.prompts import list_prompts, save_prompts
@@ -191,24 +191,26 @@ def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="DATASET", help="Name or id.")],
     out: Annotated[Path, typer.Option(help="The file to write.")],
-    format: Annotated[str, typer.Option(help="raw, trl-preference, trl-conversational, …")] = "trl-preference",
+    format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "trl-preference",
+    split: Annotated[str | None, typer.Option(help="Only this side of the split, train or test.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Write a dataset for another tool, with a report of what was left out beside it."""
     with opened(context) as session:
         try:
-            report = export_dataset(session.db, name, format, out)
+            report = export_dataset(session.db, name, format, out, split)
         except OSError as error:
             raise InvalidInput(f"{out} cannot be written: {error.strerror}; name another file.") from error
     if as_json:
-        show_json({"path": str(report.path), "rows": report.rows, "dropped": report.dropped})
+        shown = {"path": str(report.path), "rows": report.rows, "dropped": report.dropped, "report": str(report.report)}
+        show_json(shown)
     else:
         typer.echo(f"Wrote {report.rows} rows to {report.path}; left out: {_drops(report.dropped)}.")
 
 
 def import_data(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="What `studio export --format raw` wrote.")],
+    file: Annotated[Path, typer.Argument(help="What `studio export` or another tool wrote.")],
     format: Annotated[str, typer.Option(help="The format the file is in.")] = "raw",
     as_json: AsJson = False,
 ) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import os
 import subprocess
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -18,7 +20,7 @@ _numbers = itertools.count()
 
 
 @pytest.fixture(scope="session")
-def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+def postgresql_server() -> Iterator[str]:
     """The URL of a server that may be written to: ``$STUDIO_TEST_POSTGRESQL``, else one started for the tests."""
     given = os.environ.get(SERVER)
     if given:
@@ -28,16 +30,18 @@ def postgresql_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]
         import pgserver
     except ModuleNotFoundError:
         pytest.fail(f"PostgreSQL is not there to test with: `make setup` installs it, or name a server in ${SERVER}.")
-    server = _started(pgserver, tmp_path_factory)
-    yield server.get_uri()
-    server.cleanup()
+    # Not below pytest's directories: the path of the server's socket may have no more than 107 characters.
+    with tempfile.TemporaryDirectory(prefix="studio-pg-", ignore_cleanup_errors=True) as directory:
+        server = _started(pgserver, Path(directory))
+        yield server.get_uri()
+        server.cleanup()
 
 
-def _started(pgserver: Any, tmp_path_factory: pytest.TempPathFactory) -> Any:
+def _started(pgserver: Any, directory: Path) -> Any:
     """A server of our own; it is given ten seconds to start, which a busy machine may need more than once."""
     for attempts_left in (2, 1, 0):
         try:
-            return pgserver.get_server(tmp_path_factory.mktemp("pg"), cleanup_mode="stop")
+            return pgserver.get_server(directory / str(attempts_left), cleanup_mode="stop")
         except (OSError, subprocess.SubprocessError):
             if not attempts_left:
                 raise

@@ -112,7 +112,7 @@ def test_unknown_formats_and_places_are_refused_with_the_valid_ones(judged: Data
     with pytest.raises(InvalidInput, match="can only be exported; import takes: raw, trl-preference"):
         formats.import_file(judged, tmp_path / "x", "csv")
     with pytest.raises(InvalidInput, match="'dev' is not a side of a dataset; valid: train, test"):
-        formats.export_dataset(judged, "d", "raw", tmp_path / "x", "dev")  # type: ignore[arg-type]
+        formats.export_dataset(judged, "d", "raw", tmp_path / "x", "dev")
     with pytest.raises(InvalidInput, match="cannot be read"):
         formats.import_file(judged, tmp_path / "missing.jsonl", "raw")
     (tmp_path / "file").write_text("")
