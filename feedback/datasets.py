@@ -12,14 +12,13 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from feedback import ranking, reliability
+from feedback import ranking
 from feedback.ballots import Unit, ballots_of
 from feedback.db import Database
 from feedback.pairing import same_text
 from feedback.ranking import Tally, Vote
-from feedback.reliability import Reliability
 from feedback.store import datasets as store
 from feedback.store.datasets import JudgedMatchup
 from feedback.store.opinions import list_opinions
@@ -36,6 +35,9 @@ from feedback.types import (
     content_hash,
     usable_name,
 )
+
+if TYPE_CHECKING:
+    from feedback.reliability import Reliability
 
 UNDECIDED = 0.05
 """A pair whose better side is known by less than this (0 a coin, 1 a certainty) teaches nothing."""
@@ -94,6 +96,8 @@ def fit_annotators(db: Database, judged: Sequence[JudgedMatchup], filters: Datas
     taken = {judgment.id for matchup in judged for judgment in matchup.judgments}
     known = list_opinions(db, sources=filters.sources, purposes=(Purpose.collect, Purpose.gold))
     used = [opinion for opinion in known if opinion.judgment_id in taken or opinion.purpose is Purpose.gold]
+    from feedback import reliability  # numpy and scipy: half a second that only weighing needs
+
     return reliability.fit(ballots_of(used))
 
 

@@ -6,18 +6,20 @@ Everything here is for reviewers and above: it tells gold and repeats from other
 from __future__ import annotations
 
 import threading
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from feedback import assignment, quality
+from feedback import assignment
 from feedback.assignment import Task
 from feedback.db import Database
-from feedback.quality import QualityReport
 from feedback.store import batches, evidence, matchups, reviews
 from feedback.store.batches import BatchSummary
 from feedback.store.evidence import Evidence
 from feedback.store.judgments import judgments_mark
 from feedback.tables import MatchupRow, ReviewRow
 from feedback.types import Act, Batch, MatchupState, Part
+
+if TYPE_CHECKING:
+    from feedback.quality import QualityReport
 
 
 class Reviewing:
@@ -33,6 +35,8 @@ class Reviewing:
         with self._reporting:
             mark = judgments_mark(self.db)
             if self._report is None or self._report[0] != mark:
+                from feedback import quality  # numpy and scipy: nothing else here needs them
+
                 self._report = (mark, quality.report(self.db))
             return self._report[1]
 

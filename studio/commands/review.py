@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import getpass
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feedback.agreement import Measure
 from feedback.errors import InvalidInput
 from feedback.store.batches import BatchSummary
 from feedback.tables import ReviewRow
 from feedback.types import Batch, Purpose
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_table
 from studio.reviewing import Reviewing
+
+if TYPE_CHECKING:
+    from feedback.agreement import Measure
 
 review = typer.Typer(help="How good the judgments are, and what to do about it.", no_args_is_help=True)
 batches = typer.Typer(help="Parts of the pool with a purpose and a priority of their own.", no_args_is_help=True)

@@ -7,15 +7,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import TYPE_CHECKING
 
-from feedback.agreement import Measure
 from feedback.assignment import Task
-from feedback.quality import AnnotatorQuality, QualityReport
 from feedback.store.evidence import Evidence
 from feedback.tables import ReviewRow
 from feedback.types import JudgmentState, Purpose, Verdict
 from studio.markup import Html, badge, element, facts, join, notice, plain_text, table
 from studio.present.words import ago, label_of, share
+
+if TYPE_CHECKING:
+    from feedback.agreement import Measure
+    from feedback.quality import AnnotatorQuality, QualityReport
 
 SHOWN_TEXT = 600
 """Characters of a prompt or a reply that a reviewer sees at once."""
