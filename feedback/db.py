@@ -85,13 +85,14 @@ def _values_fit() -> Iterator[None]:
         raise InvalidInput(f"The database cannot hold a value: {error.orig}. Nothing was saved.") from error
 
 
-def one_at_a_time(session: Session, what: str) -> None:
+def one_at_a_time(transaction: Session | Connection, what: str) -> None:
     """Wait until no other open transaction does ``what``; the turn ends with the transaction.
 
     For checks that no row can be locked for, as "is there such a prompt?". SQLite has one writer anyway.
     """
-    if session.get_bind().dialect.name == "postgresql":
-        session.connection().exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"studio:{what}",))
+    connection = transaction.connection() if isinstance(transaction, Session) else transaction
+    if connection.dialect.name == "postgresql":
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(hashtext(%s))", (f"studio:{what}",))
 
 
 def open_database(url_or_path: str | Path) -> Database:

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, insert, update
 from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
-from feedback.db import Database
+from feedback.db import Database, one_at_a_time
 from feedback.errors import LeaseLost, NotFound
 from feedback.store import pool
 from feedback.store.pool import LEASE
@@ -68,6 +68,7 @@ def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen 
     if request.resume:
         return next(iter(save_deck(db, [request], draw_order)), None)
     with db.transaction() as connection:
+        one_at_a_time(connection, f"lease to {request.annotator}")
         connection.execute(_EXPIRE, {"at": request.at})
         return _lease(connection, request, draw_order)
 
@@ -79,6 +80,7 @@ def save_deck(db: Database, requests: Sequence[Request], draw_order: OrderDraw) 
     """
     first = requests[0]
     with db.transaction() as connection:
+        one_at_a_time(connection, f"lease to {first.annotator}")
         connection.execute(_EXPIRE, {"at": first.at})
         held = connection.execute(_HELD, {"session": first.session, "annotator": first.annotator, "at": first.at}).all()
         screens = [_screen(connection, record(LeaseRow, row)) for row in held]
