@@ -6,8 +6,8 @@
 # The first that runs and is new enough: a name on the path may be a shim that leads nowhere.
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$name && break; done)
-# Files of tests run side by side; more than two and the trainers get in each other's way on four cores.
-JOBS ?= 2
+# Files of tests run side by side; each waits much for processes of its own.
+JOBS ?= 3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
