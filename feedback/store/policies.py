@@ -93,12 +93,14 @@ def _hand_over_pool(session: Session, policy_id: str) -> None:
             col(MatchupRow.purpose) == Purpose.collect,
         )
     ).all()
+    gold = session.exec(select(MatchupRow.generation_ids).where(col(MatchupRow.purpose) == Purpose.gold))
+    asked_as_gold = {frozenset(ids) for ids in gold}  # reopened, somebody would meet the same replies twice
     changes = []
     for matchup_id, state, generation_ids in waiting:
         is_own = own.issuperset(generation_ids)
         if state is MatchupState.open and not is_own and matchup_id not in touched:
             changes.append({"id": matchup_id, "state": MatchupState.retired})
-        elif state is MatchupState.retired and is_own:
+        elif state is MatchupState.retired and is_own and frozenset(generation_ids) not in asked_as_gold:
             changes.append({"id": matchup_id, "state": MatchupState.open})
     if changes:
         session.execute(update(MatchupRow), changes)

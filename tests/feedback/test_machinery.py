@@ -13,7 +13,7 @@ from feedback import assignment, datasets, judging, quality
 from feedback.assignment import Checks, Task
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotFound
-from feedback.store import archive, batches, generations, judgments, leases, matchups, reviews
+from feedback.store import archive, batches, generations, judgments, leases, matchups, policies, reviews
 from feedback.store import datasets as dataset_store
 from feedback.tables import MatchupRow
 from feedback.types import (
@@ -302,3 +302,14 @@ def test_rows_of_the_first_schema_are_kept_and_get_their_defaults(tmp_path: Path
     frozen = datasets.freeze(db, "old")
     assert len(list(archive.iterate_judgments(db, frozen.id))) == 2
     db.dispose()
+
+
+def test_a_pair_that_became_gold_does_not_come_back_when_its_policy_serves_again(db: Database) -> None:
+    ours, other = make_policy(db, "ours"), make_policy(db, "other")
+    policies.promote_policy(db, "ours")
+    asked, open_still = (make_matchup(db, policy=ours, texts=[f"yes {n}", f"no {n}"]) for n in range(2))
+    matchups.save_gold(db, asked.id, {"verdict": "first"})
+    policies.promote_policy(db, other.id)
+    policies.promote_policy(db, ours.id)
+    assert matchups.get_matchup(db, asked.id).state is MatchupState.retired
+    assert matchups.get_matchup(db, open_still.id).state is MatchupState.open
