@@ -75,3 +75,12 @@ def check_fits(prompt_tokens: int, new_tokens: int, window: int) -> None:
     """Refuse a prompt that with its reply would not fit the window, naming the numbers."""
     if prompt_tokens + new_tokens > window:
         raise PromptTooLong(prompt_tokens, new_tokens, window)
+
+
+def decode_reply(tokenizer: Any, ids: Sequence[int]) -> str:
+    """Tokens of a reply, its end left off, as people read and databases hold it.
+
+    A byte-level model may say NUL, which not every database can hold: it becomes the sign for what cannot be shown.
+    """
+    text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    return text.replace("\0", "\ufffd").strip()

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from training.chat import Messages, encode_prompt, window_of
+from training.chat import Messages, decode_reply, encode_prompt, window_of
 from training.decoding import Decoded, decode
 from training.judges import Judges
 from training.roles import REFERENCE, Batch, Roles, make_batch
@@ -131,7 +131,7 @@ def draw_replies(
 def text_of(tokenizer: Any, decoded: Decoded) -> str:
     """A reply as people read it, without its end."""
     body = decoded.tokens[:-1] if decoded.ended else decoded.tokens
-    return str(tokenizer.decode(list(body), skip_special_tokens=True, clean_up_tokenization_spaces=False)).strip()
+    return decode_reply(tokenizer, body)
 
 
 def roll_out(

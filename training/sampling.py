@@ -15,7 +15,7 @@ from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings, content_hash
-from training.chat import Messages, check_fits, encode_prompt, window_of
+from training.chat import Messages, check_fits, decode_reply, encode_prompt, window_of
 from training.models import LoadedPolicy
 
 MAX_REDRAWS = 3
@@ -179,10 +179,7 @@ def _reply(tokenizer: Any, row: Sequence[int], ends: set[int], seed: int) -> Rep
     stop = next((i for i, token in enumerate(row) if token in ends), None)
     body = list(row) if stop is None else list(row[:stop])
     drawn = body if stop is None else list(row[: stop + 1])
-    text = tokenizer.decode(body, skip_special_tokens=True, clean_up_tokenization_spaces=False)
-    # A byte-level model may say NUL, which not every database can hold: shown as the sign for what cannot be shown.
-    text = text.replace("\0", "\ufffd").strip()
-    return Reply(text, "length" if stop is None else "stop", len(body), seed, tuple(drawn))
+    return Reply(decode_reply(tokenizer, body), "length" if stop is None else "stop", len(body), seed, tuple(drawn))
 
 
 class _Chooser:
