@@ -138,9 +138,10 @@ def _write_archive(stream: IO[bytes], files: list[tuple[str, Path]]) -> list[dic
             except FileNotFoundError:
                 continue  # a run's scratch file that went away since it was listed
             with source:
-                hashed = _Hashed(source, os.fstat(source.fileno()).st_size)
+                found = os.fstat(source.fileno())
+                hashed = _Hashed(source, found.st_size)
                 info = tarfile.TarInfo(name)
-                info.size, info.mode, info.mtime = hashed.left, 0o644, int(path.stat().st_mtime)
+                info.size, info.mode, info.mtime = hashed.left, 0o644, int(found.st_mtime)
                 size = info.size
                 archive.addfile(info, hashed)  # type: ignore[arg-type]
                 entries.append({"name": name, "size": size, "sha256": hashed.digest.hexdigest()})

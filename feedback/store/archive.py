@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
@@ -43,7 +43,7 @@ class ArchivedJudgment:
 
     def as_json(self) -> dict[str, Any]:
         """The six parts under their names."""
-        return asdict(self)
+        return dict(vars(self))
 
 
 def iterate_judgments(db: Database, dataset_id: str) -> Iterator[ArchivedJudgment]:

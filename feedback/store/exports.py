@@ -30,7 +30,7 @@ from feedback.tables import (
 from feedback.types import Source, Verdict
 
 PAIRS_A_PAGE = 2000
-PROMPTS_A_PAGE = 200
+PROMPTS_A_PAGE = 500
 
 Messages = list[dict[str, str]]
 

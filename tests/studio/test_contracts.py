@@ -476,8 +476,10 @@ def test_files_come_and_go_by_command(studio: Studio, tmp_path: Path) -> None:
 
 def test_a_backup_is_taken_while_the_studio_serves(studio: Studio, tmp_path: Path) -> None:
     done = studio.command("backup", tmp_path / "b.tar", "--json")
-    assert done.returncode == 0 and json.loads(done.stdout)["files"] >= 1
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["files"] >= 1
     done = studio.command("--home", tmp_path / "copy", "restore", tmp_path / "b.tar", "--json")
+    assert done.returncode == 0, done.stderr
     assert json.loads(done.stdout)["kept_aside"] is None
     listed = [studio.command(*home, "dataset", "list", "--json").stdout for home in ([], ["--home", tmp_path / "copy"])]
     assert listed[0] == listed[1]
