@@ -9,6 +9,8 @@ PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
 # Files of tests run side by side; each waits much for processes of its own.
 JOBS ?= 3
 VENV := .venv
+# Where pgserver, the PostgreSQL of the tests, has a wheel; elsewhere $STUDIO_TEST_POSTGRESQL names a server.
+PGSERVER_WHEELS := ; python_version < "3.13" and (platform_machine == "x86_64" or sys_platform == "darwin")
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -50,7 +52,7 @@ bench: setup
 
 # torch by its plain version: each platform then takes its own build.
 lock: setup
-	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' > requirements.lock.partial
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^pgserver==/s/$$/ $(PGSERVER_WHEELS)/' > requirements.lock.partial
 	mv requirements.lock.partial requirements.lock
 
 clean:
