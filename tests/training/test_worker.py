@@ -197,6 +197,7 @@ def test_a_dead_standby_is_no_obstacle(db: Database, home: Home, launchers: Call
     pid = launcher.standby_pid
     assert pid is not None
     os.kill(pid, signal.SIGKILL)
+    psutil.wait_procs([psutil.Process(pid)], timeout=30)  # a kill is heeded a moment after it is sent
     run = queue(db)
     turn_until(worker, ended(db, run))
     assert get_run(db, run.id).state is RunState.succeeded and get_run(db, run.id).pid != pid
