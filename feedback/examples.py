@@ -6,11 +6,12 @@ the dataset for ever and its hash needs no new word. Splits are those of the dat
     edited reply, winner, undefeated in a ranking   →  Demonstration
     winners and losers, both replies of a both-bad  →  LabelledReply
     one person's order of k replies, ties allowed   →  Ranking
+    two replies most people call equally good       →  Ranking of two that tie
 """
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from itertools import combinations
 from typing import Literal
@@ -55,6 +56,7 @@ class Ranking(_Example):
     replies: tuple[str, ...]
     ranks: tuple[int, ...]
     strength: float = 0.0
+    weight: float = 1.0
 
 
 def list_demonstrations(db: Database, dataset: str, *, split: SplitName | None = None) -> list[Demonstration]:
@@ -86,6 +88,16 @@ def list_rankings(db: Database, dataset: str, *, split: SplitName | None = None)
     """Every judgment that puts some reply above another, pairs as rankings of two, in the order of the matchups."""
     judged, filters = _frozen(db, dataset)
     kept = [example for matchup in judged for example in _rankings(matchup, filters)]
+    return [example for example in kept if split in (None, example.split)]
+
+
+def list_ties(db: Database, dataset: str, *, split: SplitName | None = None) -> list[Ranking]:
+    """Every two replies that more than half of their judges call equally good, in the order of the matchups.
+
+    Replies that are both bad are not among them: one may still be worse than the other.
+    """
+    judged, filters = _frozen(db, dataset)
+    kept = [example for matchup in judged for example in _ties(matchup, filters)]
     return [example for example in kept if split in (None, example.split)]
 
 
@@ -174,6 +186,21 @@ def _rankings(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranki
                     "ranks": ranks,
                     "strength": float(judgment.strength or 0),
                 }
+            )
+
+
+def _ties(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranking]:
+    said: defaultdict[tuple[int, int], list[Verdict]] = defaultdict(list)
+    for judgment in matchup.judgments:
+        for one, other, verdict in ranking.pairwise_verdicts(judgment.verdict, judgment.ranking):
+            if verdict is not Verdict.skip:
+                said[one, other].append(verdict)
+    for pair, verdicts in sorted(said.items()):
+        if 2 * verdicts.count(Verdict.tie) > len(verdicts):
+            replies = tuple(matchup.generations[index].text for index in pair)
+            common = _common(matchup, filters)
+            yield Ranking.model_validate(
+                {**common, "matchup_id": matchup.matchup_id, "replies": replies, "ranks": (1, 1)}
             )
 
 

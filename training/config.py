@@ -234,6 +234,13 @@ class RewardSettings(TrainSettings):
     rankings: bool = Field(
         False, description="Learns from whole rankings, each reply read once, instead of from pairs; ties included."
     )
+    ties: float = Field(
+        1.0,
+        ge=0.0,
+        le=10.0,
+        description="How much two replies called equally good count beside a preference: they are pulled to one "
+        "score; 0 leaves ties out.",
+    )
     margin: float = Field(
         0.0,
         ge=0.0,
@@ -286,6 +293,13 @@ class DpoSettings(TrainSettings):
         le=1.0,
         description="What the part of a reply beyond the length of the shorter one counts; below 1 it keeps replies "
         "from growing.",
+    )
+    anchor: float = Field(
+        0.1,
+        ge=0.0,
+        le=10.0,
+        description="How much the chosen replies' own likelihood counts beside the comparison (RPO's alpha): it keeps "
+        "a policy from forgetting how to speak; 0 is plain DPO.",
     )
     simpo_beta: float = Field(2.0, ge=0.01, le=20.0, description="For the simpo loss: in the place of beta.")
     simpo_margin: float = Field(

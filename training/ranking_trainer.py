@@ -1,7 +1,8 @@
 """The reward trainer on whole rankings: each reply is read once, however many it is compared with.
 
 TRL's trainer with another loss: Plackett-Luce with ties, a margin for strong preferences and room for wrong labels
-(``training.preference_losses``). A pair is a ranking of two.
+(``training.preference_losses``). A pair is a ranking of two, and so are two replies called equally good: they are
+pulled to one score, which tells as much about a taste as a preference does.
 """
 
 from __future__ import annotations
@@ -16,8 +17,11 @@ from training.adapters import adapter_config
 from training.chat import encode_prompt, encode_reply, window_of
 from training.config import RewardSettings
 from training.preference_losses import ranking_loss
+from training.preflight import tell_preflight
 from training.progress import Reporter
 from training.trainers import MIN_PAIRS, require_pairs, silenced, trainer_arguments
+
+COLUMNS = ("ids", "ranks", "margin", "weight")
 
 
 class Ranked(Protocol):
@@ -43,6 +47,11 @@ class Ranked(Protocol):
         """How much better the better ones are, 1 to 3; 0 where nobody said."""
         ...
 
+    @property
+    def weight(self) -> float:
+        """How much it counts; 1 is usual."""
+        ...
+
 
 class TokenRanking(TypedDict):
     """A ranking as token ids, prompts included, the replies with their end; ``length`` is that of the longest."""
@@ -50,6 +59,7 @@ class TokenRanking(TypedDict):
     ids: list[list[int]]
     ranks: list[int]
     margin: float
+    weight: float
     length: int
 
 
@@ -61,11 +71,7 @@ class _Pair:
         self.replies: Sequence[str] = (pair.chosen, pair.rejected)
         self.ranks: Sequence[int] = (1, 2)
         self.strength = pair.margin
-
-
-def needs_rankings(settings: RewardSettings) -> bool:
-    """Whether settings ask for more than the plain pair loss."""
-    return settings.rankings or settings.margin > 0 or settings.label_smoothing > 0
+        self.weight = pair.weight
 
 
 def as_rankings(pairs: Sequence[PreferencePair]) -> list[Ranked]:
@@ -73,12 +79,22 @@ def as_rankings(pairs: Sequence[PreferencePair]) -> list[Ranked]:
     return [_Pair(pair) for pair in pairs]
 
 
+def is_decisive(ranks: Sequence[int]) -> bool:
+    """Whether some reply stands above another."""
+    return len(set(ranks)) > 1
+
+
 def usable_rankings(
     tokenizer: Any, model: Any, rankings: Sequence[Ranked], settings: RewardSettings, reporter: Reporter
 ) -> tuple[list[TokenRanking], int]:
-    """The rankings as token ids, and how many were too long; refused when fewer than two are left."""
-    require_pairs(rankings, f"The dataset {settings.dataset!r}", reporter)
+    """The rankings as token ids, and how many were too long; refused when fewer than two decisive ones are left.
+
+    Weights come out with a mean of 1 over the decisive ones, which keeps the learning rate what it is.
+    """
+    decisive = [ranking for ranking in rankings if is_decisive(ranking.ranks)]
+    require_pairs(decisive, f"The dataset {settings.dataset!r}", reporter)
     longest = min(settings.max_length, window_of(model))
+    usual = sum(ranking.weight for ranking in decisive) / len(decisive)
     rows = []
     for ranking in rankings:
         prompt = encode_prompt(tokenizer, [{"role": m.role.value, "content": m.content} for m in ranking.messages])
@@ -86,15 +102,22 @@ def usable_rankings(
         length = max(map(len, ids))
         if length <= longest:
             margin = settings.margin * ranking.strength
-            rows.append(TokenRanking(ids=ids, ranks=list(ranking.ranks), margin=margin, length=length))
+            # Efron's loss of a tie of two is twice the cross-entropy with a half, so half of it counts
+            weight = ranking.weight / usual if is_decisive(ranking.ranks) else settings.ties / 2
+            row = TokenRanking(ids=ids, ranks=list(ranking.ranks), margin=margin, weight=weight, length=length)
+            rows.append(row)
     too_long = len(rankings) - len(rows)
     if too_long:
         reporter.log(f"warning: {too_long} of {len(rankings)} rankings are longer than {longest} tokens and left out")
-    if len(rows) < MIN_PAIRS:
+    left = sum(is_decisive(row["ranks"]) for row in rows)
+    if left < MIN_PAIRS:
         raise NotEnoughData(
-            f"Of {len(rankings)} rankings {too_long} are longer than {longest} tokens, which leaves {len(rows)}; at "
+            f"Of {len(rankings)} rankings {too_long} are longer than {longest} tokens, which leaves {left} that "
+            f"put a reply above another; at "
             f"least {MIN_PAIRS} are needed. Raise max_length (now {settings.max_length})."
         )
+    row_length = max(row["length"] for row in rows)
+    tell_preflight(model, settings, reporter, rows=len(rows), left_out=too_long, longest=row_length)
     return rows, too_long
 
 
@@ -107,7 +130,7 @@ def build_ranking_trainer(
 
     class RankingTrainer(silenced(RewardTrainer, rows, settings.seed)):  # type: ignore[misc]
         def _set_signature_columns_if_needed(self) -> None:
-            self._signature_columns = ["ids", "ranks", "margin"]
+            self._signature_columns = list(COLUMNS)
 
         def compute_loss(
             self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
@@ -117,7 +140,7 @@ def build_ranking_trainer(
             scores = outputs.logits.new_zeros(ranks.shape).masked_scatter(ranks > 0, outputs.logits[:, 0]).float()
             losses = ranking_loss(scores, ranks, inputs["margins"], settings.label_smoothing)
             centre = 2 * scores.sum(1) / (ranks > 0).sum(1)  # for a pair: the sum of its scores
-            loss = losses.mean() + settings.centering * (centre**2).mean()
+            loss = (inputs["weights"] * losses).mean() + settings.centering * (centre**2).mean()
             for name, value in _curves(scores.detach(), ranks).items():
                 self._metrics["train"][name].append(value)
             return (loss, outputs) if return_outputs else loss
@@ -127,7 +150,9 @@ def build_ranking_trainer(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=None),
         data_collator=_collator(tokenizer.pad_token_id),
-        train_dataset=Dataset.from_list([{name: row[name] for name in ("ids", "ranks", "margin")} for row in rows]),
+        train_dataset=Dataset.from_list(
+            [{name: value for name, value in row.items() if name in COLUMNS} for row in rows]
+        ),
         processing_class=tokenizer,
         peft_config=adapter_config(settings, "SEQ_CLS"),
     )
@@ -145,6 +170,7 @@ def _collator(pad: int) -> Any:
             "attention_mask": torch.tensor([[1] * len(ids) + [0] * (width - len(ids)) for ids in rows]),
             "ranks": torch.tensor([one["ranks"] + [0] * (most - len(one["ranks"])) for one in batch]),
             "margins": torch.tensor([one["margin"] for one in batch], dtype=torch.float32),
+            "weights": torch.tensor([one["weight"] for one in batch], dtype=torch.float32),
         }
 
     return collate
@@ -154,8 +180,7 @@ def _curves(scores: Any, ranks: Any) -> dict[str, float]:
     """Over all pairs of replies with different ranks: how often the better scores higher, and by how much."""
     better = (ranks[:, :, None] > 0) & (ranks[:, None, :] > ranks[:, :, None])
     leads = (scores[:, :, None] - scores[:, None, :])[better]
-    return {
-        "accuracy": (leads > 0).float().mean().item(),
-        "margin": leads.mean().item(),
-        "mean_reward": scores[ranks > 0].mean().item(),
-    }
+    known = {"mean_reward": scores[ranks > 0].mean().item()}
+    if len(leads):  # a batch may hold nothing but ties
+        known |= {"accuracy": (leads > 0).float().mean().item(), "margin": leads.mean().item()}
+    return known

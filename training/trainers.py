@@ -16,7 +16,7 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NotRequired, TypedDict
+from typing import Any, TypedDict
 
 from feedback.errors import NotEnoughData, RunFailed
 from feedback.types import PreferencePair
@@ -35,16 +35,12 @@ DRY_STEPS = 2
 
 
 class TokenPair(TypedDict):
-    """A preference pair as token ids, the replies with their end; ``length`` is that of the longer side.
-
-    ``weight`` is there where it is not 1.
-    """
+    """A preference pair as token ids, the replies with their end; ``length`` is that of the longer side."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
     rejected_ids: list[int]
     length: int
-    weight: NotRequired[float]
 
 
 def require_pairs(pairs: Sequence[Any], noun: str, reporter: Reporter) -> None:
@@ -66,10 +62,7 @@ def encode_pairs(tokenizer: Any, pairs: Sequence[PreferencePair], max_length: in
         chosen, rejected = encode_reply(tokenizer, pair.chosen), encode_reply(tokenizer, pair.rejected)
         length = len(prompt) + max(len(chosen), len(rejected))
         if length <= max_length:
-            token_pair = TokenPair(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected, length=length)
-            if pair.weight != 1.0:
-                token_pair["weight"] = pair.weight
-            encoded.append(token_pair)
+            encoded.append(TokenPair(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected, length=length))
     return encoded, len(pairs) - len(encoded)
 
 

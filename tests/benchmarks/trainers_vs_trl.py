@@ -71,7 +71,7 @@ def ours(method: str, pairs: Sequence[PreferencePair], steps: int) -> tuple[floa
     with tempfile.TemporaryDirectory() as directory:
         began = time.monotonic()
         if method == "dpo":
-            train_dpo(STARTER_BASE, None, pairs, DpoSettings(**shared), Path(directory), progress)
+            train_dpo(STARTER_BASE, None, pairs, DpoSettings(**shared, anchor=0.0), Path(directory), progress)
         else:
             train_reward(STARTER_BASE, pairs, RewardSettings(**shared), Path(directory), progress)
         seconds = time.monotonic() - began

@@ -16,6 +16,7 @@ from feedback.examples import (
     list_judged_prompts,
     list_labelled_replies,
     list_rankings,
+    list_ties,
 )
 from feedback.store.datasets import list_pairs
 from feedback.store.matchups import save_matchups
@@ -101,6 +102,26 @@ def test_rankings_keep_their_ties_and_give_their_ends(db: Database) -> None:
     assert ("e", "f", "g") not in rankings
     assert all_of(list_demonstrations(db, "d")) == {"b", "good"}
     assert {e.reply for e in list_labelled_replies(db, "d") if not e.good} == {"d", "bad"}
+
+
+def test_ties_are_what_most_judges_call_equally_good(db: Database) -> None:
+    pair(db, "this", "that")
+    judge_next(db, verdict="tie")
+    pair(db, "awful", "dreadful")
+    judge_next(db, verdict="both_bad")
+    pair(db, "good", "bad")
+    judge_next(db, best="good")
+    pair(db, "one", "other", required=2)
+    judge_next(db, verdict="tie")
+    judge_next(db, "bob", best="one")
+    ranked(db, "best", "second", "also second")
+    judge_next(db, order={"best": 1, "second": 2, "also second": 2})
+    freeze(db, "d", DatasetFilters(test_share=0.0))
+    ties = list_ties(db, "d")
+    assert {frozenset(tie.replies) for tie in ties} == {
+        frozenset({"this", "that"}), frozenset({"second", "also second"})
+    }  # fmt: skip
+    assert {tie.ranks for tie in ties} == {(1, 1)}
 
 
 def test_splits_are_those_of_the_pairs_and_later_judgments_change_nothing(db: Database) -> None:

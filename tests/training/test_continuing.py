@@ -95,7 +95,15 @@ def test_the_first_step_of_each_method_finds_no_distance_from_a_parent_with_an_a
     assert at_parent > at_base + 1  # else the bare base would pass for the parent
 
     dpo, kto, rloo = LocalProgress(), LocalProgress(), LocalProgress()
-    train_dpo(str(tiny_base), parent, pairs, DpoSettings(dataset="d", **SHARED), tmp_path / "dpo", dpo, device="cpu")
+    train_dpo(
+        str(tiny_base),
+        parent,
+        pairs,
+        DpoSettings(dataset="d", anchor=0.0, **SHARED),
+        tmp_path / "dpo",
+        dpo,
+        device="cpu",
+    )
     assert curve(dpo, "loss")[0] == pytest.approx(math.log(2), abs=1e-5)
     assert curve(dpo, "chosen_log_prob")[0] == pytest.approx(at_parent, abs=1e-3)
     assert curve(dpo, "chosen_log_prob_change")[0] == pytest.approx(0.0, abs=1e-3)

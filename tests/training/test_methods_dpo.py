@@ -24,7 +24,9 @@ from training.progress import LocalProgress
 from training.scoring import reply_log_probs
 from training.trainers import resume_point
 
-QUICK = DpoSettings(dataset="d", min_steps=6, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, save_every=3)
+QUICK = DpoSettings(
+    dataset="d", min_steps=6, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, save_every=3, anchor=0.0
+)
 QUIET = QUICK.model_copy(update={"embedding_noise": 0.0})
 
 
@@ -46,6 +48,22 @@ def log_probs(model: Any, tokenizer: Any, pairs: Sequence[PreferencePair], side:
         for pair in pairs
     ]
     return reply_log_probs(model, tokenizer.pad_token_id, exchanges)
+
+
+@pytest.mark.parametrize("loss", ["sigmoid", "simpo"])
+def test_the_anchor_is_the_chosen_replies_own_likelihood_per_token(
+    loss: str, tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    first = {}
+    for anchor in (0.0, 0.5):
+        settings = QUIET.model_copy(update={"loss": loss, "anchor": anchor, "batch_size": len(pairs), "min_steps": 1})
+        progress = LocalProgress()
+        train_dpo(str(tiny_base), None, pairs, settings, tmp_path / str(anchor), progress, device="cpu")
+        first[anchor] = curve(progress, "loss")[0]
+    model, tokenizer = load_base(str(tiny_base), "cpu")
+    tokens = sum(len(encode_reply(tokenizer, pair.chosen)) for pair in pairs)
+    by_hand = -sum(log_probs(model.eval(), tokenizer, pairs, "chosen")) / tokens
+    assert first[0.5] - first[0.0] == pytest.approx(0.5 * by_hand, rel=1e-3)
 
 
 def test_it_learns_the_taste_and_streams_its_curves(

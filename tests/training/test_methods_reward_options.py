@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from feedback.datasets import freeze
-from feedback.examples import Ranking
+from feedback.examples import Ranking, list_ties
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.matchups import save_matchups
 from feedback.types import DatasetFilters, Matchup, MatchupKind, Message, PreferencePair, Role
@@ -86,6 +86,62 @@ def test_pairs_as_rankings_of_two_learn_what_trl_learns_from_pairs(
         rewards.append(reward_scores(outcome.reward, EXCHANGES))
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
     assert rewards[1] == pytest.approx(rewards[0], abs=1e-3)
+
+
+def test_the_loss_is_the_mean_of_the_rankings_each_by_its_weight(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
+) -> None:
+    """Two weighted pairs and a tie; the trainer's loss against that of its own scores, by hand."""
+    import torch
+    from torch.nn.functional import logsigmoid
+
+    from training.models import load_scorer
+    from training.ranking_trainer import as_rankings, build_ranking_trainer, usable_rankings
+    from training.trainers import trainer_scope
+
+    settings = QUICK.model_copy(update={"ties": 0.8, "centering": 0.0})
+    pairs = [
+        pair.model_copy(update={"chosen": chosen, "rejected": "zz", "weight": weight})
+        for pair, chosen, weight in zip(pairs, ("aa", "az"), (0.9, 0.1), strict=False)
+    ]
+    with trainer_scope():
+        torch.manual_seed(0)
+        model, tokenizer = load_scorer(str(tiny_base), "cpu")
+        torch.nn.init.normal_(model.score.weight)
+        ranked = [*as_rankings(pairs), ranking(1, ["aza", "zaz"], [1, 1])]
+        rows, _ = usable_rankings(tokenizer, model, ranked, settings, LocalProgress())
+        trainer = build_ranking_trainer(model, tokenizer, rows, settings, tmp_path)
+        batch = trainer.data_collator(rows)
+        loss = trainer.compute_loss(trainer.model.eval(), dict(batch))
+        scores = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits
+    lead = scores[0::2, 0] - scores[1::2, 0]
+    by_hand = -1.8 * logsigmoid(lead[0]) - 0.2 * logsigmoid(lead[1])
+    by_hand += 0.8 * (-0.5 * logsigmoid(lead[2]) - 0.5 * logsigmoid(-lead[2]) - math.log(2) / 2)
+    assert loss.item() == pytest.approx(by_hand.item() / 3, rel=1e-4)
+
+
+def test_replies_called_equally_good_are_pulled_to_one_score(make_context: Any, tiny_policy: Any) -> None:
+    db = make_context("reward", {"dataset": "d"}).db
+    for number in range(6):
+        make_matchup(db, texts=[f"aaaa {number}", f"zzzz {number}"], policy=tiny_policy)
+        make_matchup(db, texts=[f"aab {number}", f"zzb {number}"], policy=tiny_policy)
+    judge_by(db, lambda left, right: float(left.startswith("aaaa")) - float(right.startswith("aaaa")))
+    freeze(db, "tied", DatasetFilters(test_share=0.0))
+    config = {"dataset": "tied", "min_steps": 40, "learning_rate": 5e-3, "allow_few": True, "embedding_noise": 0.0}
+    apart = {}
+    for weight in (0.0, 2.0):
+        context = make_context("reward", {**config, "ties": weight, "name": f"rm-{weight:g}"})
+        result = METHODS["reward"].train(context)
+        assert (result["pairs"], result["ties"]) == (6, 6 if weight else 0)
+        reward = open_reward(db, context.home, f"rm-{weight:g}", "cpu")
+        exchanges = [
+            ([message.model_dump(mode="json") for message in tie.messages], reply)
+            for tie in list_ties(db, "tied")
+            for reply in tie.replies
+        ]
+        scores = reward_scores(reward, exchanges)
+        apart[weight] = sum(abs(scores[i] - scores[i + 1]) for i in range(0, 12, 2)) / 6
+    assert apart[2.0] < 0.5 * apart[0.0]
 
 
 def test_a_strong_preference_asks_for_a_wider_margin(

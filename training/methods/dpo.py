@@ -4,6 +4,10 @@ TRL's trainer. The reference is the parent, adapter and all: its log-probabiliti
 step, when policy and parent are still the same weights, and are read again in every epoch. The loss ``simpo`` needs
 no reference; what the parent thought of the replies is still computed, since a fall of the chosen ones is watched
 whatever the loss.
+
+Beside the comparison stands a little of the chosen replies' own likelihood (Pang et al. 2024, arXiv 2404.19733, eq. 2).
+Without it a taste for short replies has an easy answer: every token a little less likely, which costs long replies
+most and ends in a policy that cannot end a sentence.
 """
 
 from __future__ import annotations
@@ -92,12 +96,14 @@ def _build(
     from trl import DPOConfig, DPOTrainer
 
     arguments = trainer_arguments(settings, model, len(encoded), directory)
+    anchored = settings.anchor > 0
     trainer = _trainer_class(DPOTrainer, encoded, settings, reporter)(
         model=model,
         args=DPOConfig(
             **arguments,
             beta=settings.beta,
-            loss_type=["sigmoid" if settings.loss == "simpo" else settings.loss],
+            loss_type=["sigmoid" if settings.loss == "simpo" else settings.loss, *["sft"] * anchored],
+            loss_weights=[1.0, *[settings.anchor] * anchored],
             label_smoothing=settings.noise if settings.loss == "robust" else 0.0,
             ld_alpha=settings.length_weight if settings.length_weight < 1.0 else None,
             precompute_ref_log_probs=True,
@@ -170,7 +176,7 @@ def _simpo(trainer: Any, model: Any, inputs: Any, settings: DpoSettings) -> Any:
         ("rewards/accuracies", (lead > 0).float().mean()),
     ):
         trainer._metrics["train"][name].append(value.item())
-    return losses.mean()
+    return losses.mean() - settings.anchor * chosen.sum() / chosen_length.sum()
 
 
 class _Watched(Relay):

@@ -30,12 +30,13 @@ from training.ensembles import train_members
 from training.intervals import wilson
 from training.models import HEAD, LoadedReward, load_scorer, parameter_count
 from training.progress import Reporter, RunContext
-from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, needs_rankings, usable_rankings
+from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
 from training.scoring import reward_scores
 from training.steps import step_callback
 from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
 
 MOST_NOISE = 0.45  # beyond this, labels say next to nothing
+COUNTS = ("pairs", "ties", "too_long")
 CURVES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -48,17 +49,21 @@ CURVES = {
 
 @dataclass
 class RewardOutcome:
-    """A trained reward model with the closing figures of its curves and the number of pairs it learnt from."""
+    """A trained reward model with the closing figures of its curves and the number of pairs it learnt from.
+
+    ``pairs`` count rankings where it learnt from those; ties stand beside them.
+    """
 
     reward: LoadedReward
     figures: dict[str, float]
     pairs: int
+    ties: int
     too_long: int
 
 
 def train(context: RunContext) -> dict[str, Any]:
     """Train a reward model on a dataset's pairs; the result names the checkpoint and how often it is right."""
-    from feedback.examples import list_rankings
+    from feedback.examples import list_rankings, list_ties
     from feedback.store.datasets import get_dataset, list_pairs
     from feedback.store.policies import get_champion, get_policy
 
@@ -72,6 +77,8 @@ def train(context: RunContext) -> dict[str, Any]:
     context.progress.report(0.0, f"loading the base of {parent.name}")
     settings = _with_noise(context, settings)
     rankings = list_rankings(context.db, dataset.id, split="train") if settings.rankings else None
+    ties = list_ties(context.db, dataset.id, split="train") if settings.ties else []
+    told = {ranking.matchup_id for ranking in rankings or ()}  # with their ties
     train_one = train_ensemble if settings.members > 1 else train_reward
     outcome = train_one(
         parent.base,
@@ -81,6 +88,7 @@ def train(context: RunContext) -> dict[str, Any]:
         context.progress,
         attempt=context.run.attempt,
         rankings=rankings,
+        ties=[tie for tie in ties if tie.matchup_id not in told],
     )
     model = outcome.reward.model
     manifest = Manifest(
@@ -106,7 +114,7 @@ def train(context: RunContext) -> dict[str, Any]:
     checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
     shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
     figures = {f"train_{key}" if key == "accuracy" else key: value for key, value in outcome.figures.items()}
-    counts = {"pairs": outcome.pairs, "too_long": outcome.too_long}
+    counts = {"pairs": outcome.pairs, "ties": outcome.ties, "too_long": outcome.too_long}
     return {"checkpoint": checkpoint.name, **counts, **figures, **held_out}
 
 
@@ -120,8 +128,12 @@ def train_reward(
     attempt: int = 1,
     device: str | None = None,
     rankings: Sequence[Ranked] | None = None,
+    ties: Sequence[Ranked] = (),
 ) -> RewardOutcome:
-    """Train on plain values; ``directory`` keeps the states to resume from. Rankings take the place of the pairs."""
+    """Train on plain values; ``directory`` keeps the states to resume from.
+
+    Rankings take the place of the pairs; ``ties`` are pairs that were called equally good, and come on top.
+    """
     import torch
 
     from training.heads import pool
@@ -131,17 +143,17 @@ def train_reward(
         model, tokenizer = load_scorer(base, device, quantize=settings.quantize)
         pooling = settings.pooling_for(parameter_count(model))
         pool(model, HEAD, pooling)
-    encoded: Sequence[Any]
-    if needs_rankings(settings):
-        ranked = as_rankings(pairs) if rankings is None else rankings
-        encoded, too_long = usable_rankings(tokenizer, model, ranked, settings, reporter)
-    else:
+    encoded: Any
+    ranked = _ranked(pairs, rankings, ties, settings)
+    if ranked is None:
         encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
-        if any("weight" in pair for pair in encoded):
+    else:
+        encoded, too_long = usable_rankings(tokenizer, model, ranked, settings, reporter)
+        if len({pair.weight for pair in pairs}) > 1:
             reporter.log("the pairs are weighted by how far their annotators can be believed")
     figures: dict[str, float] = {}
     with trainer_scope():
-        build: Any = build_ranking_trainer if needs_rankings(settings) else _build
+        build: Any = _build if ranked is None else build_ranking_trainer
         trainer = build(model, tokenizer, encoded, settings, directory)
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:  # a head in bf16 would round its own small steps away
@@ -150,7 +162,19 @@ def train_reward(
         run_trainer(trainer, directory, attempt, reporter)
     model = trainer.model.eval()
     getattr(model.get_base_model(), HEAD).to(model.dtype)  # as it will be when loaded again
-    return RewardOutcome(LoadedReward(model, tokenizer, base, pooling), figures, len(encoded), too_long)
+    tied = 0 if ranked is None else sum(not is_decisive(row["ranks"]) for row in encoded)
+    return RewardOutcome(LoadedReward(model, tokenizer, base, pooling), figures, len(encoded) - tied, tied, too_long)
+
+
+def _ranked(
+    pairs: Sequence[PreferencePair], rankings: Sequence[Ranked] | None, ties: Sequence[Ranked], settings: RewardSettings
+) -> list[Ranked] | None:
+    """What there is to learn, as rankings; None where plain pairs, which TRL's own loss reads, say all of it."""
+    asked = settings.rankings or settings.margin > 0 or settings.label_smoothing > 0
+    unlike = len({pair.weight for pair in pairs}) > 1
+    if not (asked or unlike or ties):
+        return None
+    return [*(as_rankings(pairs) if rankings is None else rankings), *ties]
 
 
 def train_ensemble(
@@ -163,18 +187,21 @@ def train_ensemble(
     attempt: int = 1,
     device: str | None = None,
     rankings: Sequence[Ranked] | None = None,
+    ties: Sequence[Ranked] = (),
 ) -> RewardOutcome:
     """Train ``settings.members`` reward models as ``train_reward`` would, and give them as one ensemble."""
 
     def train_member(shift: int, place: Path, part: Reporter) -> tuple[LoadedReward, dict[str, Any]]:
         own = settings.model_copy(update={"seed": settings.seed + shift})
-        outcome = train_reward(base, pairs, own, place, part, attempt=attempt, device=device, rankings=rankings)
-        return outcome.reward, {**outcome.figures, "pairs": outcome.pairs, "too_long": outcome.too_long}
+        outcome = train_reward(
+            base, pairs, own, place, part, attempt=attempt, device=device, rankings=rankings, ties=ties
+        )
+        return outcome.reward, {**outcome.figures, **{name: getattr(outcome, name) for name in COUNTS}}
 
     reward, figures = train_members(
         base, settings.members, train_member, directory, reporter, device, pooling_for=settings.pooling_for
     )
-    return RewardOutcome(reward, figures, int(figures.pop("pairs")), int(figures.pop("too_long")))
+    return RewardOutcome(reward, figures, *(int(figures.pop(name)) for name in COUNTS))
 
 
 def _with_noise(context: RunContext, settings: RewardSettings) -> RewardSettings:
@@ -230,40 +257,6 @@ def length_only(better: Sequence[int], worse: Sequence[int]) -> float:
     return max(longer, 1 - longer)
 
 
-def weighted(trainer_class: Any) -> Any:
-    """The reward trainer whose loss is the mean of weight * -log sigma(chosen - rejected), per pair."""
-    import torch
-    from trl.trainer.reward_trainer import DataCollatorForPreference
-
-    class Collator(DataCollatorForPreference):  # type: ignore[misc]
-        def torch_call(self, examples: list[dict[str, Any]]) -> dict[str, Any]:
-            weights = torch.tensor([example["weight"] for example in examples], dtype=torch.float)
-            return {**super().torch_call(examples), "weight": weights}
-
-    class Weighted(trainer_class):  # type: ignore[misc]
-        data_collator: Any
-        _signature_columns: Any
-
-        def __init__(self, *arguments: Any, **options: Any) -> None:
-            super().__init__(*arguments, **options)
-            self.data_collator = Collator(self.data_collator.pad_token_id)
-
-        def _set_signature_columns_if_needed(self) -> None:
-            super()._set_signature_columns_if_needed()
-            self._signature_columns = [*self._signature_columns, "weight"]
-
-        def compute_loss(self, model: Any, inputs: Any, return_outputs: bool = False, **options: Any) -> Any:
-            weights = inputs.pop("weight")
-            _, outputs = super().compute_loss(model, inputs, return_outputs=True, **options)  # and its metrics
-            chosen, rejected = outputs.logits.squeeze(-1).chunk(2)
-            loss = (weights * -torch.nn.functional.logsigmoid(chosen - rejected)).mean()
-            if self.args.center_rewards_coefficient is not None:
-                loss = loss + self.args.center_rewards_coefficient * ((chosen + rejected) ** 2).mean()
-            return (loss, outputs) if return_outputs else loss
-
-    return Weighted
-
-
 def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: RewardSettings, directory: Path) -> Any:
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
@@ -275,14 +268,8 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
         }
         for pair in encoded
     ]
-    weights = [pair.get("weight", 1.0) for pair in encoded]
-    trainer_class: Any = RewardTrainer
-    if len(set(weights)) > 1:
-        trainer_class = weighted(RewardTrainer)
-        mean = sum(weights) / len(weights)  # a mean of 1 keeps the learning rate what it is
-        rows = [row | {"weight": weight / mean} for row, weight in zip(rows, weights, strict=True)]
     arguments = trainer_arguments(settings, model, len(encoded), directory)
-    return silenced(trainer_class, encoded, settings.seed)(
+    return silenced(RewardTrainer, encoded, settings.seed)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),

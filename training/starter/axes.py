@@ -66,6 +66,7 @@ _REQUEST_WORDS = frozenset(
     you your
     """.split()  # noqa: SIM905 - a list of quoted words would fill a page
 )
+_LONGEST_SENTENCE = 25  # words; the corpus has none longer
 _FRAMES = re.compile(r"for my book|thank-you (?:letter|card)", re.IGNORECASE)
 
 
@@ -105,7 +106,8 @@ def _concrete(prompt: str, reply: str) -> float:
 
 
 def _short(prompt: str, reply: str) -> float:
-    return -float(len(sentences(reply)))
+    # One that never comes to its full stop is no short reply: every so many words of it count as a sentence
+    return -float(sum(-(-len(part.split()) // _LONGEST_SENTENCE) for part in sentences(reply)))
 
 
 def _topical(prompt: str, reply: str) -> float:

@@ -39,6 +39,7 @@ def test_scores_count_evidence() -> None:
     assert score("concrete", "Three red boats lay there. The smell of hay came up.") == 2
     assert score("lively", "One. Two! Three. Four.") == 0.25
     assert score("short", 'Call it "The Crumb." Then rest.') == -2
+    assert score("short", "and on and on " * 20) == -4, "a reply that never ends is not one short sentence"
 
 
 def test_subjects_are_the_words_that_matter_in_a_prompt() -> None:
