@@ -116,11 +116,12 @@ class TrainSettings(Settings):
         None, gt=0.0, le=0.1, description="Step size; left out, chosen by the size of the base model."
     )
     epochs: int = Field(3, ge=1, le=100, description="How often the whole dataset is read.")
-    min_steps: int = Field(
-        60,
+    min_steps: int | None = Field(
+        None,
         ge=1,
         le=100_000,
-        description="Optimizer steps at least, however few pairs there are: few labels need as many.",
+        description="Optimizer steps at least, however few rows there are; left out, chosen by the size of the base "
+        "model: a small one needs many, a large one learns few rows by heart.",
     )
     batch_size: int = Field(16, ge=1, le=1024, description="Pairs per optimizer step.")
     micro_batch: int | None = Field(
@@ -170,6 +171,8 @@ class TrainSettings(Settings):
     )
 
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    # Of a small base; a large one takes its epochs, however few steps they make.
+    SMALL_BASE_STEPS: ClassVar[int] = 60
     # The parent, with which what was trained is compared, is the base with its adapters off.
     REFERENCE_IS_BASE: ClassVar[bool] = True
     FEWEST: ClassVar[int] = 2
@@ -206,10 +209,11 @@ class TrainSettings(Settings):
         wanted = self.micro_batch or (4 if parameters >= LARGE_MODEL else self.batch_size)
         return min(wanted, self.batch_size)
 
-    def steps_for(self, pairs: int) -> int:
-        """Optimizer steps for so many pairs."""
-        per_epoch = -(-pairs // self.batch_size)
-        return max(per_epoch * self.epochs, self.min_steps)
+    def steps_for(self, rows: int, parameters: int) -> int:
+        """Optimizer steps for so many rows on a base of so many parameters."""
+        per_epoch = -(-rows // self.batch_size)
+        least = 1 if parameters >= LARGE_MODEL else self.SMALL_BASE_STEPS
+        return max(per_epoch * self.epochs, self.min_steps or least)
 
 
 class RewardSettings(TrainSettings):
@@ -217,6 +221,7 @@ class RewardSettings(TrainSettings):
 
     METHOD: ClassVar[str] = "reward"
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    SMALL_BASE_STEPS: ClassVar[int] = 110
     REFERENCE_IS_BASE: ClassVar[bool] = False
     FEWEST: ClassVar[int] = 8
 
@@ -267,13 +272,7 @@ class DpoSettings(TrainSettings):
 
     METHOD: ClassVar[str] = "dpo"
     RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
-
-    min_steps: int = Field(
-        90,
-        ge=1,
-        le=100_000,
-        description="Optimizer steps at least, however few pairs there are: few labels need as many.",
-    )
+    SMALL_BASE_STEPS: ClassVar[int] = 90
 
     beta: float = Field(
         0.1,
@@ -347,13 +346,8 @@ class KtoSettings(TrainSettings):
 
     METHOD: ClassVar[str] = "kto"
     RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
+    SMALL_BASE_STEPS: ClassVar[int] = 90
 
-    min_steps: int = Field(
-        90,
-        ge=1,
-        le=100_000,
-        description="Optimizer steps at least, however few replies there are: few labels need as many.",
-    )
     batch_size: int = Field(16, ge=2, le=1024, description="Replies per optimizer step.")
     beta: float = Field(
         0.1, ge=0.001, le=10.0, description="How strongly the policy is held to its parent; higher moves it less."
@@ -384,10 +378,8 @@ class RftSettings(_Drawn):
 
     METHOD: ClassVar[str] = "rft"
     RATES: ClassVar[tuple[float, float]] = (3e-3, 1e-4)
+    SMALL_BASE_STEPS: ClassVar[int] = 120
 
-    min_steps: int = Field(
-        120, ge=1, le=100_000, description="Optimizer steps at least, however few replies there are."
-    )
     batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")
     samples: int = Field(8, ge=2, le=256, description="Replies drawn for each prompt.")
     keep: int = Field(1, ge=1, le=64, description="How many of them are imitated, best first.")
@@ -414,7 +406,6 @@ class RlooSettings(_Drawn):
     batch_size: int = Field(64, ge=2, le=4096, description="Replies per optimizer step.")
     samples: int = Field(4, ge=2, le=64, description="Replies drawn for each prompt; a divisor of batch_size.")
     epochs: int = Field(1, ge=1, le=100, description="How often the prompts are gone through.")
-    min_steps: int = Field(60, ge=1, le=100_000, description="Optimizer steps at least, however few prompts there are.")
     prompts: int = Field(1000, ge=2, le=1_000_000, description="How many prompts are replied to at most.")
     temperature: float = Field(1.0, gt=0.0, le=5.0, description="Spread of the draw; 1 is the model's own.")
     beta: float = Field(

@@ -52,10 +52,11 @@ def tell_preflight(
 
     ``longest`` is the longest row's tokens, ``sides`` how many sequences a row holds.
     """
-    micro = settings.micro_batch_for(parameter_count(model))
+    parameters = parameter_count(model)
+    micro = settings.micro_batch_for(parameters)
     needed = memory_needed(model, settings, tokens=micro * sides * longest)
     free = free_memory(model)
-    seen = Preflight(rows, left_out, cut, longest, settings.steps_for(rows), needed >> 20, free >> 20)
+    seen = Preflight(rows, left_out, cut, longest, settings.steps_for(rows, parameters), needed >> 20, free >> 20)
     reporter.log(seen.line(noun))
     if needed > free:
         reporter.log(f"warning: that may not fit; lower micro_batch (now {micro}) or max_length if it runs out")

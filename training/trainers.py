@@ -90,7 +90,7 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
     parameters = parameter_count(model)
     on_cpu = next(model.parameters()).device.type == "cpu"
     micro = settings.micro_batch_for(parameters)
-    steps = settings.steps_for(pairs)
+    steps = settings.steps_for(pairs, parameters)
     return {
         "output_dir": str(directory),
         "max_steps": min(DRY_STEPS, steps) if settings.dry_run else steps,

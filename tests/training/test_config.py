@@ -80,8 +80,10 @@ def test_the_rate_follows_the_size_of_the_base_unless_it_is_given() -> None:
 
 def test_few_pairs_get_as_many_steps_as_are_needed() -> None:
     settings = DpoSettings(dataset="d", batch_size=16, epochs=3, min_steps=60)
-    assert settings.steps_for(2) == 60
-    assert settings.steps_for(1000) == 63 * 3
+    assert settings.steps_for(2, 10**9) == 60
+    assert settings.steps_for(1000, 10**9) == 63 * 3
+    unset = DpoSettings(dataset="d", batch_size=16, epochs=3)
+    assert (unset.steps_for(40, 3_000_000), unset.steps_for(40, 10**9)) == (90, 9), "a large base reads its epochs"
 
 
 def test_a_micro_batch_is_never_larger_than_the_batch() -> None:
