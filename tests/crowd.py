@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 
 from feedback import assignment, judging
 from feedback.agreement import READING_SPEED
-from feedback.assignment import Checks
 from feedback.db import Database
-from feedback.types import Source
+from feedback.types import Checks, Source
 
 Behaviour = Callable[[random.Random, float, float], str]
 """From how much better the left reply is and how much longer (log2) to a verdict on the screen."""

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from feedback import assignment, datasets, judging, quality
-from feedback.assignment import Checks, Task
+from feedback.assignment import Task
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from feedback.store import archive, batches, generations, judgments, leases, matchups, policies, reviews
@@ -19,6 +19,7 @@ from feedback.tables import MatchupRow
 from feedback.types import (
     Act,
     Batch,
+    Checks,
     DatasetFilters,
     Generation,
     JudgmentState,
@@ -31,7 +32,7 @@ from feedback.types import (
 from tests.crowd import judge_all, make_crowd
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 
-NEVER = Checks(0.0, 0.0)
+NEVER = Checks(gold_share=0, repeat_share=0)
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 
