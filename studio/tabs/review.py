@@ -6,11 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from feedback.errors import InvalidInput
 from feedback.types import UserRole, now
 from studio.present import review as shown
 from studio.services import LOCAL_ANNOTATOR, Services
-from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
+from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
 
 PAGE = 10
 
@@ -80,9 +79,9 @@ def act(
     """Exclude, restore, ask again or write, with the reason; everything is kept and can be undone."""
     reviewing = services.reviewing
     if name == "message":
-        reviewing.message(_given(annotator, "an annotator"), LOCAL_ANNOTATOR, reason)
+        reviewing.message(given(annotator, "an annotator"), LOCAL_ANNOTATOR, reason)
     else:
-        chosen = _given(judgment, "a judgment")
+        chosen = given(judgment, "a judgment")
         if name == "exclude":
             reviewing.exclude(chosen, LOCAL_ANNOTATOR, reason, requeue=requeue)
         elif name == "restore":
@@ -103,7 +102,7 @@ def next_dispute(services: Services) -> tuple[Any, ...]:
 
 def settle(services: Services, said: dict[str, str], lease: str) -> tuple[Any, ...]:
     """Record the adjudicator's answer and show the next disputed pair."""
-    services.judge(_given(lease, "a disputed pair"), **said)
+    services.judge(given(lease, "a disputed pair"), **said)
     return next_dispute(services)
 
 
@@ -116,16 +115,10 @@ def show_checks(services: Services) -> tuple[Any, ...]:
 
 def save_checks(services: Services, gold: float | None, repeat: float | None, minutes: float | None) -> tuple[Any, ...]:
     """Change the shares from the next task on; an empty field leaves its share as it is."""
-    given = {"gold_share": (gold, 100), "repeat_share": (repeat, 100), "repeat_after": (minutes, 1 / 60)}
-    services.change_checks({name: value / unit for name, (value, unit) in given.items() if value is not None})
+    shares = {"gold_share": (gold, 100), "repeat_share": (repeat, 100), "repeat_after": (minutes, 1 / 60)}
+    services.change_checks({name: value / unit for name, (value, unit) in shares.items() if value is not None})
     gr.Info("Saved: it holds from the next task on.")
     return show_checks(services)
-
-
-def _given(value: str | None, what: str) -> str:
-    if not value:
-        raise InvalidInput(f"Choose {what} first.")
-    return value
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:

@@ -190,7 +190,7 @@ def test_the_shares_of_gold_and_repeats_are_settings_that_hold_from_the_next_tas
         "version": 0, "gold_share": 0.05, "repeat_share": 0.03, "repeat_after": 3600
     }  # fmt: skip
     for _ in range(6):
-        make_matchup(db)
+        make_matchup(db, required=30)
     gold = matchups.save_gold(db, make_matchup(db).id, {"verdict": "first"})
     client.post("/api/checks", json={"gold_share": 0.0, "repeat_share": 0.0})
     services: Services = client.app.state.services  # type: ignore[attr-defined]
