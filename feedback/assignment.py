@@ -17,39 +17,23 @@ from feedback.errors import InvalidInput
 from feedback.store import leases
 from feedback.store.leases import Request, Screen
 from feedback.tables import LeaseRow
-from feedback.types import MatchupKind, Part, Purpose, Source, now
+from feedback.types import Checks, MatchupKind, Part, Purpose, Source, now
 
 LEASE_SECONDS = 30 * 60
 
 
-@dataclass(frozen=True)
-class Checks:
-    """How often a person is given a check in place of the next task.
-
-    ``gold_share`` of the tasks have a known answer, where there is any; ``repeat_share`` show a person one of their
-    own again, sides swapped, ``repeat_after`` seconds later at the earliest. 0 switches a kind off. Gold should look
-    like any other task and be certain (arXiv 2505.19134); two to five in a hundred repeats tell how steady a person
-    is (arXiv 2502.06387).
-    """
-
-    gold_share: float = 0.05
-    repeat_share: float = 0.03
-    repeat_after: float = 60 * 60
-
-    def __post_init__(self) -> None:
-        for name in ("gold_share", "repeat_share"):
-            if not 0.0 <= getattr(self, name) <= 0.5:
-                raise InvalidInput(f"{name} must be between 0 (off) and 0.5, not {getattr(self, name)}.")
-
-    def draw(self, rng: random.Random) -> Purpose:
-        """What to try to hand out next."""
-        drawn = rng.random()
-        if drawn < self.gold_share:
-            return Purpose.gold
-        return Purpose.repeat if drawn < self.gold_share + self.repeat_share else Purpose.collect
-
-
 CHECKS = Checks()
+
+# Seeded once: a generator per lease would ask the system for its seed every time. Its calls are atomic.
+_CHANCE = random.Random()
+
+
+def draw_purpose(checks: Checks, rng: random.Random) -> Purpose:
+    """What to try to hand out next."""
+    drawn = rng.random()
+    if drawn < checks.gold_share:
+        return Purpose.gold
+    return Purpose.repeat if drawn < checks.gold_share + checks.repeat_share else Purpose.collect
 
 
 @dataclass(frozen=True)
@@ -87,7 +71,7 @@ def lease_next(
     nothing of their answers.
     """
     _require_name(annotator)
-    moment, chance = at or now(), rng or random.Random()
+    moment, chance = at or now(), rng or _CHANCE
     request = Request(
         annotator=annotator,
         at=moment,
@@ -95,7 +79,7 @@ def lease_next(
         session=session,
         source=source,
         part=part,
-        purpose=checks.draw(chance),
+        purpose=draw_purpose(checks, chance),
         repeat_before=moment - timedelta(seconds=checks.repeat_after),
         resume=resume and session is not None,
     )
@@ -119,14 +103,14 @@ def fill_deck(
     The one on its screen comes first, then what is fetched ahead; all of them are different matchups.
     """
     _require_name(annotator)
-    moment, chance = at or now(), rng or random.Random()
+    moment, chance = at or now(), rng or _CHANCE
     requests = [
         Request(
             annotator=annotator,
             at=moment,
             expires_at=moment + timedelta(seconds=lease_seconds),
             session=session,
-            purpose=checks.draw(chance),
+            purpose=draw_purpose(checks, chance),
             repeat_before=moment - timedelta(seconds=checks.repeat_after),
         )
         for _ in range(size)

@@ -1,7 +1,8 @@
 """A frozen dataset beyond its pairs: replies to imitate, replies that are good or bad by themselves, and rankings.
 
 Nothing here is stored: a dataset froze its judgments, judgments are never overwritten, so all of this follows from
-the dataset for ever and its hash needs no new word. Splits are those of the dataset's pairs.
+the dataset for ever and its hash needs no new word. Splits are those of the dataset's pairs. Where an adjudicator
+settled a matchup, that answer stands and the annotators' verdicts do not; what anybody wrote is still an edit.
 
     edited reply, winner, undefeated in a ranking   →  Demonstration
     winners and losers, both replies of a both-bad  →  LabelledReply
@@ -22,7 +23,8 @@ from feedback import ranking
 from feedback.datasets import split_of
 from feedback.db import Database
 from feedback.store.datasets import JudgedMatchup, get_dataset, list_frozen_matchups
-from feedback.types import DatasetFilters, Message, Verdict
+from feedback.tables import JudgmentRow
+from feedback.types import DatasetFilters, Message, Part, Verdict
 
 SplitName = Literal["train", "test"]
 
@@ -120,7 +122,8 @@ def label_noise(db: Database, dataset: str) -> float | None:
     """
     same = total = 0
     for matchup in list_frozen_matchups(db, dataset):
-        votes = [vote for judgment in matchup.judgments for vote in ranking.votes_of(judgment, judgment.id)]
+        own = [judgment for judgment in matchup.judgments if judgment.part is Part.annotator]
+        votes = [vote for judgment in own for vote in ranking.votes_of(judgment, judgment.id)]
         for tally in ranking.tally_votes(votes).values():
             for one, other in combinations([*tally.for_low, *tally.for_high], 2):
                 same += one.better == other.better
@@ -161,7 +164,7 @@ def _labelled(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Label
         if judgment.edited is not None:
             yield LabelledReply.model_validate({**common, "reply": judgment.edited["text"], "good": True})
     good, bad = _ends(matchup, filters)
-    said = [judgment for judgment in matchup.judgments if judgment.verdict is not Verdict.skip]
+    said = [judgment for judgment in _deciding(matchup) if judgment.verdict is not Verdict.skip]
     if 2 * sum(judgment.verdict is Verdict.both_bad for judgment in said) > len(said):
         good, bad = [], list(range(len(matchup.generations)))
     for indices, verdict in ((good, True), (bad, False)):
@@ -170,7 +173,7 @@ def _labelled(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Label
 
 
 def _rankings(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranking]:
-    for judgment in matchup.judgments:
+    for judgment in _deciding(matchup):
         if judgment.ranking is not None:
             ranks = tuple(judgment.ranking)
         elif judgment.verdict in (Verdict.first, Verdict.second):
@@ -191,7 +194,7 @@ def _rankings(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranki
 
 def _ties(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranking]:
     said: defaultdict[tuple[int, int], list[Verdict]] = defaultdict(list)
-    for judgment in matchup.judgments:
+    for judgment in _deciding(matchup):
         for one, other, verdict in ranking.pairwise_verdicts(judgment.verdict, judgment.ranking):
             if verdict is not Verdict.skip:
                 said[one, other].append(verdict)
@@ -204,9 +207,15 @@ def _ties(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranking]:
             )
 
 
+def _deciding(matchup: JudgedMatchup) -> list[JudgmentRow]:
+    """The judgments whose verdicts count: the adjudicator's where there is one, as for the dataset's pairs."""
+    settled = [judgment for judgment in matchup.judgments if judgment.part is Part.adjudicator]
+    return settled or matchup.judgments
+
+
 def _ends(matchup: JudgedMatchup, filters: DatasetFilters) -> tuple[Sequence[int], Sequence[int]]:
     """Stored indices that beat another and were never beaten, and those that were beaten and never beat another."""
-    votes = [vote for judgment in matchup.judgments for vote in ranking.votes_of(judgment, judgment.id)]
+    votes = [vote for judgment in _deciding(matchup) for vote in ranking.votes_of(judgment, judgment.id)]
     won, lost = set(), set()
     for tally in ranking.tally_votes(votes).values():
         winners = tally.winners()

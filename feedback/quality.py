@@ -144,7 +144,8 @@ def _line(
     known = [ballot for ballot in own[Purpose.gold] if ballot.truth is not None]
     skill = skill or _unknown()
     verdict = agreement.gold_test([ballot.choice == ballot.truth for ballot in known])
-    hasty = agreement.hasty_share(opinions)
+    reads = opinions[0].source is Source.human
+    hasty = agreement.hasty_share(opinions) if reads else undefined("A simulated or imported judge has no pace.")
     sides = agreement.left_share([*work, *own[Purpose.gold], *own[Purpose.repeat]])
     return AnnotatorQuality(
         name=name,
@@ -160,7 +161,7 @@ def _line(
         gold=agreement.gold_accuracy(known),
         gold_verdict=verdict,
         hasty=hasty,
-        seconds=agreement.median_seconds(opinions),
+        seconds=agreement.median_seconds(opinions) if reads else hasty,
         flags=tuple(_flags(skill, verdict, hasty, sides, people)),
     )
 

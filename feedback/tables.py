@@ -21,6 +21,7 @@ from feedback.types import (
     AuditEvent,
     Batch,
     Checkpoint,
+    Checks,
     Credential,
     CredentialKind,
     Dataset,
@@ -260,6 +261,14 @@ class GuidelinesRow(Guidelines, _Row, table=True):
 
     version: int | None = Field(default=None, primary_key=True)
     criteria: list[str] = Field(default_factory=list, sa_type=JSON)
+
+
+class ChecksRow(Checks, _Row, table=True):
+    """``version`` counts from 1; the newest is in force."""
+
+    __tablename__ = "checks"
+
+    version: int | None = Field(default=None, primary_key=True)
 
 
 class DatasetRow(Dataset, _Row, table=True):

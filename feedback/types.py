@@ -10,6 +10,7 @@ Remarks         what a judge adds beside the verdict: a rationale, an edit, mark
 Draft           remarks and an unfinished ranking that are not yet submitted, kept as they are typed
 Demonstration   a reply written or edited by a person
 Guidelines      what a project asks of its annotators, in versions
+Checks          how many tasks are gold or repeats, in versions
 Dataset         an immutable, hashed snapshot of judgments and what was derived from them, split by prompt
 Run             one background job: generate, train, evaluate
 Checkpoint      what a training run leaves: adapters, heads and a manifest
@@ -444,6 +445,35 @@ class Guidelines(SQLModel):
         if len(names) > 8 or len(set(names)) != len(names) or any(len(name) > 60 for name in names):
             raise ValueError("criteria are at most 8 different names of at most 60 characters")
         return names
+
+
+class Checks(SQLModel):
+    """How often a person is given a check in place of the next task, in versions as the guidelines are.
+
+    ``gold_share`` of the tasks have a known answer, where there is any; ``repeat_share`` show a person one of their
+    own again, sides swapped, ``repeat_after`` seconds later at the earliest. 0 switches a kind off. Gold should look
+    like any other task and be certain (arXiv 2505.19134); two to five in a hundred repeats tell how steady a person
+    is (arXiv 2502.06387).
+    """
+
+    gold_share: float = 0.05
+    repeat_share: float = 0.03
+    repeat_after: float = 60 * 60
+    author: str = ""
+
+    @field_validator("gold_share", "repeat_share")
+    @classmethod
+    def _is_a_minor_share(cls, share: float, info: ValidationInfo) -> float:
+        if not 0.0 <= share <= 0.5:
+            raise ValueError(f"{info.field_name} must be between 0 (off) and 0.5, not {share:g}")
+        return share
+
+    @field_validator("repeat_after")
+    @classmethod
+    def _is_a_delay(cls, seconds: float) -> float:
+        if not 0 <= seconds <= 30 * 86_400:
+            raise ValueError(f"repeat_after must be 0 to {30 * 86_400} seconds (30 days), not {seconds:g}")
+        return seconds
 
 
 class Batch(SQLModel):

@@ -167,10 +167,9 @@ def run_log(run_id: str, services: Given) -> dict[str, str]:
 @router.post("/tasks/next", tags=["labeling"], response_model=None)
 async def next_task(services: Given, body: TaskIn | None = None, name: Name = None) -> Response:
     """Lease the next matchup to the caller; every call gives another one, 204 when none is left for them."""
-    task = await services.in_turn(services.lease_task, (body and body.annotator) or name or LOCAL_ANNOTATOR)
-    if task is None:
-        return Response(status_code=204)
-    return JSONResponse(task_json(task, await services.in_turn(_guidelines_text, services)))
+    annotator = (body and body.annotator) or name or LOCAL_ANNOTATOR
+    task, asked = await services.in_turn(services.lease_with_guidelines, annotator)
+    return Response(status_code=204) if task is None else JSONResponse(task_json(task, asked))
 
 
 @router.post("/judgments", status_code=201, tags=["labeling"], response_model=None)
@@ -297,10 +296,6 @@ def _prompt(index: int, messages: list[dict[str, str]], tags: list[str], split: 
         raise InvalidInput(
             f"Prompt {index + 1} cannot be used: {reason.removeprefix('Value error, ')}. Nothing was added."
         ) from error
-
-
-def _guidelines_text(services: Services) -> str:
-    return services.guidelines().text
 
 
 def _guidelines(body: GuidelinesIn) -> Guidelines:

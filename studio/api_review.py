@@ -16,7 +16,7 @@ from feedback.store.batches import BatchSummary
 from feedback.store.evidence import Evidence
 from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
-from feedback.types import Batch, MatchupState, Purpose
+from feedback.types import Batch, Checks, MatchupState, Purpose
 from studio.api_shapes import Given, Name, task_json
 from studio.schemas import Body, Reason
 from studio.services import LOCAL_ANNOTATOR
@@ -56,6 +56,14 @@ class BatchIn(Body):
     note: str = Field("", max_length=2000)
     matchups: list[str] | None = Field(None, min_length=1, max_length=100_000)
     count: int | None = Field(None, ge=1, le=1_000_000)
+
+
+class ChecksIn(Body):
+    """Shares of the tasks, 0 (off) to 0.5, and seconds until a repeat; what is left out stays as it is."""
+
+    gold_share: float | None = None
+    repeat_share: float | None = None
+    repeat_after: float | None = None
 
 
 class PriorityIn(Body):
@@ -155,6 +163,21 @@ def next_dispute(services: Given, name: Name = None) -> Response:
     return Response(status_code=204) if task is None else JSONResponse(task_json(task, services.guidelines().text))
 
 
+# Checks ---------------------------------------------------------------------------------------------------
+
+
+@router.get("/checks", tags=["review"])
+def get_checks(services: Given) -> dict[str, Any]:
+    """How many tasks are gold or repeats now; version 0 are the product's own shares."""
+    return _checks(services.checks())
+
+
+@router.post("/checks", status_code=201, tags=["review"])
+def save_checks(body: ChecksIn, services: Given, name: Name = None) -> dict[str, Any]:
+    """Change what is named and leave the rest; it holds from the next task on."""
+    return _checks(services.change_checks(body.model_dump(exclude_none=True), name or LOCAL_ANNOTATOR))
+
+
 # Batches --------------------------------------------------------------------------------------------------
 
 
@@ -212,6 +235,10 @@ def _review(row: ReviewRow) -> dict[str, Any]:
         "annotator": row.annotator,
         "at": row.created_at.isoformat(),
     }
+
+
+def _checks(checks: Checks) -> dict[str, Any]:
+    return {"version": 0, **checks.model_dump(include={"version", "gold_share", "repeat_share", "repeat_after"})}
 
 
 def _batch(summary: BatchSummary) -> dict[str, Any]:

@@ -114,10 +114,12 @@ class Auth:
         self.cookie_name = f"studio_session_{hashlib.sha256(b'name' + self._key).hexdigest()[:8]}"
         # One password at a time: parallel guesses could all pass the count before any of them is counted.
         self._one_by_one = threading.Lock()
+        self._has_users = False
 
     def is_open(self) -> bool:
         """True while no user exists: then nobody needs to sign in."""
-        return not users.any_user(self.db)
+        self._has_users = self._has_users or users.any_user(self.db)  # users are never removed
+        return not self._has_users
 
     def sign_in(self, name: str, password: str, address: str) -> Session:
         """A session for the right name and password.

@@ -50,6 +50,7 @@ _ANNOTATOR, _REVIEWER, _RESEARCHER, _ADMIN = UserRole
 RULES: dict[str, Rule] = {
     # Judgments keep their own record (who, when, every revision), so labeling is not written a second time.
     "lease_task": Rule(_ANNOTATOR),
+    "lease_with_guidelines": Rule(_ANNOTATOR),
     "current_task": Rule(_ANNOTATOR),
     "judge": Rule(_ANNOTATOR),
     "undo": Rule(_ANNOTATOR),
@@ -62,6 +63,8 @@ RULES: dict[str, Rule] = {
     "annotator_figures": Rule(_ANNOTATOR),
     "guidelines": Rule(_ANNOTATOR),
     "save_guidelines": Rule(_RESEARCHER, "guidelines.save"),
+    "checks": Rule(_REVIEWER),
+    "change_checks": Rule(_RESEARCHER, "checks.save", speaker="author"),
     "needs_dataset": Rule(_RESEARCHER),
     "refill": Rule(_RESEARCHER),
     "starter_requests": Rule(_ANNOTATOR),

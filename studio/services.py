@@ -25,6 +25,7 @@ from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, NotSignedIn,
 from feedback.judging import Submitted
 from feedback.store import audit as audit_store
 from feedback.store import checkpoints as checkpoint_store
+from feedback.store import checks as check_store
 from feedback.store import datasets as dataset_store
 from feedback.store import guidelines as guideline_store
 from feedback.store import judgments as judgment_store
@@ -36,11 +37,13 @@ from feedback.store import prompts as prompt_store
 from feedback.store import runs as run_store
 from feedback.store import scorecards as scorecard_store
 from feedback.store import users as user_store
+from feedback.store.in_force import InForce
 from feedback.store.judgments import AnnotatorFigures
 from feedback.store.prompts import SavedPrompts
 from feedback.tables import (
     AuditRow,
     CheckpointRow,
+    ChecksRow,
     DatasetRow,
     GenerationRow,
     GuidelinesRow,
@@ -52,6 +55,7 @@ from feedback.tables import (
     UserRow,
 )
 from feedback.types import (
+    Checks,
     DatasetFilters,
     Guidelines,
     PreferencePair,
@@ -156,7 +160,7 @@ class Services:
         self.replies = ReplyMaker(home, db)
         self.reviewing = Reviewing(db)
         self._filling = threading.Lock()
-        self.checks = CHECKS
+        self._in_force = InForce(db)
         self._judged = itertools.count()
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
         # One thread for the votes of all annotators: more would only fight over the interpreter and the write lock.
@@ -224,7 +228,13 @@ class Services:
 
     def lease_task(self, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
         """A matchup nobody else holds, leased to the annotator; None when the pool has none for them."""
-        return self._lease(annotator, None)
+        return self._lease(annotator, None, self.checks())
+
+    def lease_with_guidelines(self, annotator: str = LOCAL_ANNOTATOR) -> tuple[Task | None, str]:
+        """As ``lease_task``, with what annotators are asked now: one look at the settings for both."""
+        settings = self._in_force.now()
+        task = self._lease(annotator, None, settings.checks or CHECKS)
+        return task, settings.guidelines.text if settings.guidelines else GUIDELINES
 
     def current_task(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
         """What a browser shows: the lease its session holds, else a new one; None when the pool is empty.
@@ -232,17 +242,17 @@ class Services:
         One session never holds two leases, however many windows ask at once: the look and the lease are one
         transaction.
         """
-        return self._lease(annotator, session)
+        return self._lease(annotator, session, self.checks())
 
     def deck(self, session: str, annotator: str = LOCAL_ANNOTATOR, *, size: int = DECK_SIZE) -> list[Task]:
         """What a browser holds, the task on its screen first, filled up to ``size``; empty when the pool is."""
-        tasks = assignment.fill_deck(self.db, annotator, session, size=size, checks=self.checks)
+        tasks = assignment.fill_deck(self.db, annotator, session, size=size, checks=self.checks())
         if len(tasks) < size:
             self.refill_soon(empty_handed=not tasks)
         return tasks
 
-    def _lease(self, annotator: str, session: str | None) -> Task | None:
-        task = assignment.lease_next(self.db, annotator, session=session, checks=self.checks, resume=True)
+    def _lease(self, annotator: str, session: str | None, checks: Checks) -> Task | None:
+        task = assignment.lease_next(self.db, annotator, session=session, checks=checks, resume=True)
         if task is None:
             self.refill_soon(empty_handed=True)
         return task
@@ -288,12 +298,20 @@ class Services:
 
     def guidelines(self) -> GuidelinesRow:
         """What annotators are asked now; version 0 are the product's own words."""
-        row = guideline_store.get_guidelines(self.db)
+        row = self._in_force.now().guidelines
         return row or GuidelinesRow(version=0, text=GUIDELINES, criteria=[], asks_rationale=False)
 
     def save_guidelines(self, guidelines: Guidelines) -> GuidelinesRow:
         """Add a version of the guidelines; annotators see it with their next pair."""
         return guideline_store.save_guidelines(self.db, guidelines)
+
+    def checks(self) -> Checks:
+        """How many tasks are gold or repeats now."""
+        return self._in_force.now().checks or CHECKS
+
+    def change_checks(self, changed: dict[str, float], author: str = LOCAL_ANNOTATOR) -> ChecksRow:
+        """Add a version of the checks with these settings changed; it holds from the next task on."""
+        return check_store.change_checks(self.db, CHECKS, changed, author=author)
 
     # Filling the pool -------------------------------------------------------------------------------------
 
@@ -320,7 +338,7 @@ class Services:
         skipped do not come back to them. The first run ever, and one after a failure, a cancel or a run that
         found nothing to add, needs a person's press: otherwise every look would queue the same failure.
         """
-        if not empty_handed and matchup_store.count_matchups(self.db).open >= REFILL_BELOW:
+        if not empty_handed and not matchup_store.is_low(self.db, REFILL_BELOW):
             return None
         with self._filling:
             last = self._generate_run(None)

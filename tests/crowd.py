@@ -10,9 +10,8 @@ from datetime import datetime, timedelta
 
 from feedback import assignment, judging
 from feedback.agreement import READING_SPEED
-from feedback.assignment import Checks
 from feedback.db import Database
-from feedback.types import Source
+from feedback.types import Checks
 
 Behaviour = Callable[[random.Random, float, float], str]
 """From how much better the left reply is and how much longer (log2) to a verdict on the screen."""
@@ -84,7 +83,8 @@ def judge_all(db: Database, members: Sequence[Member], truth: Truth, *, start: d
     """Let the members judge, in turns, until nobody is given a task any more; gives the number of judgments.
 
     Time is simulated: each answer comes as long after its lease as the member takes to read. Gold and repeats are
-    mixed in as they are for people, repeats after ten minutes.
+    mixed in as they are for people, repeats after ten minutes. Their judgments are marked as a person's, for they have
+    a pace, which an oracle has not; the database is thrown away.
     """
     rng = random.Random(seed)
     checks = Checks(gold_share=0.06, repeat_share=0.05, repeat_after=600)
@@ -94,7 +94,7 @@ def judge_all(db: Database, members: Sequence[Member], truth: Truth, *, start: d
     while waiting:
         member = rng.choice(waiting)
         at = clock[member.name]
-        task = assignment.lease_next(db, member.name, source=Source.simulated, rng=rng, checks=checks, at=at)
+        task = assignment.lease_next(db, member.name, rng=rng, checks=checks, at=at)
         if task is None:
             waiting.remove(member)
             continue

@@ -102,6 +102,13 @@ def count_matchups(db: Database) -> MatchupCounts:
         )
 
 
+def is_low(db: Database, below: int) -> bool:
+    """Whether fewer than ``below`` matchups wait for judgments; looks at no more than that many."""
+    query = select(MatchupRow.id).where(MatchupRow.state == MatchupState.open, col(MatchupRow.purpose).in_(WORK))
+    with db.read() as session:
+        return len(session.exec(query.limit(below)).all()) < below
+
+
 def count_open(db: Database) -> int:
     """How many matchups still wait for judgments; cheap enough to ask after every vote."""
     with db.read() as session:

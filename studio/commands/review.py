@@ -7,10 +7,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from feedback.assignment import CHECKS
 from feedback.errors import InvalidInput
+from feedback.store.audit import save_event
 from feedback.store.batches import BatchSummary
+from feedback.store.checks import change_checks, get_checks
 from feedback.tables import ReviewRow
-from feedback.types import Batch, Purpose
+from feedback.types import Batch, Checks, Purpose
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_table
 from studio.reviewing import Reviewing
 
@@ -148,6 +151,27 @@ def show_acts(context: typer.Context, as_json: AsJson = False) -> None:
         for row in rows
     ]
     show_table(("act", "about", "reason", "by", "when"), cells, "No reviewer has acted yet.")
+
+
+@review.command("checks")
+def checks(
+    context: typer.Context,
+    gold_share: Annotated[float | None, typer.Option(help="Share of tasks with a known answer, 0 to 0.5.")] = None,
+    repeat_share: Annotated[float | None, typer.Option(help="Share of tasks shown again, 0 to 0.5.")] = None,
+    repeat_after: Annotated[float | None, typer.Option(help="Seconds before a task may come back.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Show how many tasks are gold or repeats, or change it; what is left out stays as it is."""
+    given = {"gold_share": gold_share, "repeat_share": repeat_share, "repeat_after": repeat_after}
+    changed = {name: value for name, value in given.items() if value is not None}
+    with opened(context) as session:
+        if changed:
+            now: Checks = change_checks(session.db, CHECKS, changed, author=getpass.getuser())
+            save_event(session.db, getpass.getuser(), "checks.save", str(getattr(now, "version", "")))
+        else:
+            now = get_checks(session.db) or CHECKS
+    shown = {"version": 0, **now.model_dump(include={"version", *given})}
+    show_json(shown) if as_json else show_fields(shown)
 
 
 @batches.command("add")

@@ -11,7 +11,7 @@ from typing import Any
 
 import gradio as gr
 
-from feedback.errors import StudioError
+from feedback.errors import InvalidInput, StudioError
 from studio import present
 from studio.gate import PERSON
 from studio.roles import Person
@@ -36,6 +36,13 @@ element.addEventListener('click', (event) => {
   if (button) trigger('select', {key: button.dataset.pick});
 });
 """
+
+
+def given(value: str | None, what: str) -> str:
+    """What a person has chosen; InvalidInput, a toast, when nothing is."""
+    if not value:
+        raise InvalidInput(f"Choose {what} first.")
+    return value
 
 
 def bind(handler: Handler, services: Services, *fixed: Any) -> Handler:

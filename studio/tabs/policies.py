@@ -9,7 +9,7 @@ import gradio as gr
 from feedback.types import now
 from studio import present
 from studio.services import PolicySummary, Services
-from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
+from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
 
 
 def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
@@ -58,17 +58,18 @@ def evaluate(services: Services, selected: str, against: str | None, judge: str 
     return gr.Timer(active=True)
 
 
-def ask_promote(services: Services, selected: str) -> tuple[Any, ...]:
+def ask_promote(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Ask before the champion changes."""
-    question = present.promote_question(services.get_policy(selected), services.champion_name())
+    question = present.promote_question(services.get_policy(given(selected, "a policy")), services.champion_name())
     return gr.update(value=question, visible=True), gr.update(visible=True)
 
 
-def promote(services: Services, selected: str) -> tuple[Any, ...]:
+def promote(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Make the policy shown the champion."""
-    promotion = services.promote(selected)
+    chosen = given(selected, "a policy")
+    promotion = services.promote(chosen)
     gr.Info(present.promoted_text(promotion.policy, promotion.previous, promotion.run is not None))
-    return select(services, selected)
+    return select(services, chosen)
 
 
 def keep_champion(_services: Services) -> tuple[Any, ...]:

@@ -6,11 +6,10 @@ from typing import Any
 
 import gradio as gr
 
-from feedback.errors import InvalidInput
-from feedback.types import now
+from feedback.types import UserRole, now
 from studio.present import review as shown
 from studio.services import LOCAL_ANNOTATOR, Services
-from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
+from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
 
 PAGE = 10
 
@@ -80,9 +79,9 @@ def act(
     """Exclude, restore, ask again or write, with the reason; everything is kept and can be undone."""
     reviewing = services.reviewing
     if name == "message":
-        reviewing.message(_given(annotator, "an annotator"), LOCAL_ANNOTATOR, reason)
+        reviewing.message(given(annotator, "an annotator"), LOCAL_ANNOTATOR, reason)
     else:
-        chosen = _given(judgment, "a judgment")
+        chosen = given(judgment, "a judgment")
         if name == "exclude":
             reviewing.exclude(chosen, LOCAL_ANNOTATOR, reason, requeue=requeue)
         elif name == "restore":
@@ -103,14 +102,23 @@ def next_dispute(services: Services) -> tuple[Any, ...]:
 
 def settle(services: Services, said: dict[str, str], lease: str) -> tuple[Any, ...]:
     """Record the adjudicator's answer and show the next disputed pair."""
-    services.judge(_given(lease, "a disputed pair"), **said)
+    services.judge(given(lease, "a disputed pair"), **said)
     return next_dispute(services)
 
 
-def _given(value: str | None, what: str) -> str:
-    if not value:
-        raise InvalidInput(f"Choose {what} first.")
-    return value
+def show_checks(services: Services) -> tuple[Any, ...]:
+    """The shares in force; only whoever may change them has the button."""
+    checks = services.checks()
+    may = services.whoami().role.covers(UserRole.researcher)
+    return 100 * checks.gold_share, 100 * checks.repeat_share, checks.repeat_after / 60, gr.update(visible=may)
+
+
+def save_checks(services: Services, gold: float | None, repeat: float | None, minutes: float | None) -> tuple[Any, ...]:
+    """Change the shares from the next task on; an empty field leaves its share as it is."""
+    shares = {"gold_share": (gold, 100), "repeat_share": (repeat, 100), "repeat_after": (minutes, 1 / 60)}
+    services.change_checks({name: value / unit for name, (value, unit) in shares.items() if value is not None})
+    gr.Info("Saved: it holds from the next task on.")
+    return show_checks(services)
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:
@@ -142,6 +150,17 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
         disputed = markup(elem_id="disputed-pair")
         with gr.Row(visible=False, elem_id="settle-bar") as bar:
             answers = [(gr.Button(words, elem_id=elem_id, min_width=96), said) for elem_id, words, said in ANSWERS]
+    with gr.Accordion("Gold and repeats", open=False, elem_id="checks"):
+        with gr.Row():
+            shares = [
+                gr.Number(label=words, elem_id=elem_id, minimum=0, maximum=50, precision=1)
+                for elem_id, words in (
+                    ("gold-share", "Tasks with a known answer, %"),
+                    ("repeat-share", "Tasks shown again, %"),
+                )
+            ]
+            delay = gr.Number(label="Shown again after, minutes", elem_id="repeat-after", minimum=0, precision=1)
+        save = gr.Button("Save for the next tasks", elem_id="save-checks")
     done = markup(elem_id="review-log")
 
     figures, listed = [summary, people, detail, done], [evidence, judgment, offset, chosen]
@@ -153,6 +172,8 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     for name, button in buttons.items():
         inputs = [annotator, judgment, reason, requeue, offset]
         button.click(bind(act, services, name), inputs, [*figures, *listed, reason], **TOLD)
+    tab.select(bind(show_checks, services), None, [*shares, delay, save], **QUICK)
+    save.click(bind(save_checks, services), [*shares, delay], [*shares, delay, save], **TOLD)
     show.click(bind(next_dispute, services), None, [disputed, lease, bar], **QUICK)
     for button, said in answers:
         button.click(bind(settle, services, said), [lease], [disputed, lease, bar], **TOLD)

@@ -17,7 +17,7 @@ from feedback.types import RunState, now
 from studio import present
 from studio.present import FormField
 from studio.services import Services
-from studio.tabs import QUICK, bind, markup, on_pick, picker
+from studio.tabs import QUICK, bind, given, markup, on_pick, picker
 
 USUAL_CURVES = ("margin", "mean_reward", "reward", "kl", "length")
 """Which curve is drawn beside loss and accuracy until another is chosen: the first of these that there is."""
@@ -116,15 +116,15 @@ def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ..
     return table, gr.skip(), now_seen, detail, others if began else gr.skip(), *rest
 
 
-def cancel(services: Services, selected: str, *shown: Any) -> tuple[Any, ...]:
+def cancel(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
     """Ask the run shown to stop."""
-    services.cancel_run(selected)
+    services.cancel_run(given(selected, "a run"))
     return watch(services, selected, *shown)
 
 
-def resume(services: Services, selected: str, *shown: Any) -> tuple[Any, ...]:
+def resume(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
     """Queue the run shown again."""
-    services.resume_run(selected)
+    services.resume_run(given(selected, "a run"))
     return watch(services, selected, *shown)
 
 

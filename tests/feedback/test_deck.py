@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from feedback import assignment, judging
-from feedback.assignment import Checks, Task
+from feedback.assignment import Task
 from feedback.db import Database
 from feedback.store import matchups, opinions
-from feedback.types import Purpose, now
+from feedback.types import Checks, Purpose, now
 from tests.factories import make_matchup
 
 NEVER = Checks(gold_share=0.0, repeat_share=0.0)

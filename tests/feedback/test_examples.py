@@ -21,7 +21,7 @@ from feedback.examples import (
 from feedback.store.datasets import list_pairs
 from feedback.store.matchups import save_matchups
 from feedback.tables import PromptRow
-from feedback.types import DatasetFilters, Matchup, MatchupKind
+from feedback.types import DatasetFilters, Matchup, MatchupKind, Part
 from tests.factories import make_generations, make_matchup, make_policy, make_prompt
 
 
@@ -162,3 +162,28 @@ def test_without_a_pair_judged_twice_noise_is_unknown(db: Database) -> None:
     judge_next(db, best="good")
     freeze(db, "d")
     assert label_noise(db, "d") is None
+
+
+def settle_next(db: Database, best: str) -> None:
+    task = assignment.lease_next(db, "rev", part=Part.adjudicator)
+    assert task is not None
+    judging.submit(db, task.lease_id, "rev", verdict="left" if task.responses[0] == best else "right")
+
+
+def test_where_an_adjudicator_settled_a_matchup_the_others_verdicts_teach_nothing(db: Database) -> None:
+    pair(db, "right", "wrong", required=2)
+    judge_next(db, "ann", best="wrong", strength=3)
+    judge_next(db, "bob", verdict="both_bad")
+    settle_next(db, "right")
+    pair(db, "poor", "fine", required=2)
+    judge_next(db, "ann", best="poor", edit=("fine", "finer"))
+    judge_next(db, "bob", best="fine")
+    settle_next(db, "fine")
+    freeze(db, "d", DatasetFilters(test_share=0.0))
+    assert {(example.reply, example.good) for example in list_labelled_replies(db, "d")} == {
+        ("right", True), ("wrong", False), ("fine", True), ("poor", False), ("finer", True)
+    }  # fmt: skip
+    assert all_of(list_demonstrations(db, "d")) == {"right", "finer"}
+    first, second = list_rankings(db, "d")
+    assert {first.replies[first.ranks.index(1)], second.replies[second.ranks.index(1)]} == {"right", "fine"}
+    assert label_noise(db, "d") == 0.5  # of the annotators alone; with the adjudicator it would be less

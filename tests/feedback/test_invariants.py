@@ -14,12 +14,12 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, ru
 from sqlmodel import select
 
 from feedback import assignment, judging
-from feedback.assignment import Checks, Task
+from feedback.assignment import Task
 from feedback.db import open_database
 from feedback.errors import Conflict, LeaseLost
 from feedback.store import batches, judgments, leases, matchups, reviews
 from feedback.tables import JudgmentRow, LeaseRow, MatchupRow
-from feedback.types import Batch, JudgmentState, LeaseState, MatchupState, Part, Purpose, Verdict
+from feedback.types import Batch, Checks, JudgmentState, LeaseState, MatchupState, Part, Purpose, Verdict
 from tests.factories import make_matchup, make_policy, make_prompt
 
 PEOPLE = ("ann", "bob", "cat", "dan")

@@ -10,7 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from feedback import assignment, datasets, judging, quality
-from feedback.assignment import Checks, Task
+from feedback.assignment import Task
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from feedback.store import archive, batches, generations, judgments, leases, matchups, policies, reviews
@@ -19,6 +19,7 @@ from feedback.tables import MatchupRow
 from feedback.types import (
     Act,
     Batch,
+    Checks,
     DatasetFilters,
     Generation,
     JudgmentState,
@@ -26,12 +27,13 @@ from feedback.types import (
     MatchupState,
     Part,
     Purpose,
+    Source,
     Weighting,
 )
 from tests.crowd import judge_all, make_crowd
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 
-NEVER = Checks(0.0, 0.0)
+NEVER = Checks(gold_share=0, repeat_share=0)
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
 
@@ -313,3 +315,15 @@ def test_a_pair_that_became_gold_does_not_come_back_when_its_policy_serves_again
     policies.promote_policy(db, ours.id)
     assert matchups.get_matchup(db, asked.id).state is MatchupState.retired
     assert matchups.get_matchup(db, open_still.id).state is MatchupState.open
+
+
+def test_an_oracle_has_no_pace_and_is_not_called_too_fast(db: Database) -> None:
+    for _ in range(30):
+        make_matchup(db, required=2)
+    judge_by(db, longer, annotator="oracle:longer", count=30, source=Source.simulated)
+    judge_by(db, longer, annotator="ann", count=30)  # a person, and as fast
+    lines = {line.name: line for line in quality.report(db).annotators}
+    oracle, person = lines["oracle:longer"], lines["ann"]
+    assert person.hasty.value == 1.0 and "too fast to have read" in person.flags
+    assert "too fast to have read" not in oracle.flags
+    assert oracle.hasty.value is None and oracle.seconds.value is None and "no pace" in oracle.hasty.note

@@ -8,7 +8,9 @@ from pathlib import Path
 from feedback import assignment, datasets, judging
 from feedback.db import open_database
 from feedback.store import judgments
+from feedback.store.checks import change_checks
 from feedback.store.datasets import list_pairs
+from feedback.types import Checks
 from tests.factories import judge_by, longer, make_matchup
 from tests.feedback.test_migration_adapters import migrate_to
 
@@ -34,6 +36,7 @@ def test_judgments_and_pairs_of_the_first_schema_stay_as_they_were(tmp_path: Pat
     judging.save_draft(again, task.lease_id, "ann", {"rationale": "new"})
     judging.submit(again, task.lease_id, "ann", verdict="left", flag="unsafe", active_ms=5)
     assert judgments.list_judgments(again)[-1].flag == "unsafe"
+    assert change_checks(again, Checks(), {"gold_share": 0.1}, author="ada").version == 1
 
 
 def take_back_to_first(path: Path) -> None:

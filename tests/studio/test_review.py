@@ -9,16 +9,19 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 from typer.testing import CliRunner
 
 from feedback import quality
-from feedback.assignment import Checks
 from feedback.db import Database
+from feedback.errors import InvalidInput
 from feedback.store import batches, judgments, matchups
+from feedback.tables import LeaseRow
 from feedback.types import Batch
 from studio.cli import app
 from studio.present import review as shown
 from studio.services import Services
+from studio.tabs import review as tab
 from tests.crowd import judge_all, make_crowd
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.home import Home
@@ -33,7 +36,7 @@ def test_nothing_that_reaches_an_annotator_tells_gold_repeat_batch_or_policy(cli
         matchups.save_gold(db, row.id, {"verdict": "first"})
     batches.save_batch(db, Batch(name="hush", priority=2), count=5)
     services: Services = client.app.state.services  # type: ignore[attr-defined]
-    services.checks = Checks(gold_share=0.4, repeat_share=0.4, repeat_after=0)
+    services.change_checks({"gold_share": 0.4, "repeat_share": 0.4, "repeat_after": 0})
     replies = []
     for _ in range(30):
         reply = client.post("/api/tasks/next", json={"annotator": "ann"})
@@ -178,3 +181,49 @@ def test_the_command_does_what_the_page_does(judged_home: Home) -> None:
     assert "priority 4" in studio("batches", "priority", "first", "4")
     assert "first" in studio("review", "gold", judgment["matchup_id"], "--answer", "left", status=1)
     assert "Everybody will meet it" in studio("review", "gold", judgment["matchup_id"], "--answer", "first")
+
+
+def test_the_shares_of_gold_and_repeats_are_settings_that_hold_from_the_next_task_on(
+    client: TestClient, db: Database, home: Home
+) -> None:
+    assert client.get("/api/checks").json() == {
+        "version": 0, "gold_share": 0.05, "repeat_share": 0.03, "repeat_after": 3600
+    }  # fmt: skip
+    for _ in range(6):
+        make_matchup(db, required=30)
+    gold = matchups.save_gold(db, make_matchup(db).id, {"verdict": "first"})
+    client.post("/api/checks", json={"gold_share": 0.0, "repeat_share": 0.0})
+    services: Services = client.app.state.services  # type: ignore[attr-defined]
+    assert all(client.post("/api/tasks/next").status_code == 200 for _ in range(5))
+    assert not any(lease.matchup_id == gold.id for lease in every_lease(db))
+    saved = client.post("/api/checks", json={"gold_share": 0.5}).json()
+    assert saved == {"version": 2, "gold_share": 0.5, "repeat_share": 0.0, "repeat_after": 3600}
+    for name in (f"person-{number}" for number in range(20)):
+        services.lease_task(name)
+    assert any(lease.matchup_id == gold.id for lease in every_lease(db))
+
+    refused = client.post("/api/checks", json={"repeat_share": 0.7, "gold_share": 0.1})
+    assert refused.status_code == 422 and "repeat_share must be between 0 (off) and 0.5, not 0.7" in refused.text
+    assert client.post("/api/checks", json={"repeat_after": -1}).status_code == 422
+    assert services.checks().gold_share == 0.5  # a refused change changes nothing
+
+    shell = ["--home", str(home.path), "--database-url", db.url, "review", "checks"]
+    run = CliRunner().invoke(app, [*shell, "--repeat-share", "0.04", "--json"])
+    assert run.exit_code == 0 and json.loads(run.stdout)["repeat_share"] == 0.04
+    assert services.checks().repeat_share == 0.04, "what another process saves holds at once"
+    run = CliRunner().invoke(app, [*shell, "--gold-share", "2"])
+    assert run.exit_code != 0 and "gold_share must be between" in run.output
+
+
+def test_the_tab_changes_the_shares_in_per_cent_and_minutes(client: TestClient) -> None:
+    services: Services = client.app.state.services  # type: ignore[attr-defined]
+    assert tab.show_checks(services)[:3] == (5.0, 3.0, 60.0)
+    assert tab.save_checks(services, 10, None, 30)[:3] == (10.0, 3.0, 30.0)
+    with pytest.raises(InvalidInput, match="gold_share"):
+        tab.save_checks(services, 80, 3, 30)
+    assert services.checks().gold_share == 0.1
+
+
+def every_lease(db: Database) -> list[LeaseRow]:
+    with db.read() as session:
+        return list(session.exec(select(LeaseRow)))
