@@ -21,6 +21,13 @@ ANSWERS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("settle-both-bad", "Both bad", {"verdict": "both_bad"}),
 )
 
+ACTS = {
+    "exclude": "Exclude",
+    "restore": "Count it again",
+    "requeue": "Ask one more person",
+    "message": "Send the message",
+}
+
 
 def refresh(services: Services, annotator: str | None) -> tuple[Any, ...]:
     """The figures, the annotators and what was done, as they are now."""
@@ -116,32 +123,30 @@ def _given(value: str | None, what: str) -> str:
 def build_tab(services: Services, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     annotator, judgment, offset, lease = gr.State(None), gr.State(None), gr.State(0), gr.State("")
-    summary = markup(elem_id="review-summary")
+    summary = markup(shown.reading(), elem_id="review-summary")
     people = picker("annotators-table")
-    detail = markup(elem_id="annotator-detail")
-    evidence = picker("evidence-list")
-    with gr.Column(visible=False, elem_id="review-acts") as acts:
-        with gr.Row(elem_id="evidence-pages"):
-            newer = gr.Button("Newer", elem_id="evidence-newer", min_width=96)
-            older = gr.Button("Older", elem_id="evidence-older", min_width=96)
-        chosen = markup(elem_id="chosen-judgment")
-        reason = gr.Textbox(label="Reason, or the message to the annotator", elem_id="review-reason", max_length=2000)
-        requeue = gr.Checkbox(label="Ask somebody else in its place", value=True, elem_id="review-requeue")
-        with gr.Row(elem_id="act-bar"):
-            buttons = {
-                name: gr.Button(words, elem_id=f"act-{name}", min_width=140)
-                for name, words in (
-                    ("exclude", "Exclude"),
-                    ("restore", "Count it again"),
-                    ("requeue", "Ask one more person"),
-                    ("message", "Send the message"),
-                )
-            }
     with gr.Accordion("Settle what annotators disagree about", open=False, elem_id="adjudication"):
         show = gr.Button("Show the next disputed pair", elem_id="next-dispute")
         disputed = markup(elem_id="disputed-pair")
         with gr.Row(visible=False, elem_id="settle-bar") as bar:
             answers = [(gr.Button(words, elem_id=elem_id, min_width=96), said) for elem_id, words, said in ANSWERS]
+    detail = markup(elem_id="annotator-detail")
+    with gr.Column(elem_id="review-judgments"):
+        evidence = picker("evidence-list")
+        with gr.Column(visible=False, elem_id="review-acts") as acts:
+            with gr.Row(elem_id="evidence-pages"):
+                chosen = markup(elem_id="chosen-judgment")
+                newer = gr.Button("Newer", elem_id="evidence-newer", min_width=84, size="sm")
+                older = gr.Button("Older", elem_id="evidence-older", min_width=84, size="sm")
+            with gr.Row(elem_id="act-reason"):
+                reason = gr.Textbox(
+                    label="Reason, or the message to the annotator", elem_id="review-reason", max_length=2000, scale=3
+                )
+                requeue = gr.Checkbox(
+                    label="Ask somebody else in its place", value=True, elem_id="review-requeue", min_width=200
+                )
+            with gr.Row(elem_id="act-bar"):
+                buttons = {name: gr.Button(words, elem_id=f"act-{name}", min_width=140) for name, words in ACTS.items()}
     done = markup(elem_id="review-log")
 
     figures, listed = [summary, people, detail, done], [evidence, judgment, offset, chosen]
