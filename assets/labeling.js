@@ -83,6 +83,7 @@
     if (answer.status) byId("label-status").innerHTML = answer.status;
     if (answer.guidelines) studio.showGuidelines?.((guidelines = answer.guidelines));
     arrange(answer);
+    if (answer.messages) studio.showMessages?.(answer.messages);
     if (answer.note) say(answer.note);
     else if (act === "show" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
     return undefined;
@@ -193,7 +194,7 @@
   studio.changed = () => {
     if (!stage) return;
     stored(MIRROR_KEY, JSON.stringify({ lease: stage.lease, content: content() }));
-    draftState("…");
+    draftState("Saving …");
     clearTimeout(dirty);
     dirty = setTimeout(saveDraft, DRAFT_PAUSE_MS);
   };

@@ -26,6 +26,7 @@ SCRIPTS = (
     "ranking.js",
     "reading.js",
     "remarks.js",
+    "messages.js",
     "shortcuts.js",
 )  # in the order they build on
 

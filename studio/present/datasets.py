@@ -101,13 +101,15 @@ def _preview(pairs: Sequence[PreferencePair]) -> Html:
 
 
 def download_link(row: DatasetRow, format_name: str) -> Html:
-    """A link that streams the dataset as JSONL from the REST route; relative, so a path prefix keeps working."""
+    """A link that streams the dataset from the REST route; relative, so a path prefix keeps working."""
+    kind = "csv" if format_name == "csv" else "jsonl"
+    words = f"Download {kind.upper()}"
     return element(
         "a",
-        "Download JSONL",
+        words,
         href=f"api/datasets/{row.id}/export?format={format_name}",
-        download=f"{row.name}.{format_name}.jsonl",
-        aria_label=f"Download {row.name} as {format_name}",
+        download=f"{row.name}.csv" if kind == "csv" else f"{row.name}.{format_name}.jsonl",
+        aria_label=f"{words} of {row.name} as {format_name}",
         class_="download",
     )
 

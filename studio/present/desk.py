@@ -7,12 +7,14 @@ read it there, so a key shown is the key that works.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from datetime import datetime
 
 from feedback.remarks import FLAG_REASONS, SKIP_REASONS
 from feedback.store.judgments import AnnotatorFigures
-from feedback.tables import GuidelinesRow
+from feedback.tables import GuidelinesRow, ReviewRow
 from studio.formatted import formatted
 from studio.markup import Html, element, facts, join, plain_text
+from studio.present.words import ago
 
 STRENGTHS = {3: "much", 2: "clearly", 1: "slightly"}
 
@@ -44,6 +46,7 @@ ACTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("raw", "R", "Raw text instead of formatted"),
         ("guidelines", "G", "Guidelines"),
         ("figures", "P", "Your progress"),
+        ("message-away", "I", "Put a reviewer's message away"),
         ("keys", "?", "These keys"),
     ),
     "Remarks": (
@@ -186,9 +189,7 @@ def _edit_fields() -> Html:
     fields = element(
         "div",
         element("label", "Your better wording", for_="edit-text", id="edit-label"),
-        element("textarea", "", id="edit-text", rows=5, dir="auto", spellcheck="true"),
-        element("div", "", id="edit-diff", class_="model-text edit-diff", dir="auto", tabindex=0, role="group",
-            aria_label="What you changed"),
+        element("textarea", "", id="edit-text", rows=4, dir="auto", spellcheck="true"),
         element(
             "div",
             element(
@@ -198,6 +199,8 @@ def _edit_fields() -> Html:
             element("button", "Drop the edit", type="button", data_action="edit-drop"),
             class_="panel-acts",
         ),
+        element("div", "", id="edit-diff", class_="model-text edit-diff", dir="auto", tabindex=0, role="group",
+            aria_label="What you changed"),
         id="edit-fields",
         hidden=True,
     )  # fmt: skip
@@ -260,8 +263,29 @@ def overlays() -> Html:
         [
             _dialog("keys-dialog", "Keys", element("div", *groups, class_="key-groups"), foot),
             _dialog("figures-dialog", "Your progress", element("div", "", id="figures-body")),
+            _message_card(),
         ]
     )
+
+
+def _message_card() -> Html:
+    """Where a reviewer's message stands: over the page, read out when it comes, and never focused by itself."""
+    return element(
+        "aside",
+        element("h3", "A reviewer wrote to you", id="reviewer-message-head"),
+        element("div", "", id="reviewer-message-text", tabindex=0, role="group", aria_label="The message"),
+        element("button", keycap("message-away"), "Put away", type="button", data_action="message-away"),
+        id="reviewer-message",
+        role="status",
+        aria_live="polite",
+        aria_label="A message from a reviewer",
+        hidden=True,
+    )
+
+
+def messages(rows: Sequence[ReviewRow]) -> list[dict[str, str]]:
+    """What reviewers wrote to an annotator, as the page's script takes it; who wrote it is not told."""
+    return [{"id": row.id, "html": plain_text(row.reason)} for row in rows]
 
 
 def _key_row(action: str, key: str, words: str) -> Html:
@@ -300,12 +324,12 @@ def guidelines_text(row: GuidelinesRow) -> Html:
     return formatted(row.text) or plain_text(row.text)
 
 
-def figures(own: AnnotatorFigures) -> Html:
-    """One person's own work in numbers."""
+def figures(own: AnnotatorFigures, written: Sequence[ReviewRow], now: datetime) -> Html:
+    """One person's own work in numbers, and what reviewers wrote to them."""
     left, right = own.sides
     sided = left + right
     seconds = "not measured yet" if own.median_ms is None else f"{own.median_ms / 1000:.1f} s of active time"
-    return facts(
+    numbers = facts(
         (
             ("Judged in all", f"{own.total:,}"),
             ("In the last 24 hours", f"{own.recent:,}"),
@@ -319,6 +343,12 @@ def figures(own: AnnotatorFigures) -> Html:
             ("Flags", f"{own.flags:,}"),
         )
     )
+    items = (
+        element("li", element("span", ago(row.created_at, now), class_="quiet"), plain_text(row.reason))
+        for row in written
+    )
+    told = join([element("h3", "From reviewers"), element("ul", *items, class_="told")]) if written else ""
+    return join([numbers, told])
 
 
 def criteria_of(text: str) -> Sequence[str]:

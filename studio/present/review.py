@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from feedback.assignment import Task
 from feedback.store.evidence import Evidence
 from feedback.tables import ReviewRow
-from feedback.types import JudgmentState, Purpose, Verdict
-from studio.markup import Html, badge, element, facts, join, notice, plain_text, table
+from feedback.types import JudgmentState, MatchupState, Purpose, Verdict
+from studio.markup import Html, badge, element, facts, notice, plain_text, table
 from studio.present.words import ago, label_of, share
 
 if TYPE_CHECKING:
@@ -24,6 +24,18 @@ SHOWN_TEXT = 600
 """Characters of a prompt or a reply that a reviewer sees at once."""
 
 GOLD_WORDS = {"trusted": ("trusted", "good"), "doubtful": ("fails", "bad"), "undecided": ("not enough yet", "neutral")}
+STATE_WORDS = {
+    MatchupState.open: ("waits for more opinions", "neutral"),
+    MatchupState.disputed: ("disputed", "warn"),
+    MatchupState.adjudicated: ("settled by a reviewer", "good"),
+    MatchupState.retired: ("out of the pool", "neutral"),
+}
+"""What is worth saying of a pair's state; that all its opinions are in is the usual case and not said."""
+LEGEND = (
+    "Pick a name to read what that person judged. A dot is the estimate, the bar its 95 % interval, the line in the "
+    "middle a coin. Correct is how often the answer is the one that the model of all annotators believes in; the two "
+    "leanings are what somebody would choose of two equally good replies. Gold pairs have a known answer."
+)
 PURPOSE_WORDS = {Purpose.gold: "known answer", Purpose.repeat: "shown again", Purpose.evaluate: "evaluation"}
 
 
@@ -62,19 +74,33 @@ def annotators_table(report: QualityReport, selected: str | None) -> Html:
         [
             line.name,
             f"{line.judgments:,}",
-            interval_plot(line.accuracy, "Chance of being right", marks=(0.5,)),
+            interval_plot(line.accuracy, "Chance of being correct", marks=(0.5,)),
             interval_plot(line.left, "Chance of choosing left of two equal replies", marks=(0.5,)),
             interval_plot(line.longer, "Chance of choosing the one twice as long of two equal replies", marks=(0.5,)),
             _short(line.consistency),
             badge(*GOLD_WORDS[line.gold_verdict]) if line.gold.n else _short(line.gold),
             "—" if line.seconds.value is None else f"{line.seconds.value:.1f} s",
-            join((badge(flag, "bad") for flag in line.flags), " ") if line.flags else badge("nothing unusual", "good"),
+            _flags(line),
         ]
         for line in report.annotators
     ]
-    headers = ("Annotator", "Judgments", "Right", "Left", "Longer", "Same again", "Gold", "Median time", "Look at")
+    leanings = ("Correct", "Leans left", "Leans longer")
+    headers = ("Annotator", "Judgments", *leanings, "Same again", "Gold", "Median time", "Look at")
     names = [line.name for line in report.annotators]
-    return table(headers, rows, caption="Annotators, the least reliable first", keys=names, selected=selected)
+    shown = table(headers, rows, caption="Annotators, the least reliable first", keys=names, selected=selected)
+    return element("div", shown, element("p", LEGEND, class_="quiet legend"))
+
+
+def reading() -> Html:
+    """What stands there until the figures have come: of many judgments they take a moment."""
+    return element("p", "Working out how far the annotators agree …", class_="quiet", role="status")
+
+
+def _flags(line: AnnotatorQuality) -> Html:
+    """What is unusual about an annotator, one word group each."""
+    if not line.flags:
+        return badge("nothing unusual", "good")
+    return element("span", *(badge(flag, "bad") for flag in line.flags), class_="flags")
 
 
 def interval_plot(measure: Measure, title: str, *, marks: Sequence[float] = ()) -> Html:
@@ -100,7 +126,7 @@ def interval_plot(measure: Measure, title: str, *, marks: Sequence[float] = ()) 
 def annotator_detail(line: AnnotatorQuality, report: QualityReport) -> Html:
     """Every figure of one annotator with its interval or the reason why there is none, and whom they agree with."""
     figures = [
-        ("Right, by the model of all annotators", line.accuracy, True),
+        ("Correct, by the model of all annotators", line.accuracy, True),
         ("Chooses left of two equal replies", line.left, True),
         ("Chooses the one twice as long of two equal replies", line.longer, True),
         ("Chose the left reply", line.left_share, True),
@@ -201,7 +227,7 @@ def _evidence(item: Evidence, selected: str | None, now: datetime) -> Html:
         badge(_said(item), "warn" if is_out else "busy"),
         badge("excluded", "bad") if is_out else "",
         badge(PURPOSE_WORDS[item.purpose]) if item.purpose in PURPOSE_WORDS else "",
-        badge(label_of(item.state.value)),
+        badge(*STATE_WORDS[item.state]) if item.state in STATE_WORDS else "",
         element("span", ago(judgment.created_at, now), class_="quiet"),
         class_="detail-head",
     )

@@ -156,7 +156,7 @@ def _again(run: RunRow, has_curves: bool) -> Html:
     ]
     if has_curves:
         links = [
-            element("a", f"Curves as {kind.upper()}", href=f"/api/runs/{run.id}/metrics?format={kind}", download=True)
+            element("a", f"Curves as {kind.upper()}", href=f"api/runs/{run.id}/metrics?format={kind}", download=True)
             for kind in ("csv", "jsonl")
         ]
         parts.append(element("p", join(links, " · ")))

@@ -16,21 +16,24 @@ import gradio as gr
 
 from feedback.assignment import Task
 from feedback.errors import InvalidInput, LeaseLost, NotFound
-from feedback.types import Guidelines
+from feedback.tables import ReviewRow
+from feedback.types import Guidelines, now
 from studio import present
-from studio.services import DECK_SIZE, Services
+from studio.services import DECK_SIZE, LOCAL_ANNOTATOR, Services
 from studio.tabs import QUICK, TOLD, bind, markup
 
 _SAID = {
     "verdict", "strength", "ranking", "skip_reason",
     "rationale", "edited", "spans", "criteria", "flag", "active_ms",
 }  # fmt: skip
+MESSAGES = 20
+"""How many of a reviewer's messages an annotator is shown, the newest first."""
 _LOST = "That one had gone back to the pool, so it was not counted. This is the next one."
 
 
 def show(services: Services, ticket: str) -> str:
-    """What the browser's session holds, else the next task, else the empty state."""
-    return _answer(services, _read(ticket))
+    """What the browser's session holds, else the next task, else the empty state; and what reviewers wrote."""
+    return _answer(services, _read(ticket), messages=present.messages(_messages(services)))
 
 
 def vote(services: Services, ticket: str) -> str:
@@ -77,7 +80,8 @@ def draft(services: Services, ticket: str) -> str:
 def figures(services: Services, ticket: str) -> str:
     """The annotator's own work in numbers."""
     asked = _read(ticket)
-    return json.dumps({"seq": asked["seq"], "figures": present.figures(services.annotator_figures())})
+    shown = present.figures(services.annotator_figures(), _messages(services), now())
+    return json.dumps({"seq": asked["seq"], "figures": shown})
 
 
 def ask(services: Services, text: str, criteria: str, asks_rationale: bool) -> str:
@@ -104,7 +108,12 @@ def _read(ticket: str) -> dict[str, Any]:
     return dict(asked)
 
 
-def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: int = DECK_SIZE) -> str:
+def _messages(services: Services) -> list[ReviewRow]:
+    """What reviewers wrote to this annotator last; asked for while they read, never on the way of a vote."""
+    return services.reviewing.messages_for(LOCAL_ANNOTATOR)[:MESSAGES]
+
+
+def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: int = DECK_SIZE, **more: Any) -> str:
     """Everything the screen needs to be right again; what the browser has already is only named."""
     known = set(asked.get("have", []))
     deck = services.deck(asked["session"], size=size)
@@ -114,6 +123,7 @@ def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: 
         "status": present.label_status(services.label_counts()),
         "note": note,
         "more": len(deck) == size < DECK_SIZE,
+        **more,
     }
     if not deck:
         answer["empty"] = present.empty_pool(services.last_fill())

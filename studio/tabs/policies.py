@@ -88,15 +88,24 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     detail = markup(elem_id="policy-detail")
     with gr.Column(visible=False, elem_id="policy-acts") as acts:
         with gr.Row(elem_id="compare-bar"):
-            against = gr.Dropdown([], label="Compare with", elem_id="compare-with", min_width=180)
+            against = gr.Dropdown(
+                [], label="Compare with", info="Both answer the same prompts", elem_id="compare-with", min_width=180
+            )
             judge = gr.Dropdown(
                 [],
                 label="Judge",
+                info="A rule or a reward model, blind",
                 elem_id="judge",
                 min_width=180,
             )
             prompts = gr.Number(
-                150, label="Held-out prompts", precision=0, minimum=2, elem_id="eval-prompts", min_width=120
+                150,
+                label="Held-out prompts",
+                info="Ones no dataset ever saw",
+                precision=0,
+                minimum=2,
+                elem_id="eval-prompts",
+                min_width=150,
             )
             evaluate_button = gr.Button("Measure win rate", elem_id="evaluate", min_width=160)
         promote_button = gr.Button("Promote", variant="primary", elem_id="promote")

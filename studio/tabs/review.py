@@ -20,6 +20,13 @@ ANSWERS: tuple[tuple[str, str, dict[str, str]], ...] = (
     ("settle-both-bad", "Both bad", {"verdict": "both_bad"}),
 )
 
+ACTS = {
+    "exclude": "Exclude",
+    "restore": "Count it again",
+    "requeue": "Ask one more person",
+    "message": "Send the message",
+}
+
 
 def refresh(services: Services, annotator: str | None) -> tuple[Any, ...]:
     """The figures, the annotators and what was done, as they are now."""
@@ -124,43 +131,31 @@ def save_checks(services: Services, gold: float | None, repeat: float | None, mi
 def build_tab(services: Services, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     annotator, judgment, offset, lease = gr.State(None), gr.State(None), gr.State(0), gr.State("")
-    summary = markup(elem_id="review-summary")
+    summary = markup(shown.reading(), elem_id="review-summary")
     people = picker("annotators-table")
-    detail = markup(elem_id="annotator-detail")
-    evidence = picker("evidence-list")
-    with gr.Column(visible=False, elem_id="review-acts") as acts:
-        with gr.Row(elem_id="evidence-pages"):
-            newer = gr.Button("Newer", elem_id="evidence-newer", min_width=96)
-            older = gr.Button("Older", elem_id="evidence-older", min_width=96)
-        chosen = markup(elem_id="chosen-judgment")
-        reason = gr.Textbox(label="Reason, or the message to the annotator", elem_id="review-reason", max_length=2000)
-        requeue = gr.Checkbox(label="Ask somebody else in its place", value=True, elem_id="review-requeue")
-        with gr.Row(elem_id="act-bar"):
-            buttons = {
-                name: gr.Button(words, elem_id=f"act-{name}", min_width=140)
-                for name, words in (
-                    ("exclude", "Exclude"),
-                    ("restore", "Count it again"),
-                    ("requeue", "Ask one more person"),
-                    ("message", "Send the message"),
-                )
-            }
     with gr.Accordion("Settle what annotators disagree about", open=False, elem_id="adjudication"):
         show = gr.Button("Show the next disputed pair", elem_id="next-dispute")
         disputed = markup(elem_id="disputed-pair")
         with gr.Row(visible=False, elem_id="settle-bar") as bar:
             answers = [(gr.Button(words, elem_id=elem_id, min_width=96), said) for elem_id, words, said in ANSWERS]
-    with gr.Accordion("Gold and repeats", open=False, elem_id="checks"):
-        with gr.Row():
-            shares = [
-                gr.Number(label=words, elem_id=elem_id, minimum=0, maximum=50, precision=1)
-                for elem_id, words in (
-                    ("gold-share", "Tasks with a known answer, %"),
-                    ("repeat-share", "Tasks shown again, %"),
+    detail = markup(elem_id="annotator-detail")
+    with gr.Column(elem_id="review-judgments"):
+        evidence = picker("evidence-list")
+        with gr.Column(visible=False, elem_id="review-acts") as acts:
+            with gr.Row(elem_id="evidence-pages"):
+                chosen = markup(elem_id="chosen-judgment")
+                newer = gr.Button("Newer", elem_id="evidence-newer", min_width=84, size="sm")
+                older = gr.Button("Older", elem_id="evidence-older", min_width=84, size="sm")
+            with gr.Row(elem_id="act-reason"):
+                reason = gr.Textbox(
+                    label="Reason, or the message to the annotator", elem_id="review-reason", max_length=2000, scale=3
                 )
-            ]
-            delay = gr.Number(label="Shown again after, minutes", elem_id="repeat-after", minimum=0, precision=1)
-        save = gr.Button("Save for the next tasks", elem_id="save-checks")
+                requeue = gr.Checkbox(
+                    label="Ask somebody else in its place", value=True, elem_id="review-requeue", min_width=200
+                )
+            with gr.Row(elem_id="act-bar"):
+                buttons = {name: gr.Button(words, elem_id=f"act-{name}", min_width=140) for name, words in ACTS.items()}
+    _build_checks(services, tab)
     done = markup(elem_id="review-log")
 
     figures, listed = [summary, people, detail, done], [evidence, judgment, offset, chosen]
@@ -172,8 +167,23 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     for name, button in buttons.items():
         inputs = [annotator, judgment, reason, requeue, offset]
         button.click(bind(act, services, name), inputs, [*figures, *listed, reason], **TOLD)
-    tab.select(bind(show_checks, services), None, [*shares, delay, save], **QUICK)
-    save.click(bind(save_checks, services), [*shares, delay], [*shares, delay, save], **TOLD)
     show.click(bind(next_dispute, services), None, [disputed, lease, bar], **QUICK)
     for button, said in answers:
         button.click(bind(settle, services, said), [lease], [disputed, lease, bar], **TOLD)
+
+
+def _build_checks(services: Services, tab: gr.Tab) -> None:
+    """How often a task is a check: three numbers that a researcher may change."""
+    with gr.Accordion("Gold and repeats", open=False, elem_id="checks"):
+        with gr.Row():
+            shares = [
+                gr.Number(label=words, elem_id=elem_id, minimum=0, maximum=50, precision=1)
+                for elem_id, words in (
+                    ("gold-share", "Tasks with a known answer, %"),
+                    ("repeat-share", "Tasks shown again, %"),
+                )
+            ]
+            delay = gr.Number(label="Shown again after, minutes", elem_id="repeat-after", minimum=0, precision=1)
+        save = gr.Button("Save for the next tasks", elem_id="save-checks")
+    tab.select(bind(show_checks, services), None, [*shares, delay, save], **QUICK)
+    save.click(bind(save_checks, services), [*shares, delay], [*shares, delay, save], **TOLD)

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from feedback.db import Database
 from tests.browser import chromium as chromium_path
@@ -25,11 +25,14 @@ from training.home import Home
 
 ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90.0
+PATIENCE_MS = 60_000
+"""How long a browser test waits for what must come; on a busy machine everything comes later."""
 LAUNCH_ARGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Browser]:
+    expect.set_options(timeout=PATIENCE_MS)
     executable = chromium_path.find()
     if executable is None:
         pytest.fail(f"No Chromium was found for the browser tests. Type: {chromium_path.remedy()}", pytrace=False)
@@ -137,6 +140,7 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
         if context is None:
             context = browser.new_context(**options)  # type: ignore[arg-type]
             contexts.append(context)
+        context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
         page.goto(studio.url)
         page.wait_for_selector("#pair .pair, #pair .pair-empty")
@@ -161,6 +165,12 @@ def press(page: Page, key: str) -> None:
     page.wait_for_function(
         "before => (document.querySelector('#pair [data-lease]')?.dataset.lease ?? '') !== before", arg=before
     )
+
+
+def until(page: Page, is_so: Callable[[], object]) -> None:
+    """Wait for something outside the page, which goes on meanwhile; a test's own time limit ends it."""
+    while not is_so():
+        page.wait_for_timeout(50)
 
 
 def open_tab(page: Page, name: str) -> None:

@@ -13,7 +13,7 @@ from feedback.db import Database
 from feedback.store import judgments, leases, policies
 from feedback.types import JudgmentState, Verdict
 from tests import factories
-from tests.browser.conftest import Studio, lease_of, open_tab, press
+from tests.browser.conftest import Studio, lease_of, open_tab, press, until
 
 pytestmark = pytest.mark.timeout(240)
 OpenPage = Callable[..., Page]
@@ -110,8 +110,7 @@ def test_an_answer_that_comes_late_does_not_bring_a_judged_pair_back(studio: Stu
     held = []
     page.route("**/run/predict", lambda route: held.append((route, route.fetch())), times=1)
     page.evaluate("window.studio.acts.refresh()")
-    page.wait_for_timeout(600)
-    assert held, "the early question was asked, and its answer is on its way"
+    until(page, lambda: held)  # the early question was asked, and its answer is on its way
     press(page, "1")
     current_lease = lease_of(page)
     page.evaluate(

@@ -11,7 +11,7 @@ from feedback import datasets
 from feedback.store import policies, runs
 from feedback.types import MetricPoint, Run, RunState, now
 from tests import factories
-from tests.browser.conftest import Studio, open_tab, studio_in
+from tests.browser.conftest import Studio, open_tab, press, studio_in
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
@@ -124,8 +124,7 @@ def test_the_verdict_bar_stays_in_sight_of_long_replies(studio: Studio, open_pag
 def test_voting_does_not_move_the_buttons(furnished: Studio, open_page: OpenPage) -> None:
     page = open_page(furnished, viewport={"width": 1280, "height": 740})
     before = page.locator("#vote-left").bounding_box()
-    page.keyboard.press("1")
-    page.wait_for_timeout(400)
+    press(page, "1")
     after = page.locator("#vote-left").bounding_box()
     assert before and after
     assert before["x"] == after["x"]

@@ -42,6 +42,8 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     first.click()
     judgment_id = first.inner_text()
     expect(page.locator("#chosen-judgment")).to_contain_text(judgment_id)
+    acts = page.locator("#act-exclude").bounding_box()
+    assert acts and acts["y"] + acts["height"] <= page.evaluate("innerHeight"), "what can be done is in sight"
     page.locator("#review-reason textarea").fill("always the same key")
     page.locator("#act-exclude").click()
     expect(page.locator("#review-log")).to_contain_text("always the same key")

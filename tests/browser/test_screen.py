@@ -14,7 +14,7 @@ from feedback.store import guidelines, judgments, leases, policies
 from feedback.tables import JudgmentRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, Verdict
 from tests import factories
-from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in
+from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
 from tests.browser.worlds import CONVERSATION, FORMATTED, empty_pool, put, put_pairs
 
 pytestmark = pytest.mark.timeout(240)
@@ -421,10 +421,10 @@ def test_a_vote_that_cannot_reach_the_studio_is_told_and_can_be_pressed_again(
     page = open_page(studio)
     page.route("**/run/predict", lambda route: route.abort())
     before = lease_of(page)
-    page.keyboard.press("1")
-    page.wait_for_timeout(1_500)
+    with page.expect_event("requestfailed"):
+        page.keyboard.press("1")
     page.unroute_all(behavior="wait")  # Gradio may have loaded the page anew meanwhile; the pair comes back by itself
-    expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=20_000)
+    expect(page.locator("#label-says")).to_contain_text("not saved yet")
     assert lease_of(page) == before
     press(page, "1")
     assert [row.lease_id for row in judgments.list_judgments(studio.db)].count(before) == 1
@@ -442,9 +442,10 @@ def test_only_active_time_is_measured(studio: Studio, open_page: OpenPage, brows
         page.clock.run_for(1_000)
         page.mouse.move(100 + _, 200)
     page.clock.run_for(600_000)  # gone for ten minutes
+    before = len(judgments.list_judgments(studio.db))
     page.keyboard.press("1")
     page.clock.run_for(2_000)
-    page.wait_for_timeout(500)
+    until(page, lambda: len(judgments.list_judgments(studio.db)) > before)
     context.close()
     row = last(studio)
     assert row.active_ms is not None
@@ -457,9 +458,9 @@ def test_progress_and_own_figures_are_shown(studio: Studio, open_page: OpenPage)
     figures = page.get_by_role("dialog", name="Your progress")
 
     def read() -> dict[str, str]:
+        page.evaluate("document.getElementById('figures-body').innerHTML = ''")  # what an earlier look has left
         page.keyboard.press("p")
         figures.get_by_text("Left was better").wait_for()
-        page.wait_for_timeout(300)
         names, values = figures.locator("dt").all_inner_texts(), figures.locator("dd").all_inner_texts()
         page.keyboard.press("Escape")
         expect(figures).to_be_hidden()
@@ -484,8 +485,7 @@ def test_nothing_moves_while_it_is_read(studio: Studio, open_page: OpenPage) -> 
     put(studio.db, [FORMATTED * 3, "Short."])
     put_pairs(studio.db, 3)
     page = open_page(studio, viewport={"width": 1280, "height": 700})
-    page.mouse.wheel(0, 400)
-    page.wait_for_timeout(200)
+    page.evaluate("scrollTo({top: 400, behavior: 'instant'})")
     where = "[...document.querySelectorAll('.reply-card, #vote-left')].map(e => e.getBoundingClientRect().top)"
     before = page.evaluate(where)
     page.keyboard.press("f")
@@ -505,8 +505,7 @@ def test_a_next_pair_begins_at_its_top(studio: Studio, open_page: OpenPage) -> N
     for number in range(3):
         put(studio.db, [f"Long {number}. " * 900, f"Long too {number}. " * 900], f"Request {number}?")
     page = open_page(studio, viewport={"width": 1280, "height": 700})
-    page.mouse.wheel(0, 1500)
-    page.wait_for_timeout(200)
+    page.evaluate("scrollTo({top: 1500, behavior: 'instant'})")
     press(page, "1")
     top = page.evaluate("document.querySelector('#pair').getBoundingClientRect().top")
     assert -2 < top < 400

@@ -114,3 +114,41 @@ def test_a_thumb_can_hit_every_button(desk: Studio, open_page: OpenPage) -> None
     done = judgments.count_judgments(desk.db)
     page.locator("#vote-left-2").tap()
     expect(page.locator(".count-done")).to_have_text(f"{done + 1} done by you")
+
+
+def test_dialogs_stand_in_the_middle_of_the_window(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    put_all_kinds(desk.db)
+    page = open_page(desk, viewport={"width": 1280, "height": 1000})
+    for key, name in (("p", "figures-dialog"), ("?", "keys-dialog")):
+        page.keyboard.press(key)
+        dialog = page.locator(f"#{name}")
+        expect(dialog.locator("dl, table").first).to_be_visible()
+        box = dialog.bounding_box()
+        assert box and abs(box["x"] + box["width"] / 2 - 640) < 10
+        assert abs(box["y"] + box["height"] / 2 - 500) < 10
+        page.keyboard.press("Escape")
+
+
+def test_a_wide_window_is_used_and_a_phone_loses_little_to_margins(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    put_all_kinds(desk.db)
+    for width, least in ((360, 330), (1280, 1180), (1600, 1400), (2560, 1900)):
+        page = open_page(desk, viewport={"width": width, "height": 800})
+        box = page.locator("#label-tools").bounding_box()
+        assert box and box["width"] >= least, f"{box} of {width}"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_circles_of_the_ratings_can_be_seen(desk: Studio, open_page: OpenPage, scheme: str) -> None:
+    empty_pool(desk.db)
+    put_all_kinds(desk.db)
+    guidelines.save_guidelines(desk.db, Guidelines(text="Be strict.", criteria=["Clear"]))
+    page = open_page(desk, color_scheme=scheme)
+    page.keyboard.press("c")
+    circle = page.get_by_role("group", name="Clear, reply 1").get_by_label("4")
+    look_of = "e => { const s = getComputedStyle(e); return [s.borderTopWidth, s.borderTopColor, s.backgroundColor]; }"
+    width, line, inside = circle.evaluate(look_of)
+    assert width == "2px" and line != inside and "rgba(0, 0, 0, 0)" not in (line, inside)
+    circle.check()
+    assert circle.evaluate(look_of)[:2] != [width, line], "a chosen one looks different"
