@@ -142,7 +142,9 @@ class TrainSettings(Settings):
     )
     max_length: int = Field(1024, ge=16, le=131_072, description="Pairs longer than this many tokens are left out.")
     adapter: Literal["lora", "rslora", "dora", "ia3", "adalora", "bottleneck", "pissa", "olora"] = Field(
-        "lora", description="The kind of adapter that is trained on the frozen base; a parent's own is trained on."
+        "lora",
+        description="The kind of adapter that is trained on the frozen base; a parent's own is trained on, and another "
+        "kind refused.",
     )
     adapter_layout: Literal["houlsby", "pfeiffer"] = Field(
         "houlsby", description="Where bottleneck adapters stand: after attention and MLP, or after the MLP alone."
