@@ -164,7 +164,8 @@ class TrainSettings(Settings):
         0, ge=0, le=100_000, description="Steps between two looks at replies to three fixed prompts; 0 for none."
     )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
-        "none", description="A tracker the curves are mirrored to, by the trainer's own reporter; it must be installed."
+        "none",
+        description="A tracker the curves are mirrored to as well; it must be installed, and the log says where they are.",
     )
     allow_few: bool = Field(False, description="Train even on fewer pairs than the method can learn from.")
     dry_run: bool = Field(
