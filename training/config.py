@@ -165,7 +165,7 @@ class TrainSettings(Settings):
     )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
         "none",
-        description="A tracker the curves are mirrored to as well; it must be installed, and the log says where they are.",
+        description="A tracker the curves are mirrored to as well; it must be installed; the log says where they are.",
     )
     allow_few: bool = Field(False, description="Train even on fewer pairs than the method can learn from.")
     dry_run: bool = Field(
@@ -559,14 +559,22 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 
 
+# Settings whose value names something that exists; where there may be several, they are separated by commas.
+REFERS = {"reward": "reward models", "canary_reward": "reward model", "reward_function": "reward function"}
+
+
 class Setting(NamedTuple):
-    """One line of a form or of a help text; ``range`` is empty where any value will do."""
+    """One line of a form or of a help text; ``range`` is empty where any value will do.
+
+    ``refers`` says what the value names, where it names something: a reward model, several, or a reward function.
+    """
 
     name: str
     type: str
     default: Any
     range: str
     sentence: str
+    refers: str = ""
 
 
 def settings_class(method: str) -> type[Settings]:
@@ -604,7 +612,8 @@ def _from_text(kind: type[Settings], key: str, value: Any) -> Any:
 
 def _describe(name: str, field: FieldInfo) -> Setting:
     default = None if field.is_required() else field.default
-    return Setting(name, _type_name(field.annotation), default, _range(field), field.description or "")
+    told = field.description or ""
+    return Setting(name, _type_name(field.annotation), default, _range(field), told, REFERS.get(name, ""))
 
 
 def _type_name(annotation: Any) -> str:

@@ -10,6 +10,7 @@ from typing import Any
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
 from studio.markup import Html, badge, element, facts, join, notice, plain_text, progress_bar, table
+from studio.present.curves import first_plots
 from studio.present.words import ago, duration, figure, label_of, share
 from training.reproduce import command_of, spec_of
 
@@ -81,7 +82,7 @@ def run_detail(
     looks: Looks = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
-    curves = latest_metrics(metrics)
+    curves = _telling_first(latest_metrics(metrics), run.method)
     result = {name: value for name, value in run.result.items() if name not in curves and name != "failure"}
     return element(
         "div",
@@ -184,6 +185,12 @@ def latest_metrics(metrics: Sequence[MetricRow]) -> dict[str, float]:
     for point in metrics:
         latest[point.name] = point.value
     return latest
+
+
+def _telling_first(curves: Mapping[str, float], method: str) -> dict[str, float]:
+    """The same with what tells most about a run of this method in front."""
+    telling = [name for plot in first_plots(method) for name in curves if plot.holds(name)]
+    return {name: curves[name] for name in dict.fromkeys([*telling, *curves])}
 
 
 def log_tail(text: str) -> Html:
