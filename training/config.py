@@ -400,6 +400,10 @@ class RlooSettings(_Drawn):
     METHOD: ClassVar[str] = "rloo"
     RATES: ClassVar[tuple[float, float]] = (1e-3, 2e-5)
 
+    # Noise on what is read would make the drawn replies another distribution than the one that is trained
+    embedding_noise: ClassVar[None] = None  # type: ignore[misc, assignment]
+    max_length: ClassVar[None] = None  # type: ignore[misc, assignment]
+
     batch_size: int = Field(64, ge=2, le=4096, description="Replies per optimizer step.")
     samples: int = Field(4, ge=2, le=64, description="Replies drawn for each prompt; a divisor of batch_size.")
     epochs: int = Field(1, ge=1, le=100, description="How often the prompts are gone through.")

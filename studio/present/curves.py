@@ -51,7 +51,7 @@ FIRST_PLOTS: Mapping[str, tuple[TitledPlot, TitledPlot]] = {
 }
 """What a method shows first, where that is not loss and accuracy: of drawn replies the loss says next to nothing."""
 
-USUAL = ("margin", "entropy", "reply_tokens", "tokens", "reward", "kl", "mean_reward")
+USUAL = ("margin", "reply_tokens", "tokens", "entropy", "reward", "kl", "mean_reward")
 """Which further curve is drawn until another is chosen: the first of these that there is."""
 
 

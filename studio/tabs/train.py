@@ -178,7 +178,7 @@ def _form(fields: Sequence[FormField], visible: bool) -> tuple[gr.Column, list[g
     """One method's settings: the simple ones in front, the rest folded away; inputs in the order of ``fields``."""
     made: dict[str, gr.components.Component] = {}
     with gr.Column(visible=visible) as column:
-        with gr.Row():
+        with gr.Row(elem_classes="settings-grid"):
             made |= {field.name: _field(field) for field in fields if field.simple}
         with gr.Accordion("More settings", open=False), gr.Row(elem_classes="settings-grid"):
             made |= {field.name: _field(field) for field in fields if not field.simple}

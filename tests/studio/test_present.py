@@ -153,15 +153,27 @@ def test_each_method_shows_first_what_tells_most_about_it() -> None:
     assert shown("kto", "loss", "bad_reward", "good_reward", "margin") == [
         ("Loss", ["Loss"]), ("Reward", ["Bad reward", "Good reward"]), "margin"
     ]  # fmt: skip
-    assert shown("rloo", "loss", "reward", "reward_spread", "kl_per_token", "reply_tokens") == [
-        ("Reward", ["Reward"]), ("Nats per token", ["Kl per token"]), "reply_tokens"
+    assert shown("rloo", "loss", "reward", "entropy", "kl_per_token", "reply_tokens") == [
+        ("Reward", ["Reward"]), ("Nats per token", ["KL per token"]), "reply_tokens"
     ]  # fmt: skip
     assert shown("ppo", "policy_loss", "score", "kl", "canary_score")[:2] == [
-        ("Score", ["Score", "Canary score"]), ("Nats per reply", ["Kl"])
+        ("Score", ["Score", "Canary score"]), ("Nats per reply", ["KL"])
     ]  # fmt: skip
     points = [MetricRow(run_id="r", step=1, name=name, value=1.0) for name in ("loss", "entropy", "reward")]
     text = Reader(present.run_detail(RunRow(method="rloo", state=RunState.running), points, NOW)).text
     assert text.index("Reward") < text.index("Loss")
+
+
+def test_what_was_measured_at_the_end_is_not_taken_for_the_last_batch() -> None:
+    points = [MetricRow(run_id="r", step=60, name=name, value=0.8125) for name in ("loss", "accuracy")]
+    result = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "train_accuracy": 0.97}
+    run = RunRow(method="reward", state=RunState.succeeded, result=result)
+    text = Reader(present.run_detail(run, points, NOW)).text
+    assert "Accuracy0.9 [0.85, 0.94]" in text and "Accuracy low" not in text
+    assert text.index("0.9 [") < text.index("At step 60") < text.index("0.8125")
+    card = {"win_rate": 0.75, "low": 0.7, "high": 0.8, "kl": 2.0}
+    shown = present.run_detail(RunRow(method="evaluate", state=RunState.succeeded, result=card), [], NOW)
+    assert "Win rate0.75 [0.7, 0.8]" in Reader(shown).text
 
 
 @pytest.mark.parametrize(("last", "step"), [(0, 1), (8, 1), (9, 2), (17, 5), (90, 20), (300, 50), (801, 200)])

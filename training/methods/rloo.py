@@ -112,7 +112,6 @@ def _build(
 
     policy = LoadedPolicy(model, tokenizer, "")
     arguments = trainer_arguments(settings, model, len(by_text) * settings.samples, directory)
-    # Noise on what is read would make the drawn replies another distribution than the one that is trained
     del arguments["neftune_noise_alpha"], arguments["max_length"]
     trainer = OwnTemplate(
         model=model,
