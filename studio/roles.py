@@ -101,6 +101,7 @@ RULES: dict[str, Rule] = {
     "list_win_rates": Rule(_RESEARCHER),
     "list_reward_models": Rule(_RESEARCHER),
     "oracle_rules": Rule(_RESEARCHER),
+    "reward_functions": Rule(_RESEARCHER),
     "evaluate": Rule(_RESEARCHER, "run.submit"),
     # Parts of the services that other rooms of the studio bring along.
     "in_turn": Rule(_ANNOTATOR),

@@ -76,6 +76,7 @@ from training.config import Setting, describe, settings_class
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
+from training.reward_functions import reward_function_names
 from training.run_files import last_traceback, sample_replies
 from training.starter import STARTER_BASE
 from training.starter.families import FAMILIES
@@ -572,6 +573,10 @@ class Services:
         """Reward models that can judge an evaluation, newest first."""
         rows = checkpoint_store.list_checkpoints(self.db, kind="reward")
         return sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+    def reward_functions(self) -> list[str]:
+        """The reward functions that can score replies, those of installed packages included."""
+        return reward_function_names()
 
     def oracle_rules(self) -> list[str]:
         """The rules that can judge as they stand; those with a part to fill in are for the command."""

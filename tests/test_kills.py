@@ -197,13 +197,17 @@ def test_the_worker_is_killed_while_a_run_trains(home: Home, db: Database, start
     assert first.ended_at is not None and second.started_at is not None and first.ended_at <= second.started_at
 
 
-def test_the_training_process_is_killed(home: Home, db: Database, start: Callable[[], Studio]) -> None:
+@pytest.mark.parametrize("method", ["dpo", "reward"])
+def test_the_training_process_is_killed_and_ends_with_the_weights_of_one_that_was_not(
+    home: Home, db: Database, start: Callable[[], Studio], method: str
+) -> None:
     studio = start()
-    run, following = runs.submit(db, "dpo", {**SHORT, "min_steps": 120}), runs.submit(db, "dpo", SHORT)
-    until(lambda: points(db, run) > 60)  # eight points a step: past the first state to resume from
+    asked = {**SHORT, "min_steps": 80}
+    run, following = runs.submit(db, method, asked), runs.submit(db, method, asked)
+    until(lambda: len({point.step for point in list_metrics(db, run.id)}) > 7)  # past the first state to resume from
     os.kill(get_run(db, run.id).pid or 0, signal.SIGKILL)
 
-    until(lambda: state(db, run) is RunState.interrupted, seconds=10)
+    until(lambda: state(db, run) is RunState.interrupted, seconds=60)
     told = httpx.get(f"{studio.url}/api/runs/{run.id}", timeout=20).json()
     assert told["state"] == "interrupted" and f"studio runs resume {run.id}" in told["error"]
     until(lambda: state(db, following) is RunState.succeeded)
@@ -212,5 +216,11 @@ def test_the_training_process_is_killed(home: Home, db: Database, start: Callabl
     until(lambda: state(db, run).is_terminal)
     resumed = get_run(db, run.id)
     assert resumed.state is RunState.succeeded, resumed.error
-    assert get_policy(db, resumed.result["policy"]).run_id == run.id
     assert "going on from checkpoint-" in home.log_path(run.id).read_text()
+    left = [home.checkpoints / get_run(db, each.id).result["checkpoint"] for each in (run, following)]
+    cut, whole = [(directory / "adapter_model.safetensors").read_bytes() for directory in left]
+    assert cut == whole
+    steps = [{point.step for point in list_metrics(db, each.id)} for each in (run, following)]
+    assert steps[0] == steps[1] == set(range(1, 81))  # no point is missing, none is told twice
+    if method == "dpo":
+        assert get_policy(db, resumed.result["policy"]).run_id == run.id

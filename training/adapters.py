@@ -213,8 +213,7 @@ def can_fold(model: Any) -> bool:
 def copy_adapter(model: Any, source: str, target: str) -> None:
     """Make one named adapter the exact copy of another on the same base, heads included.
 
-    Names are matched with and without a layer behind them: IA³ and AdaLoRA keep bare vectors (``ia3_l.default``),
-    which TRL's own copying passes over, so that its reference would silently be the bare base.
+    Names are matched with and without a layer behind them: IA³ keeps bare vectors (``ia3_l.default``).
     """
     weights = dict(model.named_parameters())
     for name, weight in weights.items():

@@ -143,7 +143,9 @@ class TrainSettings(Settings):
     )
     max_length: int = Field(1024, ge=16, le=131_072, description="Pairs longer than this many tokens are left out.")
     adapter: Literal["lora", "rslora", "dora", "ia3", "adalora", "bottleneck", "pissa", "olora"] = Field(
-        "lora", description="The kind of adapter that is trained on the frozen base; a parent's own is trained on."
+        "lora",
+        description="The kind of adapter that is trained on the frozen base; a parent's own is trained on, and another "
+        "kind refused.",
     )
     adapter_layout: Literal["houlsby", "pfeiffer"] = Field(
         "houlsby", description="Where bottleneck adapters stand: after attention and MLP, or after the MLP alone."
@@ -163,7 +165,8 @@ class TrainSettings(Settings):
         0, ge=0, le=100_000, description="Steps between two looks at replies to three fixed prompts; 0 for none."
     )
     report_to: Literal["none", "tensorboard", "trackio", "wandb"] = Field(
-        "none", description="A tracker the curves are mirrored to, by the trainer's own reporter; it must be installed."
+        "none",
+        description="A tracker the curves are mirrored to as well; it must be installed; the log says where they are.",
     )
     allow_few: bool = Field(False, description="Train even on fewer pairs than the method can learn from.")
     dry_run: bool = Field(
@@ -403,6 +406,10 @@ class RlooSettings(_Drawn):
     METHOD: ClassVar[str] = "rloo"
     RATES: ClassVar[tuple[float, float]] = (1e-3, 2e-5)
 
+    # Noise on what is read would make the drawn replies another distribution than the one that is trained
+    embedding_noise: ClassVar[None] = None  # type: ignore[misc, assignment]
+    max_length: ClassVar[None] = None  # type: ignore[misc, assignment]
+
     batch_size: int = Field(64, ge=2, le=4096, description="Replies per optimizer step.")
     samples: int = Field(4, ge=2, le=64, description="Replies drawn for each prompt; a divisor of batch_size.")
     epochs: int = Field(1, ge=1, le=100, description="How often the prompts are gone through.")
@@ -561,14 +568,22 @@ SETTINGS: dict[str, type[Settings]] = {
 }
 
 
+# Settings whose value names something that exists; where there may be several, they are separated by commas.
+REFERS = {"reward": "reward models", "canary_reward": "reward model", "reward_function": "reward function"}
+
+
 class Setting(NamedTuple):
-    """One line of a form or of a help text; ``range`` is empty where any value will do."""
+    """One line of a form or of a help text; ``range`` is empty where any value will do.
+
+    ``refers`` says what the value names, where it names something: a reward model, several, or a reward function.
+    """
 
     name: str
     type: str
     default: Any
     range: str
     sentence: str
+    refers: str = ""
 
 
 def settings_class(method: str) -> type[Settings]:
@@ -606,7 +621,8 @@ def _from_text(kind: type[Settings], key: str, value: Any) -> Any:
 
 def _describe(name: str, field: FieldInfo) -> Setting:
     default = None if field.is_required() else field.default
-    return Setting(name, _type_name(field.annotation), default, _range(field), field.description or "")
+    told = field.description or ""
+    return Setting(name, _type_name(field.annotation), default, _range(field), told, REFERS.get(name, ""))
 
 
 def _type_name(annotation: Any) -> str:

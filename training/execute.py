@@ -22,6 +22,7 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -221,7 +222,7 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
     settings = parse_settings(run.method, run.config)
     _write_spec(home, run, settings.model_dump(mode="json"))
     progress.report(0.0, "loading")
-    progress.watch = watch_of(db, settings)
+    progress.watch = replace(watch_of(db, settings), mirror=home.run_dir(run.id) / "tensorboard")
     context = RunContext(run=run, settings=settings, db=db, home=home, progress=progress)
     try:
         result = METHODS[run.method].train(context)

@@ -29,6 +29,7 @@ from training.checkpoints import (
 )
 from training.config import TrainSettings
 from training.models import attach_adapter, load_base
+from training.parents import check_trains_on
 from training.progress import Reporter, RunContext
 
 
@@ -67,7 +68,8 @@ def open_start(context: RunContext) -> Start:
     context.progress.report(0.0, f"loading {parent.name}")
     adapter = policy_directory(context.db, context.home, parent)
     if adapter is not None:
-        check_checkpoint(adapter, "policy", parent.base)
+        manifest = check_checkpoint(adapter, "policy", parent.base)
+        check_trains_on(parent.name, parent.base, manifest.adapter.kind, settings)
     return Start(name, parent, adapter, dataset)
 
 
@@ -78,15 +80,8 @@ def load_parent(
     model, tokenizer = load_base(base, device, settings.quantize)
     if adapter is None:
         return model, tokenizer, adapter_config(settings, "CAUSAL_LM")
-    reporter.log("the parent's adapter is trained on; lora_rank and lora_alpha are the parent's")
+    reporter.log("the parent's adapter is trained on; its kind and size are the parent's, whatever the settings say")
     return attach_adapter(model, adapter, trainable=True), tokenizer, None
-
-
-def drop_reference_copy(model: Any) -> None:
-    """Remove the frozen copy of the parent that TRL's trainers add; left in, it would be saved with the policy."""
-    if "ref" in model.peft_config:
-        model.delete_adapter("ref")
-    model.set_adapter("default")
 
 
 def save_policy_run(

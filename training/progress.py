@@ -39,11 +39,15 @@ Samples = Sequence[tuple[str, str]]
 
 @dataclass(frozen=True)
 class Watch:
-    """What a run is asked to show beside its curves, whatever its method: sample replies, or two steps for trial."""
+    """What a run is asked to show beside its curves, whatever its method: sample replies, or two steps for trial.
+
+    ``mirror`` is where a copy of the curves may be kept as files.
+    """
 
     sample_every: int = 0
     prompts: tuple[list[dict[str, str]], ...] = ()
     dry_run: bool = False
+    mirror: Path | None = None
 
 
 class DryRunDone(Exception):

@@ -28,13 +28,14 @@ from feedback.store.policies import get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
-from training.config import DpoSettings, RewardedSettings, RewardSettings, parse_settings
+from training.config import DpoSettings, RewardedSettings, RewardSettings, TrainSettings, parse_settings
 from training.dependencies import check_after, promised_names
 from training.home import Home
 from training.launch.local import is_alive
 from training.methods import METHODS
 from training.models import check_quantize
 from training.oracles import check_rule
+from training.parents import check_trains_on
 from training.reward_functions import get_reward_function, reward_function_names
 from training.rewards import checkpoint_keys
 
@@ -230,8 +231,17 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
     for field in ("policy", "parent", "a", "b"):
         if values.get(field) is not None:
             get_policy(db, values[field])
+    if isinstance(settings, TrainSettings) and str(settings.parent) not in promised:
+        _check_parent(db, settings)
     left_out = [field for field in ("policy", "parent") if field in named and named[field] is None]
     return {field: _champion_name(db) for field in left_out}
+
+
+def _check_parent(db: Database, settings: TrainSettings) -> None:
+    parent = get_policy(db, settings.parent) if settings.parent else get_champion(db)
+    if parent is not None and parent.checkpoint_id is not None:
+        kind = get_checkpoint(db, parent.checkpoint_id).manifest.get("adapter", {}).get("kind", "")
+        check_trains_on(parent.name, parent.base, kind, settings)
 
 
 def _champion_name(db: Database) -> str:

@@ -24,6 +24,7 @@ from training.adapters import adalora_callback, adapter_writer
 from training.chat import encode_prompt, encode_reply, window_of
 from training.checkpoints import disk_full, is_disk_full
 from training.config import LARGE_MODEL, TrainSettings
+from training.mirror import PROJECT, mirror_curves
 from training.models import parameter_count
 from training.preflight import tell_preflight
 from training.progress import DryRunDone, Reporter
@@ -109,6 +110,7 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
         "save_total_limit": 1,
         "report_to": [] if settings.report_to == "none" or settings.dry_run else [settings.report_to],
         "run_name": directory.parent.name,
+        "project": PROJECT,
         "disable_tqdm": True,
         "push_to_hub": False,
         "bf16": not on_cpu,
@@ -159,6 +161,7 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
     point = resume_point(directory, attempt)
     if point is not None:
         reporter.log(f"going on from {Path(point).name}")
+    mirror_curves(trainer, directory, int(Path(point).name.rpartition("-")[2]) if point else 0, reporter)
     before = _trainable_sums(trainer.model)
     began = time.monotonic()
     try:

@@ -4,7 +4,7 @@ Nothing here reads a database or a clock: moments come in as arguments. Text wri
 through ``studio.markup.escape``; whatever is shown to an annotator never mentions a policy.
 """
 
-from studio.present.curves import Series, curve_names, figure, plot_frames, tick_step
+from studio.present.curves import Series, curve_names, figure, first_plots, plot_frames, tick_step, usual_curve
 from studio.present.datasets import (
     dataset_choices,
     dataset_detail,
@@ -24,7 +24,7 @@ from studio.present.desk import (
     tools,
     verdicts,
 )
-from studio.present.forms import FormField, chosen_settings, form_fields, settings_of
+from studio.present.forms import FormField, chosen_settings, existing_choices, form_fields, settings_of
 from studio.present.label import empty_pool, hint, label_status, pair
 from studio.present.login import SIGN_IN_CONTENT_POLICY, account_page, sign_in_page
 from studio.present.page import api_reference, header
@@ -82,9 +82,11 @@ __all__ = [
     "duration",
     "empty_pool",
     "error_text",
+    "existing_choices",
     "feedback_counts",
     "figure",
     "figures",
+    "first_plots",
     "form_fields",
     "guidelines_frame",
     "guidelines_text",
@@ -120,6 +122,7 @@ __all__ = [
     "tools",
     "user_detail",
     "users_table",
+    "usual_curve",
     "verdicts",
     "win_rate",
 ]

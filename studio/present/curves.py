@@ -1,10 +1,13 @@
-"""Curves as plot frames of step, value and curve, and as figures; those of several runs in one, told apart by run."""
+"""Curves as plot frames of step, value and curve, and as figures; those of several runs in one, told apart by run.
+
+Each method shows first what tells most about it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import pandas as pd
 
@@ -22,15 +25,58 @@ MOST_TICKS = 8
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#72b7b2", "#9d755d", "#d6a800")
 
 
-def plot_frames(series: Series, chosen: str | None = None) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """The losses, the shares of 0 to 1, and the one curve that was chosen."""
-    return _frame(series, _is_loss), _frame(series, _is_share), _frame(series, lambda name: name == chosen)
+class TitledPlot(NamedTuple):
+    """A plot with its title and the curves that are drawn in it."""
+
+    title: str
+    holds: Callable[[str], bool]
 
 
-def curve_names(series: Series) -> list[str]:
-    """Every curve that is neither a loss nor a share, in the order it first appeared: what can be chosen."""
+def _is_loss(name: str) -> bool:
+    return "loss" in name
+
+
+def _is_share(name: str) -> bool:
+    return "accuracy" in name or (name.endswith("_rate") and name != "learning_rate")
+
+
+LOSS, ACCURACY = TitledPlot("Loss", _is_loss), TitledPlot("Accuracy", _is_share)
+FIRST_PLOTS: Mapping[str, tuple[TitledPlot, TitledPlot]] = {
+    "kto": (LOSS, TitledPlot("Reward", frozenset({"good_reward", "bad_reward"}).__contains__)),
+    "rloo": (TitledPlot("Reward", "reward".__eq__), TitledPlot("Nats per token", "kl_per_token".__eq__)),
+    "ppo": (
+        TitledPlot("Score", frozenset({"score", "canary_score"}).__contains__),
+        TitledPlot("Nats per reply", "kl".__eq__),
+    ),
+}
+"""What a method shows first, where that is not loss and accuracy: of drawn replies the loss says next to nothing."""
+
+USUAL = ("margin", "reply_tokens", "tokens", "entropy", "reward", "kl", "mean_reward")
+"""Which further curve is drawn until another is chosen: the first of these that there is."""
+
+
+def first_plots(method: str) -> tuple[TitledPlot, TitledPlot]:
+    """The two plots that tell most about a run of this method."""
+    return FIRST_PLOTS.get(method, (LOSS, ACCURACY))
+
+
+def plot_frames(
+    series: Series, chosen: str | None = None, method: str = ""
+) -> tuple[pd.DataFrame, pd.DataFrame, pd.DataFrame]:
+    """The curves of the method's first two plots, and the one curve that was chosen."""
+    first, second = first_plots(method)
+    return _frame(series, first.holds), _frame(series, second.holds), _frame(series, lambda name: name == chosen)
+
+
+def curve_names(series: Series, method: str = "") -> list[str]:
+    """Every curve that is in neither of them, in the order it first appeared: what can be chosen."""
     found = dict.fromkeys(point.name for points in series.values() for point in points)
-    return [name for name in found if not _is_loss(name) and not _is_share(name)]
+    return [name for name in found if not any(plot.holds(name) for plot in first_plots(method))]
+
+
+def usual_curve(names: Sequence[str]) -> str | None:
+    """The further curve that is drawn until another is chosen."""
+    return next((name for name in USUAL if name in names), None)
 
 
 def figure(frame: pd.DataFrame, title: str) -> Figure | None:
@@ -78,14 +124,6 @@ def tick_step(last: int) -> int:
             if last <= times * size * MOST_TICKS:
                 return times * size
         size *= 10
-
-
-def _is_loss(name: str) -> bool:
-    return "loss" in name
-
-
-def _is_share(name: str) -> bool:
-    return "accuracy" in name or (name.endswith("_rate") and name != "learning_rate")
 
 
 def _frame(series: Series, wanted: Callable[[str], bool]) -> pd.DataFrame:

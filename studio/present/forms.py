@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from feedback.errors import InvalidInput
+from feedback.tables import CheckpointRow
 from studio.present.words import label_of
 from training.config import Setting
 
@@ -21,7 +22,10 @@ BY_ITSELF = "default"
 
 
 class FormField(NamedTuple):
-    """One setting as a form shows it; ``widget`` is number, integer, choice, toggle or text."""
+    """One setting as a form shows it; ``widget`` is number, integer, choice, toggle, existing or text.
+
+    ``existing`` is a list of what there is: ``refers`` says of what, in the plural where several may be chosen.
+    """
 
     name: str
     label: str
@@ -30,6 +34,12 @@ class FormField(NamedTuple):
     default: Any
     choices: tuple[str, ...]
     simple: bool
+    refers: str = ""
+
+    @property
+    def several(self) -> bool:
+        """Whether more than one may be chosen."""
+        return self.refers.endswith("s")
 
 
 def form_fields(settings: Sequence[Setting]) -> list[FormField]:
@@ -45,6 +55,7 @@ def _form_field(setting: Setting) -> FormField:
     # A number field cannot be empty, so a number the method chooses by itself is asked for as text.
     kind = "text" if setting.default is None and setting.type in ("int", "float") else setting.type
     widget = {"int": "integer", "float": "number", "choice": "choice", "bool": "toggle"}.get(kind, "text")
+    widget = "existing" if setting.refers else widget
     limits = f" ({setting.range})" if setting.range and not choices else ""
     return FormField(
         setting.name,
@@ -54,13 +65,27 @@ def _form_field(setting: Setting) -> FormField:
         default,
         choices,
         setting.name in SIMPLE_SETTINGS,
+        setting.refers,
     )
 
 
 def chosen_settings(fields: Sequence[FormField], values: Sequence[Any]) -> dict[str, Any]:
     """What the form says beyond the defaults: emptied and untouched fields are left to the method."""
-    said = zip(fields, values, strict=True)
-    return {field.name: value for field, value in said if value not in (None, "") and value != field.default}
+    said = {
+        field: ",".join(value) if isinstance(value, list) else value
+        for field, value in zip(fields, values, strict=True)
+    }
+    return {field.name: value for field, value in said.items() if value not in (None, "") and value != field.default}
+
+
+def existing_choices(rewards: Sequence[CheckpointRow], functions: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
+    """What a field that names something can be given, by what it refers to."""
+    models = [(row.name, row.name) for row in rewards if row.removed_at is None]
+    return {
+        "reward models": models,
+        "reward model": models,
+        "reward function": [(name, name) for name in functions],
+    }
 
 
 def settings_of(forms: Mapping[str, Sequence[FormField]], method: str, values: Sequence[Any]) -> dict[str, Any]:

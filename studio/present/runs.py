@@ -10,6 +10,7 @@ from typing import Any
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
 from studio.markup import Html, badge, element, facts, join, notice, plain_text, progress_bar, table
+from studio.present.curves import first_plots
 from studio.present.words import ago, duration, figure, label_of, share
 from training.reproduce import command_of, spec_of
 
@@ -81,8 +82,7 @@ def run_detail(
     looks: Looks = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
-    curves = latest_metrics(metrics)
-    result = {name: value for name, value in run.result.items() if name not in curves and name != "failure"}
+    curves = _telling_first(latest_metrics(metrics), run.method)
     return element(
         "div",
         element("div", element("h3", f"{run.method} · {run.id}"), _run_state(run), class_="detail-head"),
@@ -95,11 +95,12 @@ def run_detail(
                 ("Attempt", run.attempt if run.attempt > 1 else ""),
                 ("After", run.after or ""),
                 ("Priority", run.priority or ""),
-                *((label_of(name), figure(value)) for name, value in curves.items()),
             ]
         ),
+        # What a training told of its last batch is not what was measured at its end, though it has the same name
+        _mapping("Result", _with_intervals(run.result), is_open=True),
+        _mapping(_latest_words(metrics), curves, is_open=not run.state.is_terminal),
         _samples(looks),
-        _mapping("Result", result),
         _mapping("Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}),
         _again(run, bool(metrics)),
         class_="detail",
@@ -171,11 +172,24 @@ def _run_progress(run: RunRow) -> Html:
     return element("div", bar, element("p", words, class_="quiet"), class_="run-progress")
 
 
-def _mapping(title: str, values: Mapping[str, Any]) -> Html:
+def _mapping(title: str, values: Mapping[str, Any], is_open: bool = False) -> Html:
     if not values:
         return Html("")
     shown = facts((label_of(name), figure(value)) for name, value in values.items())
-    return element("details", element("summary", title), shown, open=title == "Result")
+    return element("details", element("summary", title), shown, open=is_open)
+
+
+def _latest_words(metrics: Sequence[MetricRow]) -> str:
+    return f"At step {max(point.step for point in metrics)}" if metrics else ""
+
+
+def _with_intervals(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result with each figure's 95 % interval beside it: ``win_rate``, ``low`` and ``high`` are one line."""
+    shown = {name: value for name, value in result.items() if name != "failure"}
+    for name, low, high in [("win_rate", "low", "high"), *((name, f"{name}_low", f"{name}_high") for name in result)]:
+        if all(isinstance(result.get(part), int | float) for part in (name, low, high)):
+            shown[name] = f"{figure(shown[name])} [{figure(shown.pop(low))}, {figure(shown.pop(high))}]"
+    return shown
 
 
 def latest_metrics(metrics: Sequence[MetricRow]) -> dict[str, float]:
@@ -184,6 +198,12 @@ def latest_metrics(metrics: Sequence[MetricRow]) -> dict[str, float]:
     for point in metrics:
         latest[point.name] = point.value
     return latest
+
+
+def _telling_first(curves: Mapping[str, float], method: str) -> dict[str, float]:
+    """The same with what tells most about a run of this method in front."""
+    telling = [name for plot in first_plots(method) for name in curves if plot.holds(name)]
+    return {name: curves[name] for name in dict.fromkeys([*telling, *curves])}
 
 
 def log_tail(text: str) -> Html:

@@ -9,6 +9,8 @@ from typing import Any
 from feedback.errors import StudioError
 from studio.markup import escape
 
+ABBREVIATIONS = {"kl": "KL", "lora": "LoRA", "simpo": "SimPO"}
+
 
 def ago(moment: datetime | None, now: datetime) -> str:
     """How long ago, in the largest unit that says enough."""
@@ -37,8 +39,8 @@ def duration(start: datetime | None, end: datetime) -> str:
 
 
 def label_of(name: str) -> str:
-    """A name from the code as a label: ``both_bad`` reads *Both bad*."""
-    spaced = name.replace("_", " ").replace("/", " · ")
+    """A name from the code as a label: ``both_bad`` reads *Both bad*, ``kl_per_token`` *KL per token*."""
+    spaced = " ".join(ABBREVIATIONS.get(word, word) for word in name.replace("_", " ").replace("/", " · ").split(" "))
     return spaced[:1].upper() + spaced[1:]
 
 

@@ -7,7 +7,7 @@ rows on a timer that runs only while a run does; closing it changes nothing.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import gradio as gr
 
@@ -19,16 +19,14 @@ from studio.present import FormField
 from studio.services import Services
 from studio.tabs import QUICK, bind, given, markup, on_pick, picker
 
-USUAL_CURVES = ("margin", "mean_reward", "reward", "kl", "length")
-"""Which curve is drawn beside loss and accuracy until another is chosen: the first of these that there is."""
-
 Seen = tuple[Any, ...] | None
 """What the curves show, as runs with their last points: they are drawn again only when there is more."""
 
 
-def refresh(services: Services, dataset: str | None, selected: str | None) -> tuple[Any, ...]:
-    """What can be chosen, and the runs."""
+def refresh(services: Services, refers: Sequence[str], dataset: str | None, selected: str | None) -> tuple[Any, ...]:
+    """What can be chosen, and the runs; ``refers`` says what each field that names something refers to."""
     rows, summaries = services.list_datasets(), services.list_policies()
+    existing = present.existing_choices(services.list_reward_models(), services.reward_functions())
     known = [row.id for row in rows]
     return (
         gr.Dropdown(
@@ -42,6 +40,7 @@ def refresh(services: Services, dataset: str | None, selected: str | None) -> tu
         gr.Dropdown(choices=_waited_for(services)),
         present.runs_table(services.list_runs(), selected, now(), services.names()),
         gr.Timer(active=services.any_run_active()),
+        *(gr.Dropdown(choices=existing[what]) for what in refers),
     )
 
 
@@ -141,10 +140,11 @@ def _drawn(
     for other in others:
         if other != run.id:
             series[present.run_words(services.get_run(other))] = services.run_metrics(other)
-    names = present.curve_names(series)
-    chosen = curve if curve in names else next((name for name in USUAL_CURVES if name in names), None)
-    titles = ("Loss", "Accuracy", present.label_of(chosen) if chosen else "")
-    figures = [present.figure(*drawn) for drawn in zip(present.plot_frames(series, chosen), titles, strict=True)]
+    names = present.curve_names(series, run.method)
+    chosen = curve if curve in names else present.usual_curve(names)
+    titles = [plot.title for plot in present.first_plots(run.method)] + [present.label_of(chosen) if chosen else ""]
+    frames = present.plot_frames(series, chosen, run.method)
+    figures = [present.figure(*drawn) for drawn in zip(frames, titles, strict=True)]
     plots = [gr.Plot(value=figure, visible=figure is not None) for figure in figures]
     choices = [(present.label_of(name), name) for name in names]
     newest = (chosen, *((words, points[-1].id if points else 0) for words, points in series.items()))
@@ -165,6 +165,10 @@ def _field(field: FormField) -> gr.components.Component:
         return gr.Number(field.default, precision=precision, placeholder="chosen by the method", **shared)
     if field.widget == "choice":
         return gr.Dropdown(list(field.choices), value=field.default, **shared)
+    if field.widget == "existing":
+        value: Any = [] if field.several else None
+        # What a run that is waited for will make can be named before there is any
+        return gr.Dropdown([], value=value, multiselect=field.several, allow_custom_value=True, **shared)
     if field.widget == "toggle":
         return gr.Checkbox(bool(field.default), **shared)
     return gr.Textbox(field.default or "", placeholder="chosen by the method", **shared)
@@ -174,7 +178,7 @@ def _form(fields: Sequence[FormField], visible: bool) -> tuple[gr.Column, list[g
     """One method's settings: the simple ones in front, the rest folded away; inputs in the order of ``fields``."""
     made: dict[str, gr.components.Component] = {}
     with gr.Column(visible=visible) as column:
-        with gr.Row():
+        with gr.Row(elem_classes="settings-grid"):
             made |= {field.name: _field(field) for field in fields if field.simple}
         with gr.Accordion("More settings", open=False), gr.Row(elem_classes="settings-grid"):
             made |= {field.name: _field(field) for field in fields if not field.simple}
@@ -185,41 +189,75 @@ def _plot(elem_id: str) -> gr.Plot:
     return gr.Plot(show_label=False, visible=False, elem_id=elem_id, min_width=300)
 
 
-def build_tab(services: Services, tab: gr.Tab) -> None:
-    """Lay the tab out and connect it."""
-    methods = services.training_methods()
-    forms = {name: present.form_fields(services.describe(name)) for name in methods}
-    first = next(iter(methods), None)
-    selected, seen = gr.State(None), gr.State(None)
+class Form(NamedTuple):
+    """The upper half of the tab: what is trained, on what, and how."""
 
+    empty: gr.HTML
+    method: gr.Radio
+    dataset: gr.Dropdown
+    parent: gr.Dropdown
+    name: gr.Textbox
+    columns: list[gr.Column]
+    after: gr.Dropdown
+    priority: gr.Number
+    inputs: list[gr.components.Component]
+    start: gr.Button
+    try_out: gr.Button
+
+    def filled_in(self) -> list[gr.components.Component]:
+        """Everything ``start`` is given, in its order."""
+        return [self.method, self.dataset, self.parent, self.name, self.after, self.priority, *self.inputs]
+
+
+class View(NamedTuple):
+    """The lower half: the runs, and everything about the one that is shown."""
+
+    table: gr.HTML
+    detail: gr.HTML
+    cancel: gr.Button
+    resume: gr.Button
+    others: gr.Dropdown
+    first: gr.Plot
+    second: gr.Plot
+    curve: gr.Dropdown
+    further: gr.Plot
+    log: gr.HTML
+    timer: gr.Timer
+
+    def shown(self, selected: gr.State, seen: gr.State) -> list[Any]:
+        """Everything ``watch`` writes, in its order."""
+        curves = [self.others, self.curve, self.first, self.second, self.further]
+        return [self.table, selected, seen, self.detail, *curves, self.log, self.cancel, self.resume, self.timer]
+
+
+def _lay_form(services: Services, forms: dict[str, list[FormField]]) -> Form:
+    methods = services.training_methods()
+    first = next(iter(methods), None)
     empty = markup(elem_id="no-dataset", visible=False)
     with gr.Group(elem_id="train-form"):
-        method = gr.Radio(
-            [(f"{name}: {words}", name) for name, words in methods.items()],
-            value=first,
-            label="Method",
-            elem_id="method",
-        )
+        choices = [(f"{name}: {words}", name) for name, words in methods.items()]
+        method = gr.Radio(choices, value=first, label="Method", elem_id="method")
         with gr.Row():
-            dataset = gr.Dropdown(
-                [], label="Dataset", info="Frozen on the Datasets tab", elem_id="train-dataset", min_width=220
-            )
-            parent = gr.Dropdown(
-                [], label="Parent", info="Left empty, the champion", elem_id="train-parent", min_width=220
-            )
-            name = gr.Textbox(
-                label="Name",
-                info="Left empty, one is made up",
-                elem_id="train-name",
-                min_width=220,
-            )
-        built = {key: _form(fields, key == first) for key, fields in forms.items()}
+            dataset = _choice("Dataset", "Frozen on the Datasets tab", "train-dataset")
+            parent = _choice("Parent", "Left empty, the champion", "train-parent")
+            name = gr.Textbox(label="Name", info="Left empty, one is made up", elem_id="train-name", min_width=220)
+        built = [_form(fields, key == first) for key, fields in forms.items()]
         with gr.Accordion("Queue", open=False), gr.Row():
-            after = gr.Dropdown([], label="After", info="Begin when this run has succeeded", elem_id="train-after")
+            after = _choice("After", "Begin when this run has succeeded", "train-after")
             priority = gr.Number(0, precision=0, label="Priority", info="Runs with a higher one begin first")
     with gr.Row():
         start_button = gr.Button("Start training", variant="primary", elem_id="start-run")
         try_button = gr.Button("Try two steps", elem_id="try-run")
+    columns = [column for column, _ in built]
+    inputs = [field for _, fields in built for field in fields]
+    return Form(empty, method, dataset, parent, name, columns, after, priority, inputs, start_button, try_button)
+
+
+def _choice(label: str, info: str, elem_id: str) -> gr.Dropdown:
+    return gr.Dropdown([], label=label, info=info, elem_id=elem_id, min_width=220)
+
+
+def _lay_view() -> View:
     table = picker("runs-table")
     detail = markup(elem_id="run-detail")
     with gr.Row(elem_id="run-acts"):
@@ -234,29 +272,36 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
         elem_id="compare-runs",
     )
     with gr.Row():
-        losses, shares = _plot("loss-plot"), _plot("share-plot")
+        first, second = _plot("first-plot"), _plot("second-plot")
     curve = gr.Dropdown([], label="Another curve", visible=False, elem_id="curve-choice")
-    further = _plot("curve-plot")
+    further = _plot("further-plot")
     log = markup(elem_id="run-log", autoscroll=True)
     timer = gr.Timer(1.5, active=False)
+    return View(table, detail, cancel_button, resume_button, others, first, second, curve, further, log, timer)
 
-    shown = [table, selected, seen, detail, others, curve, losses, shares, further, log, cancel_button, resume_button]
-    shown += [timer]
-    looking = [seen, others, curve]
-    inputs = [field for _, fields in built.values() for field in fields]
+
+def build_tab(services: Services, tab: gr.Tab) -> None:
+    """Lay the tab out and connect it."""
+    forms = {name: present.form_fields(services.describe(name)) for name in services.training_methods()}
+    selected, seen = gr.State(None), gr.State(None)
+    form, view = _lay_form(services, forms), _lay_view()
+    shown, looking = view.shown(selected, seen), [seen, view.others, view.curve]
+
+    fields = [field for each in forms.values() for field in each]
+    naming = [(field.refers, made) for field, made in zip(fields, form.inputs, strict=True) if field.refers]
+    offered = [form.dataset, form.parent, form.empty, form.start, form.try_out, form.after, view.table, view.timer]
     tab.select(
-        bind(refresh, services),
-        [dataset, selected],
-        [dataset, parent, empty, start_button, try_button, after, table, timer],
+        bind(refresh, services, [refers for refers, _ in naming]),
+        [form.dataset, selected],
+        [*offered, *(made for _, made in naming)],
         **QUICK,
     )
-    method.change(bind(show_form, services, list(forms)), [method], [column for column, _ in built.values()], **QUICK)
-    filled_in = [method, dataset, parent, name, after, priority, *inputs]
-    start_button.click(bind(start, services, forms), filled_in, shown, **QUICK)
-    try_button.click(bind(try_out, services, forms), filled_in, shown, **QUICK)
-    on_pick(table, watch, services, looking, shown)
-    cancel_button.click(bind(cancel, services), [selected, *looking], shown, **QUICK)
-    resume_button.click(bind(resume, services), [selected, *looking], shown, **QUICK)
-    others.input(bind(watch, services), [selected, *looking], shown, **QUICK)
-    curve.input(bind(watch, services), [selected, *looking], shown, **QUICK)
-    timer.tick(bind(tick, services), [selected, *looking], shown, **QUICK)
+    form.method.change(bind(show_form, services, list(forms)), [form.method], form.columns, **QUICK)
+    form.start.click(bind(start, services, forms), form.filled_in(), shown, **QUICK)
+    form.try_out.click(bind(try_out, services, forms), form.filled_in(), shown, **QUICK)
+    on_pick(view.table, watch, services, looking, shown)
+    view.cancel.click(bind(cancel, services), [selected, *looking], shown, **QUICK)
+    view.resume.click(bind(resume, services), [selected, *looking], shown, **QUICK)
+    view.others.input(bind(watch, services), [selected, *looking], shown, **QUICK)
+    view.curve.input(bind(watch, services), [selected, *looking], shown, **QUICK)
+    view.timer.tick(bind(tick, services), [selected, *looking], shown, **QUICK)

@@ -88,11 +88,11 @@ def test_payloads_as_chart_labels_are_text(studio: Studio, open_page: OpenPage) 
     open_tab(page, "Train")
     page.locator(f"#runs-table [data-pick='{run.id}']").click()
     page.wait_for_selector("#run-detail .detail")
-    page.wait_for_selector("#loss-plot .scatterlayer .trace")
+    page.wait_for_selector("#first-plot .scatterlayer .trace")
     page.wait_for_timeout(500)
     assert page.evaluate("window.pwned") is None
     assert happened == []
-    made = ":is(#loss-plot, #share-plot) :is(script, img, iframe, form, a[href]:not(.plotlyjsicon))"
+    made = ":is(#first-plot, #second-plot) :is(script, img, iframe, form, a[href]:not(.plotlyjsicon))"
     assert page.locator(made).count() == 0
 
 

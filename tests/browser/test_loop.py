@@ -58,7 +58,7 @@ def train(studio: Studio, page: Page) -> str:
     page.locator("#start-run").click()
     page.wait_for_selector("#run-detail .detail")
     page.locator("#cancel-run").wait_for()
-    page.locator("#loss-plot .scatterlayer .trace").first.wait_for(timeout=RUN_MS)
+    page.locator("#first-plot .scatterlayer .trace").first.wait_for(timeout=RUN_MS)
     run_id = str(page.locator("#run-detail h3").inner_text()).split("·")[-1].strip()
     expect(page.locator("#run-detail .badge")).to_have_text(re.compile("succeeded|failed"), timeout=RUN_MS)
     run = runs.get_run(studio.db, run_id)

@@ -15,8 +15,8 @@ from tests.browser.conftest import Studio, open_tab
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
-STEPS = "#loss-plot .xaxislayer-above .xtick text"
-LINES = "#loss-plot .scatterlayer .trace"
+STEPS = "#first-plot .xaxislayer-above .xtick text"
+LINES = "#first-plot .scatterlayer .trace"
 
 
 def trained(studio: Studio, method: str, steps: int) -> str:
@@ -51,7 +51,7 @@ def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: Ope
     page.locator("#compare-runs input").click()
     page.get_by_role("option", name="reward").first.click()
     expect(page.locator(LINES)).to_have_count(2)
-    expect(page.locator("#loss-plot .legendtext").last).to_contain_text("reward")
+    expect(page.locator("#first-plot .legendtext").last).to_contain_text("reward")
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -14,7 +14,8 @@ from fastapi.testclient import TestClient
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store import judgments, policies, runs
-from feedback.types import MetricPoint, Run
+from feedback.store.checkpoints import save_checkpoint
+from feedback.types import Checkpoint, MetricPoint, Run
 from studio import present
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
@@ -232,6 +233,14 @@ def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db
     assert runs.get_run(db, selected).priority == 2
     tried = train.try_out(services, forms, "dpo", dataset.id, None, "", selected, 0, *values)[1]
     assert runs.get_run(db, tried).config["dry_run"] is True and runs.get_run(db, tried).after == selected
+
+
+def test_the_train_tab_offers_the_reward_models_there_are(services: Services, db: Database) -> None:
+    save_checkpoint(db, Checkpoint(name="kind", kind="reward", path="p", base="b"))
+    save_checkpoint(db, Checkpoint(name="a-policy", kind="policy", path="q", base="b"))
+    *_, models, functions = train.refresh(services, ["reward models", "reward function"], None, None)
+    assert [value for _, value in models.choices] == ["kind"]
+    assert {"keyword", "length_band", "no_repetition"} <= {value for _, value in functions.choices}
 
 
 def test_several_runs_are_drawn_over_one_another(services: Services, db: Database) -> None:

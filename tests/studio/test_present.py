@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -11,11 +12,11 @@ from hypothesis import strategies as st
 
 from feedback.assignment import Task
 from feedback.errors import InvalidInput
-from feedback.tables import DatasetRow, MetricRow, PolicyRow, RunRow, ScorecardRow
+from feedback.tables import CheckpointRow, DatasetRow, MetricRow, PolicyRow, RunRow, ScorecardRow
 from feedback.types import MatchupKind, RunState
 from studio import markup, present
 from studio.services import LabelCounts, PolicySummary
-from training.config import describe, settings_class
+from training.config import describe, parse_settings, settings_class
 from training.methods import METHODS
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
@@ -138,6 +139,43 @@ def test_curves_are_split_by_what_they_measure() -> None:
     assert len(present.plot_frames({"run": []})[0]) == 0
 
 
+def test_each_method_shows_first_what_tells_most_about_it() -> None:
+    def shown(method: str, *names: str) -> list[Any]:
+        series = {"run": [MetricRow(run_id="r", step=1, name=name, value=1.0) for name in names]}
+        further = present.usual_curve(present.curve_names(series, method))
+        frames = present.plot_frames(series, further, method)
+        titles = [plot.title for plot in present.first_plots(method)]
+        return [*zip(titles, (list(frame["curve"]) for frame in frames[:2]), strict=True), further]
+
+    assert shown("dpo", "loss", "entropy", "accuracy", "margin") == [
+        ("Loss", ["Loss"]), ("Accuracy", ["Accuracy"]), "margin"
+    ]  # fmt: skip
+    assert shown("kto", "loss", "bad_reward", "good_reward", "margin") == [
+        ("Loss", ["Loss"]), ("Reward", ["Bad reward", "Good reward"]), "margin"
+    ]  # fmt: skip
+    assert shown("rloo", "loss", "reward", "entropy", "kl_per_token", "reply_tokens") == [
+        ("Reward", ["Reward"]), ("Nats per token", ["KL per token"]), "reply_tokens"
+    ]  # fmt: skip
+    assert shown("ppo", "policy_loss", "score", "kl", "canary_score")[:2] == [
+        ("Score", ["Score", "Canary score"]), ("Nats per reply", ["KL"])
+    ]  # fmt: skip
+    points = [MetricRow(run_id="r", step=1, name=name, value=1.0) for name in ("loss", "entropy", "reward")]
+    text = Reader(present.run_detail(RunRow(method="rloo", state=RunState.running), points, NOW)).text
+    assert text.index("Reward") < text.index("Loss")
+
+
+def test_what_was_measured_at_the_end_is_not_taken_for_the_last_batch() -> None:
+    points = [MetricRow(run_id="r", step=60, name=name, value=0.8125) for name in ("loss", "accuracy")]
+    result = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "train_accuracy": 0.97}
+    run = RunRow(method="reward", state=RunState.succeeded, result=result)
+    text = Reader(present.run_detail(run, points, NOW)).text
+    assert "Accuracy0.9 [0.85, 0.94]" in text and "Accuracy low" not in text
+    assert text.index("0.9 [") < text.index("At step 60") < text.index("0.8125")
+    card = {"win_rate": 0.75, "low": 0.7, "high": 0.8, "kl": 2.0}
+    shown = present.run_detail(RunRow(method="evaluate", state=RunState.succeeded, result=card), [], NOW)
+    assert "Win rate0.75 [0.7, 0.8]" in Reader(shown).text
+
+
 @pytest.mark.parametrize(("last", "step"), [(0, 1), (8, 1), (9, 2), (17, 5), (90, 20), (300, 50), (801, 200)])
 def test_ticks_are_whole_steps_and_few(last: int, step: int) -> None:
     assert present.tick_step(last) == step
@@ -220,7 +258,11 @@ def test_every_training_method_has_a_whole_form(method: str) -> None:
     fields = {field.name: field for field in present.form_fields(describe(method))}
     assert set(fields) == set(settings_class(method).model_fields) - {"dataset", "parent", "name", "dry_run"}
     for field in fields.values():
-        assert field.info.endswith(".") and field.widget in ("integer", "number", "choice", "toggle", "text")
+        kinds = ("integer", "number", "choice", "toggle", "existing", "text")
+        assert field.info.endswith(".") and field.widget in kinds
+        # What names a reward model or a reward function is chosen from those there are, whatever the method calls it
+        names_one = "reward" in field.name.split("_") and field.name != "reward_weight"
+        assert (field.widget == "existing") == names_one == bool(field.refers)
         assert field.widget != "choice" or field.default in field.choices
 
 
@@ -244,6 +286,23 @@ def test_only_what_was_changed_is_said() -> None:
     assert present.settings_of(forms, "reward", values) == {}
     with pytest.raises(InvalidInput):
         present.settings_of(forms, "none", values)
+
+
+def test_what_a_field_names_is_chosen_from_what_there_is() -> None:
+    rewards = [
+        CheckpointRow(name=name, kind="reward", path="p", base="b", removed_at=removed)
+        for name, removed in (("kind", None), ("gone", NOW), ("short", None))
+    ]
+    choices = present.existing_choices(rewards, ["keyword"])
+    assert choices["reward models"] == [("kind", "kind"), ("short", "short")] == choices["reward model"]
+    assert choices["reward function"] == [("keyword", "keyword")]
+    fields = {field.name: field for field in present.form_fields(describe("rloo"))}
+    assert fields["reward"].several and not fields["reward_function"].several
+    forms = {"rloo": list(fields.values())}
+    filled = {field.name: field.default for field in fields.values()} | {"reward": ["kind", "short"]}
+    said = present.settings_of(forms, "rloo", list(filled.values()))
+    assert said == {"reward": "kind,short"} and parse_settings("rloo", said)
+    assert present.settings_of(forms, "rloo", list((filled | {"reward": []}).values())) == {}
 
 
 def test_an_unforeseen_error_tells_nothing_of_its_inside() -> None:

@@ -6,14 +6,16 @@ tested with real processes that take no time to load.
 
 from __future__ import annotations
 
+import resource
 import signal
 import subprocess
 import sys
 import time
 from typing import Any
 
-from feedback.errors import NotEnoughData
+from feedback.errors import CheckpointError, NotEnoughData
 from training import execute, methods
+from training.checkpoints import disk_full
 from training.config import GenerateSettings
 from training.progress import RunContext
 
@@ -61,7 +63,31 @@ def wander(context: RunContext) -> dict[str, Any]:
     return {"path": object()}
 
 
-BEHAVIOURS = {each.__name__: each for each in (quick, steps, deaf, crash, starve, memory, wander)}
+def diverge(context: RunContext) -> dict[str, Any]:
+    from training.steps import Diverged
+
+    raise Diverged("The loss at step 7 is nan: the training diverged.")
+
+
+def fill_up(context: RunContext) -> dict[str, Any]:
+    """Its disk has no room for a state to resume from."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        (context.run_dir / "state").write_bytes(b"0" * 8192)
+    except OSError as error:
+        raise disk_full(context.run_dir, "The state to resume from") from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    return {}
+
+
+def damage(context: RunContext) -> dict[str, Any]:
+    raise CheckpointError("The checkpoint x is damaged: a file is not what was saved.")
+
+
+NAMED = (quick, steps, deaf, crash, starve, memory, wander, diverge, fill_up, damage)
+BEHAVIOURS = {each.__name__: each for each in NAMED}
 
 
 class Pretended:

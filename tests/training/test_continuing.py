@@ -2,7 +2,8 @@
 
 Each test stands for a way in which published trainers went wrong: the bare base taken for the reference of an adapter
 (trl issues 495, 1340, 6591), a training that moved nothing (6700, 3926), the wrong adapter trained or saved
-(peft issues 2759, 2765), the policy's own log-probabilities cached as the reference's (6527).
+(peft issues 2759, 2765), activations recomputed under another adapter (2832), the policy's own log-probabilities cached
+as the reference's (6527).
 """
 
 from __future__ import annotations
@@ -14,11 +15,13 @@ from typing import Any
 
 import pytest
 
+from feedback.errors import InvalidInput
 from feedback.examples import LabelledReply
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.policies import get_policy
 from feedback.types import PreferencePair
 from training import reward_functions
+from training.adapters import adapter_writer
 from training.chat import encode_prompt, encode_reply
 from training.checkpoints import ADAPTER_FILE, load_policy, read_manifest, tensor_names
 from training.config import DpoSettings, KtoSettings, RlooSettings, SftSettings
@@ -29,6 +32,7 @@ from training.methods.rloo import train_rloo
 from training.methods.sft import train_sft
 from training.models import attach_adapter, load_base
 from training.progress import LocalProgress
+from training.runs import submit
 from training.scoring import reply_log_probs
 from training.trainers import resume_point
 
@@ -41,6 +45,9 @@ SHARED: dict[str, Any] = {
     "embedding_noise": 0.0,
     "save_every": 2,
 }
+
+
+SFTS = SHARED | {"min_steps": 12}
 
 
 class Imitated:
@@ -67,7 +74,7 @@ def weights(model: Any) -> dict[str, Any]:
 @pytest.fixture
 def parent(tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path) -> Path:
     """An adapter trained by SFT until it is far from its base."""
-    settings = SftSettings(dataset="d", **SHARED | {"min_steps": 12})
+    settings = SftSettings(dataset="d", **SFTS)
     outcome = train_sft(
         str(tiny_base), None, list(map(Imitated, pairs)), settings, tmp_path / "sft", LocalProgress(), device="cpu"
     )
@@ -113,25 +120,112 @@ def test_the_first_step_of_each_method_finds_no_distance_from_a_parent_with_an_a
     assert curve(kto, "good_reward")[0] == pytest.approx(0.0, abs=1e-4)
     assert curve(kto, "kl")[0] == pytest.approx(0.0, abs=1e-4)
 
-    class Letters:
-        def score_all(self, exchanges: Any) -> list[float]:
-            return [float(reply.count("z")) for _, reply in exchanges]
-
-    drawn = RlooSettings(
-        reward_function="no_repetition",
-        **SHARED | {"batch_size": 16, "schedule": "constant"},
-        samples=8,
-        max_new_tokens=12,
+    outcome = train_rloo(
+        str(tiny_base), parent, asked(pairs), Letters(), drawn_settings(), tmp_path / "rloo", rloo, device="cpu"
     )
-    prompts = [[m.model_dump(mode="json") for m in pair.messages] for pair in pairs[:2]]
-    outcome = train_rloo(str(tiny_base), parent, prompts, Letters(), drawn, tmp_path / "rloo", rloo, device="cpu")
     distances = curve(rloo, "kl_per_token")
     assert distances[0] == pytest.approx(0.0, abs=1e-4)
     assert any(abs(distance) > 1e-4 for distance in distances[1:])
     assert list(outcome.model.peft_config) == ["default"]
 
 
-@pytest.mark.parametrize("method", ["dpo", "kto", "sft"])
+class Letters:
+    """Scores a reply by how often a letter is in it."""
+
+    def score_all(self, exchanges: Any) -> list[float]:
+        return [float(reply.count("z")) for _, reply in exchanges]
+
+
+def drawn_settings(**more: Any) -> RlooSettings:
+    shared = SHARED | {"batch_size": 16, "schedule": "constant", "samples": 8, "max_new_tokens": 12}
+    return RlooSettings(reward_function="no_repetition", **shared | more)
+
+
+def asked(pairs: list[PreferencePair]) -> list[list[dict[str, Any]]]:
+    return [[m.model_dump(mode="json") for m in pair.messages] for pair in pairs[:2]]
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "bottleneck"])
+@pytest.mark.parametrize("method", ["dpo", "kto", "rloo"])
+def test_a_parent_under_any_kind_of_adapter_is_the_reference_itself(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, method: str, kind: str
+) -> None:
+    far = SFTS | {"adapter": kind, "learning_rate": 0.1 if kind == "ia3" else 5e-3, "reduction": 4}
+    start = SftSettings(dataset="d", **far)
+    examples = list(map(Imitated, pairs))
+    first = train_sft(str(tiny_base), None, examples, start, tmp_path / "sft", LocalProgress(), device="cpu")
+    adapter_writer(first.model)(tmp_path / "parent")
+    base, tokenizer = load_base(str(tiny_base), "cpu")
+    at_base = mean_chosen(base, tokenizer, pairs)
+    assert abs(mean_chosen(attach_adapter(base, tmp_path / "parent"), tokenizer, pairs) - at_base) > 1
+
+    progress = LocalProgress()
+    more: Any = {"device": "cpu"}
+    where = (str(tiny_base), tmp_path / "parent")
+    if method == "dpo":
+        train_dpo(*where, pairs, DpoSettings(dataset="d", **SHARED), tmp_path / "t", progress, **more)
+        assert curve(progress, "loss")[0] == pytest.approx(math.log(2), abs=1e-4)
+    elif method == "kto":
+        settings = KtoSettings(dataset="d", **SHARED | {"batch_size": 16})
+        train_kto(*where, labelled(pairs), settings, tmp_path / "t", progress, **more)
+        assert curve(progress, "good_reward")[0] == pytest.approx(0.0, abs=1e-3)
+        assert curve(progress, "bad_reward")[0] == pytest.approx(0.0, abs=1e-3)
+    else:
+        train_rloo(*where, asked(pairs), Letters(), drawn_settings(), tmp_path / "t", progress, **more)
+        assert curve(progress, "kl_per_token")[0] == pytest.approx(0.0, abs=1e-4)
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "rloo"])
+def test_recomputed_activations_learn_the_same_beside_a_reference(
+    tiny_base: Path,
+    parent: Path,
+    pairs: list[PreferencePair],
+    tmp_path: Path,
+    method: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Recomputed under the reference's adapter, activations would give the policy wrong gradients (peft issue 2832)."""
+
+    def learn(name: str) -> dict[str, Any]:
+        more: Any = {"device": "cpu"}
+        where = (str(tiny_base), parent)
+        if method == "dpo":
+            settings = DpoSettings(dataset="d", **SHARED)
+            return weights(train_dpo(*where, pairs, settings, tmp_path / name, LocalProgress(), **more).model)
+        if method == "kto":
+            kto = KtoSettings(dataset="d", **SHARED | {"batch_size": 16})
+            return weights(train_kto(*where, labelled(pairs), kto, tmp_path / name, LocalProgress(), **more).model)
+        drawn = drawn_settings(min_steps=3)
+        progress = LocalProgress()
+        return weights(train_rloo(*where, asked(pairs), Letters(), drawn, tmp_path / name, progress, **more).model)
+
+    kept = learn("kept")
+    monkeypatch.setattr("training.trainers.LARGE_MODEL", 0)
+    recomputed = learn("recomputed")
+    apart = {name: (kept[name] - recomputed[name]).abs().max().item() for name in kept}
+    assert max(apart.values()) < 1e-4, max(apart, key=lambda name: apart[name])
+
+
+def test_an_adapter_that_cannot_be_trained_on_is_refused_with_the_reason(make_context: Any, dataset: str) -> None:
+    quick = {"dataset": dataset, "min_steps": 2, "epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
+    for name, kind in (("shrunk", "adalora"), ("wide", "bottleneck"), ("plain", "lora")):
+        context = make_context("dpo", quick | {"name": name, "adapter": kind})
+        METHODS["dpo"].train(context)
+    for method in ("sft", "kto", "dpo"):
+        on_shrunk = quick | {"parent": "shrunk"}
+        with pytest.raises(InvalidInput, match=r"shrunk is an AdaLoRA adapter, which cannot be trained on.*its base"):
+            submit(context.db, method, on_shrunk)
+        with pytest.raises(InvalidInput, match="shrunk is an AdaLoRA adapter"):  # a parent that was only promised
+            METHODS[method].train(make_context(method, on_shrunk))
+    with pytest.raises(InvalidInput, match="adapter=lora cannot be had here: wide has an adapter of the kind bottlene"):
+        submit(context.db, "dpo", quick | {"parent": "wide", "adapter": "lora"})
+    assert submit(context.db, "dpo", quick | {"parent": "wide"}).config["parent"] == "wide"
+    assert submit(context.db, "dpo", quick | {"parent": "wide", "adapter": "bottleneck"})
+    assert submit(context.db, "dpo", quick | {"parent": "plain", "adapter": "rslora"})  # all of LoRA's kin
+    assert submit(context.db, "reward", quick | {"parent": "shrunk", "adapter": "lora"})  # its base alone is used
+
+
+@pytest.mark.parametrize("method", ["dpo", "kto", "sft", "rloo"])
 def test_only_the_adapter_moves_and_it_does_move(
     tiny_base: Path, parent: Path, pairs: list[PreferencePair], tmp_path: Path, method: str
 ) -> None:
@@ -152,6 +246,9 @@ def test_only_the_adapter_moves_and_it_does_move(
             SftSettings(dataset="d", **SHARED),
             *arguments,
             device="cpu",
+        ),
+        "rloo": lambda: train_rloo(
+            str(tiny_base), parent, asked(pairs), Letters(), drawn_settings(), *arguments, device="cpu"
         ),
     }
     after = weights(started[method]().model)

@@ -79,6 +79,9 @@ def test_a_run_tells_who_it_is_and_how_it_ended(db: Database, home: Home, run: R
         ("crash", "ValueError: the loss went up (the log has the rest)."),
         ("starve", "There are 0 prompts and 1 is needed."),
         ("memory", "The run ran out of memory: lower batch_size (now 128) or max_new_tokens (now 96), then start"),
+        ("diverge", "The loss at step 7 is nan: the training diverged."),
+        ("fill_up", "The state to resume from could not be written: the disk of"),
+        ("damage", "The checkpoint x is damaged"),
         ("wander", "TypeError: Object of type object is not JSON serializable"),
     ],
 )
@@ -88,8 +91,9 @@ def test_a_failure_is_one_sentence_and_the_log_has_the_rest(
     output, _ = process_of(behaviour, home, "--run", run.id).communicate()
     row = get_run(db, run.id)
     assert row.state is RunState.failed and row.error is not None and row.error.startswith(said)
-    assert ("Traceback" in output) == (behaviour != "starve") and "ended: failed" in output
-    assert row.result == {"failure": {"starve": "data", "memory": "memory"}.get(behaviour, "crash")}
+    assert ("Traceback" in output) == (behaviour in ("crash", "memory", "wander")) and "ended: failed" in output
+    kinds = {"starve": "data", "memory": "memory", "diverge": "diverged", "fill_up": "disk", "damage": "checkpoint"}
+    assert row.result == {"failure": kinds.get(behaviour, "crash")}
 
 
 def test_a_cancel_is_heard_at_the_next_step(db: Database, home: Home, run: RunRow) -> None:

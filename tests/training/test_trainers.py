@@ -12,6 +12,7 @@ import pytest
 from feedback.errors import CheckpointError, RunFailed
 from feedback.types import PreferencePair
 from training.config import DpoSettings, RewardSettings
+from training.methods import METHODS
 from training.methods.dpo import train_dpo
 from training.methods.reward import train_reward
 from training.models import load_base
@@ -179,6 +180,29 @@ def test_a_dry_run_takes_two_steps_and_leaves_nothing(
         train_dpo(str(tiny_base), None, pairs, settings, tmp_path, LocalProgress(Watch(dry_run=True)), device="cpu")
     assert done.value.figures["seconds_per_step"] > 0 and done.value.figures["peak_memory_mb"] > 100
     assert not list(tmp_path.glob("checkpoint-*"))
+
+
+def test_curves_are_mirrored_to_tensorboard_and_outlive_the_run(make_context: Any, dataset: str) -> None:
+    """Runs where TensorBoard is installed, which nothing here asks for."""
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    quick = {"dataset": dataset, "min_steps": 4, "epochs": 1, "batch_size": 4, "report_to": "tensorboard"}
+    for members in (1, 2):
+        context = make_context("reward", quick | {"name": f"seen-{members}", "members": members})
+        context.progress.watch = Watch(mirror=context.run_dir / "tensorboard")
+        METHODS["reward"].train(context)
+        places = [path.parent for path in context.run_dir.rglob("events.out.tfevents.*")]
+        names = [str(place.relative_to(context.run_dir)) for place in places]
+        assert sorted(names) == [["tensorboard"], ["tensorboard/1-of-2", "tensorboard/2-of-2"]][members - 1]
+        for place in places:
+            seen = EventAccumulator(str(place))
+            seen.Reload()
+            assert [point.step for point in seen.Scalars("train/loss")] == [1, 2, 3, 4]
+        ours = [point.value for point in context.progress.points if point.name == "loss"]
+        first = EventAccumulator(str(min(places)))
+        first.Reload()
+        assert [point.value for point in first.Scalars("train/loss")] == pytest.approx(ours)
 
 
 def test_points_tell_the_pace_and_the_text_tells_what_is_left(

@@ -18,13 +18,13 @@ from pathlib import Path
 from typing import Any
 
 from feedback.types import PreferencePair
-from training.adapters import copy_adapter
 from training.config import DpoSettings
-from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
+from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.preference_losses import simpo_loss
 from training.progress import Relay, Reporter, RunContext
+from training.references import drop_reference_copy, reference_first
 from training.steps import LATEST, step_callback
-from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
+from training.trainers import TokenPair, run_trainer, trainer_arguments, trainer_scope, usable_pairs
 
 CURVES = {
     "loss": "loss",
@@ -118,25 +118,10 @@ def _build(
 
 
 def _trainer_class(trainer_class: type, encoded: Sequence[TokenPair], settings: DpoSettings, reporter: Reporter) -> Any:
-    """TRL's trainer with a reference computed without its cache files and bars, and with the change of chosen replies
-    among its metrics."""
+    """TRL's trainer with the change of chosen replies among its metrics, and simpo among its losses."""
+    columns = ("ref_chosen_logps", "ref_rejected_logps")
 
-    class Trainer(silenced(trainer_class, encoded, settings.seed)):  # type: ignore[misc]
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            if "ref" in self.model.peft_config:
-                copy_adapter(self.model, "default", "ref")
-            rows = list(dataset)
-            order = sorted(range(len(rows)), key=lambda i: -len(rows[i]["chosen_ids"]) - len(rows[i]["rejected_ids"]))
-            chosen, rejected = [0.0] * len(rows), [0.0] * len(rows)
-            for start in range(0, len(order), batch_size):
-                reporter.check()
-                places = order[start : start + batch_size]
-                batch = self._prepare_inputs(self.data_collator([rows[i] for i in places]))
-                for sums, found in zip((chosen, rejected), self.compute_ref_log_probs(self.model, batch), strict=True):
-                    for place, value in zip(places, found.tolist(), strict=True):
-                        sums[place] = value
-            return dataset.add_column("ref_chosen_logps", chosen).add_column("ref_rejected_logps", rejected)
-
+    class Trainer(reference_first(trainer_class, encoded, settings.seed, columns, reporter)):  # type: ignore[misc]
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
             if settings.loss == "simpo":
                 loss = _simpo(self, model, inputs, settings)

@@ -16,10 +16,11 @@ from feedback.errors import NotEnoughData
 from feedback.examples import LabelledReply
 from training.chat import encode_prompt, encode_reply, window_of
 from training.config import KtoSettings
-from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
+from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.progress import Reporter, RunContext
+from training.references import drop_reference_copy, reference_first
 from training.steps import step_callback
-from training.trainers import FEW_PAIRS, run_trainer, silenced, trainer_arguments, trainer_scope
+from training.trainers import FEW_PAIRS, run_trainer, trainer_arguments, trainer_scope
 
 CURVES = {
     "loss": "loss",
@@ -147,23 +148,10 @@ def _build(
     from datasets import Dataset
     from trl import KTOConfig, KTOTrainer
 
-    class ReferenceFirst(silenced(KTOTrainer, rows, settings.seed)):  # type: ignore[misc]
-        """Computes the reference in batches of like length, without TRL's cache files and bars."""
-
-        def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
-            order = sorted(range(len(rows)), key=lambda i: -rows[i]["length"])
-            own, other = [0.0] * len(rows), [0.0] * len(rows)
-            for start in range(0, len(order), batch_size):
-                reporter.check()
-                places = order[start : start + batch_size]
-                batch = self._prepare_inputs(self.data_collator([dict(rows[i]) for i in places]))
-                for sums, found in zip((own, other), self.compute_ref_log_probs(self.model, batch), strict=True):
-                    for place, value in zip(places, found.tolist(), strict=True):
-                        sums[place] = value
-            return dataset.add_column("ref_logps", own).add_column("ref_KL_logps", other)
-
+    columns = ("ref_logps", "ref_KL_logps")
+    trainer_class: Any = reference_first(KTOTrainer, rows, settings.seed, columns, reporter)
     arguments = trainer_arguments(settings, model, len(rows), directory)
-    trainer = ReferenceFirst(
+    trainer = trainer_class(
         model=model,
         args=KTOConfig(
             **arguments,

@@ -17,8 +17,9 @@ from training.chat import Messages, encode_prompt, prompt_text
 from training.config import RlooSettings
 from training.methods.rft import fitting_prompts, work_prompts
 from training.models import LoadedPolicy
-from training.policy_runs import PolicyOutcome, drop_reference_copy, load_parent, open_start, save_policy_run
+from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.progress import Reporter, RunContext
+from training.references import complete_reference_copy, drop_reference_copy
 from training.rewards import Scorer, open_scorer
 from training.sampling import banned_tokens, end_tokens
 from training.steps import step_callback
@@ -111,9 +112,8 @@ def _build(
 
     policy = LoadedPolicy(model, tokenizer, "")
     arguments = trainer_arguments(settings, model, len(by_text) * settings.samples, directory)
-    # Noise on what is read would make the drawn replies another distribution than the one that is trained
     del arguments["neftune_noise_alpha"], arguments["max_length"]
-    return OwnTemplate(
+    trainer = OwnTemplate(
         model=model,
         reward_funcs=_reward_function(scorer),
         args=config(
@@ -131,6 +131,8 @@ def _build(
         processing_class=tokenizer,
         peft_config=peft_config,
     )
+    complete_reference_copy(trainer.model)
+    return trainer
 
 
 def _reward_function(scorer: Scorer) -> Callable[..., list[float]]:
