@@ -3,9 +3,9 @@
     python -m tests.benchmarks.methods [--judgments 300] [--oracle warm] [--methods sft,dpo,kto,rft,rloo]
 
 One fresh home and the commands a user types: generate, judge, freeze, train each method with its defaults on the
-starter, measure its win rate over the starter on held-out prompts by the same oracle. ``rft`` and ``rloo`` are given
-the reward model trained on the same judgments. The best of eight replies, picked by that reward model, is the baseline
-that needs no training.
+starter, measure its win rate over the starter on held-out prompts by the same oracle. ``rft``, ``rloo`` and ``ppo`` are
+given the reward model trained on the same judgments. The best of eight replies, picked by it, is the baseline that
+needs no training.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from typing import Any
 
 METHODS = ("sft", "dpo", "kto", "rft", "rloo")
-REWARDED = ("rft", "rloo")
+REWARDED = ("rft", "rloo", "ppo")
 
 
 class Studio:
@@ -45,6 +46,16 @@ def prepare(studio: Studio, judgments: int, oracle: str) -> tuple[dict[str, Any]
     began = time.perf_counter()
     run = studio("train", "reward", "--dataset", "d", "--name", "judge", "--wait")
     return run["result"], time.perf_counter() - began
+
+
+def train(studio: Studio, method: str, name: str, changes: Sequence[str] = ()) -> float:
+    """Train the starter by a method on ``d`` under a name, and give the seconds; ``changes`` are METHOD:KEY=VALUE."""
+    settings = [one.partition(":")[2] for one in changes if one.startswith(f"{method}:")]
+    settings += ["reward=judge"] if method in REWARDED else []
+    flags = [flag for setting in settings for flag in ("--set", setting)]
+    began = time.perf_counter()
+    studio("train", method, "--dataset", "d", "--parent", "starter", "--name", name, "--wait", *flags)
+    return time.perf_counter() - began
 
 
 def measure(studio: Studio, name: str, against: str, oracle: str, prompts: int, *extra: str) -> dict[str, Any]:
@@ -79,12 +90,7 @@ def main() -> None:
         print("| method | win rate over the start | KL, nats | words before → after | seconds |\n|---|---|---|---|---|")
         for method in filter(None, options.methods.split(",")):
             name = f"{method}-{int(time.time())}"
-            settings = [one.partition(":")[2] for one in options.set if one.startswith(f"{method}:")]
-            settings += ["reward=judge"] if method in REWARDED else []
-            flags = [flag for setting in settings for flag in ("--set", setting)]
-            began = time.perf_counter()
-            studio("train", method, "--dataset", "d", "--parent", "starter", "--name", name, "--wait", *flags)
-            took = time.perf_counter() - began
+            took = train(studio, method, name, options.set)
             figures = measure(studio, name, "starter", options.oracle, options.prompts)
             print(row(method, figures, took), flush=True)
         figures = measure(
