@@ -449,6 +449,13 @@ class PpoSettings(RewardedSettings):
         le=4096,
         description="Replies held in memory at once; left out, chosen by the size of the base model.",
     )
+    still_layers: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Layers, from below, that keep still: they are run once per reply instead of in every epoch; left "
+        "out, half of them on a small base, none on a large one.",
+    )
     value_learning_rate: float | None = Field(
         None, gt=0.0, le=0.1, description="Step size of the value; left out, chosen by the size of the base model."
     )
@@ -533,7 +540,12 @@ class PpoSettings(RewardedSettings):
 
     def micro_batch_for(self, parameters: int) -> int:
         """Replies held in memory at once for a base of so many parameters; never more than a batch."""
-        return min(self.micro_batch or (4 if parameters >= LARGE_MODEL else 16), self.batch_size)
+        return min(self.micro_batch or (4 if parameters >= LARGE_MODEL else 8), self.batch_size)
+
+    def still_layers_for(self, parameters: int, layers: int) -> int:
+        """The layers that keep still in a base of so many parameters and layers; the last always learns."""
+        usual = 0 if parameters >= LARGE_MODEL else layers // 2
+        return min(usual if self.still_layers is None else self.still_layers, layers - 1)
 
     def reward_checkpoints(self) -> list[str]:
         """The reward checkpoints that score together; none where a function does."""

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from training.roles import Roles
 
 LEAST_SPREAD = 1e-6
-SCORING_BATCH = 64
+SCORING_BATCH = 16  # of like length: a wider batch is mostly padding
 
 
 class Judges(Protocol):

@@ -133,6 +133,7 @@ def build_roles(
             _add_value(roles, adapters, rewards, settings)
     if parameter_count(model) >= LARGE_MODEL:
         roles.checkpoint_layers()
+    roles.hold_still(settings.still_layers_for(parameter_count(model), len(roles.layers)))
     return roles, adapters, ends
 
 
