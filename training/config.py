@@ -420,7 +420,7 @@ class RlooSettings(_Drawn):
         return self
 
 
-class PpoSettings(RewardedSettings):
+class PpoSettings(_Drawn):
     """Move a policy towards replies that score higher, drawing fresh ones as it goes."""
 
     METHOD: ClassVar[str] = "ppo"
@@ -437,7 +437,6 @@ class PpoSettings(RewardedSettings):
     per_prompt: int = Field(
         1, ge=1, le=64, description="Replies drawn to each prompt; leave-one-out needs at least two."
     )
-    max_new_tokens: int = Field(96, ge=1, le=8192, description="A reply is cut after this many tokens.")
     temperature: float = Field(
         1.0, gt=0.0, le=5.0, description="Spread of the draw; every log-probability is taken at the same one."
     )
@@ -509,12 +508,6 @@ class PpoSettings(RewardedSettings):
     )
     score_clip: float = Field(
         5.0, gt=0.0, le=1000.0, description="Scores beyond this many deviations from the parent's mean are cut."
-    )
-    ensemble: Literal["mean", "min", "mean-spread"] = Field(
-        "mean", description="How several reward checkpoints make one score."
-    )
-    spread_weight: float = Field(
-        1.0, ge=0.0, le=100.0, description="With mean-spread: how much the judges' disagreement costs."
     )
     canary_every: int = Field(
         4, ge=0, le=100_000, description="Iterations between two looks at prompts kept apart; 0 never looks."

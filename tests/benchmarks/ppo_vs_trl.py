@@ -49,7 +49,7 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
             max_new_tokens=work["tokens"], epochs=work["epochs"], lora_rank=work["rank"], lora_alpha=2 * work["rank"],
             learning_rate=RATE, value_learning_rate=RATE, value_warmup=0, divergence_stop=100.0, canary_every=0,
         )  # fmt: skip
-        roles, adapters, ends = build_roles(work["base"], None, [], settings, "cpu")
+        roles, adapters, ends, _ = build_roles(work["base"], None, [], settings, "cpu")
         adapters.create("reward_0", adapter_config(settings, "CAUSAL_LM"))
         roles.add_head("reward_0", torch.randn(1, roles.model.config.hidden_size) * 0.05)
         judges = RewardRoles(roles, ["reward_0"], ["random"])

@@ -162,7 +162,7 @@ class Learner:
         """One score per reply: the judges' on the parent's scale, less the penalty for having no end or no body."""
         settings = self.settings
         assert self.scale is not None
-        scores = self.scale.applied(rollout.judged, settings.ensemble, settings.spread_weight, settings.score_clip)
+        scores = self.scale.applied(rollout.judged, settings.combine, settings.doubt, settings.score_clip)
         for row, (ended, reply) in enumerate(zip(rollout.ended, rollout.replies, strict=True)):
             if not ended or len(reply) - ended < settings.min_tokens:
                 scores[row] -= settings.missing_end_penalty
@@ -340,7 +340,7 @@ class Learner:
         if not self.canary.due(self.iteration, last):
             return
         look = self.canary.look(self.roles, self.iteration, self.proxy, self.ends, self.reporter.check)
-        self.reporter.metrics(max(1, self.iteration), **look.figures())
+        self.reporter.metrics(self.iteration, **look.figures())
         worth = self.canary.worth(look)
         if look.kl <= self.settings.kl_budget and (self.best is None or worth > self.best["worth"]):
             self.best = {"worth": worth, "look": asdict(look), "policy": self.roles.state_of("policy")}
