@@ -72,7 +72,7 @@ class Canary:
         judged = self.judges.scores([(p.messages, text) for p, text in zip(self.prompts, texts, strict=True)])
         self.scale = self.scale or ScoreScale.fitted(judged)
         settings, size = self.settings, len(texts)
-        scores = self.scale.applied(judged, settings.ensemble, settings.spread_weight, settings.score_clip)
+        scores = self.scale.applied(judged, settings.combine, settings.doubt, settings.score_clip)
         kl = sum(
             self._distance(roles, drawn[start : start + 32], self.prompts[start : start + 32])
             for start in range(0, size, 32)

@@ -432,7 +432,7 @@ class RlooSettings(_Drawn):
         return self
 
 
-class PpoSettings(RewardedSettings):
+class PpoSettings(_Drawn):
     """Move a policy towards replies that score higher, drawing fresh ones as it goes."""
 
     METHOD: ClassVar[str] = "ppo"
@@ -449,7 +449,6 @@ class PpoSettings(RewardedSettings):
     per_prompt: int = Field(
         1, ge=1, le=64, description="Replies drawn to each prompt; leave-one-out needs at least two."
     )
-    max_new_tokens: int = Field(96, ge=1, le=8192, description="A reply is cut after this many tokens.")
     temperature: float = Field(
         1.0, gt=0.0, le=5.0, description="Spread of the draw; every log-probability is taken at the same one."
     )
@@ -460,6 +459,13 @@ class PpoSettings(RewardedSettings):
         ge=1,
         le=4096,
         description="Replies held in memory at once; left out, chosen by the size of the base model.",
+    )
+    still_layers: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Layers, from below, that keep still: they are run once per reply instead of in every epoch; left "
+        "out, half of them on a small base, none on a large one.",
     )
     value_learning_rate: float | None = Field(
         None, gt=0.0, le=0.1, description="Step size of the value; left out, chosen by the size of the base model."
@@ -515,12 +521,6 @@ class PpoSettings(RewardedSettings):
     score_clip: float = Field(
         5.0, gt=0.0, le=1000.0, description="Scores beyond this many deviations from the parent's mean are cut."
     )
-    ensemble: Literal["mean", "min", "mean-spread"] = Field(
-        "mean", description="How several reward checkpoints make one score."
-    )
-    spread_weight: float = Field(
-        1.0, ge=0.0, le=100.0, description="With mean-spread: how much the judges' disagreement costs."
-    )
     canary_every: int = Field(
         4, ge=0, le=100_000, description="Iterations between two looks at prompts kept apart; 0 never looks."
     )
@@ -545,7 +545,12 @@ class PpoSettings(RewardedSettings):
 
     def micro_batch_for(self, parameters: int) -> int:
         """Replies held in memory at once for a base of so many parameters; never more than a batch."""
-        return min(self.micro_batch or (4 if parameters >= LARGE_MODEL else 16), self.batch_size)
+        return min(self.micro_batch or (4 if parameters >= LARGE_MODEL else 8), self.batch_size)
+
+    def still_layers_for(self, parameters: int, layers: int) -> int:
+        """The layers that keep still in a base of so many parameters and layers; the last always learns."""
+        usual = 0 if parameters >= LARGE_MODEL else layers // 2
+        return min(usual if self.still_layers is None else self.still_layers, layers - 1)
 
     def reward_checkpoints(self) -> list[str]:
         """The reward checkpoints that score together; none where a function does."""

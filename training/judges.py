@@ -14,17 +14,19 @@ from typing import TYPE_CHECKING, Protocol
 from feedback.errors import CheckpointError, InvalidInput, RunFailed
 from training.chat import Messages, encode_exchange, window_of
 from training.checkpoints import ADAPTER_FILE, check_checkpoint, read_manifest
-from training.objectives import Ensemble, combined_scores
+from training.ensembles import member_name
+from training.objectives import combined_scores
 from training.reward_functions import RewardFunction
 
 if TYPE_CHECKING:
     from torch import Tensor
 
     from training.peft_adapters import PeftAdapters
+    from training.rewards import Combination
     from training.roles import Roles
 
 LEAST_SPREAD = 1e-6
-SCORING_BATCH = 64
+SCORING_BATCH = 16  # of like length: a wider batch is mostly padding
 
 
 class Judges(Protocol):
@@ -105,27 +107,36 @@ class ScoreScale:
         kept = [float(value) if value > LEAST_SPREAD else 1.0 for value in deviation]
         return cls(rewards.mean(1).tolist(), kept)
 
-    def applied(self, rewards: Tensor, how: Ensemble, spread_weight: float, clip: float) -> Tensor:
+    def applied(self, rewards: Tensor, how: Combination, doubt: float, clip: float) -> Tensor:
         """One score per reply of the judges' rewards (judge, reply), cut at ``clip`` deviations."""
         mean, deviation = rewards.new_tensor(self.mean), rewards.new_tensor(self.deviation)
         scores = (rewards - mean[:, None]) / deviation[:, None]
-        return combined_scores(scores, how, spread_weight).clamp(-clip, clip)
+        return combined_scores(scores, how, doubt).clamp(-clip, clip)
 
 
-def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path, base: str) -> None:
-    """A reward checkpoint as a role: adapter and head, refused unless base, files, head and probe match."""
+def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path, base: str) -> RewardRoles:
+    """A reward checkpoint as a role: adapter and head, refused unless base, files, head and probe match.
+
+    An ensemble becomes a role for each of its members, and the judges that are given back are all of them.
+    """
     from safetensors.torch import load_file
 
     manifest = check_checkpoint(directory, "reward", base)
-    adapters.read(role, directory)
     (head,) = manifest.heads
-    weights = load_file(directory / ADAPTER_FILE)
-    weight = next(value for name, value in weights.items() if name.endswith(f"{head}.weight"))
-    roles.add_head(role, weight, pooling=manifest.pooling)
+    judges = RewardRoles(roles, [], [])
+    for number in range(1, manifest.members + 1):
+        own = role if number == 1 else f"{role}_{member_name(number)}"
+        place = directory if number == 1 else directory / member_name(number)
+        adapters.read(own, place)
+        weights = load_file(place / ADAPTER_FILE)
+        weight = next(value for name, value in weights.items() if name.endswith(f"{head}.weight"))
+        roles.add_head(own, weight, pooling=manifest.pooling)
+        judges.roles_named.append(own)
+        judges.names.append(manifest.name if manifest.members == 1 else f"{manifest.name} {number}")
     exchanges: list[tuple[Messages, str]] = [
         ([{"role": "user", "content": prompt}], reply) for prompt, reply in manifest.probe.exchanges
     ]
-    found = RewardRoles(roles, [role], [manifest.name]).scores(exchanges)[0].tolist()
+    found = judges.scores(exchanges).mean(0).tolist()
     allowed = manifest.probe.tolerance(str(roles.model.dtype).removeprefix("torch."))
     if any(abs(a - b) > most for a, b, most in zip(found, manifest.probe.values, allowed, strict=True)):
         raise CheckpointError(
@@ -133,6 +144,7 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
             f"{', '.join(f'{value:.3f}' for value in found)} instead of "
             f"{', '.join(f'{value:.3f}' for value in manifest.probe.values)}. It is not used; train it again."
         )
+    return judges
 
 
 def refuse_other_base(directory: Path, base: str) -> None:

@@ -10,13 +10,14 @@ own count, a micro-batch of short replies would weigh its tokens more than one o
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.rewards import Combination
+
 MAX_LOG_RATIO = 20.0  # e^20: beyond it a ratio says only that something is wrong, and would overflow
-Ensemble = Literal["mean", "min", "mean-spread"]
 
 
 class PolicyLoss(NamedTuple):
@@ -154,12 +155,12 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     return 1 - left / (total + 1e-8)
 
 
-def combined_scores(scores: Tensor, how: Ensemble, spread_weight: float = 1.0) -> Tensor:
-    """One score per reply from several judges' (judge, reply): their mean, the least, or the mean less their spread.
+def combined_scores(scores: Tensor, how: Combination, doubt: float = 0.5) -> Tensor:
+    """One score per reply from several judges' (judge, reply), as ``training.rewards.combined`` makes one of a list.
 
-    ``mean-spread`` subtracts ``spread_weight`` times the variance over the judges (Coste et al. 2023, UWO).
+    ``uncertain`` subtracts ``doubt`` times the variance over the judges (Coste et al. 2023, UWO).
     """
-    if how == "min":
+    if how == "worst":
         return scores.min(0).values
     mean = scores.mean(0)
-    return mean if how == "mean" else mean - spread_weight * scores.var(0, unbiased=False)
+    return mean if how == "mean" else mean - doubt * scores.var(0, unbiased=False)

@@ -7,17 +7,19 @@ checkpoint stays one adapter over the base. A reference, where a method has one,
 from __future__ import annotations
 
 import shutil
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from feedback.errors import InvalidInput, NotFound
-from feedback.tables import DatasetRow, PolicyRow
+from feedback.tables import CheckpointRow, DatasetRow, PolicyRow
 from feedback.types import Policy
 from training.adapters import adapter_config, adapter_writer
 from training.checkpoints import (
     Adapter,
     Manifest,
+    Probe,
     check_checkpoint,
     check_name_free,
     describe_base,
@@ -88,13 +90,25 @@ def save_policy_run(
     context: RunContext, start: Start, outcome: PolicyOutcome, *, reference: bool, **extra: Any
 ) -> dict[str, Any]:
     """Save checkpoint and policy, and give the run's result; ``reference`` says whether the parent held the loss."""
+    adapter = Adapter.of(outcome.model.peft_config["default"].to_dict())
+    probe = measure_probe("policy", outcome.model, outcome.tokenizer)
+    write = adapter_writer(outcome.model)
+    checkpoint, policy = save_policy_checkpoint(context, start, adapter, probe, write, reference=reference)
+    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
+    return {"checkpoint": checkpoint.name, "policy": policy.name, **outcome.counts, **outcome.figures, **extra}
+
+
+def save_policy_checkpoint(
+    context: RunContext, start: Start, adapter: Adapter, probe: Probe, write: Callable[[Path], None], *, reference: bool
+) -> tuple[CheckpointRow, PolicyRow]:
+    """Save what ``write`` puts into a directory as the run's checkpoint, and enter it and its policy."""
     settings: TrainSettings = context.settings
     manifest = Manifest(
         kind="policy",
         name=start.name,
         base=start.parent.base,
         base_hash=describe_base(start.parent.base),
-        adapter=Adapter.of(outcome.model.peft_config["default"].to_dict()),
+        adapter=adapter,
         parent=start.parent.id,
         reference=start.parent.id if reference else None,
         dataset=start.dataset.id if start.dataset else None,
@@ -104,13 +118,11 @@ def save_policy_run(
         config=settings.model_dump(mode="json"),
         seed=settings.seed,
         versions=library_versions(),
-        probe=measure_probe("policy", outcome.model, outcome.tokenizer),
+        probe=probe,
     )
-    path = save_checkpoint(context.home, start.name, adapter_writer(outcome.model), manifest)
+    path = save_checkpoint(context.home, start.name, write, manifest)
     checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
-    policy = register_policy(context, start.name, start.parent.base, checkpoint.id, start.parent.id)
-    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
-    return {"checkpoint": checkpoint.name, "policy": policy.name, **outcome.counts, **outcome.figures, **extra}
+    return checkpoint, register_policy(context, start.name, start.parent.base, checkpoint.id, start.parent.id)
 
 
 def register_policy(context: RunContext, name: str, base: str, checkpoint_id: str, parent_id: str) -> Any:

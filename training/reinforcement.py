@@ -12,25 +12,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feedback.errors import InvalidInput, NotEnoughData, NotFound
+from feedback.errors import NotEnoughData, NotFound
 from training.adapters import adapter_config
 from training.canary import Canary
-from training.checkpoints import (
-    Adapter,
-    Manifest,
-    check_checkpoint,
-    check_name_free,
-    describe_base,
-    library_versions,
-    measure_probe,
-    policy_directory,
-    register_checkpoint,
-    save_checkpoint,
-)
+from training.checkpoints import Adapter, measure_probe
 from training.config import LARGE_MODEL, PpoSettings
 from training.judges import FunctionJudge, Judges, RewardRoles, read_reward, refuse_other_base
 from training.models import LoadedPolicy, load_base, parameter_count
 from training.peft_adapters import PeftAdapters
+from training.policy_runs import Start, open_start, save_policy_checkpoint
 from training.progress import Reporter, RunContext
 from training.reward_functions import get_reward_function
 from training.roles import Roles
@@ -38,7 +28,7 @@ from training.rollouts import PoolPrompt, PromptPool, Rollout, encode_pool, gene
 from training.sampling import banned_tokens, end_tokens
 
 if TYPE_CHECKING:
-    from feedback.tables import PolicyRow, PromptRow
+    from feedback.tables import PromptRow
 
 CANARY_SHARE = 5  # at most every fifth prompt is kept apart
 CANARY_ROLE = "canary_reward"
@@ -46,9 +36,9 @@ CANARY_ROLE = "canary_reward"
 
 @dataclass
 class Ready:
-    """All that a learner is given, and whom its policy comes from."""
+    """All that a learner is given, and what the run starts from."""
 
-    parent: PolicyRow
+    start: Start
     roles: Roles
     adapters: PeftAdapters
     judges: Judges
@@ -60,27 +50,16 @@ class Ready:
 
 def prepare(context: RunContext) -> Ready:
     """Load and check everything; what cannot work is refused here, before the first reply."""
-    from feedback.store.policies import get_champion, get_policy
-
     settings: PpoSettings = context.settings
-    parent = get_policy(context.db, settings.parent) if settings.parent else get_champion(context.db)
-    if parent is None:
-        raise InvalidInput("There is no champion to train: name a parent, or promote a policy first.")
-    check_name_free(context.db, name_of(context), context.run.id)
+    start = open_start(context)
+    parent = start.parent
     rewards = [_reward_directory(context, key, parent.base) for key in settings.reward_checkpoints()]
     watch = _reward_directory(context, settings.canary_reward, parent.base) if settings.canary_reward else None
-    context.progress.report(0.0, f"loading {parent.name}")
-    parent_adapter = policy_directory(context.db, context.home, parent)
-    if parent_adapter is not None:
-        check_checkpoint(parent_adapter, "policy", parent.base)
-    roles, adapters, ends = build_roles(parent.base, parent_adapter, [path for _, path in rewards], settings)
-    judges: Judges = RewardRoles(roles, [f"reward_{i}" for i in range(len(rewards))], [name for name, _ in rewards])
+    roles, adapters, ends, models = build_roles(parent.base, start.adapter, rewards, settings)
+    judges: Judges = models
     if settings.reward_function is not None:
         judges = FunctionJudge(get_reward_function(settings.reward_function))
-    watchers = judges
-    if watch is not None:
-        read_reward(roles, adapters, CANARY_ROLE, watch[1], parent.base)
-        watchers = RewardRoles(roles, [CANARY_ROLE], [watch[0]])
+    watchers = judges if watch is None else read_reward(roles, adapters, CANARY_ROLE, watch, parent.base)
     learning, apart = split_prompts(_encoded(context, roles, settings), settings, context.progress)
     pool = PromptPool(learning, settings.seed)
     parent_id, run_id = parent.id, context.run.id
@@ -92,12 +71,7 @@ def prepare(context: RunContext) -> Ready:
         tag = f"gen-{run_id.partition('-')[2]}-{rollout.iteration}"
         save_generations_once(context.db, generations, [f"{tag}-{place}" for place in range(len(generations))])
 
-    return Ready(parent, roles, adapters, judges, pool, Canary(apart, watchers, settings), ends, keep)
-
-
-def name_of(context: RunContext) -> str:
-    """The name of what the run makes."""
-    return context.settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
+    return Ready(start, roles, adapters, judges, pool, Canary(apart, watchers, settings), ends, keep)
 
 
 def build_roles(
@@ -106,8 +80,8 @@ def build_roles(
     rewards: Sequence[Path],
     settings: PpoSettings,
     device: str | None = None,
-) -> tuple[Roles, PeftAdapters, list[int]]:
-    """The base with its roles, and the tokens that end a reply.
+) -> tuple[Roles, PeftAdapters, list[int], RewardRoles]:
+    """The base with its roles, the tokens that end a reply, and the reward models as judges.
 
     A parent's adapter is copied to the policy and kept, frozen, as the reference; without one the policy gets a new
     adapter and the reference is the bare base. The value begins as a copy of the first reward model.
@@ -127,13 +101,17 @@ def build_roles(
             adapters.read("policy", parent_adapter)
             adapters.read("reference", parent_adapter)
             roles.reference_is = "reference"
+        judges = RewardRoles(roles, [], [])
         for number, directory in enumerate(rewards):
-            read_reward(roles, adapters, f"reward_{number}", directory, base)
+            found = read_reward(roles, adapters, f"reward_{number}", directory, base)
+            judges.roles_named += found.roles_named
+            judges.names += found.names
         if settings.baseline == "value":
             _add_value(roles, adapters, rewards, settings)
     if parameter_count(model) >= LARGE_MODEL:
         roles.checkpoint_layers()
-    return roles, adapters, ends
+    roles.hold_still(settings.still_layers_for(parameter_count(model), len(roles.layers)))
+    return roles, adapters, ends, judges
 
 
 def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:
@@ -150,54 +128,21 @@ def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], se
 
 def publish(context: RunContext, ready: Ready, figures: dict[str, Any]) -> dict[str, Any]:
     """Save the policy as it is in its role, with the value beside it, and enter both into the home."""
-    from feedback.store.datasets import get_dataset
     from feedback.store.generations import hand_over_generations
-    from training.policy_runs import register_policy
 
-    settings: PpoSettings = context.settings
-    name, parent, roles = name_of(context), ready.parent, ready.roles
-    dataset = get_dataset(context.db, settings.dataset) if settings.dataset else None
+    roles = ready.roles
     with roles.acting("policy"):
         probe = measure_probe("policy", roles.model, roles.tokenizer)
-    config = ready.adapters.config("policy")
-    manifest = Manifest(
-        kind="policy",
-        name=name,
-        base=parent.base,
-        base_hash=describe_base(parent.base),
-        adapter=Adapter(kind=str(config.peft_type.value), settings=adapter_facts(config)),
-        parent=parent.id,
-        reference=parent.id,
-        dataset=dataset.id if dataset else None,
-        dataset_hash=dataset.hash if dataset else None,
-        run=context.run.id,
-        method=context.run.method,
-        config=settings.model_dump(mode="json"),
-        seed=settings.seed,
-        versions=library_versions(),
-        probe=probe,
-    )
 
     def write(directory: Path) -> None:
         roles.save("policy", directory)
         if "value" in ready.adapters.names():
             roles.save("value", directory / "value")
 
-    path = save_checkpoint(context.home, name, write, manifest)
-    checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
-    policy = register_policy(context, name, parent.base, checkpoint.id, parent.id)
+    adapter = Adapter.of(ready.adapters.config("policy").to_dict())
+    checkpoint, policy = save_policy_checkpoint(context, ready.start, adapter, probe, write, reference=True)
     hand_over_generations(context.db, context.run.id, policy.id)
     return {"checkpoint": checkpoint.name, "policy": policy.name, **figures}
-
-
-def adapter_facts(config: Any) -> dict[str, Any]:
-    """How an adapter was set up, for the manifest; kinds without a rank have none."""
-    targets = config.target_modules
-    return {
-        "r": getattr(config, "r", None),
-        "alpha": getattr(config, "lora_alpha", None),
-        "targets": sorted(targets) if not isinstance(targets, str) else [targets],
-    }
 
 
 def split_prompts(
@@ -244,8 +189,8 @@ def _prompts(context: RunContext, settings: PpoSettings) -> list[PromptRow]:
     return [row for row in list_prompts(context.db, ids=list(ids)) if row.split is Split.work]
 
 
-def _reward_directory(context: RunContext, key: str, base: str) -> tuple[str, Path]:
-    """The name and directory of a reward checkpoint that fits the base."""
+def _reward_directory(context: RunContext, key: str, base: str) -> Path:
+    """The directory of a reward checkpoint that fits the base."""
     from feedback.store.checkpoints import get_checkpoint, list_checkpoints
 
     row = get_checkpoint(context.db, key)
@@ -254,4 +199,4 @@ def _reward_directory(context: RunContext, key: str, base: str) -> tuple[str, Pa
         raise NotFound("reward checkpoint", key, known, hint=f"{key!r} is a policy's checkpoint; it cannot score.")
     directory = context.home.path / row.path
     refuse_other_base(directory, base)
-    return row.name, directory
+    return directory

@@ -19,12 +19,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
+from training.trunk import Kept, Trunk
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
@@ -111,6 +112,7 @@ class Roles:
         self.adapters = adapters
         self.heads: dict[str, Any] = {}
         self.reference_is: str | None = None
+        self.trunk: Trunk | None = None
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
         model.requires_grad_(False)
@@ -146,11 +148,21 @@ class Roles:
 
         Transformers does this only in training mode, which would also switch dropout on.
         """
+        for layer in self.layers:
+            layer.forward = _recomputed(layer.forward)
+
+    @property
+    def layers(self) -> nn.ModuleList:
+        """The layers of the backbone, from below."""
         from torch import nn
 
         stacks = [part for part in self.backbone.children() if isinstance(part, nn.ModuleList)]
-        for layer in max(stacks, key=len):
-            layer.forward = _recomputed(layer.forward)
+        return max(stacks, key=len)
+
+    def hold_still(self, first: int) -> None:
+        """Let the layers below ``first`` keep still in every role; call it once all adapters are there."""
+        if first:
+            self.trunk = Trunk(self.layers, first)
 
     def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last") -> Any:
         """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
@@ -174,6 +186,11 @@ class Roles:
         if role in self.heads:
             own |= {f"head.{name}": value for name, value in self.heads[role].named_parameters()}
         return own
+
+    def learning_of(self, role: str) -> dict[str, nn.Parameter]:
+        """What of a role's weights learns: all but those in layers that keep still."""
+        still = self.trunk.still if self.trunk is not None else set()
+        return {name: value for name, value in self.parameters_of(role).items() if id(value) not in still}
 
     def state_of(self, role: str) -> dict[str, Tensor]:
         """Copies of a role's weights, on the CPU."""
@@ -207,7 +224,7 @@ class Roles:
 
         adapter = self.reference_is if role == REFERENCE else role
         self.adapters.activate(adapter)
-        learning = {id(value) for value in self.parameters_of(role).values()} if training else set()
+        learning = {id(value) for value in self.learning_of(role).values()} if training else set()
         everything = self._everything()
         for value in everything:
             value.requires_grad_(id(value) in learning)
@@ -241,37 +258,47 @@ class Role:
         self._roles = roles
         self.name = name
 
-    def hidden(self, ids: Tensor) -> Tensor:
-        """The last hidden states (row, position, width) of right-padded sequences, after the final norm."""
+    def hidden(self, ids: Tensor, rows: Sequence[int] = (), kept: Kept | None = None) -> Tensor:
+        """The last hidden states (row, position, width) of right-padded sequences, after the final norm.
+
+        With ``kept``, what layers that keep still make of the ``rows`` is worked out once and then remembered there.
+        """
         import torch
 
-        positions = torch.arange(ids.shape[1], device=ids.device)[None]
-        return self._roles.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+        trunk, positions = self._roles.trunk, torch.arange(ids.shape[1], device=ids.device)[None]
+        with trunk.known(kept, rows, ids.shape[1]) if trunk is not None else nullcontext():
+            return self._roles.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
 
-    def log_probs(self, batch: Batch, temperature: float = 1.0) -> tuple[Tensor, Tensor]:
+    def log_probs(
+        self, batch: Batch, temperature: float = 1.0, rows: Sequence[int] = (), kept: Kept | None = None
+    ) -> tuple[Tensor, Tensor]:
         """Log-probability of each token of the replies at a temperature, and the entropy there: (row, token), fp32.
 
-        Logits exist for a chunk of reply positions at a time; where gradients are wanted they are made again on the
-        way back. The entropy carries no gradient. Places without a token hold 0.
+        Logits exist for a chunk of reply positions at a time; where gradients are wanted of several chunks they are
+        made again on the way back. The entropy is worked out only where no gradient is wanted, else it is 0. Places
+        without a token hold 0. ``rows`` and ``kept`` as for ``hidden``.
         """
         import torch
         from torch.utils.checkpoint import checkpoint
 
         real = batch.mask.bool()
-        states, targets = _picked(self.hidden(batch.ids), batch.places)[real], batch.targets[real]
+        states, targets = _picked(self.hidden(batch.ids, rows, kept), batch.places)[real], batch.targets[real]
         size = max(1, CHUNK_LOGITS // self._roles.model.get_output_embeddings().weight.shape[0])
         found = []
         for part, wanted in zip(states.split(size), targets.split(size), strict=True):
-            if torch.is_grad_enabled():
+            if torch.is_grad_enabled() and len(states) > size:
                 found.append(checkpoint(self._chunk, part, wanted, temperature, use_reentrant=False))
             else:
                 found.append(self._chunk(part, wanted, temperature))
         log_probs, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
         return _spread(log_probs, real), _spread(entropies, real)
 
-    def values(self, batch: Batch) -> Tensor:
-        """The scalar head at the places from which each token of the replies was drawn: (row, token), fp32."""
-        values = self._roles.heads[self.name](self.hidden(batch.ids).float())
+    def values(self, batch: Batch, rows: Sequence[int] = (), kept: Kept | None = None) -> Tensor:
+        """The scalar head at the places from which each token of the replies was drawn: (row, token), fp32.
+
+        ``rows`` and ``kept`` as for ``hidden``.
+        """
+        values = self._roles.heads[self.name](self.hidden(batch.ids, rows, kept).float())
         return _picked(values, batch.places).squeeze(-1) * batch.mask
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
@@ -280,12 +307,18 @@ class Role:
         return _picked(self._roles.heads[self.name](self.hidden(ids).float()), last).view(-1)
 
     def _chunk(self, states: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
-        logits = self._roles.logits(states) / temperature
+        import torch
+
+        logits = self._roles.logits(states)
+        if temperature != 1.0:
+            logits = logits / temperature
         if self._roles.banned.numel():
-            logits = logits.index_fill(-1, self._roles.banned, -1e9)
+            logits = logits.index_fill_(-1, self._roles.banned, -1e9)
         log_probs = logits.log_softmax(-1)
-        entropy = -(log_probs.detach().exp() * log_probs.detach()).sum(-1)
-        return log_probs.gather(-1, targets[:, None]).squeeze(-1), entropy
+        wanted = log_probs.gather(-1, targets[:, None]).squeeze(-1)
+        if torch.is_grad_enabled():
+            return wanted, torch.zeros_like(wanted)
+        return wanted, -(log_probs.exp() * log_probs).sum(-1)
 
 
 def _recomputed(forward: Any) -> Any:

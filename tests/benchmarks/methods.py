@@ -27,8 +27,8 @@ from typing import Any
 
 METHODS = ("reward", "sft", "dpo", "kto", "rft", "rloo")
 ADAPTERS = ("lora", "bottleneck")
-REWARDED = ("rft", "rloo")
-JUDGE = "judge"  # the reward model that rft, rloo and the best of eight are given
+REWARDED = ("rft", "rloo", "ppo")
+JUDGE = "judge"  # the reward model that those, and the best of eight, are given
 BASELINE = ("best of 8", "none")
 Row = dict[str, Any]
 

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -68,7 +69,7 @@ def make_learner(
     function: Callable[[str, str], float] = letters,
     prompts: int = 12,
 ) -> Learner:
-    roles, _, ends = build_roles(str(base), None, [], settings, "cpu")
+    roles, _, ends, _ = build_roles(str(base), None, [], settings, "cpu")
     asked = [SimpleNamespace(id=f"p{i}", messages=[{"role": "user", "content": f"Say {i}."}]) for i in range(prompts)]
     pool, _ = encode_pool(roles.tokenizer, roles.model, asked, settings.max_new_tokens)
     judge = FunctionJudge(RewardFunction("letters", function))
@@ -145,7 +146,7 @@ def test_an_adapted_parent_is_where_it_starts_and_what_it_is_held_to(tiny_base: 
     first.learn()
     first.roles.save("policy", tmp_path / "parent")
     bare = make_learner(tiny_base, settings, tmp_path / "2")
-    roles, _, _ = build_roles(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
+    roles, *_ = build_roles(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
     rollout = roll_out(roles, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
     measure(roles, bare.pool, rollout, settings, 4)
     assert rollout.distances.abs().max() < 1e-5
@@ -163,7 +164,29 @@ def test_only_policy_and_value_change_and_the_base_keeps_every_bit(tiny_base: Pa
     with learner.roles.acting(REFERENCE), torch.no_grad():
         assert torch.equal(learner.roles.model(input_ids=ids).logits, bare(input_ids=ids).logits)
     changed = {name for name, value in weights(learner).items() if not torch.equal(value, before[name])}
-    assert changed == set(before)
+    upper = {name for name in before if ".layers.0." not in name}  # of two layers the lower one keeps still
+    assert changed == upper and any(".layers.1." in name for name in upper)
+
+    every = make_learner(tiny_base, settings_of(canary_every=0, still_layers=0), tmp_path / "every")
+    before = weights(every)
+    every.learn()
+    assert not any(torch.equal(value, before[name]) for name, value in weights(every).items())
+
+
+def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: Path, tmp_path: Path) -> None:
+    """The same steps as where the lower layers are run every time and only their weights are held."""
+    learner = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "kept")
+    expected = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "run")
+    runs: list[int] = []
+    lower = learner.roles.layers[0].mlp
+    lower.register_forward_hook(lambda *_: runs.append(len(learner._kept)) if torch.is_grad_enabled() else None)
+    learner.learn()
+    expected.roles.trunk.known = lambda *_: nullcontext()  # type: ignore[method-assign, union-attr]
+    expected.learn()
+    # Two minibatches of two microbatches, a value each iteration and a policy once the value has warmed up
+    assert len(runs) == 4 * (3 + 2)
+    for name, value in weights(expected).items():
+        torch.testing.assert_close(weights(learner)[name], value, atol=1e-5, rtol=1e-4)
 
 
 def test_while_the_value_warms_up_the_policy_stays(tiny_base: Path, tmp_path: Path) -> None:
@@ -466,7 +489,7 @@ def test_scores_are_scaled_by_the_parents_own_replies() -> None:
     assert (scale.mean, scale.deviation) == ([2.0, 5.0], [1.0, 1.0])  # judges that never differ are not blown up
     rewards = torch.tensor([[2.0, 90.0], [5.0, 7.0]])
     assert scale.applied(rewards, "mean", 1.0, clip=5.0).tolist() == [0.0, 5.0]
-    assert scale.applied(rewards, "min", 1.0, clip=5.0).tolist() == [0.0, 2.0]
+    assert scale.applied(rewards, "worst", 1.0, clip=5.0).tolist() == [0.0, 2.0]
 
 
 def test_the_step_size_rises_and_falls_as_asked() -> None:

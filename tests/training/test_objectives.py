@@ -209,5 +209,5 @@ def test_explained_variance_of_a_perfect_a_useless_and_a_harmful_value() -> None
 def test_judges_are_combined_as_asked() -> None:
     scores = torch.tensor([[1.0, 4.0], [3.0, 4.0]], **F64)
     assert objectives.combined_scores(scores, "mean").tolist() == [2.0, 4.0]
-    assert objectives.combined_scores(scores, "min").tolist() == [1.0, 4.0]
-    assert objectives.combined_scores(scores, "mean-spread", 0.5).tolist() == [1.5, 4.0]
+    assert objectives.combined_scores(scores, "worst").tolist() == [1.0, 4.0]
+    assert objectives.combined_scores(scores, "uncertain", 0.5).tolist() == [1.5, 4.0]

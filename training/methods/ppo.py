@@ -33,6 +33,7 @@ from training.models import parameter_count
 from training.progress import Reporter, RunContext
 from training.roles import Roles
 from training.rollouts import PromptPool, Rollout, batches, measure, part_of, roll_out
+from training.trunk import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -109,6 +110,7 @@ class Learner:
         self.best: dict[str, Any] | None = None
         self.proxy: float | None = None
         self.ending = ""
+        self._kept: dict[str, Kept] = {}
 
     def learn(self) -> dict[str, Any]:
         """Go on until all iterations are done or there is a reason to stop; leaves the best policy in its role."""
@@ -160,7 +162,7 @@ class Learner:
         """One score per reply: the judges' on the parent's scale, less the penalty for having no end or no body."""
         settings = self.settings
         assert self.scale is not None
-        scores = self.scale.applied(rollout.judged, settings.ensemble, settings.spread_weight, settings.score_clip)
+        scores = self.scale.applied(rollout.judged, settings.combine, settings.doubt, settings.score_clip)
         for row, (ended, reply) in enumerate(zip(rollout.ended, rollout.replies, strict=True)):
             if not ended or len(reply) - ended < settings.min_tokens:
                 scores[row] -= settings.missing_end_penalty
@@ -188,6 +190,7 @@ class Learner:
     def optimize(self, rollout: Rollout, advantages: Tensor, returns: Tensor) -> Step:
         """Go over the replies in minibatches, each role forward and backward in its own context, then its step."""
         settings, step = self.settings, Step(defaultdict(float))
+        self._kept = {role: Kept() for role in self.rates}
         self._set_rates()
         for epoch in range(settings.epochs):
             rows = list(range(len(rollout.replies)))
@@ -211,7 +214,7 @@ class Learner:
         settings = self.settings
         with self.roles.acting("policy", training=True) as policy:
             for places, batch in batches(self.roles, self.pool, rollout, self.micro_batch, rows):
-                new, _ = policy.log_probs(batch, settings.temperature)
+                new, _ = policy.log_probs(batch, settings.temperature, places, self._kept["policy"])
                 found = objectives.policy_loss(
                     new,
                     part_of(rollout.log_probs, places, batch),
@@ -231,7 +234,7 @@ class Learner:
         with self.roles.acting("value", training=True) as value:
             for places, batch in batches(self.roles, self.pool, rollout, self.micro_batch, rows):
                 found = objectives.value_loss(
-                    value.values(batch),
+                    value.values(batch, places, self._kept["value"]),
                     part_of(rollout.values, places, batch),
                     part_of(returns, places, batch),
                     batch.mask,
@@ -257,7 +260,7 @@ class Learner:
         """Shorten the role's gradient, step, and forget it; gives the length it had."""
         from torch.nn.utils import clip_grad_norm_
 
-        own = list(self.roles.parameters_of(role).values())
+        own = list(self.roles.learning_of(role).values())
         if any(value.grad is None for value in own):
             raise RunFailed(
                 f"The adapter of the {role} got no gradient, so nothing would be learnt; please report this."
@@ -270,7 +273,7 @@ class Learner:
     def _optimizer(self, role: str, rate: float) -> Any:
         from torch.optim import AdamW
 
-        return AdamW(self.roles.parameters_of(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0)
+        return AdamW(self.roles.learning_of(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0)
 
     def _set_rates(self) -> None:
         factor = rate_factor(self.settings, self.iteration)
@@ -337,7 +340,7 @@ class Learner:
         if not self.canary.due(self.iteration, last):
             return
         look = self.canary.look(self.roles, self.iteration, self.proxy, self.ends, self.reporter.check)
-        self.reporter.metrics(max(1, self.iteration), **look.figures())
+        self.reporter.metrics(self.iteration, **look.figures())
         worth = self.canary.worth(look)
         if look.kl <= self.settings.kl_budget and (self.best is None or worth > self.best["worth"]):
             self.best = {"worth": worth, "look": asdict(look), "policy": self.roles.state_of("policy")}
