@@ -176,6 +176,7 @@ class TrainSettings(Settings):
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
     # Of a small base; a large one takes its epochs, however few steps they make.
     SMALL_BASE_STEPS: ClassVar[int] = 60
+    SMALL_BASE_NOISE: ClassVar[float] = 10.0
     # The parent, with which what was trained is compared, is the base with its adapters off.
     REFERENCE_IS_BASE: ClassVar[bool] = True
     FEWEST: ClassVar[int] = 2
@@ -205,7 +206,7 @@ class TrainSettings(Settings):
         """The embedding noise for a base of so many parameters: a small one needs it to learn more than the words."""
         if self.embedding_noise is not None:
             return self.embedding_noise
-        return 0.0 if parameters >= LARGE_MODEL else 10.0
+        return 0.0 if parameters >= LARGE_MODEL else self.SMALL_BASE_NOISE
 
     def micro_batch_for(self, parameters: int) -> int:
         """Pairs held in memory at once for a base of so many parameters; never more than a batch."""
@@ -225,6 +226,7 @@ class RewardSettings(TrainSettings):
     METHOD: ClassVar[str] = "reward"
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
     SMALL_BASE_STEPS: ClassVar[int] = 110
+    SMALL_BASE_NOISE: ClassVar[float] = 5.0
     REFERENCE_IS_BASE: ClassVar[bool] = False
     FEWEST: ClassVar[int] = 8
 
