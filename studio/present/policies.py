@@ -27,13 +27,17 @@ def policies_table(summaries: Sequence[PolicySummary], selected: str | None, now
         ]
         for summary in summaries
     ]
-    return table(
+    shown = table(
         ("Policy", "Serves", "Parent", "Dataset", "Win rate", "Made"),
         rows,
         caption="Policies, newest first",
         keys=[summary.policy.id for summary in summaries],
         selected=selected,
     )
+    if selected is not None:
+        return shown
+    hint = "Pick a policy to see where it came from, to measure it against another, and to let it serve."
+    return join([shown, element("p", hint, class_="quiet legend")])
 
 
 def win_rate(card: ScorecardRow | None, against: str | None) -> Html:

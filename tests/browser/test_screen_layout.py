@@ -163,3 +163,11 @@ def test_the_menu_of_folded_tabs_stays_open_while_the_pool_is_empty(desk: Studio
     expect(folded).to_be_visible()
     page.wait_for_timeout(4_000)
     assert folded.is_visible()
+
+
+def test_an_empty_pool_offers_no_tool_that_needs_a_pair(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    page = open_page(desk)
+    shown = page.locator(".tools button:visible")
+    expect(shown).to_have_count(2)
+    assert {button.get_attribute("data-action") for button in shown.all()} == {"figures", "keys"}
