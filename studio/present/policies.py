@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from feedback.tables import CheckpointRow, PolicyRow, ScorecardRow
-from studio.markup import Html, badge, element, escape, facts, notice, table
+from studio.markup import Html, badge, element, escape, facts, join, notice, table
 from studio.present.words import ago, number, share
 from studio.services import PolicySummary
 
