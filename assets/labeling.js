@@ -121,15 +121,21 @@
     clearTimeout(looking);
     if (!deck.length) {
       clear(answer.empty);
-      looking = setTimeout(() => send("show"), LOOK_MS);
+      looking = setTimeout(look, LOOK_MS);
     } else if (stage?.lease !== deck[0]) {
       paint(cache.get(deck[0]));
     }
     if (deck.length === 1 && answer.more) send("ahead");
   };
 
+  // A ticket is sent by a click, and a click closes the menu of folded tabs: nobody is disturbed who is elsewhere.
+  const mayLook = () => studio.isShown() && !document.querySelector(".overflow-dropdown:not(.hide)");
+  const look = () => {
+    if (mayLook()) send("show");
+    else looking = setTimeout(look, LOOK_MS);
+  };
   // The very first question may be lost as well.
-  setInterval(() => { if (!stage && !deck.length && !busy) send("show"); }, 3 * LOOK_MS);
+  setInterval(() => { if (!stage && !deck.length && !busy && mayLook()) send("show"); }, 3 * LOOK_MS);
 
   const clear = (empty) => {
     stage = null;

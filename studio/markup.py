@@ -95,10 +95,13 @@ def table(
     """
     head = element("thead", element("tr", *(element("th", name, scope="col") for name in headers)))
     body = [_table_row(headers, row, keys[index] if keys else None, selected) for index, row in enumerate(rows)]
+    # What scrolls must be within reach of the keyboard: by the buttons in it, or else by itself.
+    reach: dict[str, object] = {} if keys else {"tabindex": 0, "role": "group", "aria_label": caption}
     return element(
         "div",
         element("table", element("caption", caption, class_="unseen"), head, element("tbody", *body)),
         class_="table-wrap",
+        **reach,
     )
 
 

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from feedback.tables import CheckpointRow, PolicyRow, ScorecardRow
-from studio.markup import Html, badge, element, escape, facts, notice, table
+from studio.markup import Html, badge, element, escape, facts, join, notice, table
 from studio.present.words import ago, number, share
 from studio.services import PolicySummary
 
@@ -27,13 +27,17 @@ def policies_table(summaries: Sequence[PolicySummary], selected: str | None, now
         ]
         for summary in summaries
     ]
-    return table(
+    shown = table(
         ("Policy", "Serves", "Parent", "Dataset", "Win rate", "Made"),
         rows,
         caption="Policies, newest first",
         keys=[summary.policy.id for summary in summaries],
         selected=selected,
     )
+    if selected is not None:
+        return shown
+    hint = "Pick a policy to see where it came from, to measure it against another, and to let it serve."
+    return join([shown, element("p", hint, class_="quiet legend")])
 
 
 def win_rate(card: ScorecardRow | None, against: str | None) -> Html:

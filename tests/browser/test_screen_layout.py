@@ -152,3 +152,22 @@ def test_the_circles_of_the_ratings_can_be_seen(desk: Studio, open_page: OpenPag
     assert width == "2px" and line != inside and "rgba(0, 0, 0, 0)" not in (line, inside)
     circle.check()
     assert circle.evaluate(look_of)[:2] != [width, line], "a chosen one looks different"
+
+
+def test_the_menu_of_folded_tabs_stays_open_while_the_pool_is_empty(desk: Studio, open_page: OpenPage) -> None:
+    """The page looks for pairs each second then, and its looks must not close what a person opened."""
+    empty_pool(desk.db)
+    page = open_page(desk, viewport={"width": 360, "height": 740})
+    page.get_by_label("More tabs").click()
+    folded = page.locator(".overflow-dropdown button").first
+    expect(folded).to_be_visible()
+    page.wait_for_timeout(4_000)
+    assert folded.is_visible()
+
+
+def test_an_empty_pool_offers_no_tool_that_needs_a_pair(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    page = open_page(desk)
+    shown = page.locator(".tools button:visible")
+    expect(shown).to_have_count(2)
+    assert {button.get_attribute("data-action") for button in shown.all()} == {"figures", "keys"}
