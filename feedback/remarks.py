@@ -7,6 +7,7 @@ Ratings give each criterion one number per reply. ``to_stored`` and ``to_shown``
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -161,6 +162,7 @@ def _active(milliseconds: Any) -> int | None:
     """Time on task as the browser measured it; never negative, at most a day."""
     if milliseconds is None:
         return None
-    if isinstance(milliseconds, bool) or not isinstance(milliseconds, int | float):
+    numeric = isinstance(milliseconds, int | float) and not isinstance(milliseconds, bool)
+    if not numeric or not -math.inf < milliseconds < math.inf:
         raise InvalidInput(f"active_ms counts milliseconds, not {milliseconds!r}.")
     return min(max(int(milliseconds), 0), _MAX_ACTIVE_MS)

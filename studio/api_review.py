@@ -110,7 +110,7 @@ def list_evidence(
     matchup: str | None = None,
     state: MatchupState | None = None,
     limit: Count = 50,
-    offset: Annotated[int, Query(ge=0)] = 0,
+    offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> dict[str, Any]:
     """Judgments with their texts and what others said, newest first."""
     found = services.reviewing.list_evidence(

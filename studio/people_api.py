@@ -77,7 +77,7 @@ def reset_password(name: str, services: Given) -> dict[str, Any]:
 def list_audit(
     services: Given,
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    before: Annotated[int | None, Query(ge=1)] = None,
+    before: Annotated[int | None, Query(ge=1, le=2**63 - 1)] = None,
     actor: str | None = None,
 ) -> dict[str, Any]:
     """Who did what when, newest first; ``before`` a number reads on."""

@@ -52,7 +52,7 @@ class RunIn(Body):
     method: str
     config: dict[str, Any] = {}
     after: str | None = None
-    priority: int = 0
+    priority: int = Field(0, ge=-1000, le=1000)
 
 
 class TaskIn(Body):

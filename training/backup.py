@@ -37,6 +37,7 @@ DATABASE = "studio.db"
 VERSION = 1
 _LEFT_BEHIND = {STUDIO_LOCK, WORKER_LOCK, "worker.log", MANIFEST}
 _CHUNK = 1024 * 1024
+_SMALL = 4 * _CHUNK
 
 
 @dataclass(frozen=True)
@@ -139,7 +140,7 @@ def _write_archive(stream: IO[bytes], files: list[tuple[str, Path]]) -> list[dic
                 continue  # a run's scratch file that went away since it was listed
             with source:
                 found = os.fstat(source.fileno())
-                hashed = _Hashed(source, found.st_size)
+                hashed = _hashed(source, found.st_size)
                 info = tarfile.TarInfo(name)
                 info.size, info.mode, info.mtime = hashed.left, 0o644, int(found.st_mtime)
                 size = info.size
@@ -151,6 +152,14 @@ def _write_archive(stream: IO[bytes], files: list[tuple[str, Path]]) -> list[dic
         info.size = len(manifest)
         archive.addfile(info, io.BytesIO(manifest))
     return entries
+
+
+def _hashed(source: IO[bytes], size: int) -> _Hashed:
+    """A small file is read at once: a run that writes it anew meanwhile may make it shorter than its size said."""
+    if size > _SMALL:
+        return _Hashed(source, size)
+    data = source.read(size)
+    return _Hashed(io.BytesIO(data), len(data))
 
 
 class _Hashed:

@@ -252,7 +252,9 @@ def quiet_libraries() -> None:
 
 def _write_spec(home: Home, run: RunRow, settings: dict[str, Any]) -> None:
     spec = {"id": run.id, "method": run.method, "attempt": run.attempt, "config": run.config, "settings": settings}
-    (home.run_dir(run.id) / "spec.json").write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n")
+    partial = home.run_dir(run.id) / ".spec.json.partial"
+    partial.write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n")
+    partial.replace(partial.with_name("spec.json"))
 
 
 def _end_badly(db: Database, run: RunRow, error: BaseException) -> None:

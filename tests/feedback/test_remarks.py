@@ -48,6 +48,8 @@ def test_what_is_shown_and_what_is_stored_are_inverse(order: list[int], place: i
         {"criteria": {"clear": [1, 2, 3, 6]}},
         {"ranking": [1, 2, 3, 9]},
         {"active_ms": "long"},
+        {"active_ms": float("nan")},
+        {"active_ms": float("inf")},
         {"rationale": "x" * (remarks.MAX_TEXT + 1)},
         {"opinion": "mine"},
     ],

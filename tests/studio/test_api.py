@@ -246,3 +246,21 @@ def test_the_reference_needs_nothing_from_elsewhere(client: TestClient) -> None:
     page = client.get("/api/docs").text
     assert "/api/tasks/next" in page
     assert "http" not in page.replace("http-equiv", "")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("GET", f"/api/review/judgments?offset={10**22}", None),
+        ("GET", f"/api/audit?before={10**22}", None),
+        ("POST", "/api/runs", {"method": "generate", "config": {}, "priority": 10**22}),
+        ("POST", "/api/batches", {"name": "b", "count": 1, "required": 10**22}),
+        ("POST", "/api/batches", {"name": "b", "count": 1, "max_required": 10**22}),
+        ("POST", "/api/prompts", {"prompts": [{"messages": [{"role": "user", "content": "x"}], "tags": ["\ud800"]}]}),
+    ],
+)
+def test_what_no_database_can_hold_is_a_mistake_and_not_a_failure(
+    client: TestClient, method: str, path: str, body: dict | None
+) -> None:
+    answer = client.request(method, path, content=None if body is None else json.dumps(body))
+    assert answer.status_code == 422 and answer.json()["detail"].endswith(".")

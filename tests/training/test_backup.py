@@ -186,3 +186,27 @@ def test_what_the_manifest_does_not_know_is_refused(tmp_path: Path) -> None:
             restore(Home(tmp_path / "other"), tmp_path / "no.tar")
     with pytest.raises(InvalidInput, match="There is no file"):
         restore(Home(tmp_path / "other"), tmp_path / "missing.tar")
+
+
+def test_a_file_that_is_written_anew_meanwhile_is_in_the_backup_as_it_was_read(
+    home: Home, db: Database, tmp_path: Path
+) -> None:
+    state = home.path / "runs" / "run-y" / "state.json"
+    state.parent.mkdir(parents=True)
+    state.write_text("x" * 500_000)
+    stop = threading.Event()
+
+    def rewrite() -> None:  # in place, as trainers write their states
+        while not stop.is_set():
+            state.write_text("x" * 400_000)
+            state.write_text("short")
+
+    writer = threading.Thread(target=rewrite)
+    writer.start()
+    try:
+        for number in range(30):
+            back_up(home, db, tmp_path / f"{number}.tar")
+    finally:
+        stop.set()
+        writer.join()
+    assert restore(Home(tmp_path / "other"), tmp_path / "0.tar").files > 1
