@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from feedback.tables import MetricRow, RunRow
+from feedback.tables import GenerationRow, MetricRow, RunRow
 from feedback.types import RunState
 from studio.markup import Html, badge, element, facts, join, notice, plain_text, progress_bar, table
 from studio.present.words import ago, duration, figure, label_of, share
@@ -15,6 +15,9 @@ from training.reproduce import command_of, spec_of
 
 Looks = Sequence[tuple[int, Sequence[tuple[str, str]]]]
 """Looks at a model in training: the step, and what it replied to each fixed prompt."""
+
+Rollouts = Sequence[tuple[str, GenerationRow]]
+"""Replies a run learnt from, each with what was asked."""
 
 FAILURES = {
     "memory": "Out of memory",
@@ -79,6 +82,7 @@ def run_detail(
     *,
     traceback: str = "",
     looks: Looks = (),
+    rollouts: Rollouts = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
     curves = latest_metrics(metrics)
@@ -99,6 +103,7 @@ def run_detail(
             ]
         ),
         _samples(looks),
+        _rollouts(rollouts),
         _mapping("Result", result),
         _mapping("Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}),
         _again(run, bool(metrics)),
@@ -143,6 +148,24 @@ def _samples(looks: Looks) -> Html:
         parts.append(element("li", plain_text(prompt, "sample-prompt"), element("ol", *lines, class_="sample-replies")))
     shown = element("ul", *parts, class_="samples")
     return element("details", element("summary", f"Sample replies, up to step {looks[-1][0]}"), shown, open=True)
+
+
+def _rollouts(rollouts: Rollouts) -> Html:
+    """What the policy replied while it learnt, with what the judges made of it."""
+    if not rollouts:
+        return Html("")
+    rows = [
+        [
+            str(row.sampling["iteration"] + 1),
+            f"{row.sampling['score']:.2f}",
+            f"{row.sampling['kl']:.1f}",
+            plain_text(asked, "sample-prompt"),
+            plain_text(row.text),
+        ]
+        for asked, row in rollouts
+    ]
+    shown = table(("Iteration", "Score", "Nats", "Prompt", "Reply"), rows, caption="Newest first")
+    return element("details", element("summary", "Replies it learns from"), shown, id="rollouts")
 
 
 def _again(run: RunRow, has_curves: bool) -> Html:
@@ -195,6 +218,11 @@ def log_tail(text: str) -> Html:
 def can_cancel(run: RunRow | None) -> bool:
     """True while there is something to stop."""
     return run is not None and run.state in (RunState.queued, RunState.starting, RunState.running)
+
+
+def can_annotate(run: RunRow | None, rollouts: Rollouts) -> bool:
+    """True for a run whose replies people can be asked about."""
+    return run is not None and run.state.is_terminal and bool(rollouts)
 
 
 def can_resume(run: RunRow | None) -> bool:

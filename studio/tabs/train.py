@@ -17,7 +17,7 @@ from feedback.types import RunState, now
 from studio import present
 from studio.present import FormField
 from studio.services import Services
-from studio.tabs import QUICK, bind, markup, on_pick, picker
+from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
 
 USUAL_CURVES = ("margin", "mean_reward", "reward", "kl", "length")
 """Which curve is drawn beside loss and accuracy until another is chosen: the first of these that there is."""
@@ -80,8 +80,9 @@ def watch(
     timer = gr.Timer(active=services.any_run_active())
     runs, names = services.list_runs(), services.names()
     if not selected:
-        return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(9)], timer
+        return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(10)], timer
     run, metrics = services.get_run(selected), services.run_metrics(selected)
+    rollouts = services.rollouts(selected)
     drawn, newest = _drawn(services, run, metrics, others or [], curve)
     return (
         present.runs_table(runs, run.id, now(), names),
@@ -94,6 +95,7 @@ def watch(
             names,
             traceback=services.last_traceback(run.id) if run.state is RunState.failed else "",
             looks=services.sample_replies(run.id),
+            rollouts=rollouts,
         ),
         gr.Dropdown(
             choices=present.run_choices([one for one in runs if one.id != run.id], names), visible=bool(metrics)
@@ -102,6 +104,7 @@ def watch(
         present.log_tail(services.log_tail(run.id)),
         gr.Button(visible=present.can_cancel(run)),
         gr.Button(visible=present.can_resume(run)),
+        gr.Button(visible=present.can_annotate(run, rollouts)),
         timer,
     )
 
@@ -126,6 +129,12 @@ def resume(services: Services, selected: str, *shown: Any) -> tuple[Any, ...]:
     """Queue the run shown again."""
     services.resume_run(selected)
     return watch(services, selected, *shown)
+
+
+def annotate(services: Services, selected: str) -> None:
+    """Send the replies of the run shown to the annotators."""
+    count = len(services.annotate_run(selected))
+    gr.Info(f"{count} pairs wait on the Label tab.")
 
 
 def show_form(_services: Services, methods: Sequence[str], method: str) -> list[Any]:
@@ -225,6 +234,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     with gr.Row(elem_id="run-acts"):
         cancel_button = gr.Button("Cancel the run", variant="stop", visible=False, elem_id="cancel-run")
         resume_button = gr.Button("Resume the run", visible=False, elem_id="resume-run")
+        annotate_button = gr.Button("Send its replies to annotators", visible=False, elem_id="annotate-run")
     others = gr.Dropdown(
         [],
         multiselect=True,
@@ -241,7 +251,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     timer = gr.Timer(1.5, active=False)
 
     shown = [table, selected, seen, detail, others, curve, losses, shares, further, log, cancel_button, resume_button]
-    shown += [timer]
+    shown += [annotate_button, timer]
     looking = [seen, others, curve]
     inputs = [field for _, fields in built.values() for field in fields]
     tab.select(
@@ -257,6 +267,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     on_pick(table, watch, services, looking, shown)
     cancel_button.click(bind(cancel, services), [selected, *looking], shown, **QUICK)
     resume_button.click(bind(resume, services), [selected, *looking], shown, **QUICK)
+    annotate_button.click(bind(annotate, services), [selected], [], **TOLD)
     others.input(bind(watch, services), [selected, *looking], shown, **QUICK)
     curve.input(bind(watch, services), [selected, *looking], shown, **QUICK)
     timer.tick(bind(tick, services), [selected, *looking], shown, **QUICK)
