@@ -27,6 +27,7 @@ from feedback.errors import (
     NotSignedIn,
     StudioError,
 )
+from feedback.returning import USUAL_LIMIT
 from feedback.tables import RunRow
 from feedback.types import Guidelines, Prompt, Split
 from studio import __version__, api_review, present
@@ -135,6 +136,14 @@ def get_run(run_id: str, services: Given) -> dict[str, Any]:
 def cancel_run(run_id: str, services: Given) -> dict[str, Any]:
     """Take a run out of the queue, or ask it to stop at its next step."""
     return _run(services.cancel_run(run_id))
+
+
+@router.post("/runs/{run_id}/annotate", status_code=201, tags=["runs"])
+def annotate_run(
+    run_id: str, services: Given, limit: Annotated[int, Query(ge=1, le=10_000)] = USUAL_LIMIT
+) -> dict[str, int]:
+    """Put what a run's policy replied while it learnt before the annotators, as up to ``limit`` pairs."""
+    return {"matchups": len(services.annotate_run(run_id, limit))}
 
 
 @router.post("/runs/{run_id}/resume", status_code=202, tags=["runs"])

@@ -92,6 +92,8 @@ RULES: dict[str, Rule] = {
     "run_metrics": Rule(_RESEARCHER),
     "log_tail": Rule(_RESEARCHER),
     "cancel_run": Rule(_RESEARCHER, "run.cancel", "run_id"),
+    "rollouts": Rule(_RESEARCHER),
+    "annotate_run": Rule(_RESEARCHER, "run.annotate", "run_id"),
     "resume_run": Rule(_RESEARCHER, "run.resume", "run_id"),
     "list_policies": Rule(_RESEARCHER),
     "get_policy": Rule(_RESEARCHER),

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from feedback import assignment, datasets, formats, judging
+from feedback import assignment, datasets, formats, judging, returning
 from feedback.assignment import CHECKS, Task
 from feedback.db import Database
 from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, NotSignedIn, StudioError
@@ -27,6 +27,7 @@ from feedback.store import audit as audit_store
 from feedback.store import checkpoints as checkpoint_store
 from feedback.store import checks as check_store
 from feedback.store import datasets as dataset_store
+from feedback.store import generations as generation_store
 from feedback.store import guidelines as guideline_store
 from feedback.store import judgments as judgment_store
 from feedback.store import leases as lease_store
@@ -47,6 +48,7 @@ from feedback.tables import (
     DatasetRow,
     GenerationRow,
     GuidelinesRow,
+    MatchupRow,
     MetricRow,
     PolicyRow,
     PromptRow,
@@ -99,6 +101,9 @@ LOOK_EVERY = 4
 
 POOL_SIZE = 50
 """Prompts that one generate run answers when it fills the pool."""
+
+ROLLOUTS_SHOWN = 12
+"""Replies of a run that its page shows."""
 
 GUIDELINES = (
     "Choose the reply you would rather receive: it does what was asked, reads well and is true. "
@@ -502,6 +507,20 @@ class Services:
     def cancel_run(self, run_id: str) -> RunRow:
         """Ask a run to stop at its next step, or take it out of the queue."""
         return runs.cancel(self.db, run_id)
+
+    def rollouts(self, run_id: str, limit: int = ROLLOUTS_SHOWN) -> list[tuple[str, GenerationRow]]:
+        """The last replies a run drew and scored while it learnt, newest first, each with what was asked."""
+        rows = generation_store.list_newest_generations(self.db, run_id, limit)
+        rows = [row for row in rows if "score" in row.sampling]
+        asked = {row.id: row.messages[-1]["content"] for row in self._prompts_of(rows)}
+        return [(asked[row.prompt_id], row) for row in rows]
+
+    def _prompts_of(self, rows: list[GenerationRow]) -> list[PromptRow]:
+        return prompt_store.list_prompts(self.db, ids=list({row.prompt_id for row in rows})) if rows else []
+
+    def annotate_run(self, run_id: str, limit: int = returning.USUAL_LIMIT) -> list[MatchupRow]:
+        """Put what a run's policy replied while it learnt before the annotators, as pairs."""
+        return returning.send_to_annotators(self.db, run_id, limit=limit)
 
     def resume_run(self, run_id: str) -> RunRow:
         """Queue an interrupted, failed or cancelled run again under the same id, from its last checkpoint."""

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from training.judges import Judges, ScoreScale
 from training.reward_functions import no_repetition
 from training.roles import REFERENCE, Roles, make_batch
-from training.rollouts import PoolPrompt, draw_replies, reply_seed, text_of
+from training.rollouts import PoolPrompt, draw_replies, penalties, reply_seed, text_of
 
 if TYPE_CHECKING:
     from training.config import PpoSettings
@@ -73,6 +73,7 @@ class Canary:
         self.scale = self.scale or ScoreScale.fitted(judged)
         settings, size = self.settings, len(texts)
         scores = self.scale.applied(judged, settings.combine, settings.doubt, settings.score_clip)
+        scores = scores - penalties([one.tokens for one in drawn], [one.ended for one in drawn], settings)
         kl = sum(
             self._distance(roles, drawn[start : start + 32], self.prompts[start : start + 32])
             for start in range(0, size, 32)

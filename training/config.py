@@ -500,7 +500,7 @@ class PpoSettings(_Drawn):
         description="An iteration's replies are left when the policy moved this far from them, in nats per token.",
     )
     beta: float = Field(
-        0.05, ge=0.0, le=10.0, description="Cost of moving away from the parent, in scores per nat; 0 makes it free."
+        0.15, ge=0.0, le=10.0, description="Cost of moving away from the parent, in scores per nat; 0 makes it free."
     )
     kl_target: float | None = Field(
         None,
@@ -515,7 +515,7 @@ class PpoSettings(_Drawn):
         20.0, gt=0.0, le=100_000.0, description="Nats per reply from the parent at which the run ends."
     )
     missing_end_penalty: float = Field(
-        1.0, ge=0.0, le=1000.0, description="Taken off the score of a reply that did not end by itself."
+        3.0, ge=0.0, le=1000.0, description="Taken off the score of a reply that did not end by itself."
     )
     min_tokens: int = Field(
         0, ge=0, le=8192, description="A reply of fewer tokens gets the same penalty; 0 sets no least length."

@@ -171,6 +171,14 @@ def roll_out(
     )
 
 
+def penalties(replies: Sequence[Sequence[int]], ended: Sequence[bool], settings: PpoSettings) -> Tensor:
+    """What is taken off each reply's score for having no end or no body: (reply,)."""
+    import torch
+
+    lacking = [not end or len(reply) - end < settings.min_tokens for reply, end in zip(replies, ended, strict=True)]
+    return settings.missing_end_penalty * torch.tensor(lacking, dtype=torch.float32)
+
+
 def measure(roles: Roles, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int) -> None:
     """Fill in log-probabilities of policy and reference, entropies and values, by the forward that training uses.
 

@@ -208,19 +208,24 @@ def _keep_last_good(trainer: Any, directory: Path) -> str:
 
 def _dry_figures(trainer: Any, seconds: float, steps: int | None) -> dict[str, Any]:
     """What two steps tell of a whole run: its length in seconds, and the memory the process has needed so far."""
-    import torch
-
     taken = max(1, trainer.state.global_step)
-    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
-    if trainer.model.device.type == "cuda":
-        used = torch.cuda.max_memory_allocated()
     return {
         "dry_run": True,
         "seconds_per_step": round(seconds / taken, 3),
         "seconds_in_all": round(seconds / taken * steps) if steps else None,
-        "peak_memory_mb": round(used / 2**20),
+        "peak_memory_mb": peak_memory_mb(trainer.model.device.type),
         "last_loss": next((log["loss"] for log in reversed(trainer.state.log_history) if "loss" in log), None),
     }
+
+
+def peak_memory_mb(device: str) -> int:
+    """The most memory needed so far: of the GPU where one is at work, else of the process."""
+    import torch
+
+    used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    if device == "cuda":
+        used = torch.cuda.max_memory_allocated()
+    return round(used / 2**20)
 
 
 @contextmanager

@@ -49,6 +49,14 @@ def get_generation(db: Database, generation_id: str) -> GenerationRow:
         return get_by_key(session, GenerationRow, "generation", generation_id)
 
 
+def list_newest_generations(db: Database, run_id: str, limit: int) -> list[GenerationRow]:
+    """The last replies a run has kept, newest first."""
+    newest = (col(GenerationRow.created_at).desc(), col(GenerationRow.id).desc())
+    query = select(GenerationRow).where(GenerationRow.run_id == run_id).order_by(*newest).limit(limit)
+    with db.read() as session:
+        return list(session.exec(query))
+
+
 def list_generations(
     db: Database,
     *,

@@ -79,6 +79,18 @@ def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
         return get_by_key(session, MatchupRow, "matchup", matchup_id)
 
 
+def list_matched(db: Database, prompt_ids: Sequence[str]) -> set[str]:
+    """The ids of all generations to these prompts that some matchup holds, whatever became of it."""
+    with db.read() as session:
+        found = in_chunks(
+            list(prompt_ids),
+            lambda part: list(
+                session.exec(select(MatchupRow.generation_ids).where(col(MatchupRow.prompt_id).in_(part)))
+            ),
+        )
+    return {generation for ids in found for generation in ids}
+
+
 def count_matchups(db: Database) -> MatchupCounts:
     """How full the pool is."""
     with db.read() as session:

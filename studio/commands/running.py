@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 
 from feedback.errors import InvalidInput, UnknownSetting
+from feedback.returning import USUAL_LIMIT, send_to_annotators
 from feedback.store.runs import get_run, list_metrics, list_runs
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
@@ -236,6 +237,22 @@ def cancel_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> 
     with opened(context) as session:
         run = run_queue.cancel(session.db, run_id)
     _tell_state(run, as_json)
+
+
+@runs.command("annotate")
+def annotate_run(
+    context: typer.Context,
+    run_id: str,
+    limit: Annotated[int, typer.Option(help="How many pairs at most.")] = USUAL_LIMIT,
+    as_json: AsJson = False,
+) -> None:
+    """Send what a run's policy replied while it learnt to the annotators, as pairs."""
+    with opened(context) as session:
+        count = len(send_to_annotators(session.db, run_id, limit=limit))
+    if as_json:
+        show_json({"matchups": count})
+        return
+    typer.echo(f"{count} {'pair waits' if count == 1 else 'pairs wait'} on the Label page.")
 
 
 @runs.command("resume")

@@ -49,6 +49,7 @@ from studio.present.policies import (
     win_rate,
 )
 from studio.present.runs import (
+    can_annotate,
     can_cancel,
     can_resume,
     latest_metrics,
@@ -68,6 +69,7 @@ __all__ = [
     "ago",
     "api_reference",
     "audit_table",
+    "can_annotate",
     "can_cancel",
     "can_resume",
     "chosen_settings",

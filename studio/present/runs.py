@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from feedback.tables import MetricRow, RunRow
+from feedback.tables import GenerationRow, MetricRow, RunRow
 from feedback.types import RunState
 from studio.markup import Html, badge, element, facts, join, notice, plain_text, progress_bar, table
 from studio.present.curves import first_plots
@@ -16,6 +16,9 @@ from training.reproduce import command_of, spec_of
 
 Looks = Sequence[tuple[int, Sequence[tuple[str, str]]]]
 """Looks at a model in training: the step, and what it replied to each fixed prompt."""
+
+Rollouts = Sequence[tuple[str, GenerationRow]]
+"""Replies a run learnt from, each with what was asked."""
 
 FAILURES = {
     "memory": "Out of memory",
@@ -80,6 +83,7 @@ def run_detail(
     *,
     traceback: str = "",
     looks: Looks = (),
+    rollouts: Rollouts = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
     curves = _telling_first(latest_metrics(metrics), run.method)
@@ -101,6 +105,7 @@ def run_detail(
         _mapping("Result", _with_intervals(run.result), is_open=True),
         _mapping(_latest_words(metrics), curves, is_open=not run.state.is_terminal),
         _samples(looks),
+        _rollouts(rollouts),
         _mapping("Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}),
         _again(run, bool(metrics)),
         class_="detail",
@@ -144,6 +149,24 @@ def _samples(looks: Looks) -> Html:
         parts.append(element("li", plain_text(prompt, "sample-prompt"), element("ol", *lines, class_="sample-replies")))
     shown = element("ul", *parts, class_="samples")
     return element("details", element("summary", f"Sample replies, up to step {looks[-1][0]}"), shown, open=True)
+
+
+def _rollouts(rollouts: Rollouts) -> Html:
+    """What the policy replied while it learnt, with what the judges made of it."""
+    if not rollouts:
+        return Html("")
+    rows = [
+        [
+            str(row.sampling["iteration"] + 1),
+            f"{row.sampling['score']:.2f}",
+            f"{row.sampling['kl']:.1f}",
+            plain_text(asked, "sample-prompt"),
+            plain_text(row.text),
+        ]
+        for asked, row in rollouts
+    ]
+    shown = table(("Iteration", "Score", "Nats", "Prompt", "Reply"), rows, caption="Newest first")
+    return element("details", element("summary", "Replies it learns from"), shown, id="rollouts")
 
 
 def _again(run: RunRow, has_curves: bool) -> Html:
@@ -215,6 +238,11 @@ def log_tail(text: str) -> Html:
 def can_cancel(run: RunRow | None) -> bool:
     """True while there is something to stop."""
     return run is not None and run.state in (RunState.queued, RunState.starting, RunState.running)
+
+
+def can_annotate(run: RunRow | None, rollouts: Rollouts) -> bool:
+    """True for a run whose replies people can be asked about."""
+    return run is not None and run.state.is_terminal and bool(rollouts)
 
 
 def can_resume(run: RunRow | None) -> bool:

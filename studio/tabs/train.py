@@ -17,7 +17,7 @@ from feedback.types import RunState, now
 from studio import present
 from studio.present import FormField
 from studio.services import Services
-from studio.tabs import QUICK, bind, given, markup, on_pick, picker
+from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
 
 Seen = tuple[Any, ...] | None
 """What the curves show, as runs with their last points: they are drawn again only when there is more."""
@@ -79,8 +79,9 @@ def watch(
     timer = gr.Timer(active=services.any_run_active())
     runs, names = services.list_runs(), services.names()
     if not selected:
-        return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(9)], timer
+        return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(10)], timer
     run, metrics = services.get_run(selected), services.run_metrics(selected)
+    rollouts = services.rollouts(selected)
     drawn, newest = _drawn(services, run, metrics, others or [], curve)
     return (
         present.runs_table(runs, run.id, now(), names),
@@ -93,6 +94,7 @@ def watch(
             names,
             traceback=services.last_traceback(run.id) if run.state is RunState.failed else "",
             looks=services.sample_replies(run.id),
+            rollouts=rollouts,
         ),
         gr.Dropdown(
             choices=present.run_choices([one for one in runs if one.id != run.id], names), visible=bool(metrics)
@@ -101,6 +103,7 @@ def watch(
         present.log_tail(services.log_tail(run.id)),
         gr.Button(visible=present.can_cancel(run)),
         gr.Button(visible=present.can_resume(run)),
+        gr.Button(visible=present.can_annotate(run, rollouts)),
         timer,
     )
 
@@ -125,6 +128,12 @@ def resume(services: Services, selected: str | None, *shown: Any) -> tuple[Any, 
     """Queue the run shown again."""
     services.resume_run(given(selected, "a run"))
     return watch(services, selected, *shown)
+
+
+def annotate(services: Services, selected: str) -> None:
+    """Send the replies of the run shown to the annotators."""
+    count = len(services.annotate_run(selected))
+    gr.Info(f"{count} pairs wait on the Label tab.")
 
 
 def show_form(_services: Services, methods: Sequence[str], method: str) -> list[Any]:
@@ -216,6 +225,7 @@ class View(NamedTuple):
     detail: gr.HTML
     cancel: gr.Button
     resume: gr.Button
+    annotate: gr.Button
     others: gr.Dropdown
     first: gr.Plot
     second: gr.Plot
@@ -227,7 +237,8 @@ class View(NamedTuple):
     def shown(self, selected: gr.State, seen: gr.State) -> list[Any]:
         """Everything ``watch`` writes, in its order."""
         curves = [self.others, self.curve, self.first, self.second, self.further]
-        return [self.table, selected, seen, self.detail, *curves, self.log, self.cancel, self.resume, self.timer]
+        acts = [self.cancel, self.resume, self.annotate]
+        return [self.table, selected, seen, self.detail, *curves, self.log, *acts, self.timer]
 
 
 def _lay_form(services: Services, forms: dict[str, list[FormField]]) -> Form:
@@ -263,6 +274,7 @@ def _lay_view() -> View:
     with gr.Row(elem_id="run-acts"):
         cancel_button = gr.Button("Cancel the run", variant="stop", visible=False, elem_id="cancel-run")
         resume_button = gr.Button("Resume the run", visible=False, elem_id="resume-run")
+        annotate_button = gr.Button("Send its replies to annotators", visible=False, elem_id="annotate-run")
     others = gr.Dropdown(
         [],
         multiselect=True,
@@ -277,7 +289,8 @@ def _lay_view() -> View:
     further = _plot("further-plot")
     log = markup(elem_id="run-log", autoscroll=True)
     timer = gr.Timer(1.5, active=False)
-    return View(table, detail, cancel_button, resume_button, others, first, second, curve, further, log, timer)
+    acts = (cancel_button, resume_button, annotate_button)
+    return View(table, detail, *acts, others, first, second, curve, further, log, timer)
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:
@@ -302,6 +315,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     on_pick(view.table, watch, services, looking, shown)
     view.cancel.click(bind(cancel, services), [selected, *looking], shown, **QUICK)
     view.resume.click(bind(resume, services), [selected, *looking], shown, **QUICK)
+    view.annotate.click(bind(annotate, services), [selected], [], **TOLD)
     view.others.input(bind(watch, services), [selected, *looking], shown, **QUICK)
     view.curve.input(bind(watch, services), [selected, *looking], shown, **QUICK)
     view.timer.tick(bind(tick, services), [selected, *looking], shown, **QUICK)

@@ -106,6 +106,7 @@ RESEARCHER = {
     ("GET", "/api/runs"),
     ("GET", "/api/runs/{run_id}"),
     ("POST", "/api/runs/{run_id}/cancel"),
+    ("POST", "/api/runs/{run_id}/annotate"),
     ("POST", "/api/runs/{run_id}/resume"),
     ("GET", "/api/runs/{run_id}/metrics"),
     ("GET", "/api/runs/{run_id}/log"),

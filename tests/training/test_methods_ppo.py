@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -22,20 +23,23 @@ from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, Run
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.generations import list_generations
 from feedback.store.policies import get_policy
+from feedback.store.runs import list_metrics
 from tests.factories import make_prompt
 from training import objectives
 from training.canary import Canary, Look
-from training.checkpoints import load_policy, open_policy, read_manifest
+from training.checkpoints import load_policy, open_policy, open_reward, read_manifest
 from training.config import PpoSettings, parse_settings
+from training.ensembles import members_of
 from training.judges import FunctionJudge, Judges, ScoreScale
 from training.methods import METHODS
-from training.methods.ppo import STATE_FILE, Learner, rate_factor
+from training.methods.ppo import STATE_FILE, Learner, learner_of, rate_factor
 from training.models import load_base
-from training.progress import LocalProgress
-from training.reinforcement import build_roles, split_prompts
+from training.progress import DryRunDone, LocalProgress, Progress, Watch
+from training.reinforcement import build_roles, prepare, split_prompts
 from training.reward_functions import RewardFunction
 from training.roles import REFERENCE
 from training.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
+from training.scoring import reward_scores
 
 SMALL: dict[str, Any] = {
     "reward_function": "no_repetition",
@@ -334,15 +338,15 @@ def cut_in(phase: str, learner: Learner, cut: Callable[[], None], iteration: int
     object.__setattr__(owner, name, watched)
 
 
+def interrupt() -> None:
+    raise KeyboardInterrupt
+
+
 @pytest.mark.parametrize("phase", PHASES)
 def test_a_run_taken_up_again_equals_one_that_was_never_cut(tiny_base: Path, tmp_path: Path, phase: str) -> None:
     settings = settings_of(iterations=4)
     whole, progress = make_learner(tiny_base, settings, tmp_path / "whole", LocalProgress()), LocalProgress()
     expected = whole.learn()
-
-    def interrupt() -> None:
-        raise KeyboardInterrupt
-
     first = make_learner(tiny_base, settings, tmp_path / "cut")
     cut_in(phase, first, interrupt)
     with pytest.raises(KeyboardInterrupt):
@@ -552,6 +556,59 @@ def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
     assert curve(child.progress, "reward_spread") == [0.0, 0.0]
     assert open_policy(context.db, context.home, "kinder", "cpu").has_adapter
     assert get_policy(context.db, "kinder").parent_id == policy.id
+
+
+def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
+    make_context: Any, dataset: str, tiny_base: Path
+) -> None:
+    config = {"dataset": dataset, "name": "jury", "members": 2, "pooling": "sum", "min_steps": 6, "epochs": 1}
+    METHODS["reward"].train(make_context("reward", config | {"batch_size": 4, "lora_rank": 4}))
+    context = make_context("ppo", run_config(reward="jury", dataset=dataset, combine="uncertain", doubt=0.7))
+    ready = prepare(context)
+    assert ready.judges.names == ["jury 1", "jury 2"]
+    exchanges: Any = [([{"role": "user", "content": "Say 1."}], reply) for reply in ("yes yes", "no", "perhaps so")]
+    found = ready.judges.scores(exchanges)
+    members = members_of(open_reward(context.db, context.home, "jury", "cpu"))
+    for own, member in zip(found, members, strict=True):
+        assert own.tolist() == pytest.approx(reward_scores(member, exchanges), abs=1e-4)
+    assert not torch.allclose(found[0], found[1])
+    value, first = ready.roles.state_of("value"), ready.roles.state_of("reward_0")
+    assert value.keys() == first.keys() and all(torch.equal(value[name], first[name]) for name in value)
+    result = METHODS["ppo"].train(context)
+    assert result["policy"] == "kind" and min(curve(context.progress, "reward_spread")) > 0
+
+
+def test_a_dry_run_tells_what_to_expect_and_leaves_nothing(make_context: Any, dataset: str) -> None:
+    context = make_context("ppo", run_config(reward_function="no_repetition", iterations=7))
+    context.progress.watch = Watch(dry_run=True)
+    with pytest.raises(DryRunDone) as done:
+        METHODS["ppo"].train(context)
+    figures = done.value.figures
+    assert figures["seconds_in_all"] == pytest.approx(7 * figures["seconds_per_step"], abs=1)
+    assert figures["dry_run"] is True and figures["peak_memory_mb"] > 50
+    assert list_generations(context.db, run_id=context.run.id) == [] and not context.progress.points
+
+
+def test_no_point_of_a_curve_is_told_twice_or_lost_by_going_on(make_context: Any, dataset: str) -> None:
+    config = run_config(reward_function="no_repetition", iterations=3, canary_every=1)
+    whole = make_context("ppo", config)
+    METHODS["ppo"].train(whole)
+    expected = [(point.name, point.step) for point in whole.progress.points]
+    assert len(set(expected)) == len(expected)
+
+    for phase in PHASES:
+        context = make_context("ppo", config | {"name": phase})
+        with Progress(context.db, context.home, context.run.id) as progress:
+            again = replace(context, progress=progress)
+            learner = learner_of(again, prepare(again))
+            cut_in(phase, learner, interrupt, 0 if phase == "learning" else 1)
+            with pytest.raises(KeyboardInterrupt):
+                learner.learn()
+        with Progress(context.db, context.home, context.run.id) as progress:
+            again = replace(context, progress=progress)
+            learner_of(again, prepare(again)).learn()
+        points = [(row.name, row.step) for row in list_metrics(context.db, context.run.id)]
+        assert sorted(points) == sorted(expected), phase
 
 
 def test_rollouts_saved_twice_are_there_once(make_context: Any, dataset: str) -> None:

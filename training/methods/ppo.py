@@ -18,25 +18,28 @@ import random
 import shutil
 import time
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from feedback.errors import RunFailed
 from training import objectives
 from training.canary import Canary
-from training.checkpoints import disk_full, is_disk_full
 from training.config import PpoSettings
 from training.judges import Judges, ScoreScale
+from training.learning_figures import Step, group_figures, policy_figures, rollout_figures, value_figures
 from training.models import parameter_count
-from training.progress import Reporter, RunContext
+from training.progress import DryRunDone, Reporter, RunContext
 from training.roles import Roles
-from training.rollouts import PromptPool, Rollout, batches, measure, part_of, roll_out
+from training.rollouts import PromptPool, Rollout, batches, measure, part_of, penalties, roll_out
+from training.states import read_state, write_state
 from training.trunk import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from training.reinforcement import Ready
 
 STATE_FILE = "state.pt"
 ADAM_EPSILON = 1e-5  # Huang et al. 2024: the usual 1e-8 makes the first steps of a new adapter wild
@@ -48,7 +51,15 @@ def train(context: RunContext) -> dict[str, Any]:
     from training.reinforcement import prepare, publish
 
     ready = prepare(context)
-    learner = Learner(
+    figures = learner_of(context, ready).learn()
+    result = publish(context, ready, figures)
+    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
+    return result
+
+
+def learner_of(context: RunContext, ready: Ready) -> Learner:
+    """The learner of a run for which all is loaded."""
+    return Learner(
         ready.roles,
         ready.judges,
         ready.pool,
@@ -59,23 +70,6 @@ def train(context: RunContext) -> dict[str, Any]:
         ends=ready.ends,
         on_rollout=ready.keep,
     )
-    figures = learner.learn()
-    result = publish(context, ready, figures)
-    shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
-    return result
-
-
-@dataclass
-class Step:
-    """What one pass over an iteration's replies added up to; sums are over ``tokens``."""
-
-    sums: dict[str, float]
-    tokens: int = 0
-    minibatches: int = 0
-
-    def mean(self, name: str) -> float:
-        """A sum per token."""
-        return self.sums[name] / max(1, self.tokens)
 
 
 class Learner:
@@ -114,6 +108,8 @@ class Learner:
 
     def learn(self) -> dict[str, Any]:
         """Go on until all iterations are done or there is a reason to stop; leaves the best policy in its role."""
+        if self.reporter.watch.dry_run:
+            self.try_out()
         self.resume()
         self.look()
         while self.iteration < self.settings.iterations and not self.ending:
@@ -128,6 +124,19 @@ class Learner:
             self.look()
             self.save()
         return self.finish()
+
+    def try_out(self) -> NoReturn:
+        """One iteration that leaves nothing, and ``DryRunDone`` with what it tells of a whole run."""
+        from training.trainers import peak_memory_mb
+
+        self.on_rollout, began = lambda rollout: None, time.monotonic()
+        rollout = self.draw()
+        self.optimize(rollout, *self.advantages(rollout))
+        seconds = time.monotonic() - began
+        found = {"seconds_per_step": round(seconds, 3), "seconds_in_all": round(seconds * self.settings.iterations)}
+        score = round(float(rollout.scores.mean()), 3)
+        memory = peak_memory_mb(self.roles.device.type)
+        raise DryRunDone(self.reporter.told | {"dry_run": True, **found, "peak_memory_mb": memory, "score": score})
 
     def draw(self) -> Rollout:
         """Draw an iteration's replies, have them judged, and work out what there is to know about their tokens."""
@@ -163,10 +172,7 @@ class Learner:
         settings = self.settings
         assert self.scale is not None
         scores = self.scale.applied(rollout.judged, settings.combine, settings.doubt, settings.score_clip)
-        for row, (ended, reply) in enumerate(zip(rollout.ended, rollout.replies, strict=True)):
-            if not ended or len(reply) - ended < settings.min_tokens:
-                scores[row] -= settings.missing_end_penalty
-        return scores
+        return scores - penalties(rollout.replies, rollout.ended, settings)
 
     def advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """How much better than expected each token was, whitened over the batch, and the returns: (reply, token)."""
@@ -297,36 +303,18 @@ class Learner:
 
     def log(self, rollout: Rollout, returns: Tensor, step: Step, drawing: float, learning: float) -> None:
         """One metric point per curve, and a line that says how far the run is."""
-        mask = rollout.mask
-        lengths = sorted(len(reply) for reply in rollout.replies)
-        log_ratio = objectives.divergence_k1(rollout.log_probs, rollout.reference)
-        values = {
-            "reward": float(rollout.judged.mean()),
-            "score": float(rollout.scores.mean()),
-            "kl": float(rollout.distances.mean()),
-            "kl_k3": float((objectives.divergence_k3(log_ratio) * mask).sum(1).mean()),
-            "entropy": float(objectives.masked_mean(rollout.entropy, mask)),
-            "end_rate": sum(rollout.ended) / len(rollout.ended),
-            "tokens": sum(lengths) / len(lengths),
-            "tokens_p95": float(lengths[int(0.95 * (len(lengths) - 1))]),
+        values = rollout_figures(rollout)
+        values |= {
             "beta": self.beta,
             "learning_rate": self.rates["policy"] * rate_factor(self.settings, self.iteration),
-            "drawing_seconds": drawing,
-            "learning_seconds": learning,
         }
+        values |= {"drawing_seconds": drawing, "learning_seconds": learning}
         if not self.warming:
-            values |= {"policy_loss": step.mean("policy_loss"), "clip_rate": step.mean("clipped")}
-            values |= {"divergence": step.mean("divergence")}
-            values["policy_gradient_norm"] = step.sums["policy_norm"] / max(1, step.minibatches)
+            values |= policy_figures(step)
         if self.settings.baseline == "value":
-            values |= {"value_loss": step.mean("value_loss"), "value_clip_rate": step.mean("value_clipped")}
-            values["value_gradient_norm"] = step.sums["value_norm"] / max(1, step.minibatches)
-            values["explained_variance"] = float(objectives.explained_variance(rollout.values, returns, mask))
+            values |= value_figures(step, rollout, returns)
         else:
-            groups = rollout.scores.view(-1, self.settings.per_prompt)
-            values["equal_group_rate"] = float((groups == groups[:, :1]).all(1).float().mean())
-        if len(rollout.judged) > 1:
-            values["reward_spread"] = float(rollout.judged.std(0, unbiased=False).mean())
+            values |= group_figures(rollout, self.settings.per_prompt)
         self.reporter.metrics(self.iteration + 1, **values)
         self.reporter.report(
             (self.iteration + 1) / self.settings.iterations,
@@ -408,31 +396,3 @@ def rate_factor(settings: PpoSettings, iteration: int) -> float:
     if settings.schedule == "constant":
         return 1.0
     return 1 - done if settings.schedule == "linear" else 0.5 * (1 + math.cos(math.pi * done))
-
-
-def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state beside its place, sync it, rename it; on a full disk the state before it stays."""
-    import os
-
-    import torch
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
-    try:
-        with partial.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, path)
-    except Exception as error:
-        partial.unlink(missing_ok=True)
-        if is_disk_full(error):
-            raise disk_full(path.parent, "The state to resume from") from error
-        raise
-
-
-def read_state(path: Path) -> dict[str, Any] | None:
-    """The state that was left, or None; tensors and plain values only, so that reading it runs nothing."""
-    import torch
-
-    return dict(torch.load(path, map_location="cpu", weights_only=True)) if path.is_file() else None
