@@ -47,6 +47,11 @@ test: check chromium
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.assignment
+	$(BIN)/python -m tests.benchmarks.labeling
+	$(BIN)/python -m tests.benchmarks.votes
+	$(BIN)/python -m tests.benchmarks.soak
+	$(BIN)/python -m tests.benchmarks.export
+	$(BIN)/python -m tests.benchmarks.crowd
 	$(BIN)/python -m tests.benchmarks.loop
 	$(BIN)/python -m tests.benchmarks.trainers_vs_trl
 

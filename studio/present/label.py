@@ -128,18 +128,24 @@ def empty_pool(fill: RunRow | None) -> Html:
 def _idle_pool(fill: RunRow | None) -> Html:
     if fill is not None and fill.state in (RunState.failed, RunState.interrupted):
         reason = fill.error or "Its process ended without saying why; the log is on the Train tab."
-        return notice("The pool could not be filled", reason, "Press the button to try again.", tone="bad")
+        return notice(
+            "The pool could not be filled",
+            reason,
+            "A researcher or an admin can try again with the button.",
+            tone="bad",
+        )
     if fill is not None and fill.state is RunState.succeeded and not fill.result.get("matchups"):
         return notice(
             "No new pairs came of the last run",
             "Every prompt already has a pair waiting, or the replies to it were identical.",
-            "Add prompts with `studio prompts import FILE`, then press the button.",
+            "A researcher adds prompts with `studio prompts import FILE` and then presses the button.",
             tone="warn",
         )
     return notice(
         "Nothing to judge right now",
-        "The pool of pairs is empty. Press the button and the model writes two replies to each of a batch of "
-        "prompts; pairs appear here as soon as they are ready.",
+        "No pair waits for you. A researcher or an admin fills the pool: the button lets the model write two replies "
+        "to each of a batch of prompts.",
+        "If you are an annotator, tell one of them, and leave this page open: new pairs appear here by themselves.",
     )
 
 

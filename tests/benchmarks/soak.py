@@ -50,13 +50,13 @@ def label(job: tuple[int, list[str], Any, int]) -> Seen:
 
     def annotate(name: str) -> None:
         caller = Caller(port, {}, seen)
-        while made.value < wanted:
-            key = judge_ours(caller, name)
-            if key is None:
-                return
-            seen.answered.append(key)
-            with made.get_lock():
-                made.value += 1
+        try:
+            while made.value < wanted and (key := judge_ours(caller, name)) is not None:
+                seen.answered.append(key)
+                with made.get_lock():
+                    made.value += 1
+        except OSError as error:  # the server is gone
+            seen.errors.append(repr(error))
 
     threads = [threading.Thread(target=annotate, args=(name,)) for name in names]
     for thread in threads:

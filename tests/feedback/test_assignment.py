@@ -12,8 +12,8 @@ import pytest
 from feedback import assignment, judging
 from feedback.db import Database, open_database
 from feedback.errors import InvalidInput, LeaseLost, NotFound
-from feedback.store import judgments, leases, matchups, policies
-from feedback.types import JudgmentState, LeaseState, MatchupState
+from feedback.store import judgments, leases, matchups, policies, pool
+from feedback.types import Checks, JudgmentState, LeaseState, MatchupState
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 
 
@@ -152,3 +152,25 @@ def test_eight_processes_never_overfill_a_matchup_and_lose_nothing(tmp_path: Pat
     assert Counter(row.matchup_id for row in stored) == dict.fromkeys(made, required)
     assert all(len({r.annotator for r in stored if r.matchup_id == key}) == required for key in made)
     assert matchups.count_matchups(db).open == 0
+
+
+def test_the_next_task_costs_no_more_for_whoever_has_judged_much(db: Database) -> None:
+    """Counted in steps of the database's own machine, not in time: they must not grow with the square of the work."""
+    for number in range(60):
+        make_matchup(db, required=2, texts=[f"a {number}", f"b {number}"])  # each waits for a second opinion
+
+    def steps(judged: int) -> int:
+        for _ in range(judged):
+            task = assignment.lease_next(db, "ann", checks=Checks(gold_share=0, repeat_share=0))
+            assert task
+            judging.submit(db, task.lease_id, "ann", verdict="tie")
+        counted = [0]
+        with db.reading() as connection:
+            driver = connection.connection.driver_connection
+            driver.set_progress_handler(lambda: counted.__setitem__(0, counted[0] + 1), 10)  # type: ignore[union-attr]
+            assert pool.next_matchup(connection, "ann") is not None
+            driver.set_progress_handler(None, 0)  # type: ignore[union-attr]
+        return counted[0]
+
+    few, many = steps(10), steps(40)  # 10 and then 50 judged
+    assert many < 8 * few

@@ -98,6 +98,7 @@ REVIEWER = {
     ("GET", "/api/review/acts"),
     ("POST", "/api/disputes/next"),
     ("GET", "/api/batches"),
+    ("GET", "/api/checks"),
 }
 RESEARCHER = {
     ("POST", "/api/prompts"),
@@ -123,6 +124,7 @@ RESEARCHER = {
     ("POST", "/api/batches"),
     ("POST", "/api/batches/{key}/priority"),
     ("POST", "/api/guidelines"),
+    ("POST", "/api/checks"),
 }
 ADMIN = {
     ("GET", "/api/users"),
@@ -158,6 +160,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/batches"): {"name": "none", "count": 1},
     ("POST", "/api/batches/{key}/priority"): {"priority": 1},
     ("POST", "/api/guidelines"): {"text": "Choose well."},
+    ("POST", "/api/checks"): {"gold_share": 0.1},
 }
 
 

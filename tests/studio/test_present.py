@@ -106,6 +106,18 @@ def test_an_empty_pool_says_why(fill: RunRow | None, says: str) -> None:
     assert says in Reader(present.empty_pool(fill)).text
 
 
+@pytest.mark.parametrize(
+    "fill",
+    [
+        None,
+        RunRow(method="generate", state=RunState.failed, error="No space left."),
+        RunRow(method="generate", state=RunState.succeeded, result={"matchups": 0}),
+    ],
+)
+def test_an_empty_pool_says_who_can_fill_it(fill: RunRow | None) -> None:
+    assert "researcher" in Reader(present.empty_pool(fill)).text
+
+
 def test_runs_say_their_state_in_words() -> None:
     run = RunRow(
         id="run-1", method="dpo", state=RunState.running, progress=0.4, config={"dataset": "d"},
