@@ -16,6 +16,7 @@ from training.adapters import adapter_config
 from training.chat import encode_prompt, encode_reply, window_of
 from training.config import RewardSettings
 from training.preference_losses import ranking_loss
+from training.preflight import tell_preflight
 from training.progress import Reporter
 from training.trainers import MIN_PAIRS, require_pairs, silenced, trainer_arguments
 
@@ -95,6 +96,10 @@ def usable_rankings(
             f"Of {len(rankings)} rankings {too_long} are longer than {longest} tokens, which leaves {len(rows)}; at "
             f"least {MIN_PAIRS} are needed. Raise max_length (now {settings.max_length})."
         )
+    row, sides = max(row["length"] for row in rows), max(len(row["ids"]) for row in rows)
+    tell_preflight(
+        model, settings, reporter, rows=len(rows), left_out=too_long, longest=row, noun="rankings", sides=sides
+    )
     return rows, too_long
 
 
