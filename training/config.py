@@ -678,5 +678,7 @@ def _explain(method: str, error: ValidationError) -> str:
         else:
             expected = known[key].range or detail["msg"].removeprefix("Value error, ")
             problems.append(f"{key}={detail['input']!r} is not valid for {method}: {known[key].type}, {expected}.")
+    if not any(detail["loc"] for detail in error.errors()):
+        return " ".join(problems)  # each setting is valid, only not beside the others: a list would bury the reason
     valid = ", ".join(f"{name} ({setting.range or setting.type})" for name, setting in known.items())
     return " ".join(problems) + f" Valid settings: {valid}."

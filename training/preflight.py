@@ -1,7 +1,8 @@
 """Before the first step: how many rows are left after truncation, how many steps they make, and whether it will fit.
 
 The memory is an estimate of what training adds to the loaded base: gradients and two moments of the adapter, and the
-activations of the longest rows of one micro-batch. It is good to about a factor of two, and says so by rounding.
+activations of the longest rows of one micro-batch. On the starter it came within a fifth of what was measured
+(``tests/benchmarks/README.md``); allocators and other families of models may make it a factor of two.
 """
 
 from __future__ import annotations
@@ -12,6 +13,9 @@ from typing import Any
 from training.config import TrainSettings
 from training.models import parameter_count
 from training.progress import Reporter
+
+# What a trainer's libraries take beside tensors when they first work on a processor, as measured
+LIBRARIES = 180 << 20
 
 
 @dataclass(frozen=True)
@@ -74,12 +78,15 @@ def memory_needed(model: Any, settings: TrainSettings, *, tokens: int) -> int:
     else:
         adapter = layers * settings.lora_rank * (8 * hidden + 3 * (hidden + inner))
     width = max(2, model.dtype.itemsize)
-    # Per token and layer: inputs of the norms, of attention and of both halves of the MLP, kept for the way back.
-    kept = layers * (10 * hidden + 4 * inner) * width
+    # Per token and layer: inputs of the norms, of attention and of both halves of the MLP, kept for the way back,
+    # and what the adapter adds to each projection's output.
+    added = 4 * hidden if settings.adapter == "bottleneck" else 5 * hidden + 2 * inner
+    layer = (10 * hidden + 4 * inner + added) * width
+    kept = layers * layer
     if getattr(model, "is_gradient_checkpointing", False):
-        kept = layers * hidden * width + (10 * hidden + 4 * inner) * width
+        kept = layers * hidden * width + layer
     scores = 0 if getattr(model, "num_labels", 2) == 1 else 2 * config.vocab_size * 4
-    return int(adapter * 16 + tokens * (kept + scores))
+    return int(adapter * 16 + tokens * (kept + scores)) + (LIBRARIES if model.device.type == "cpu" else 0)
 
 
 def free_memory(model: Any) -> int:

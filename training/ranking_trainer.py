@@ -116,8 +116,10 @@ def usable_rankings(
             f"put a reply above another; at "
             f"least {MIN_PAIRS} are needed. Raise max_length (now {settings.max_length})."
         )
-    row_length = max(row["length"] for row in rows)
-    tell_preflight(model, settings, reporter, rows=len(rows), left_out=too_long, longest=row_length)
+    width, sides = max(row["length"] for row in rows), max(len(row["ids"]) for row in rows)
+    tell_preflight(
+        model, settings, reporter, rows=len(rows), left_out=too_long, longest=width, noun="rankings", sides=sides
+    )
     return rows, too_long
 
 

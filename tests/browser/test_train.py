@@ -47,11 +47,11 @@ def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: Ope
     page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 900})
     open_tab(page, "Train")
     page.locator(f"[data-pick={first}]").click()
-    expect(page.locator(LINES)).to_have_count(1)
+    expect(page.locator(LINES)).to_have_count(1, timeout=60_000)
     page.locator("#compare-runs input").click()
     page.get_by_role("option", name="reward").first.click()
-    expect(page.locator(LINES)).to_have_count(2)
-    expect(page.locator("#first-plot .legendtext").last).to_contain_text("reward")
+    expect(page.locator(LINES)).to_have_count(2, timeout=60_000)
+    expect(page.locator("#first-plot .legendtext").last).to_contain_text("reward", timeout=60_000)
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -90,6 +90,14 @@ def test_a_parents_adapter_is_trained_on(tiny_base: Path, tmp_path: Path) -> Non
     assert curve(progress, "loss")[0] < first.figures["loss"]
 
 
+def test_what_is_left_after_truncation_is_told_before_the_first_step(tiny_base: Path, tmp_path: Path) -> None:
+    progress = LocalProgress()
+    train_sft(str(tiny_base), None, EXAMPLES, QUICK, tmp_path, progress, device="cpu")
+    told = progress.told
+    assert told["rows"] == len(EXAMPLES) and told["left_out"] == 0 and told["needed_mb"] > 0
+    assert any("replies (none left out)" in line and "MB free" in line for line in progress.lines)
+
+
 def test_too_few_replies_are_refused_and_too_long_ones_counted(tiny_base: Path, tmp_path: Path) -> None:
     long = Said(EXAMPLES[0].messages, "a" * 400)
     with pytest.raises(NotEnoughData, match="Of 2 replies 1 are longer than 256 tokens, which leaves 1"):

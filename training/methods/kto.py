@@ -17,6 +17,7 @@ from feedback.examples import LabelledReply
 from training.chat import encode_prompt, encode_reply, window_of
 from training.config import KtoSettings
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
+from training.preflight import tell_preflight
 from training.progress import Reporter, RunContext
 from training.references import drop_reference_copy, reference_first
 from training.steps import step_callback
@@ -87,6 +88,9 @@ def train_kto(
         )
     if len(rows) < FEW_PAIRS:
         reporter.log(f"warning: only {len(rows)} replies; below about {FEW_PAIRS} a run mostly learns noise")
+    left_out, row = len(replies) - len(rows), max(row["length"] for row in rows)
+    # Each reply is read beside another prompt's, without which there is no estimate of the drift
+    tell_preflight(model, settings, reporter, rows=len(rows), left_out=left_out, longest=row, noun="replies")
     weights = class_weights(good, bad, settings)
     reporter.log(f"{good} good replies count {weights[0]:.3g}, {bad} bad ones {weights[1]:.3g}")
     figures: dict[str, float] = {}
@@ -94,7 +98,7 @@ def train_kto(
         trainer = _build(model, tokenizer, rows, weights, settings, directory, peft_config, reporter)
         trainer.add_callback(step_callback(reporter, CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
-    counts = {"good": good, "bad": bad, "too_long": len(replies) - len(rows)}
+    counts = {"good": good, "bad": bad, "too_long": left_out}
     return PolicyOutcome(trainer.model.eval(), tokenizer, figures, counts)
 
 

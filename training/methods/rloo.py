@@ -18,6 +18,7 @@ from training.config import RlooSettings
 from training.methods.rft import fitting_prompts, work_prompts
 from training.models import LoadedPolicy
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
+from training.preflight import tell_preflight
 from training.progress import Reporter, RunContext
 from training.references import complete_reference_copy, drop_reference_copy
 from training.rewards import Scorer, open_scorer
@@ -81,6 +82,17 @@ def train_rloo(
 ) -> PolicyOutcome:
     """Train on plain values; ``directory`` keeps the states to resume from."""
     model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
+    asked = max(len(encode_prompt(tokenizer, messages)) for messages in prompts)
+    tell_preflight(
+        model,
+        settings,
+        reporter,
+        rows=len(prompts) * settings.samples,
+        left_out=0,
+        longest=asked + settings.max_new_tokens,
+        noun="replies to draw",
+        sides=1,
+    )
     figures: dict[str, float] = {}
     with trainer_scope():
         trainer = _build(model, tokenizer, prompts, scorer, settings, directory, peft_config)

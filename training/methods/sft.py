@@ -15,6 +15,7 @@ from feedback.types import Message
 from training.chat import encode_prompt, encode_reply, window_of
 from training.config import RftSettings, SftSettings
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
+from training.preflight import tell_preflight
 from training.progress import Reporter, RunContext
 from training.steps import step_callback
 from training.trainers import FEW_PAIRS, MIN_PAIRS, run_trainer, silenced, trainer_arguments, trainer_scope
@@ -107,6 +108,8 @@ def train_sft(
         )
     if len(rows) < FEW_PAIRS:
         reporter.log(f"warning: only {len(rows)} replies; below about {FEW_PAIRS} a run mostly learns them by heart")
+    row = max(row["length"] for row in rows)
+    tell_preflight(model, settings, reporter, rows=len(rows), left_out=too_long, longest=row, noun="replies", sides=1)
     figures: dict[str, float] = {}
     with trainer_scope():
         trainer = _build(model, tokenizer, rows, longest, settings, directory, peft_config)
