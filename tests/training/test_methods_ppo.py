@@ -23,7 +23,8 @@ from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, Run
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.generations import list_generations
 from feedback.store.policies import get_policy
-from feedback.store.runs import list_metrics
+from feedback.store.runs import list_metrics, transition_run
+from feedback.types import RunState
 from tests.factories import make_prompt
 from training import objectives
 from training.canary import Canary, Look
@@ -261,10 +262,12 @@ def test_a_used_up_budget_ends_the_run_and_keeps_a_policy_within_it(tiny_base: P
 
 
 def test_beta_is_adapted_to_a_target_and_fixed_without(tiny_base: Path, tmp_path: Path) -> None:
-    learner = make_learner(tiny_base, settings_of(kl_target=5.0, kl_horizon=100, value_warmup=0), tmp_path / "1")
+    learner = make_learner(
+        tiny_base, settings_of(beta=0.05, kl_target=5.0, kl_horizon=100, value_warmup=0), tmp_path / "1"
+    )
     learner.learn()
     assert learner.beta == pytest.approx(0.05 * (1 - 0.2 * 8 / 100) ** 3)  # far below its target: cheaper each time
-    fixed = make_learner(tiny_base, settings_of(), tmp_path / "2")
+    fixed = make_learner(tiny_base, settings_of(beta=0.05), tmp_path / "2")
     fixed.learn()
     assert fixed.beta == 0.05
 
@@ -598,6 +601,7 @@ def test_no_point_of_a_curve_is_told_twice_or_lost_by_going_on(make_context: Any
 
     for phase in PHASES:
         context = make_context("ppo", config | {"name": phase})
+        transition_run(context.db, context.run.id, expected=[RunState.queued], to=RunState.running)
         with Progress(context.db, context.home, context.run.id) as progress:
             again = replace(context, progress=progress)
             learner = learner_of(again, prepare(again))
