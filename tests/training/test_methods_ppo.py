@@ -474,6 +474,17 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(tiny_base: Path, tmp_path
     assert not all(torch.equal(state[name], value) for name, value in kept[3].items())
 
 
+def test_a_reply_without_an_end_pays_for_it_in_a_look_too(tiny_base: Path, tmp_path: Path) -> None:
+    found = []
+    for penalty in (0.0, 2.5):
+        learner = make_learner(tiny_base, settings_of(missing_end_penalty=penalty), tmp_path / str(penalty))
+        learner.look()
+        found.append(learner.canary.looks[0])
+    free, paid = found
+    assert free.end_rate == paid.end_rate < 1
+    assert free.score - paid.score == pytest.approx(2.5 * (1 - paid.end_rate))
+
+
 def test_prompts_kept_apart_are_never_learnt_from() -> None:
     prompts = [PoolPrompt(f"p{i}", [], (i,)) for i in range(20)]
     progress = LocalProgress()
