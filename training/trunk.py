@@ -39,12 +39,13 @@ class Kept:
 class Trunk:
     """The layers of a model below ``first``, which can be left out where their result is known."""
 
-    def __init__(self, layers: Sequence[nn.Module], first: int) -> None:
-        self.still = {id(value) for layer in layers[:first] for value in layer.parameters()}
+    def __init__(self, layers: nn.ModuleList, first: int) -> None:
+        lower = list(layers)[:first]
+        self.still = {id(value) for layer in lower for value in layer.parameters()}
         self._given: Tensor | None = None
         self._entering: Tensor | None = None
         self._in_tuples = False
-        for layer in layers[:first]:
+        for layer in lower:
             layer.forward = self._skipping(layer.forward)
         layers[first].forward = self._entered(layers[first].forward)
 

@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from feedback.db import Database
-from feedback.store import judgments, policies, runs
-from feedback.types import MetricPoint, Policy, RunState, Verdict
+from feedback.store import generations, judgments, policies, runs
+from feedback.types import Generation, MetricPoint, Policy, Run, RunState, Verdict
 from tests import factories
 
 
@@ -161,6 +161,25 @@ def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Databas
     sentence(client.post("/api/datasets", json={"name": "round-1"}), 409)
     sentence(client.post("/api/datasets", json={"name": "../etc"}), 422)
     sentence(client.post("/api/datasets", json={"name": "x", "filters": {"annotator": "a"}}), 422)
+
+
+def test_a_runs_replies_go_back_to_the_annotators(client: TestClient, db: Database) -> None:
+    policy, asked = factories.make_policy(db), factories.make_prompt(db)
+    run = runs.save_run(db, Run(method="ppo", config={}))
+    rows = [
+        Generation(
+            prompt_id=asked.id, policy_id=policy.id, text=text, seed=1, finish_reason="stop", tokens=1, run_id=run.id,
+            sampling={"iteration": number, "score": 1.5, "kl": 0.25},
+        )
+        for number, text in enumerate(("early", "late"))
+    ]  # fmt: skip
+    generations.save_generations(db, rows)
+    answer = client.post(f"/api/runs/{run.id}/annotate")
+    assert (answer.status_code, answer.json()) == (201, {"matchups": 1})
+    task = client.post("/api/tasks/next", json={}).json()
+    assert sorted(task["responses"]) == ["early", "late"]
+    assert "sent to them before" in sentence(client.post(f"/api/runs/{run.id}/annotate"), 422)
+    sentence(client.post("/api/runs/run-none/annotate"), 404)
 
 
 def test_a_run_is_queued_read_and_cancelled(client: TestClient, db: Database) -> None:

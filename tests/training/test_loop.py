@@ -177,8 +177,16 @@ def test_a_round_without_figures_still_reads(start: PolicyRow) -> None:
     assert any("unknown" in line for line in report_lines(Round(1, "starter"), Plan()))
 
 
+PPO = {"iterations": "1", "episodes": "8", "max_new_tokens": "6", "value_warmup": "0", "canary_every": "0"}
+
+
 @pytest.mark.slow
-def test_a_whole_round_on_a_tiny_model(db: Database, tmp_path: Path, tiny_base: Path) -> None:
+@pytest.mark.parametrize(
+    ("method", "settings"), [("dpo", {"min_steps": "2", "epochs": "1"}), ("ppo", PPO)], ids=["dpo", "ppo"]
+)
+def test_a_whole_round_on_a_tiny_model(
+    db: Database, tmp_path: Path, tiny_base: Path, method: str, settings: dict[str, str]
+) -> None:
     for number in range(10):
         make_prompt(db, f"Say {number}.")
         make_prompt(db, f"Tell {number}.", Split.evaluation)
@@ -196,11 +204,12 @@ def test_a_whole_round_on_a_tiny_model(db: Database, tmp_path: Path, tiny_base: 
         assert ended is not None
         return ended
 
-    plan = Plan(pairs=12, oracle="shorter", prompts=8, policy=base, settings={"min_steps": "2", "epochs": "1"})
+    plan = Plan(pairs=12, oracle="shorter", prompts=8, method=method, policy=base, settings=settings)
     (done,) = Loop(db, home, plan, wait_for=do_here).run()
     assert done.judged == 12 and 0.0 <= done.over_champion["low"] <= done.over_champion["high"] <= 1.0
     assert 0.0 <= done.reward["accuracy"] <= 1.0 and done.reward["length_only_accuracy"] == 1.0
     lineage = policy_lineage(db, done.policy)
+    assert lineage["run"]["method"] == method
     assert lineage["judgments"]["by_source"] == {"simulated": 12}
     assert lineage["parent"]["policy"]["name"] == base
 

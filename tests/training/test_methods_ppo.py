@@ -23,7 +23,8 @@ from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, Run
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.generations import list_generations
 from feedback.store.policies import get_policy
-from feedback.store.runs import list_metrics
+from feedback.store.runs import list_metrics, transition_run
+from feedback.types import RunState
 from tests.factories import make_prompt
 from training import objectives
 from training.canary import Canary, Look
@@ -261,10 +262,12 @@ def test_a_used_up_budget_ends_the_run_and_keeps_a_policy_within_it(tiny_base: P
 
 
 def test_beta_is_adapted_to_a_target_and_fixed_without(tiny_base: Path, tmp_path: Path) -> None:
-    learner = make_learner(tiny_base, settings_of(kl_target=5.0, kl_horizon=100, value_warmup=0), tmp_path / "1")
+    learner = make_learner(
+        tiny_base, settings_of(beta=0.05, kl_target=5.0, kl_horizon=100, value_warmup=0), tmp_path / "1"
+    )
     learner.learn()
     assert learner.beta == pytest.approx(0.05 * (1 - 0.2 * 8 / 100) ** 3)  # far below its target: cheaper each time
-    fixed = make_learner(tiny_base, settings_of(), tmp_path / "2")
+    fixed = make_learner(tiny_base, settings_of(beta=0.05), tmp_path / "2")
     fixed.learn()
     assert fixed.beta == 0.05
 
@@ -471,6 +474,17 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(tiny_base: Path, tmp_path
     assert not all(torch.equal(state[name], value) for name, value in kept[3].items())
 
 
+def test_a_reply_without_an_end_pays_for_it_in_a_look_too(tiny_base: Path, tmp_path: Path) -> None:
+    found = []
+    for penalty in (0.0, 2.5):
+        learner = make_learner(tiny_base, settings_of(missing_end_penalty=penalty), tmp_path / str(penalty))
+        learner.look()
+        found.append(learner.canary.looks[0])
+    free, paid = found
+    assert free.end_rate == paid.end_rate < 1
+    assert free.score - paid.score == pytest.approx(2.5 * (1 - paid.end_rate))
+
+
 def test_prompts_kept_apart_are_never_learnt_from() -> None:
     prompts = [PoolPrompt(f"p{i}", [], (i,)) for i in range(20)]
     progress = LocalProgress()
@@ -598,6 +612,7 @@ def test_no_point_of_a_curve_is_told_twice_or_lost_by_going_on(make_context: Any
 
     for phase in PHASES:
         context = make_context("ppo", config | {"name": phase})
+        transition_run(context.db, context.run.id, expected=[RunState.queued], to=RunState.running)
         with Progress(context.db, context.home, context.run.id) as progress:
             again = replace(context, progress=progress)
             learner = learner_of(again, prepare(again))

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from feedback.errors import CheckpointError, InvalidInput
+from training.adapters import BottleneckConfig
 from training.checkpoints import ADAPTER_FILE
 from training.models import load_base
 from training.peft_adapters import PeftAdapters
@@ -258,7 +259,11 @@ def test_folding_says_the_same_and_leaves_every_bit_of_the_base(roles: Roles) ->
     assert all(torch.equal(value, before[name]) for name, value in base_weights(roles).items())
 
 
-@pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "ia3"])
+def own_of(roles: Roles) -> list[Any]:
+    return list(roles.model.parameters())
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "ia3", "bottleneck"])
 def test_any_kind_of_peft_adapter_plays_a_role(tiny_base: Path, kind: str) -> None:
     from peft import IA3Config
 
@@ -266,19 +271,25 @@ def test_any_kind_of_peft_adapter_plays_a_role(tiny_base: Path, kind: str) -> No
         "lora": lora(),
         "dora": lora(use_dora=True),
         "rslora": lora(use_rslora=True),
+        "bottleneck": BottleneckConfig(layout="houlsby", reduction=4, task_type="CAUSAL_LM"),
         "ia3": IA3Config(
             task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
         ),
     }[kind]
     roles, adapters = make_roles(tiny_base)
     adapters.create("policy", config)
+    adapters.create("value", config)
+    other = roles.state_of("value")
     before = reference_logits(roles)
     optimizer = torch.optim.SGD(roles.parameters_of("policy").values(), lr=0.05)
     for _ in range(3):
         learn(roles, "policy")
+        learning = {id(value) for value in roles.parameters_of("policy").values()}
+        assert learning and all((value.grad is not None) == (id(value) in learning) for value in own_of(roles))
         optimizer.step()
         optimizer.zero_grad()
     assert torch.equal(reference_logits(roles), before)
+    assert all(torch.equal(value, other[name]) for name, value in roles.state_of("value").items())
     with roles.acting("policy"):
         assert not torch.equal(roles.model(input_ids=torch.arange(5, 30)[None]).logits, before)
 
