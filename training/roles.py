@@ -162,7 +162,7 @@ class Roles:
     def hold_still(self, first: int) -> None:
         """Let the layers below ``first`` keep still in every role; call it once all adapters are there."""
         if first:
-            self.trunk = Trunk(list(self.layers), first)
+            self.trunk = Trunk(self.layers, first)
 
     def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last") -> Any:
         """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
