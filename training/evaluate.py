@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from feedback.errors import NotEnoughData
-from feedback.types import SamplingSettings, ShownVerdict
+from feedback.types import SamplingSettings, ShownVerdict, content_hash
 from training.chat import Messages, check_fits, encode_prompt, window_of
-from training.intervals import Share, clustered, wilson
+from training.intervals import Share, clustered
 from training.models import LoadedPolicy, LoadedReward
 from training.oracles import Oracle, better, noisy
 from training.rewards import Scorer
@@ -190,7 +190,7 @@ def reward_figures(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Accuracy of a reward model on (prompt, reply, reply) as an oracle judges them; its ties are left out."""
-    from training.methods.reward import agreement, length_only
+    from training.methods.reward import length_only, share_right
 
     rng = random.Random(seed)
     verdicts = [_verdict(*oracle.score_all([(m, x), (m, y)])) for m, x, y in pairs]
@@ -205,7 +205,7 @@ def reward_figures(
     ordered = [(pairs[i][0], *(pairs[i][1:] if first[i] is ShownVerdict.left else pairs[i][:0:-1])) for i in decisive]
     chosen = reward_scores(reward, [(messages, good) for messages, good, _ in ordered])
     rejected = reward_scores(reward, [(messages, bad) for messages, _, bad in ordered])
-    share = wilson(agreement(chosen, rejected), len(ordered))
+    share = share_right([content_hash(list(map(dict, messages))) for messages, _, _ in ordered], chosen, rejected)
     same = sum(first[i] is second[i] for i in decisive) / len(decisive)
     return {
         **_named("accuracy", share),
@@ -259,7 +259,7 @@ def _drawn(
     def on_progress(drawn: int, wanted: int) -> None:
         report(start + 0.45 * drawn / wanted, f"{drawn} of {wanted} replies")
 
-    return sample(policy, prompts, samples, sampling, seed, batch_size, on_progress)
+    return sample(policy, prompts, samples, sampling, seed, batch_size, on_progress, distinct=False)
 
 
 def _scored(

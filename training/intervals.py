@@ -41,16 +41,25 @@ def clustered(means: Sequence[float], per_cluster: int = 1) -> Share:
     ``per_cluster`` bounds the effective size: a cluster counts for at most so many independent trials. Where
     the clusters do not vary at all the data say nothing of the variance, and each counts for one.
     """
-    n = len(means)
-    if n == 0:
+    return clustered_trials([mean * per_cluster for mean in means], [per_cluster] * len(means))
+
+
+def clustered_trials(successes: Sequence[float], trials: Sequence[int]) -> Share:
+    """As ``clustered``, for clusters of unlike size: successes and trials of each, the share being over all trials.
+
+    The variance is that of a ratio, linearised (Cochran 1977, section 6.3).
+    """
+    n, total = len(trials), sum(trials)
+    if total == 0:
         return Share(math.nan, 0.0, 1.0)
-    mean = sum(means) / n
+    share = sum(successes) / total
     if n == 1:
-        return wilson(mean, 1.0)
-    variance = sum((value - mean) ** 2 for value in means) / (n - 1) / n
-    size = min(mean * (1 - mean) / variance, n * per_cluster) if variance > 0 else float(n)
-    low, high = wilson(mean * size, size, student_quantile(n - 1))[1:]
-    return Share(mean, low, high)
+        return wilson(share, 1.0)
+    spread = sum((own - share * size) ** 2 for own, size in zip(successes, trials, strict=True))
+    variance = spread * n / (n - 1) / total**2
+    size = min(share * (1 - share) / variance, total) if variance > 0 else float(n)
+    low, high = wilson(share * size, size, student_quantile(n - 1))[1:]
+    return Share(share, low, high)
 
 
 def student_quantile(degrees: int) -> float:

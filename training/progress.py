@@ -307,7 +307,8 @@ def _forget_lines(path: Path, step: int) -> None:
     """Take the lines of ``step`` and later out of a file of JSON lines; a line cut off in the middle goes too."""
     if not path.is_file():
         return
-    kept = [line for line in path.read_text(encoding="utf-8").splitlines() if _is_before(line, step)]
+    # Split at line feeds alone: a reply may hold other signs at which text breaks; and a kill may cut one in half
+    kept = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if _is_before(line, step)]
     partial = path.with_name(f".{path.name}.partial")
     with contextlib.suppress(OSError):  # a full disk: the file keeps lines that are told twice
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")

@@ -36,7 +36,7 @@ def sample_replies(home: Home, run_id: str) -> list[tuple[int, list[tuple[str, s
     if not path.is_file():
         return []
     looks: list[tuple[int, list[tuple[str, str]]]] = []
-    for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
         try:
             look: dict[str, Any] = json.loads(line)
             looks.append((int(look["step"]), [(str(prompt), str(reply)) for prompt, reply in look["said"]]))

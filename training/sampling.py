@@ -54,12 +54,14 @@ def sample(
     seed: int = 0,
     batch_size: int = 128,
     on_progress: OnProgress | None = None,
+    *,
+    distinct: bool = True,
 ) -> list[list[Reply]]:
     """Draw k replies to each prompt, in the order of the prompts.
 
-    The same seed gives the same replies. A reply equal to an earlier one of its prompt is drawn again, at
-    most three times; blank replies likewise. A prompt too long for the model raises PromptTooLong before
-    anything is drawn.
+    The same seed gives the same replies. With ``distinct`` a reply equal to an earlier one of its prompt is
+    drawn again, at most three times; blank replies likewise. Without it replies are independent of each other, as
+    a measurement needs them. A prompt too long for the model raises PromptTooLong before anything is drawn.
     """
     settings = settings or SamplingSettings()
     if k < 1:
@@ -80,7 +82,9 @@ def sample(
                     replies[draw.prompt, draw.place] = reply
                 report(len(replies), wanted)
             pending = _repeats(replies, len(prompts), k)
-            if not pending or settings.temperature == 0:  # a greedy reply is the same however often it is drawn
+            if (
+                not distinct or not pending or settings.temperature == 0
+            ):  # a greedy reply is the same however often it is drawn
                 break
     return [[replies[p, j] for j in range(k)] for p in range(len(prompts))]
 

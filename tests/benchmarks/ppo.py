@@ -65,7 +65,7 @@ class Bench:
     def draw(self, policy: str, samples: int, seed: int) -> Replies:
         """Replies of a policy to the held-out prompts."""
         loaded = open_policy(self.db, self.home, policy)
-        return sample(loaded, self.prompts, samples, SamplingSettings(), seed)
+        return sample(loaded, self.prompts, samples, SamplingSettings(), seed, distinct=False)
 
     def train(self, method: str) -> tuple[str, float]:
         """The policy a method makes, unless it is there, and the seconds it took."""

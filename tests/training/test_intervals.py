@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from training.intervals import clustered, student_quantile, wilson
+from training.intervals import clustered, clustered_trials, student_quantile, wilson
 
 
 def test_wilson_agrees_with_values_worked_by_hand() -> None:
@@ -64,3 +64,12 @@ def test_the_interval_holds_the_truth_about_as_often_as_it_says(truth: float, sp
 def test_students_quantile() -> None:
     assert student_quantile(1) == pytest.approx(12.706, abs=1e-3)
     assert student_quantile(10_000) == pytest.approx(1.960, abs=1e-3)
+
+
+def test_clusters_of_unlike_size_weigh_by_their_trials() -> None:
+    assert clustered_trials([3.0, 0.0], [3, 1]).value == 0.75
+    # By hand: share 3/4; residuals 3 - 9/4 and 0 - 3/4; 2 · (9/16 + 9/16) / 16
+    variance = 2 * (2 * 9 / 16) / 16
+    low, high = wilson(0.75 * (3 / 16) / variance, (3 / 16) / variance, student_quantile(1))[1:]
+    assert clustered_trials([3.0, 0.0], [3, 1])[1:] == pytest.approx((low, high))
+    assert clustered([1.0, 0.5, 0.0, 1.0], 2) == pytest.approx(clustered_trials([2.0, 1.0, 0.0, 2.0], [2, 2, 2, 2]))

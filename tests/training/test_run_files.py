@@ -1,8 +1,10 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from training.home import Home
+from training.progress import _forget_lines
 from training.run_files import last_traceback, sample_replies
 
 LOG = """2026-05-04 09:30:00 attempt 1 of dpo begins
@@ -37,3 +39,13 @@ def test_a_look_that_was_cut_off_is_left_out(tmp_path: Path) -> None:
     home.run_dir("run-1").mkdir()
     (home.run_dir("run-1") / "samples.jsonl").write_text('{"step": 0, "said": [["hi", "ho"]]}\n{"step": 5, "sa')
     assert sample_replies(home, "run-1") == [(0, [("hi", "ho")])]
+
+
+def test_a_reply_may_hold_any_sign_at_which_text_breaks(home: Home) -> None:
+    path = home.run_dir("run-2") / "samples.jsonl"
+    path.parent.mkdir(parents=True)
+    line = json.dumps({"step": 3, "said": [["hi", "one\u2028two\u0085three"]]}, ensure_ascii=False).encode()
+    path.write_bytes(line + b"\n" + line[:-8])  # and a kill may cut the last line in the middle of a sign
+    assert sample_replies(home, "run-2") == [(3, [("hi", "one\u2028two\u0085three")])]
+    _forget_lines(path, 4)
+    assert path.read_bytes() == line + b"\n"

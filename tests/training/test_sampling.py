@@ -71,6 +71,9 @@ def test_equal_replies_are_drawn_again_three_times_at_most(policy: LoadedPolicy)
     assert len({reply.text for reply in replies}) == 1
     assert len(drawn) == 1 + 3
     assert len({reply.seed for reply in replies}) == 3
+    drawn.clear()
+    sample(policy, PROMPTS[:1], 3, narrow, seed=1, on_progress=lambda n, _: drawn.append(n), distinct=False)
+    assert len(drawn) == 1, "a measurement keeps what it drew"
 
 
 def test_a_prompt_too_long_is_refused_before_anything_is_drawn(policy: LoadedPolicy) -> None:

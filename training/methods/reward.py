@@ -27,7 +27,7 @@ from training.checkpoints import (
 )
 from training.config import RewardSettings
 from training.ensembles import train_members
-from training.intervals import wilson
+from training.intervals import Share, clustered_trials
 from training.models import HEAD, LoadedReward, load_scorer, parameter_count
 from training.progress import Reporter, RunContext
 from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
@@ -235,7 +235,7 @@ def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict
     prompts = [[{"role": m.role.value, "content": m.content} for m in pair.messages] for pair in pairs]
     chosen = reward_scores(reward, [(p, pair.chosen) for p, pair in zip(prompts, pairs, strict=True)])
     rejected = reward_scores(reward, [(p, pair.rejected) for p, pair in zip(prompts, pairs, strict=True)])
-    share = wilson(agreement(chosen, rejected), len(pairs))
+    share = share_right([pair.prompt_id for pair in pairs], chosen, rejected)
     words = [len(pair.chosen.split()) for pair in pairs], [len(pair.rejected.split()) for pair in pairs]
     return {
         "accuracy": share.value,
@@ -244,6 +244,15 @@ def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict
         "length_only_accuracy": length_only(*words),
         "test_pairs": len(pairs),
     }
+
+
+def share_right(prompts: Sequence[str], chosen: Sequence[float], rejected: Sequence[float]) -> Share:
+    """The share of pairs whose better side scores higher, ties half; the pairs of one prompt (by key) are one unit."""
+    units: dict[str, list[tuple[float, float]]] = {}
+    for prompt, *scores in zip(prompts, chosen, rejected, strict=True):
+        units.setdefault(prompt, []).append((scores[0], scores[1]))
+    right = [agreement(*zip(*unit, strict=True)) for unit in units.values()]
+    return clustered_trials(right, [len(unit) for unit in units.values()])
 
 
 def agreement(better: Sequence[float], worse: Sequence[float]) -> float:
