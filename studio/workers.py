@@ -125,11 +125,41 @@ def wait_for_run(
     db: Database, run: RunRow, keeper: WorkerKeeper, *, on_change: Callable[[RunRow], None] | None = None
 ) -> RunRow:
     """Wait for a run, seeing to its worker; Ctrl-C cancels the run, waits for its end and is raised again."""
+    with _ctrl_c_at_polls() as check:
+
+        def on_poll() -> None:
+            check()
+            keeper.tend()
+
+        try:
+            return runs.wait(db, run.id, on_change=on_change, on_poll=on_poll)
+        except KeyboardInterrupt:
+            if not get_run(db, run.id).state.is_terminal:
+                runs.cancel(db, run.id)
+                with contextlib.suppress(KeyboardInterrupt):
+                    runs.wait(db, run.id, on_change=on_change, on_poll=on_poll, timeout=20)
+            raise
+
+
+@contextmanager
+def _ctrl_c_at_polls() -> Iterator[Callable[[], None]]:
+    """Ctrl-C is noted, and raised by the function given, once for each time it was pressed.
+
+    Raised wherever the program happens to be, it can end in a callback of a library that ignores what is raised there,
+    and nobody would have heard it.
+    """
+    pressed: list[int] = []
+
+    def check() -> None:
+        if pressed:
+            pressed.pop()
+            raise KeyboardInterrupt
+
+    if threading.current_thread() is not threading.main_thread():
+        yield check
+        return
+    before = signal.signal(signal.SIGINT, lambda number, _: pressed.append(number))
     try:
-        return runs.wait(db, run.id, on_change=on_change, on_poll=keeper.tend)
-    except KeyboardInterrupt:
-        if not get_run(db, run.id).state.is_terminal:
-            runs.cancel(db, run.id)
-            with contextlib.suppress(KeyboardInterrupt):
-                runs.wait(db, run.id, on_change=on_change, on_poll=keeper.tend, timeout=20)
-        raise
+        yield check
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -74,7 +74,7 @@ def test_every_tab_with_data(full: Studio, open_page: OpenPage, size: str, schem
 
     open_tab(page, "Train")
     page.locator("#runs-table .pick").first.click()
-    expect(page.locator("#loss-plot .trace").first).to_be_attached()
+    expect(page.locator("#first-plot .trace").first).to_be_attached()
     for folded in page.get_by_role("button", name="More settings").all():
         if folded.is_visible():
             folded.click()

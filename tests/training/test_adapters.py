@@ -208,7 +208,7 @@ def test_training_on_begins_at_the_parent_and_not_at_the_bare_base(
     outcome = train_dpo(str(tiny_base), None, pairs, settings_of(kind), tmp_path / "a", LocalProgress(), device="cpu")
     adapter_writer(outcome.model)(tmp_path / "parent")
     progress = LocalProgress()
-    on = settings_of(kind, min_steps=1, embedding_noise=0.0)
+    on = settings_of(kind, min_steps=1, embedding_noise=0.0, anchor=0.0)
     train_dpo(str(tiny_base), tmp_path / "parent", pairs, on, tmp_path / "b", progress, device="cpu")
     first = {point.name: point.value for point in progress.points if point.step == 1}
     assert first["chosen_reward"] == pytest.approx(0.0, abs=1e-4)  # the log-ratio to the parent
