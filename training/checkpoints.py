@@ -117,7 +117,7 @@ class Manifest(BaseModel):
     base_hash: str
     adapter: Adapter
     heads: list[str] = []
-    pooling: Literal["last", "sum"] = "last"
+    pooling: Literal["last", "sum", "mean"] = "last"
     members: int = 1
     parent: str | None = None
     reference: str | None = None

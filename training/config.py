@@ -236,10 +236,10 @@ class RewardSettings(TrainSettings):
         le=1.0,
         description="Pull of the scores towards 0, so that they stay comparable between runs.",
     )
-    pooling: Literal["last", "sum"] | None = Field(
+    pooling: Literal["last", "sum", "mean"] | None = Field(
         None,
-        description="What the head reads: the last token, or the sum over all of them, which a small base learns from "
-        "fewer pairs; left out, chosen by the size of the base model.",
+        description="What the head reads: the last token, or the sum or mean over all of them, which a small base "
+        "learns from fewer pairs; left out, chosen by the size of the base model.",
     )
     rankings: bool = Field(
         False, description="Learns from whole rankings, each reply read once, instead of from pairs; ties included."
@@ -267,7 +267,7 @@ class RewardSettings(TrainSettings):
         1, ge=1, le=8, description="Reward models trained side by side on one base; their spread tells doubt."
     )
 
-    def pooling_for(self, parameters: int) -> Literal["last", "sum"]:
+    def pooling_for(self, parameters: int) -> Literal["last", "sum", "mean"]:
         """What the head reads on a base of so many parameters: the pooling asked for, else by size."""
         return self.pooling or ("last" if parameters >= LARGE_MODEL else "sum")
 

@@ -12,7 +12,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-Pooling = Literal["last", "sum"]
+Pooling = Literal["last", "sum", "mean"]
 USUAL_LENGTH = 32  # tokens; a sum is divided by it, so that both poolings want the same step size
 
 
@@ -35,10 +35,33 @@ class SummedScore(nn.Module):
         return scores if self.bias is None else scores + self.bias.float()
 
 
+class MeanScore(SummedScore):
+    """The mean of a linear score over all tokens up to each one: as ``SummedScore``, but length alone pays nothing."""
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The means (row, position, 1)."""
+        scores = nn.functional.linear(states.float(), self.weight.float()).cumsum(1)
+        read = torch.arange(1, states.shape[1] + 1, device=states.device, dtype=scores.dtype)
+        means = scores / read[None, :, None]
+        return means if self.bias is None else means + self.bias.float()
+
+
+def scalar_head(pooling: Pooling, width: int, *, bias: bool = True) -> Any:
+    """A head that reads hidden states of so many numbers as ``pooling`` says."""
+    if pooling == "last":
+        return nn.Linear(width, 1, bias=bias)
+    return (SummedScore if pooling == "sum" else MeanScore)(width, bias=bias)
+
+
+def pooling_of(head: Any) -> Pooling:
+    """How a head reads."""
+    return "mean" if isinstance(head, MeanScore) else "sum" if isinstance(head, SummedScore) else "last"
+
+
 def pool(model: Any, head: str, pooling: Pooling) -> None:
     """Put the pooling asked for in the place of a sequence classifier's linear head, with the weights it has."""
-    if pooling == "sum":
+    if pooling != "last":
         linear = getattr(model, head)
-        summed = SummedScore(linear.weight.shape[1], bias=False)
-        summed.weight = nn.Parameter(linear.weight.detach().clone())
-        setattr(model, head, summed)
+        pooled = scalar_head(pooling, linear.weight.shape[1], bias=False)
+        pooled.weight = nn.Parameter(linear.weight.detach().clone())
+        setattr(model, head, pooled)

@@ -115,7 +115,7 @@ def build_roles(
 
 
 def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:
-    from training.heads import SummedScore
+    from training.heads import pooling_of
 
     if not rewards:  # a reward function has no weights to begin from
         adapters.create("value", adapter_config(settings, "CAUSAL_LM"))
@@ -123,7 +123,7 @@ def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], se
         return
     adapters.read("value", rewards[0])
     first = roles.heads["reward_0"]
-    roles.add_head("value", first.weight.detach(), pooling="sum" if isinstance(first, SummedScore) else "last")
+    roles.add_head("value", first.weight.detach(), pooling=pooling_of(first))
 
 
 def publish(context: RunContext, ready: Ready, figures: dict[str, Any]) -> dict[str, Any]:

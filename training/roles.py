@@ -167,12 +167,11 @@ class Roles:
     def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last") -> Any:
         """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
         import torch
-        from torch import nn
 
-        from training.heads import SummedScore
+        from training.heads import scalar_head
 
         width = self.model.get_output_embeddings().weight.shape[1]
-        head: Any = SummedScore(width) if pooling == "sum" else nn.Linear(width, 1)
+        head: Any = scalar_head(pooling, width)
         head.to(self.device, torch.float32)
         with torch.no_grad():
             head.weight.copy_(weight.float()) if weight is not None else head.weight.zero_()

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.heads import USUAL_LENGTH, SummedScore
+from training.heads import USUAL_LENGTH, MeanScore, SummedScore
 from training.models import HEAD, LoadedReward, load_scorer
 from training.scoring import reward_scores
 
@@ -18,6 +18,13 @@ def test_the_score_is_the_sum_up_to_each_token() -> None:
     assert ((head(states) - 0.5) * USUAL_LENGTH).squeeze().tolist() == [1.0, -1.0, 0.0]
 
 
+def test_the_mean_pays_nothing_for_length() -> None:
+    head = MeanScore(1, bias=False)
+    head.weight.data.fill_(2.0)
+    states = torch.tensor([[[1.0], [3.0], [2.0], [2.0]]])
+    assert head(states).squeeze().tolist() == [2.0, 4.0, 4.0, 4.0]
+
+
 def test_sixteen_bit_states_are_added_up_in_fp32() -> None:
     head = SummedScore(1, bias=False)
     head.weight.data.fill_(1.0)
@@ -25,7 +32,7 @@ def test_sixteen_bit_states_are_added_up_in_fp32() -> None:
     assert head(states)[0, -1, 0].item() * USUAL_LENGTH == pytest.approx(1024)
 
 
-@pytest.mark.parametrize("pooling", ["last", "sum"])
+@pytest.mark.parametrize("pooling", ["last", "sum", "mean"])
 def test_padding_adds_nothing(tiny_base: Path, pooling) -> None:
     reward = LoadedReward(*load_scorer(str(tiny_base), "cpu", pooling), str(tiny_base))
     exchanges = [([{"role": "user", "content": "hi"}], "a" * n) for n in (3, 30, 1, 12)]
