@@ -74,7 +74,7 @@ class Bench:
             changes = [one.partition(":")[2] for one in self.options.set if one.startswith(f"{method}:")]
             judge = [f"reward={JUDGE}"] if method in REWARDED else []
             began = time.perf_counter()
-            train(self.studio, method, name, [*changes, *judge, f"seed={self.options.seed}"])
+            train(self.studio, method, name, [*judge, *changes, f"seed={self.options.seed}"])
             return name, time.perf_counter() - began
         run = next(run for run in self.studio("runs", "list") if run["config"].get("name") == name)
         started, ended = (time.mktime(time.strptime(run[key][:19], "%Y-%m-%dT%H:%M:%S")) for key in TIMES)
