@@ -245,7 +245,7 @@ def export_dataset(
     name = ".".join(dict.fromkeys(part for part in parts if part))
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
-        "X-Dropped": json.dumps(dict(export.dropped)),
+        "X-Dropped": json.dumps(services.count_dropped(key, format_name, split)),
         "X-Dataset-Hash": export.dataset.hash,
     }
     return StreamingResponse(_in_chunks(lines), media_type=chosen.media_type, headers=headers)

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from feedback import assignment, datasets, formats, judging
 from feedback.db import Database
 from feedback.store import generations, judgments, policies, runs
-from feedback.types import Generation, MetricPoint, Policy, Run, RunState, Verdict
+from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
 from tests import factories
 
 
@@ -161,6 +162,28 @@ def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Databas
     sentence(client.post("/api/datasets", json={"name": "round-1"}), 409)
     sentence(client.post("/api/datasets", json={"name": "../etc"}), 422)
     sentence(client.post("/api/datasets", json={"name": "x", "filters": {"annotator": "a"}}), 422)
+
+
+@pytest.mark.parametrize("split", [None, "train", "test"])
+@pytest.mark.parametrize("format_name", formats.FORMATS)
+def test_the_header_reports_the_drops_that_the_command_reports(
+    format_name: str, split: str | None, client: TestClient, db: Database, tmp_path: Path
+) -> None:
+    policy = factories.make_policy(db, "maker")
+    said = {"left": {"verdict": "left"}, "tie": {"verdict": "tie"}, "bad": {"verdict": "both_bad"}}
+    said |= {"skip": {"skip_reason": "no idea"}, "marker": {"verdict": "left"}}
+    for number in range(30):
+        name = list(said)[number % len(said)]
+        texts = [f"{number} yes\n\nHuman: and you?" if name == "marker" else f"{number} yes", f"{number} no"]
+        factories.make_matchup(db, policy=policy, texts=texts)
+        task = assignment.lease_next(db, "ann")
+        assert task
+        judging.submit(db, task.lease_id, "ann", **said[name])
+    datasets.freeze(db, "d", DatasetFilters(test_share=0.3))
+    answer = client.get("/api/datasets/d/export", params={"format": format_name} | ({"split": split} if split else {}))
+    report = formats.export_dataset(db, "d", format_name, tmp_path / "out", split)
+    assert json.loads(answer.headers["X-Dropped"]) == report.dropped
+    assert split is not None or report.dropped or format_name in ("raw", "trl-prompt", "label-studio", "csv")
 
 
 def test_a_runs_replies_go_back_to_the_annotators(client: TestClient, db: Database) -> None:
