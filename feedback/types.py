@@ -39,6 +39,8 @@ from sqlmodel import SQLModel
 from feedback.errors import InvalidInput
 
 MAX_MATCHUP_SIZE = 9
+ASKED_HERE = "asked-here"
+"""The tag of prompts that came in with a request for replies: nobody meant them for the annotators."""
 CANNOT_REPLY = "cannot reply here"
 """How the note of a policy ends of which only judgments came here."""
 RESERVED_NAMES = {"local", "shell", "studio", "nobody"}

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 
 from feedback import assignment, datasets, formats, judging
 from feedback.db import Database
-from feedback.store import generations, judgments, policies, runs
+from feedback.store import generations, judgments, matchups, policies, runs
 from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
 from tests import factories
 
@@ -267,6 +267,7 @@ def test_replies_on_demand_are_seeded_and_kept(client: TestClient, db: Database,
     texts = [[row["text"] for row in answer.json()["generations"]] for answer in (first, again)]
     assert len(texts[0]) == 3
     assert texts[0] == texts[1]
+    assert matchups.list_prompts_without_open_matchup(db, limit=9) == [], "a prompt to try a policy with is no work"
     sentence(client.post("/api/generations", json=body | {"policy": "none"}), 404)
     sentence(client.post("/api/generations", json=body | {"n": 0}), 422)
     sentence(client.post("/api/generations", json=body | {"messages": []}), 422)
