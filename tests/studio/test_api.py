@@ -142,6 +142,12 @@ def test_tasks_go_to_many_at_once_without_a_double(client: TestClient, db: Datab
     assert len(leased) == len(set(leased)) == 24
 
 
+def test_a_filter_that_names_no_policy_is_refused_where_nothing_was_judged_too(client: TestClient) -> None:
+    body = {"name": "d", "filters": {"policies": ["nobody"]}}
+    assert "nobody" in sentence(client.post("/api/datasets", json=body), 404)
+    assert client.get("/api/datasets").json() == {"datasets": []}
+
+
 def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Database) -> None:
     fill(db, 6)
     factories.judge_by(db, factories.longer, count=5)
