@@ -108,7 +108,7 @@ def test_a_bad_line_imports_nothing_and_says_where(judged: Database, tmp_path: P
         ("[1]", "line 4: a JSON object is needed, not a list"),
         (json.dumps(spoiled), "line 4: judgment: verdict"),
         (json.dumps({**json.loads(lines[3]), "version": 7}), "line 4: version 7 is unknown"),
-        (json.dumps({"judgment": {}}), "line 4: version: Field required"),
+        (json.dumps({"judgment": {}}), r"line 4: this is no line of a raw export \(keys: judgment\)"),
     ):
         (tmp_path / "bad.jsonl").write_text("\n".join([*lines[:3], bad, *lines[4:]]))
         with pytest.raises(InvalidLine, match=reason):

@@ -63,3 +63,9 @@ def test_prompts_that_were_only_asked_here_are_no_work_until_somebody_brings_the
         prompts.save_prompts(database, [asked.model_copy(update={"tags": []})])
         prompts.save_prompts(database, [asked])
         assert [row.tags for row in matchups.list_prompts_without_open_matchup(database, limit=9)] == [[]]
+
+
+def test_a_wrong_message_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"messages": [{"role": "user", "content": 3}]}\n')
+    with pytest.raises(InvalidLine, match="line 1: messages.0.content: "):
+        read_prompts(tmp_path / "p.jsonl")

@@ -313,3 +313,8 @@ def test_what_no_database_can_hold_is_a_mistake_and_not_a_failure(
 ) -> None:
     answer = client.request(method, path, content=None if body is None else json.dumps(body))
     assert answer.status_code == 422 and answer.json()["detail"].endswith(".")
+
+
+def test_a_body_that_is_no_json_is_called_so(client: TestClient) -> None:
+    answer = client.post("/api/prompts", content="{oops", headers={"Content-Type": "application/json"})
+    assert sentence(answer, 422).startswith("The body is not JSON: ") and "at character 1" in answer.text
