@@ -393,8 +393,8 @@ def _tell_overflow(_request: Request, _error: Exception) -> JSONResponse:
 
 def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:
     """The first complaint about a body or a parameter, in one sentence."""
-    found: list[dict[str, Any]] = list(error.errors()) if isinstance(error, RequestValidationError) else []
-    first = found[0] if found else {"loc": (), "msg": str(error)}
+    found = list(error.errors()) if isinstance(error, RequestValidationError) else []
+    first: dict[str, Any] = found[0] if found else {"loc": (), "msg": str(error)}
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     said = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     given = first.get("input")
