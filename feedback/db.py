@@ -8,6 +8,7 @@ waits by polling, which is unfair under load, so writers queue for their turn fi
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -23,6 +24,8 @@ from feedback.errors import InvalidInput, StudioError
 from feedback.turns import Turns
 
 BUSY_TIMEOUT_SECONDS = 30.0
+# SQLite cannot work in less: its shared memory and the first pages of its log need some 100 KB.
+_FULL_BELOW = 2**20
 
 
 class Database:
@@ -49,7 +52,7 @@ class Database:
     def write(self) -> Iterator[Session]:
         """A session that commits on leaving, or rolls everything back when anything is raised."""
         with (
-            _values_fit(),
+            self._values_fit(),
             self._turn(),
             Session(self._writing, expire_on_commit=False) as session,
             session.begin(),
@@ -59,7 +62,7 @@ class Database:
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """As ``write``, for statements on tables instead of rows: a tenth of the work, for what is done per vote."""
-        with _values_fit(), self._turn(), self._writing.begin() as connection:
+        with self._values_fit(), self._turn(), self._writing.begin() as connection:
             yield connection
 
     @contextmanager
@@ -76,13 +79,30 @@ class Database:
         self.engine.dispose()
         self._turns.close()
 
+    @contextmanager
+    def _values_fit(self) -> Iterator[None]:
+        try:
+            yield
+        except DataError as error:  # PostgreSQL's; SQLite takes anything
+            raise InvalidInput(f"The database cannot hold a value: {error.orig}. Nothing was saved.") from error
+        except OperationalError as error:
+            if full := _full_disk(self.engine):
+                raise full from error
+            raise
 
-@contextmanager
-def _values_fit() -> Iterator[None]:
-    try:
-        yield
-    except DataError as error:  # PostgreSQL's; SQLite takes anything
-        raise InvalidInput(f"The database cannot hold a value: {error.orig}. Nothing was saved.") from error
+
+def _full_disk(engine: Engine) -> StudioError | None:
+    """What to say when SQLite fails for want of space; it words that in many ways, so the disk itself is asked."""
+    if engine.dialect.name != "sqlite" or not engine.url.database:
+        return None
+    folder = Path(engine.url.database).parent
+    if not folder.is_dir() or (free := shutil.disk_usage(folder).free) >= _FULL_BELOW:
+        return None
+    return StudioError(
+        f"The disk of {folder} is full ({free // 1024} KB free), so its database cannot be written and nothing was "
+        "saved. Free some space, for instance what lies in exports/; with 1 MB free, `studio checkpoints prune` can "
+        "make more."
+    )
 
 
 def one_at_a_time(transaction: Session | Connection, what: str) -> None:
@@ -107,6 +127,8 @@ def open_database(url_or_path: str | Path) -> Database:
         migrations.upgrade(engine)
     except OperationalError as error:
         engine.dispose()
+        if full := _full_disk(engine):
+            raise full from error
         raise StudioError(
             f"The database {_safe(url)} cannot be opened: {_one_line(error.orig)}. "
             "Check that it exists and is writable."

@@ -96,6 +96,11 @@ class _Row(SQLModel):
 
     created_at: datetime = Field(default_factory=now, sa_type=Moment, nullable=False, index=True)  # type: ignore[call-overload]
 
+    def model_dump(self, **options: Any) -> dict[str, Any]:
+        """As everywhere, in the order of the fields: a row that was read holds them in that of a set of names."""
+        fields = super().model_dump(**options)
+        return {name: fields[name] for name in type(self).model_fields if name in fields}
+
 
 class PromptRow(Prompt, _Row, table=True):
     __tablename__ = "prompt"

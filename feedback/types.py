@@ -39,6 +39,10 @@ from sqlmodel import SQLModel
 from feedback.errors import InvalidInput
 
 MAX_MATCHUP_SIZE = 9
+ASKED_HERE = "asked-here"
+"""The tag of prompts that came in with a request for replies: nobody meant them for the annotators."""
+CANNOT_REPLY = "cannot reply here"
+"""How the note of a policy ends of which only judgments came here."""
 RESERVED_NAMES = {"local", "shell", "studio", "nobody"}
 """Names that stand for nobody in particular and so cannot be a user's."""
 
@@ -606,7 +610,8 @@ class Dataset(SQLModel):
 class Policy(SQLModel):
     """A checkpoint or a base model that can reply. ``base`` is a local path or a hub id.
 
-    ``checkpoint_id`` is None for a base model; ``parent_id`` is the policy it was trained from.
+    ``checkpoint_id`` is None for a base model; ``parent_id`` is the policy it was trained from. The ``note`` of one
+    that came with imported judgments, its weights left behind, ends with ``CANNOT_REPLY``.
     """
 
     name: str
@@ -620,6 +625,11 @@ class Policy(SQLModel):
     @classmethod
     def _usable_name(cls, name: str) -> str:
         return usable_name(name, "policy")
+
+    @property
+    def can_reply(self) -> bool:
+        """False for a policy known by name alone: its base without its checkpoint would be another policy."""
+        return self.checkpoint_id is not None or not self.note.endswith(CANNOT_REPLY)
 
 
 class Checkpoint(SQLModel):

@@ -245,7 +245,7 @@ def export_dataset(
     name = ".".join(dict.fromkeys(part for part in parts if part))
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
-        "X-Dropped": json.dumps(dict(export.dropped)),
+        "X-Dropped": json.dumps(services.count_dropped(key, format_name, split)),
         "X-Dataset-Hash": export.dataset.hash,
     }
     return StreamingResponse(_in_chunks(lines), media_type=chosen.media_type, headers=headers)
@@ -393,9 +393,13 @@ def _tell_overflow(_request: Request, _error: Exception) -> JSONResponse:
 
 def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:
     """The first complaint about a body or a parameter, in one sentence."""
-    first = error.errors()[0] if isinstance(error, RequestValidationError) else {"loc": (), "msg": str(error)}
+    found = list(error.errors()) if isinstance(error, RequestValidationError) else []
+    first: dict[str, Any] = found[0] if found else {"loc": (), "msg": str(error)}
     where = ".".join(str(part) for part in first["loc"] if part not in ("body", "query", "path", "header"))
     said = str(first["msg"]).removeprefix("Value error, ").rstrip(".")
     given = first.get("input")
+    if first.get("type") == "json_invalid":
+        where, said = "", f"The body is not JSON: {first['ctx']['error']} (at character {first['loc'][-1]})"
+        given = None
     shown = f" (it was {json.dumps(given)[:120]})" if isinstance(given, str | int | float | bool) else ""
     return JSONResponse({"detail": f"{where}: {said}{shown}." if where else f"{said}{shown}."}, status_code=422)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import importlib.metadata
 import shutil
 import sys
@@ -28,6 +29,7 @@ from training.starter import STARTER_DIR
 OLDEST_PYTHON = (3, 11)
 PACKAGES = ("torch", "transformers", "trl", "peft", "gradio", "sqlmodel")
 MIN_DISK_BYTES = 2 * 1024**3
+FREE_SPACE = "Free some space: 2 GiB are needed."
 MIN_MEMORY_BYTES = 2 * 1024**3
 # A heartbeat is written every second; so long a silence means that the process hangs or the disk does.
 SILENT_AFTER = timedelta(minutes=5)
@@ -54,7 +56,10 @@ def examine(home: Home) -> list[Finding]:
         try:
             findings.append(check(home))
         except StudioError as error:
-            findings.append(Finding(name, False, str(error), "Do what the sentence says."))
+            findings.append(Finding(name, False, str(error), str(error)))
+        except OSError as error:
+            remedy = FREE_SPACE if error.errno == errno.ENOSPC else "See that the home can be read and written."
+            findings.append(Finding(name, False, str(error), remedy))
         except Exception as error:
             findings.append(Finding(name, False, f"{type(error).__name__}: {error}", "Report this as a bug."))
     return findings
@@ -121,9 +126,7 @@ def _contents(home: Home) -> Finding:
 
 def _space(home: Home) -> Finding:
     free = shutil.disk_usage(home.path).free
-    return Finding(
-        "disk", free >= MIN_DISK_BYTES, f"{free / 1024**3:.1f} GiB free", "Free some space: 2 GiB are needed."
-    )
+    return Finding("disk", free >= MIN_DISK_BYTES, f"{free / 1024**3:.1f} GiB free", FREE_SPACE)
 
 
 def _memory(home: Home) -> Finding:

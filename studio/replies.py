@@ -16,14 +16,11 @@ from feedback.store.generations import save_generations
 from feedback.store.policies import get_policy
 from feedback.store.prompts import save_prompts
 from feedback.tables import GenerationRow
-from feedback.types import Generation, Prompt, SamplingSettings
+from feedback.types import ASKED_HERE, Generation, Prompt, SamplingSettings
 from training.home import Home
 
 if TYPE_CHECKING:
     from training.models import LoadedPolicy
-
-PROMPT_TAG = "asked-here"
-"""Marks prompts that came in with a request for replies."""
 
 
 class ReplyMaker:
@@ -51,7 +48,7 @@ class ReplyMaker:
                 settings,
                 secrets.randbelow(2**31) if seed is None else seed,
             )[0]
-        saved = save_prompts(self._db, [Prompt(messages=messages, tags=[PROMPT_TAG])])
+        saved = save_prompts(self._db, [Prompt(messages=messages, tags=[ASKED_HERE])])
         return save_generations(
             self._db,
             [

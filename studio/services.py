@@ -442,6 +442,10 @@ class Services:
         """The outside formats a dataset can be downloaded in."""
         return sorted(formats.FORMATS)
 
+    def count_dropped(self, key: str, format_name: str, split: str | None = None) -> dict[str, int]:
+        """What an export leaves out and why, counted by reading it through once."""
+        return formats.count_dropped(self.db, key, format_name, split)
+
     # Runs -------------------------------------------------------------------------------------------------
 
     def training_methods(self) -> dict[str, str]:

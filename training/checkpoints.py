@@ -318,9 +318,11 @@ def open_policy(db: Database, home: Home, key: str, device: str | None = None) -
 
 
 def policy_directory(db: Database, home: Home, row: PolicyRow) -> Path | None:
-    """Where the checkpoint of a policy lies; None for a bare base."""
+    """Where the checkpoint of a policy lies; None for a bare base. Conflict for one that cannot reply here."""
     from feedback.store.checkpoints import get_checkpoint
+    from feedback.store.policies import check_can_reply
 
+    check_can_reply(row)
     return home.path / get_checkpoint(db, row.checkpoint_id).path if row.checkpoint_id else None
 
 

@@ -8,6 +8,7 @@ size of the base model*: a 3 M starter wants a hundred times the rate of a 7 B m
 from __future__ import annotations
 
 from collections.abc import Mapping
+from enum import StrEnum
 from types import UnionType
 from typing import Any, ClassVar, Literal, NamedTuple, Union, get_args, get_origin
 
@@ -635,7 +636,7 @@ def _describe(name: str, field: FieldInfo) -> Setting:
 def _type_name(annotation: Any) -> str:
     if get_origin(annotation) in (UnionType, Union):
         return _type_name(next(part for part in get_args(annotation) if part is not type(None)))
-    if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, Split)):
+    if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, StrEnum)):
         return "choice"
     return str(annotation.__name__)
 
@@ -647,8 +648,8 @@ def _range(field: FieldInfo) -> str:
         annotation = next(part for part in get_args(annotation) if part is not type(None))
     if get_origin(annotation) is Literal:
         return "one of " + ", ".join(map(str, get_args(annotation)))
-    if annotation is Split:
-        return "one of " + ", ".join(Split)
+    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
+        return "one of " + ", ".join(annotation)
     low = high = None
     above = ""
     for mark in field.metadata:

@@ -56,7 +56,7 @@ def serve_model(db: Database, model: str) -> PolicyRow:
         pass
     base = check_base(model)
     for policy in list_policies(db):
-        if policy.base == base and policy.checkpoint_id is None:
+        if policy.base == base and policy.checkpoint_id is None and policy.can_reply:
             return promote_policy(db, policy.id)
     return promote_policy(db, register_policy(db, policy_name(base), base).id)
 

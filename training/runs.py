@@ -24,7 +24,7 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
 from feedback.store.checkpoints import get_checkpoint, list_checkpoints
 from feedback.store.datasets import get_dataset
-from feedback.store.policies import get_champion, get_policy
+from feedback.store.policies import check_can_reply, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
@@ -230,7 +230,7 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
         _check_oracle(db, values["oracle"])
     for field in ("policy", "parent", "a", "b"):
         if values.get(field) is not None:
-            get_policy(db, values[field])
+            check_can_reply(get_policy(db, values[field]))
     if isinstance(settings, TrainSettings) and str(settings.parent) not in promised:
         _check_parent(db, settings)
     left_out = [field for field in ("policy", "parent") if field in named and named[field] is None]

@@ -9,7 +9,7 @@ Nothing exported has chosen == rejected; splits are by prompt.
 from __future__ import annotations
 
 import json
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,6 +42,7 @@ __all__ = [
     "Export",
     "ExportReport",
     "Format",
+    "count_dropped",
     "export_dataset",
     "get_format",
     "import_file",
@@ -110,9 +111,20 @@ def export_dataset(db: Database, dataset_key: str, format: str, out: Path, split
     lines = chosen.lines(counted)
     frame = chosen.frames.get(out.suffix)
     jsonl.write_lines(out, frame(lines) if frame else lines)
-    dropped = dict(sorted((reason, count) for reason, count in export.dropped.items() if count))
+    dropped = _told(export)
     report = _write_report(export, format, out, counted.number, dropped)
     return ExportReport(out, counted.number, dropped, report)
+
+
+def count_dropped(db: Database, dataset_key: str, format: str, split: str | None = None) -> dict[str, int]:
+    """The drop report of an export before its first line is sent: every row is made once, and none is kept."""
+    export, chosen = open_export(db, dataset_key, format, split)
+    deque(chosen.rows(export), maxlen=0)
+    return _told(export)
+
+
+def _told(export: Export) -> dict[str, int]:
+    return dict(sorted((reason, count) for reason, count in export.dropped.items() if count))
 
 
 class _Counted:

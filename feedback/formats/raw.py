@@ -38,6 +38,9 @@ class _Line(BaseModel):
     policies: list[dict[str, Any]]
 
 
+_OUTER = frozenset(_Line.model_fields)
+
+
 def rows(export: Export) -> Iterator[Row]:
     """One object per judgment of the dataset, skips and earlier revisions included."""
     for entry in archive.iterate_judgments(export.db, export.dataset.id):
@@ -52,6 +55,10 @@ def read(db: Database, path: Path) -> dict[str, int]:
 
 def _entries(path: Path) -> Iterator[tuple[int, ArchivedJudgment]]:
     for number, fields in jsonl.read_objects(path):
+        if not fields.keys() >= _OUTER:
+            keys = ", ".join(list(fields)[:8]) or "none"
+            reason = f"this is no line of a raw export (keys: {keys}); name the file's own --format"
+            raise InvalidLine(path.name, number, reason)
         try:
             line = _Line.model_validate(fields)
         except ValidationError as error:

@@ -23,11 +23,13 @@ from feedback.tables import (
     PolicyRow,
     PromptRow,
 )
+from feedback.types import CANNOT_REPLY
 
 _PAGE = 200
 
 # What another studio can know of a policy: training records and checkpoints stay where they were made.
 _POLICY_FIELDS = {"id", "name", "base", "note"}
+_LEFT_BEHIND = f"it was trained in another studio, where its checkpoint is, and {CANNOT_REPLY}"
 
 
 @dataclass(frozen=True)
@@ -136,10 +138,18 @@ def _archive(session: Session, judgments: Sequence[JudgmentRow]) -> list[Archive
                 matchup=matchup.model_dump(mode="json"),
                 prompt=prompts[matchup.prompt_id].model_dump(mode="json"),
                 generations=[reply.model_dump(mode="json") for reply in replies],
-                policies=[maker.model_dump(mode="json", include=_POLICY_FIELDS) for maker in makers],
+                policies=[_known_elsewhere(maker) for maker in makers],
             )
         )
     return entries
+
+
+def _known_elsewhere(policy: PolicyRow) -> dict[str, Any]:
+    """What leaves of a policy. Without its checkpoint a trained one would reply as its bare base: its note says so."""
+    fields = policy.model_dump(mode="json", include=_POLICY_FIELDS)
+    if policy.checkpoint_id is not None:
+        fields["note"] = "; ".join(filter(None, (policy.note, _LEFT_BEHIND)))
+    return fields
 
 
 def _by_id(session: Session, table: type[Any], ids: Sequence[str]) -> dict[str, Any]:

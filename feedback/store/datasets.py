@@ -117,6 +117,7 @@ def list_judged_matchups(db: Database, filters: DatasetFilters) -> tuple[list[Ju
     """
     dropped: Counter[str] = Counter()
     with db.read() as session:
+        _policy_ids(session, filters.policies)  # an unknown name is refused even where nothing was judged
         judgments = session.exec(
             select(JudgmentRow).where(JudgmentRow.state == JudgmentState.current).order_by(col(JudgmentRow.id))
         ).all()

@@ -21,7 +21,7 @@ from feedback.db import Database, one_at_a_time
 from feedback.errors import InvalidLine
 from feedback.store.rows import in_chunks, reason_of
 from feedback.tables import GenerationRow, JudgmentRow, LeaseRow, MatchupRow, PolicyRow, PromptRow
-from feedback.types import JudgmentState, LeaseState, MatchupState, Source, Verdict, content_hash, now
+from feedback.types import CANNOT_REPLY, JudgmentState, LeaseState, MatchupState, Source, Verdict, content_hash, now
 
 _BATCH = 400
 _SWAPPED = {Verdict.first: Verdict.second, Verdict.second: Verdict.first}
@@ -84,7 +84,7 @@ class _Policies:
         usable = usable_policy_name(name)
         if usable not in self._ids:
             self._ids[usable] = f"pol-{content_hash(['imported', usable])[:20]}"
-            note = f"imported with {self._source}; it replied elsewhere and cannot reply here"
+            note = f"imported with {self._source}; it replied elsewhere and {CANNOT_REPLY}"
             row = {"id": self._ids[usable], "name": usable, "base": name, "note": note}
             self.new.append(PolicyRow.model_validate(row).model_dump())
         return self._ids[usable]

@@ -7,14 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import func
+from sqlalchemy import String, cast, func
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store.rows import as_row, get_by_key, in_chunks, reason_of
 from feedback.tables import GenerationRow, LeaseRow, MatchupAuthorRow, MatchupRow, PromptRow
-from feedback.types import LeaseState, Matchup, MatchupState, Purpose, Split, now
+from feedback.types import ASKED_HERE, LeaseState, Matchup, MatchupState, Purpose, Split, now
 
 WORK = (Purpose.collect, Purpose.evaluate)
 
@@ -129,7 +129,10 @@ def count_open(db: Database) -> int:
 
 
 def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split = Split.work) -> list[PromptRow]:
-    """The prompts to fill the pool from next: none of their matchups is open; least used first, then oldest."""
+    """The prompts to fill the pool from next: none of their matchups is open; least used first, then oldest.
+
+    Prompts that only came in with a request for replies are not among them.
+    """
     used = select(MatchupRow.prompt_id, func.count().label("times")).group_by(col(MatchupRow.prompt_id)).subquery()
     waiting = select(MatchupRow.prompt_id).where(
         MatchupRow.state == MatchupState.open, col(MatchupRow.purpose).in_(WORK)
@@ -137,7 +140,11 @@ def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split 
     query = (
         select(PromptRow)
         .outerjoin(used, used.c.prompt_id == PromptRow.id)
-        .where(PromptRow.split == split, col(PromptRow.id).not_in(waiting))
+        .where(
+            PromptRow.split == split,
+            col(PromptRow.id).not_in(waiting),
+            cast(PromptRow.tags, String).not_like(f'%"{ASKED_HERE}"%'),
+        )
         .order_by(func.coalesce(used.c.times, 0), col(PromptRow.created_at), col(PromptRow.id))
         .limit(limit)
     )

@@ -35,6 +35,15 @@ def get_policy(db: Database, key: str) -> PolicyRow:
         return get_by_key(session, PolicyRow, "policy", key, hint="`studio policies list` shows all.")
 
 
+def check_can_reply(policy: PolicyRow) -> None:
+    """Raise Conflict for a policy of which only judgments were imported."""
+    if not policy.can_reply:
+        raise Conflict(
+            f"Policy {policy.name!r}: {policy.note}. Name one that can (`studio policies list` shows all), or move the "
+            "whole home with `studio backup` and `studio restore`."
+        )
+
+
 def list_policies(db: Database) -> list[PolicyRow]:
     """All policies, oldest first."""
     with db.read() as session:
@@ -56,6 +65,7 @@ def promote_policy(db: Database, key: str) -> PolicyRow:
     with db.write() as session:
         one_at_a_time(session, "promote")
         policy = get_by_key(session, PolicyRow, "policy", key, hint="`studio policies list` shows all.")
+        check_can_reply(policy)
         checkpoint = session.get(CheckpointRow, policy.checkpoint_id) if policy.checkpoint_id else None
         if checkpoint is not None and checkpoint.removed_at is not None:
             raise Conflict(

@@ -11,7 +11,7 @@ from sqlmodel import select
 from feedback.db import Database, one_at_a_time
 from feedback.store.rows import as_row, get_by_key, in_chunks
 from feedback.tables import PromptRow
-from feedback.types import Prompt, Split
+from feedback.types import ASKED_HERE, Prompt, Split
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ def save_prompts(db: Database, prompts: Sequence[Prompt]) -> SavedPrompts:
             lambda part: list(session.exec(select(PromptRow).where(PromptRow.content_hash.in_(part)))),  # type: ignore[attr-defined]
         )
         known = {row.content_hash: row.id for row in rows}
+        meant = {prompt.content_hash for prompt in prompts if ASKED_HERE not in prompt.tags}
+        for row in rows:
+            if row.content_hash in meant and ASKED_HERE in row.tags:  # now it is brought as work
+                row.tags = [tag for tag in row.tags if tag != ASKED_HERE]
+                session.add(row)
         added = 0
         for prompt in prompts:
             if prompt.content_hash not in known:

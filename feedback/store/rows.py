@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
@@ -45,7 +46,8 @@ def record(table: type[RowT], found: Sequence[Any], start: int = 0) -> RowT:
 def reason_of(error: ValidationError) -> str:
     """The first complaint of a validation error, in words: ``field: reason``."""
     first = error.errors(include_url=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
+    # What one validator hands to another is named twice: messages.messages.0.content
+    where = ".".join(part for part, _ in groupby(map(str, first["loc"])))
     text = str(first["msg"]).removeprefix("Value error, ")
     return f"{where}: {text}" if where else text
 

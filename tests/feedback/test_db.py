@@ -1,12 +1,14 @@
 from __future__ import annotations
 
 import multiprocessing
+import shutil
 import sqlite3
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
 from feedback import migrations
@@ -87,3 +89,21 @@ def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
         session.flush()
         raise RuntimeError("the power went")
     assert prompts.count_prompts(db) == 0
+
+
+def test_a_full_disk_is_called_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite's own failure, by a limit on the file's pages; only the look at the disk is played."""
+    db = open_database(tmp_path / "studio.db")
+    (tmp_path / "not-openable.db").mkdir()
+    usage = shutil.disk_usage(tmp_path)
+    for free, at_opening, at_writing in ((usage.free, "writable", None), (40 * 1024, "is full", "is full .40 KB free")):
+        monkeypatch.setattr("shutil.disk_usage", lambda _, free=free: usage._replace(free=free))
+        with pytest.raises(StudioError, match=at_opening):
+            open_database(tmp_path / "not-openable.db")
+        with (
+            pytest.raises(StudioError if at_writing else OperationalError, match=at_writing or "full"),
+            db.write() as session,
+        ):
+            session.connection().exec_driver_sql("PRAGMA max_page_count = 1")
+            session.connection().exec_driver_sql("CREATE TABLE more AS SELECT hex(randomblob(200000)) AS x")
+    db.dispose()

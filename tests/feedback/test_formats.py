@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -8,9 +11,11 @@ import pytest
 
 from feedback import assignment, datasets, formats, judging
 from feedback.db import Database, open_database
-from feedback.errors import InvalidInput, InvalidLine
+from feedback.errors import Conflict, InvalidInput, InvalidLine
 from feedback.store import judgments, matchups, prompts
 from feedback.store import policies as policy_store
+from feedback.store.checkpoints import save_checkpoint
+from feedback.types import Checkpoint
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
 
@@ -54,6 +59,44 @@ def test_raw_comes_back_exactly(judged: Database, tmp_path: Path) -> None:
     assert judgments.count_judgments(other) == judgments.count_judgments(judged)
 
 
+def test_an_imported_policy_without_its_checkpoint_does_not_reply_as_its_base(db: Database, tmp_path: Path) -> None:
+    checkpoint = save_checkpoint(db, Checkpoint(name="kd", kind="policy", path="checkpoints/kd", base="starter"))
+    trained = make_policy(db, "kd", checkpoint_id=checkpoint.id)
+    make_matchup(db, policy=trained)
+    make_matchup(db, policy=make_policy(db, "plain"))
+    judge_by(db, longer)
+    datasets.freeze(db, "d")
+    raw = formats.export_dataset(db, "d", "raw", tmp_path / "one.jsonl").path
+    other = open_database(tmp_path / "other.db")
+    formats.import_file(other, raw, "raw")
+    with pytest.raises(Conflict, match="'kd': it was trained in another studio.* and cannot reply here"):
+        policy_store.promote_policy(other, "kd")
+    assert policy_store.promote_policy(other, "plain").can_reply
+    datasets.freeze(other, "d")  # and so it stays, however often it moves on
+    assert formats.export_dataset(other, "d", "raw", tmp_path / "two.jsonl").path.read_bytes() == raw.read_bytes()
+    formats.import_file(db, raw, "raw")
+    assert policy_store.promote_policy(db, "kd").note == ""
+
+
+def test_raw_is_the_same_bytes_in_every_process(judged: Database, tmp_path: Path) -> None:
+    """Sets of names come in another order in each process; what leaves must not."""
+    code = (
+        "import sys; from feedback import formats; from feedback.db import open_database\n"
+        "from feedback.store.policies import list_policies; db = open_database(sys.argv[1])\n"
+        "print(*formats.stream_dataset(db, 'd', 'raw')); print(list_policies(db)[0].model_dump(mode='json'))"
+    )
+    said = {
+        subprocess.run(
+            [sys.executable, "-c", code, str(tmp_path / "studio.db")],
+            env={**os.environ, "PYTHONHASHSEED": str(seed)},
+            check=True,
+            capture_output=True,
+        ).stdout
+        for seed in range(4)
+    }
+    assert len(said) == 1
+
+
 def test_a_bad_line_imports_nothing_and_says_where(judged: Database, tmp_path: Path) -> None:
     formats.export_dataset(judged, "d", "raw", tmp_path / "one.jsonl")
     lines = (tmp_path / "one.jsonl").read_text().splitlines()
@@ -65,7 +108,7 @@ def test_a_bad_line_imports_nothing_and_says_where(judged: Database, tmp_path: P
         ("[1]", "line 4: a JSON object is needed, not a list"),
         (json.dumps(spoiled), "line 4: judgment: verdict"),
         (json.dumps({**json.loads(lines[3]), "version": 7}), "line 4: version 7 is unknown"),
-        (json.dumps({"judgment": {}}), "line 4: version: Field required"),
+        (json.dumps({"judgment": {}}), r"line 4: this is no line of a raw export \(keys: judgment\)"),
     ):
         (tmp_path / "bad.jsonl").write_text("\n".join([*lines[:3], bad, *lines[4:]]))
         with pytest.raises(InvalidLine, match=reason):

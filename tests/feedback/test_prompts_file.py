@@ -7,8 +7,8 @@ import pytest
 from feedback.db import Database
 from feedback.errors import InvalidInput, InvalidLine
 from feedback.prompts_file import read_prompts
-from feedback.store import prompts
-from feedback.types import Split
+from feedback.store import matchups, prompts
+from feedback.types import ASKED_HERE, Prompt, Split
 
 
 def test_conversations_and_plain_prompts_are_read(tmp_path: Path, db: Database) -> None:
@@ -50,4 +50,22 @@ def test_a_bad_line_is_named_with_its_reason(tmp_path: Path, line: bytes, reason
 def test_a_file_without_prompts_is_refused(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text("\n\n")
     with pytest.raises(InvalidInput, match="holds no prompts"):
+        read_prompts(tmp_path / "p.jsonl")
+
+
+def test_prompts_that_were_only_asked_here_are_no_work_until_somebody_brings_them(
+    db: Database, postgresql: Database
+) -> None:
+    asked = Prompt(messages=[{"role": "user", "content": "ping"}], tags=[ASKED_HERE])
+    for database in (db, postgresql):
+        prompts.save_prompts(database, [asked])
+        assert matchups.list_prompts_without_open_matchup(database, limit=9) == []
+        prompts.save_prompts(database, [asked.model_copy(update={"tags": []})])
+        prompts.save_prompts(database, [asked])
+        assert [row.tags for row in matchups.list_prompts_without_open_matchup(database, limit=9)] == [[]]
+
+
+def test_a_wrong_message_is_named_once(tmp_path: Path) -> None:
+    (tmp_path / "p.jsonl").write_text('{"messages": [{"role": "user", "content": 3}]}\n')
+    with pytest.raises(InvalidLine, match="line 1: messages.0.content: "):
         read_prompts(tmp_path / "p.jsonl")

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
+from feedback import assignment, datasets, formats, judging
 from feedback.db import Database
-from feedback.store import generations, judgments, policies, runs
-from feedback.types import Generation, MetricPoint, Policy, Run, RunState, Verdict
+from feedback.store import generations, judgments, matchups, policies, runs
+from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
 from tests import factories
 
 
@@ -141,6 +142,12 @@ def test_tasks_go_to_many_at_once_without_a_double(client: TestClient, db: Datab
     assert len(leased) == len(set(leased)) == 24
 
 
+def test_a_filter_that_names_no_policy_is_refused_where_nothing_was_judged_too(client: TestClient) -> None:
+    body = {"name": "d", "filters": {"policies": ["nobody"]}}
+    assert "nobody" in sentence(client.post("/api/datasets", json=body), 404)
+    assert client.get("/api/datasets").json() == {"datasets": []}
+
+
 def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Database) -> None:
     fill(db, 6)
     factories.judge_by(db, factories.longer, count=5)
@@ -161,6 +168,28 @@ def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Databas
     sentence(client.post("/api/datasets", json={"name": "round-1"}), 409)
     sentence(client.post("/api/datasets", json={"name": "../etc"}), 422)
     sentence(client.post("/api/datasets", json={"name": "x", "filters": {"annotator": "a"}}), 422)
+
+
+@pytest.mark.parametrize("split", [None, "train", "test"])
+@pytest.mark.parametrize("format_name", formats.FORMATS)
+def test_the_header_reports_the_drops_that_the_command_reports(
+    format_name: str, split: str | None, client: TestClient, db: Database, tmp_path: Path
+) -> None:
+    policy = factories.make_policy(db, "maker")
+    said = {"left": {"verdict": "left"}, "tie": {"verdict": "tie"}, "bad": {"verdict": "both_bad"}}
+    said |= {"skip": {"skip_reason": "no idea"}, "marker": {"verdict": "left"}}
+    for number in range(30):
+        name = list(said)[number % len(said)]
+        texts = [f"{number} yes\n\nHuman: and you?" if name == "marker" else f"{number} yes", f"{number} no"]
+        factories.make_matchup(db, policy=policy, texts=texts)
+        task = assignment.lease_next(db, "ann")
+        assert task
+        judging.submit(db, task.lease_id, "ann", **said[name])
+    datasets.freeze(db, "d", DatasetFilters(test_share=0.3))
+    answer = client.get("/api/datasets/d/export", params={"format": format_name} | ({"split": split} if split else {}))
+    report = formats.export_dataset(db, "d", format_name, tmp_path / "out", split)
+    assert json.loads(answer.headers["X-Dropped"]) == report.dropped
+    assert split is not None or report.dropped or format_name in ("raw", "trl-prompt", "label-studio", "csv")
 
 
 def test_a_runs_replies_go_back_to_the_annotators(client: TestClient, db: Database) -> None:
@@ -244,6 +273,7 @@ def test_replies_on_demand_are_seeded_and_kept(client: TestClient, db: Database,
     texts = [[row["text"] for row in answer.json()["generations"]] for answer in (first, again)]
     assert len(texts[0]) == 3
     assert texts[0] == texts[1]
+    assert matchups.list_prompts_without_open_matchup(db, limit=9) == [], "a prompt to try a policy with is no work"
     sentence(client.post("/api/generations", json=body | {"policy": "none"}), 404)
     sentence(client.post("/api/generations", json=body | {"n": 0}), 422)
     sentence(client.post("/api/generations", json=body | {"messages": []}), 422)
@@ -283,3 +313,8 @@ def test_what_no_database_can_hold_is_a_mistake_and_not_a_failure(
 ) -> None:
     answer = client.request(method, path, content=None if body is None else json.dumps(body))
     assert answer.status_code == 422 and answer.json()["detail"].endswith(".")
+
+
+def test_a_body_that_is_no_json_is_called_so(client: TestClient) -> None:
+    answer = client.post("/api/prompts", content="{oops", headers={"Content-Type": "application/json"})
+    assert sentence(answer, 422).startswith("The body is not JSON: ") and "at character 1" in answer.text

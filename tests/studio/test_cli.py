@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -18,11 +19,12 @@ from typer.testing import CliRunner, Result
 
 from feedback.datasets import freeze
 from feedback.db import Database
+from feedback.errors import StudioError
 from feedback.store.checkpoints import save_checkpoint
 from feedback.store.prompts import count_prompts
 from feedback.store.runs import get_run, list_runs, save_metrics
 from feedback.types import Checkpoint, MetricPoint, RunState
-from studio import people
+from studio import doctor, people
 from studio.cli import app, home_options_first
 from studio.commands.running import TRAINERS, parse_assignments
 from studio.commands.serving import bind, refuse_unknown_address, refuse_without_admin
@@ -361,3 +363,14 @@ def test_a_setting_that_is_wrong_lists_the_valid_ones_with_their_ranges(studio: 
         assert told.exit_code == 1 and said in told.stderr and "lora_rank (1 to 512)" in told.stderr
     told = studio("train", "dpo", "--dataset", "d", "--set", "adapter=pissa")  # valid, only not here
     assert told.exit_code == 1 and "the base's own weights" in told.stderr and "lora_rank" not in told.stderr
+
+
+def test_doctor_says_of_a_full_disk_to_free_space(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(home: Home) -> doctor.Finding:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def refused(home: Home) -> doctor.Finding:
+        raise StudioError("Eat the soup.")
+
+    monkeypatch.setattr(doctor, "CHECKS", {"home": full, "database": refused})
+    assert [finding.remedy for finding in doctor.examine(home)] == [doctor.FREE_SPACE, "Eat the soup."]

@@ -99,3 +99,9 @@ def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
     code = f"import sys, {module}; sys.exit(', '.join({{'torch', 'transformers', 'gradio'}} & set(sys.modules)) or 0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
+
+
+def test_a_setting_of_few_words_is_answered_with_those_words() -> None:
+    with pytest.raises(UnknownSetting, match="choice, one of pair, rank") as refused:
+        parse_settings("generate", {"kind": "trio"})
+    assert "kind (one of pair, rank)" in str(refused.value)

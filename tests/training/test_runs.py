@@ -12,11 +12,12 @@ from feedback.datasets import freeze
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
 from feedback.store.checkpoints import save_checkpoint
-from feedback.store.policies import promote_policy
+from feedback.store.policies import get_champion, promote_policy
 from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run
 from feedback.types import Checkpoint, DatasetFilters, Run, RunState, now
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs
+from training.checkpoints import open_policy
 from training.home import Home
 from training.launch.local import started_at
 from training.methods import METHODS
@@ -76,6 +77,24 @@ def test_submit_refuses_what_cannot_work(db: Database, champion: str) -> None:
         with pytest.raises(kind, match=said):
             runs.submit(db, method, config)
     assert list_runs(db) == []
+
+
+def test_a_policy_that_was_only_imported_is_refused_before_its_base_replies(
+    db: Database, tmp_path: Path, champion: str
+) -> None:
+    make_policy(db, "gpt-4", note="imported with votes.jsonl; it replied elsewhere and cannot reply here")
+    asked: list[tuple[str, dict[str, object]]] = [
+        ("generate", {"policy": "gpt-4"}),
+        ("evaluate", {"a": champion, "b": "gpt-4", "oracle": "shorter"}),
+        ("rft", {"parent": "gpt-4", "reward_function": "no_repetition"}),
+    ]
+    for method, config in asked:
+        with pytest.raises(Conflict, match="'gpt-4': imported with votes.jsonl; it replied elsewhere and cannot reply"):
+            runs.submit(db, method, config)
+    for act in (lambda: promote_policy(db, "gpt-4"), lambda: open_policy(db, Home(tmp_path), "gpt-4", "cpu")):
+        with pytest.raises(Conflict, match="cannot reply here"):
+            act()
+    assert list_runs(db) == [] and get_champion(db).name == champion
 
 
 def test_submit_refuses_a_name_that_is_taken(db: Database, champion: str) -> None:
