@@ -163,14 +163,14 @@ def reconcile(db: Database) -> list[RunRow]:
     for run in list_runs(db, states=ACTIVE):
         if not is_here(db, run) or not _is_lost(run):
             continue
-        # Between the list and now it may have ended and been resumed: then this is another process's run.
+        # Between the list and now it may have ended by itself, or been resumed: then this is another process's run.
         fresh = get_run(db, run.id)
-        if (fresh.pid, fresh.attempt) != (run.pid, run.attempt):
+        if not fresh.state.is_active or (fresh.pid, fresh.attempt) != (run.pid, run.attempt):
             continue
         to = RunState.cancelled if fresh.state is RunState.stopping else RunState.interrupted
         error = None if to is RunState.cancelled else _last_words(fresh)
         moved = transition_run(db, run.id, expected=[fresh.state], to=to, ended_at=now(), error=error)
-        if moved is not None and fresh.state.is_active:
+        if moved is not None:
             changed.append(moved)
     return changed
 

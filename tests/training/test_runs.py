@@ -183,6 +183,25 @@ def test_who_reports_its_own_end_first_is_believed(db: Database, monkeypatch: py
     assert looked(db, run.id).state is RunState.succeeded
 
 
+@pytest.mark.parametrize("end", [RunState.succeeded, RunState.failed])
+def test_a_run_that_ends_while_its_process_is_looked_for_keeps_its_end(
+    db: Database, monkeypatch: pytest.MonkeyPatch, end: RunState
+) -> None:
+    pid, started = a_dead_process()
+    fields = {"host": runs.this_host(), "pid": pid, "pid_started": started}
+    run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
+    looked = runs.is_alive
+
+    def ends_meanwhile(pid: int | None, pid_started: float | None) -> bool:
+        assert runs.advance(db, run.id, end, result={"ok": 1}) is not None
+        return looked(pid, pid_started)
+
+    monkeypatch.setattr(runs, "is_alive", ends_meanwhile)
+    assert runs.reconcile(db) == []
+    row = get_run(db, run.id)
+    assert (row.state, row.result, row.error) == (end, {"ok": 1}, None)
+
+
 def test_wait_tells_every_change_and_gives_up_in_words(db: Database) -> None:
     run = save_run(db, Run(method="dpo"))
     seen: list[RunState] = []
