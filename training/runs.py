@@ -14,7 +14,7 @@ import math
 import socket
 import time
 from collections.abc import Callable, Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from typing import Any
 
@@ -58,6 +58,8 @@ MIN_TRAINING_PAIRS = 2
 NEED_PAIRS = (RewardSettings, DpoSettings)
 # How long a claimed run may go without a process before its launch counts as lost.
 LAUNCH_SECONDS = 60.0
+# A run beats every second; where its pid cannot be looked at, on another machine, so long a silence is its end.
+SILENT_SECONDS = 120.0
 ACTIVE = tuple(state for state in RunState if state.is_active)
 
 
@@ -155,20 +157,22 @@ def resume(db: Database, home: Home, run_id: str) -> RunRow:
 
 
 def reconcile(db: Database) -> list[RunRow]:
-    """Find runs of this machine whose process is gone and say so; returns those it changed.
+    """Find runs whose process is gone and say so; returns those it changed.
 
-    Safe at any time and from any process: a run that reports its own end meanwhile wins.
+    On this machine pid and start decide, since a process that is stopped or swapped out beats no more and is not
+    dead; for another machine's run its heartbeat does. Safe at any time and from any process: a run that reports its
+    own end meanwhile wins.
     """
     changed = []
     for run in list_runs(db, states=ACTIVE):
-        if not is_here(db, run) or not _is_lost(run):
+        if not _is_lost(db, run):
             continue
         # Between the list and now it may have ended by itself, or been resumed: then this is another process's run.
         fresh = get_run(db, run.id)
         if not fresh.state.is_active or (fresh.pid, fresh.attempt) != (run.pid, run.attempt):
             continue
         to = RunState.cancelled if fresh.state is RunState.stopping else RunState.interrupted
-        error = None if to is RunState.cancelled else _last_words(fresh)
+        error = None if to is RunState.cancelled else _last_words(db, fresh)
         moved = transition_run(db, run.id, expected=[fresh.state], to=to, ended_at=now(), error=error)
         if moved is not None:
             changed.append(moved)
@@ -336,14 +340,25 @@ def _check_name(db: Database, settings: BaseModel, promised: Collection[str] = (
         raise Conflict(f"There is already a {noun} {name!r}; choose another --name.")
 
 
-def _is_lost(run: RunRow) -> bool:
+def _is_lost(db: Database, run: RunRow) -> bool:
+    if not is_here(db, run):
+        return now() - _last_beat(run) >= timedelta(seconds=SILENT_SECONDS)
     if run.pid is not None:
         return not is_alive(run.pid, run.pid_started)
     began = run.started_at or run.created_at
     return now() - began > timedelta(seconds=LAUNCH_SECONDS)
 
 
-def _last_words(run: RunRow) -> str:
+def _last_beat(run: RunRow) -> datetime:
+    return run.heartbeat_at or run.started_at or run.created_at
+
+
+def _last_words(db: Database, run: RunRow) -> str:
+    if not is_here(db, run):
+        return (
+            f"Nothing was heard from it since {_last_beat(run):%Y-%m-%d %H:%M:%S} UTC; it worked on {run.host}, "
+            f"which may be down or cut off; resume it with `studio runs resume {run.id}`."
+        )
     if run.pid is None:
         return f"No process began within {LAUNCH_SECONDS:.0f} s; resume it with `studio runs resume {run.id}`."
     return (

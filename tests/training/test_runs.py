@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -13,7 +14,7 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
 from feedback.store.checkpoints import save_checkpoint
 from feedback.store.policies import promote_policy
-from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run
+from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run, update_run
 from feedback.types import Checkpoint, DatasetFilters, Run, RunState, now
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs
@@ -146,14 +147,51 @@ def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
     assert runs.reconcile(db) == []
 
 
-def test_a_run_of_another_machine_is_that_machines_business(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def on_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database may be shared by several machines."""
+    monkeypatch.setattr(Database, "is_sqlite", property(lambda self: False))
+
+
+def beating(db: Database, seconds_ago: float, state: RunState = RunState.running, **fields: object) -> str:
+    """A working run of another machine whose last heartbeat was so long ago."""
+    fields = {"host": "other", "pid": os.getpid(), "pid_started": started_at(os.getpid()), **fields}
+    run = save_run(db, Run(method="dpo", state=state, **fields))
+    return update_run(db, run.id, heartbeat_at=now() - timedelta(seconds=seconds_ago)).id
+
+
+def test_a_run_of_another_machine_is_believed_while_its_heart_beats(db: Database, on_postgresql: None) -> None:
     pid, started = a_dead_process()
-    run = save_run(db, Run(method="dpo", state=RunState.running, host="other", pid=pid, pid_started=started))
-    with monkeypatch.context() as on_postgresql:
-        on_postgresql.setattr(Database, "is_sqlite", property(lambda self: False))
+    beating(db, 100, pid=pid, pid_started=started)
+    assert runs.reconcile(db) == []
+
+
+def test_a_run_of_another_machine_that_fell_silent_is_lost(db: Database, home: Home, on_postgresql: None) -> None:
+    silent, cancelled = beating(db, 121), beating(db, 121)
+    runs.cancel(db, cancelled)
+    changed = {run.id: run for run in runs.reconcile(db)}
+    assert changed[silent].state is RunState.interrupted and changed[cancelled].state is RunState.cancelled
+    assert "Nothing was heard" in str(changed[silent].error) and "worked on other" in str(changed[silent].error)
+    assert runs.resume(db, home, silent).state is RunState.queued
+    assert runs.resume(db, home, cancelled).state is RunState.queued
+
+
+def test_on_this_machine_the_process_decides_and_not_the_heartbeat(db: Database, on_postgresql: None) -> None:
+    stopped = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        fields = {"host": runs.this_host(), "pid": stopped.pid, "pid_started": started_at(stopped.pid)}
+        silent = beating(db, 10_000, **fields)
         assert runs.reconcile(db) == []
-    # One SQLite file has one machine, even if it (a container, say) is called otherwise since the last start.
-    assert [row.id for row in runs.reconcile(db)] == [run.id]
+    finally:
+        stopped.kill()
+        stopped.communicate()
+    assert [row.id for row in runs.reconcile(db)] == [silent]
+
+
+def test_one_sqlite_file_has_one_machine_whatever_it_is_called_today(db: Database) -> None:
+    pid, started = a_dead_process()
+    assert [beating(db, 0, pid=pid, pid_started=started)] == [row.id for row in runs.reconcile(db)]
 
 
 def test_a_zombie_is_dead(db: Database) -> None:
