@@ -15,9 +15,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +27,7 @@ from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
 from training.ensembles import attach_members
 from training.models import LoadedPolicy, LoadedReward, attach_adapter, base_directory, load_base, load_scorer
+from training.placement import placed, restore, sweep
 
 if TYPE_CHECKING:
     from feedback.db import Database
@@ -141,23 +140,22 @@ class Manifest(BaseModel):
 def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manifest: Manifest) -> Path:
     """Write a checkpoint under the home's checkpoints and give its directory back.
 
-    ``write`` puts the weights into the directory it is handed. On a full disk what was begun is removed,
+    ``write`` puts the weights into the directory it is handed. What killed runs left half done is swept first. On a
+    full disk what was begun is removed,
     earlier checkpoints stay as they were, and CheckpointError says so. A checkpoint of the same run is
     replaced, so that a run resumed after its last step can end; any other of that name raises Conflict.
     """
     final = home.checkpoints / name
+    sweep(home.checkpoints)
     _refuse_taken(final, manifest)
-    partial = home.checkpoints / f".partial-{name}-{uuid.uuid4().hex[:8]}"
     try:
-        partial.mkdir(parents=True)
-        write(partial)
-        files = {str(path.relative_to(partial)): _file_hash(path) for path in sorted(partial.rglob("*.safetensors"))}
-        written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
-        (partial / MANIFEST_FILE).write_text(manifest.model_copy(update=written).model_dump_json(indent=2))
-        _sync_tree(partial)
-        _put_in_place(partial, final)
+        with placed(final) as partial:
+            write(partial)
+            weights = sorted(partial.rglob("*.safetensors"))
+            files = {str(path.relative_to(partial)): _file_hash(path) for path in weights}
+            written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
+            (partial / MANIFEST_FILE).write_text(manifest.model_copy(update=written).model_dump_json(indent=2))
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
         if is_disk_full(error):
             raise disk_full(home.checkpoints, f"The checkpoint {name!r}") from error
         if isinstance(error, OSError):
@@ -240,6 +238,7 @@ def measure_probe(kind: Literal["policy", "reward"], model: Any, tokenizer: Any)
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of a checkpoint, or CheckpointError with what is wrong with it."""
     path = directory / MANIFEST_FILE
+    restore(directory)
     try:
         manifest = Manifest.model_validate_json(path.read_text())
     except FileNotFoundError:
@@ -387,32 +386,6 @@ def _refuse_taken(final: Path, manifest: Manifest) -> None:
         owner = None
     if owner is None or owner != manifest.run:
         raise Conflict(f"There is already a checkpoint {final.name!r}; choose another name.")
-
-
-def _put_in_place(partial: Path, final: Path) -> None:
-    """One rename makes the checkpoint visible; a predecessor of the same run steps aside first."""
-    old = None
-    if final.exists():
-        old = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
-        os.rename(final, old)
-    os.rename(partial, final)
-    _sync(final.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync_tree(directory: Path) -> None:
-    for path in directory.rglob("*"):
-        _sync(path)
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _file_hash(path: Path) -> str:
