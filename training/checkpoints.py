@@ -147,7 +147,7 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
     """
     final = home.checkpoints / name
     sweep(home.checkpoints)
-    _refuse_taken(final, manifest)
+    _refuse_taken(final, manifest.run)
     try:
         with placed(final) as partial:
             write(partial)
@@ -334,8 +334,8 @@ def open_reward(db: Database, home: Home, key: str, device: str | None = None) -
     return load_reward(home.path / row.path, row.base, device)
 
 
-def check_name_free(db: Database, name: str, run_id: str) -> None:
-    """Refuse a name that another run's checkpoint or policy has, before hours are spent on training."""
+def check_name_free(db: Database, home: Home, name: str, run_id: str) -> None:
+    """Refuse a name that another run's checkpoint, directory or policy has, before hours are spent on training."""
     from feedback.store.checkpoints import get_checkpoint
     from feedback.store.policies import get_policy
 
@@ -346,6 +346,7 @@ def check_name_free(db: Database, name: str, run_id: str) -> None:
             continue
         if row.run_id != run_id:
             raise Conflict(f"There is already a {noun} {name!r}; choose another name.")
+    _refuse_taken(home.checkpoints / name, run_id)
 
 
 def register_checkpoint(db: Database, home: Home, run: RunRow, manifest: Manifest, path: Path) -> CheckpointRow:
@@ -376,7 +377,7 @@ def register_checkpoint(db: Database, home: Home, run: RunRow, manifest: Manifes
     )
 
 
-def _refuse_taken(final: Path, manifest: Manifest) -> None:
+def _refuse_taken(final: Path, run_id: str | None) -> None:
     """An existing checkpoint may only be replaced by the run that wrote it."""
     if not final.exists():
         return
@@ -384,8 +385,8 @@ def _refuse_taken(final: Path, manifest: Manifest) -> None:
         owner = read_manifest(final).run
     except CheckpointError:
         owner = None
-    if owner is None or owner != manifest.run:
-        raise Conflict(f"There is already a checkpoint {final.name!r}; choose another name.")
+    if owner is None or owner != run_id:
+        raise Conflict(f"There is already a checkpoint {final.name!r} in {final.parent}; choose another name.")
 
 
 def _file_hash(path: Path) -> str:

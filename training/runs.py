@@ -85,12 +85,21 @@ def advance(db: Database, run_id: str, to: RunState, **changes: Any) -> RunRow |
     return transition_run(db, run_id, expected=may_precede(to), to=to, **changes)
 
 
-def submit(db: Database, method: str, config: dict[str, Any], *, priority: int = 0, after: str | None = None) -> RunRow:
+def submit(
+    db: Database,
+    method: str,
+    config: dict[str, Any],
+    *,
+    priority: int = 0,
+    after: str | None = None,
+    home: Home | None = None,
+) -> RunRow:
     """Queue a run after checking all that can be known now: the method, its settings, what they refer to.
 
     A policy left out is filled in with the present champion, so that a promotion while the run waits does not
     change what was asked for. ``after`` names a run that must succeed first, and whose product may be referred to;
-    both it and ``priority`` (higher begins first) may also stand in ``config``.
+    both it and ``priority`` (higher begins first) may also stand in ``config``. With ``home``, a name is also refused
+    for what lies there and is not in the database.
     """
     if method not in METHODS:
         raise UnknownSetting(f"There is no method {method!r}. Valid: {', '.join(sorted(METHODS))}.")
@@ -102,7 +111,7 @@ def submit(db: Database, method: str, config: dict[str, Any], *, priority: int =
     config = settings.model_dump(mode="json", include=set(config), exclude_none=True)
     promised = promised_names(db, before)
     config |= _check_references(db, settings, promised)
-    _check_name(db, settings, promised)
+    _check_name(db, home, settings, promised)
     _check_libraries(settings)
     waits = f"waits for {before.id}" if before is not None and before.state is not RunState.succeeded else ""
     run = Run(method=method, config=config, priority=priority, after=before.id if before else None, progress_text=waits)
@@ -325,7 +334,7 @@ def _whole(given: Any, otherwise: int) -> int:
         raise InvalidInput(f"priority={given!r} is not a whole number; higher begins first, 0 is usual.") from None
 
 
-def _check_name(db: Database, settings: BaseModel, promised: Collection[str] = ()) -> None:
+def _check_name(db: Database, home: Home | None, settings: BaseModel, promised: Collection[str] = ()) -> None:
     """A name that is taken must be refused now, not when the training is over."""
     name = getattr(settings, "name", None)
     if name is None:
@@ -338,6 +347,8 @@ def _check_name(db: Database, settings: BaseModel, promised: Collection[str] = (
         except NotFound:
             continue
         raise Conflict(f"There is already a {noun} {name!r}; choose another --name.")
+    if home is not None and (home.checkpoints / name).exists():
+        raise Conflict(f"There is already a directory {home.checkpoints / name}; choose another --name.")
 
 
 def _is_lost(db: Database, run: RunRow) -> bool:

@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from feedback.db import Database
 from feedback.errors import CheckpointError, Conflict
 from training import checkpoints
 from training.checkpoints import (
@@ -32,6 +33,7 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.home import Home
+from training.methods import METHODS
 from training.models import load_base, load_scorer
 
 
@@ -254,6 +256,7 @@ import os, signal, sys
 from pathlib import Path
 from training import checkpoints, placement
 from training.home import Home
+from training.methods import METHODS
 
 home, when = Home(Path(sys.argv[1])), sys.argv[2]
 rename = os.rename
@@ -303,6 +306,28 @@ def test_what_a_killed_save_left_is_swept_and_what_a_live_one_writes_is_not(
         other.wait()
     save_checkpoint(home, "c4", write_something, plain_manifest)
     assert sorted(path.name for path in home.checkpoints.iterdir()) == ["c1", "c2", "c3", "c4"]
+
+
+def test_a_directory_alone_takes_a_name_too(home: Home, db: Database, plain_manifest: Manifest) -> None:
+    checkpoints.check_name_free(db, home, "c2", "run-1")
+    save_checkpoint(home, "c2", write_something, plain_manifest)
+    checkpoints.check_name_free(db, home, "c2", "run-1")  # its own, from before it was resumed
+    with pytest.raises(Conflict, match="already a checkpoint 'c2'"):
+        checkpoints.check_name_free(db, home, "c2", "run-2")
+    (home.checkpoints / "c3").mkdir()
+    with pytest.raises(Conflict, match="already a checkpoint 'c3'"):
+        checkpoints.check_name_free(db, home, "c3", "run-1")
+
+
+@pytest.mark.parametrize("method", ["dpo", "reward"])
+def test_a_run_that_begins_finds_its_name_taken_before_it_trains(
+    home: Home, make_context: Any, dataset: str, method: str
+) -> None:
+    (home.checkpoints / "left").mkdir()
+    context = make_context(method, {"dataset": dataset, "name": "left", "allow_few": True})
+    with pytest.raises(Conflict, match="already a checkpoint 'left'"):
+        METHODS[method].train(context)
+    assert not context.progress.lines
 
 
 def test_large_weights_are_told_apart_without_reading_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -88,6 +88,19 @@ def test_submit_refuses_a_name_that_is_taken(db: Database, champion: str) -> Non
         runs.submit(db, "dpo", {"dataset": "three", "name": champion})
 
 
+def test_submit_refuses_a_name_whose_directory_exists(db: Database, home: Home, champion: str) -> None:
+    for _ in range(3):
+        make_matchup(db)
+    judge_by(db, longer)
+    freeze(db, "three")
+    (home.checkpoints / "left").mkdir()
+    for method in ("dpo", "reward"):
+        asked = {"dataset": "three", "name": "left", "allow_few": True}
+        with pytest.raises(Conflict, match=r"already a directory .*/left; choose another --name"):
+            runs.submit(db, method, asked, home=home)
+        assert runs.submit(db, method, asked | {"name": f"{method}-1"}, home=home).state is RunState.queued
+
+
 def test_without_a_champion_submit_says_how_to_get_one(db: Database) -> None:
     with pytest.raises(InvalidInput, match="studio up --policy MODEL"):
         runs.submit(db, "generate", {})
