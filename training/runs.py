@@ -82,6 +82,8 @@ def advance(db: Database, run_id: str, to: RunState, **changes: Any) -> RunRow |
     """Move a run to ``to`` if the table allows it from where it is; None when it does not."""
     if to.is_terminal:
         changes.setdefault("ended_at", now())
+    if to is RunState.cancelled:
+        changes.setdefault("progress_text", to.value)
     return transition_run(db, run_id, expected=may_precede(to), to=to, **changes)
 
 
@@ -120,9 +122,8 @@ def submit(
 
 def cancel(db: Database, run_id: str) -> RunRow:
     """End a waiting run at once; ask an active one to stop. Cancelling twice, or too late, is a Conflict."""
-    run = transition_run(
-        db, run_id, expected=[RunState.queued], to=RunState.cancelled, ended_at=now()
-    ) or transition_run(
+    ended = {"ended_at": now(), "progress_text": RunState.cancelled.value}
+    run = transition_run(db, run_id, expected=[RunState.queued], to=RunState.cancelled, **ended) or transition_run(
         db,
         run_id,
         expected=[RunState.starting, RunState.running],
@@ -182,7 +183,9 @@ def reconcile(db: Database) -> list[RunRow]:
             continue
         to = RunState.cancelled if fresh.state is RunState.stopping else RunState.interrupted
         error = None if to is RunState.cancelled else _last_words(db, fresh)
-        moved = transition_run(db, run.id, expected=[fresh.state], to=to, ended_at=now(), error=error)
+        text = to.value if to is RunState.cancelled else fresh.progress_text
+        ended = {"ended_at": now(), "error": error, "progress_text": text}
+        moved = transition_run(db, run.id, expected=[fresh.state], to=to, **ended)
         if moved is not None:
             changed.append(moved)
     return changed

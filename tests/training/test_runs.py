@@ -119,6 +119,15 @@ def test_cancel_ends_a_waiting_run_and_asks_a_working_one(db: Database, champion
         runs.cancel(db, "run-nope")
 
 
+def test_a_cancelled_run_no_longer_says_that_it_is_stopping(db: Database, champion: str) -> None:
+    waiting, working = runs.submit(db, "generate", {}), runs.submit(db, "generate", {}, priority=1)
+    assert runs.cancel(db, waiting.id).progress_text == "cancelled"
+    claim_next_run(db)
+    assert runs.cancel(db, working.id).progress_text == "stopping"
+    runs.advance(db, working.id, RunState.cancelled)
+    assert get_run(db, working.id).progress_text == "cancelled"
+
+
 def test_resume_queues_the_same_run_again(db: Database, tmp_path: Path) -> None:
     home = Home(tmp_path)
     run = save_run(db, Run(method="dpo", state=RunState.interrupted, error="gone", pid=1, pid_started=2.0, host="h"))
@@ -151,6 +160,7 @@ def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
     changed = {run.id: run for run in runs.reconcile(db)}
     assert set(changed) == {dead, stopped, reused, never_began}
     assert changed[stopped].state is RunState.cancelled and changed[stopped].error is None
+    assert changed[stopped].progress_text == "cancelled"
     assert changed[dead].state is changed[reused].state is RunState.interrupted
     assert f"pid {dead_pid}" in str(changed[dead].error) and f"studio runs resume {dead}" in str(changed[dead].error)
     assert changed[dead].ended_at is not None
