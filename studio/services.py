@@ -462,7 +462,7 @@ class Services:
 
     def submit_run(self, method: str, config: dict[str, Any], *, after: str | None = None, priority: int = 0) -> RunRow:
         """Queue a run with exactly this configuration, behind the run ``after`` where one is named."""
-        return runs.submit(self.db, method, config, after=after, priority=priority)
+        return runs.submit(self.db, method, config, after=after, priority=priority, home=self.home)
 
     def list_runs(self, limit: int = 50) -> list[RunRow]:
         """The newest runs; those whose process died are marked so first."""

@@ -15,9 +15,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
-import os
 import shutil
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -29,6 +27,7 @@ from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
 from training.ensembles import attach_members
 from training.models import LoadedPolicy, LoadedReward, attach_adapter, base_directory, load_base, load_scorer
+from training.placement import placed, restore, sweep
 
 if TYPE_CHECKING:
     from feedback.db import Database
@@ -141,23 +140,22 @@ class Manifest(BaseModel):
 def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manifest: Manifest) -> Path:
     """Write a checkpoint under the home's checkpoints and give its directory back.
 
-    ``write`` puts the weights into the directory it is handed. On a full disk what was begun is removed,
+    ``write`` puts the weights into the directory it is handed. What killed runs left half done is swept first. On a
+    full disk what was begun is removed,
     earlier checkpoints stay as they were, and CheckpointError says so. A checkpoint of the same run is
     replaced, so that a run resumed after its last step can end; any other of that name raises Conflict.
     """
     final = home.checkpoints / name
-    _refuse_taken(final, manifest)
-    partial = home.checkpoints / f".partial-{name}-{uuid.uuid4().hex[:8]}"
+    sweep(home.checkpoints)
+    _refuse_taken(final, manifest.run)
     try:
-        partial.mkdir(parents=True)
-        write(partial)
-        files = {str(path.relative_to(partial)): _file_hash(path) for path in sorted(partial.rglob("*.safetensors"))}
-        written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
-        (partial / MANIFEST_FILE).write_text(manifest.model_copy(update=written).model_dump_json(indent=2))
-        _sync_tree(partial)
-        _put_in_place(partial, final)
+        with placed(final) as partial:
+            write(partial)
+            weights = sorted(partial.rglob("*.safetensors"))
+            files = {str(path.relative_to(partial)): _file_hash(path) for path in weights}
+            written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
+            (partial / MANIFEST_FILE).write_text(manifest.model_copy(update=written).model_dump_json(indent=2))
     except Exception as error:
-        shutil.rmtree(partial, ignore_errors=True)
         if is_disk_full(error):
             raise disk_full(home.checkpoints, f"The checkpoint {name!r}") from error
         if isinstance(error, OSError):
@@ -240,6 +238,7 @@ def measure_probe(kind: Literal["policy", "reward"], model: Any, tokenizer: Any)
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of a checkpoint, or CheckpointError with what is wrong with it."""
     path = directory / MANIFEST_FILE
+    restore(directory)
     try:
         manifest = Manifest.model_validate_json(path.read_text())
     except FileNotFoundError:
@@ -337,8 +336,8 @@ def open_reward(db: Database, home: Home, key: str, device: str | None = None) -
     return load_reward(home.path / row.path, row.base, device)
 
 
-def check_name_free(db: Database, name: str, run_id: str) -> None:
-    """Refuse a name that another run's checkpoint or policy has, before hours are spent on training."""
+def check_name_free(db: Database, home: Home, name: str, run_id: str) -> None:
+    """Refuse a name that another run's checkpoint, directory or policy has, before hours are spent on training."""
     from feedback.store.checkpoints import get_checkpoint
     from feedback.store.policies import get_policy
 
@@ -349,6 +348,7 @@ def check_name_free(db: Database, name: str, run_id: str) -> None:
             continue
         if row.run_id != run_id:
             raise Conflict(f"There is already a {noun} {name!r}; choose another name.")
+    _refuse_taken(home.checkpoints / name, run_id)
 
 
 def register_checkpoint(db: Database, home: Home, run: RunRow, manifest: Manifest, path: Path) -> CheckpointRow:
@@ -379,7 +379,7 @@ def register_checkpoint(db: Database, home: Home, run: RunRow, manifest: Manifes
     )
 
 
-def _refuse_taken(final: Path, manifest: Manifest) -> None:
+def _refuse_taken(final: Path, run_id: str | None) -> None:
     """An existing checkpoint may only be replaced by the run that wrote it."""
     if not final.exists():
         return
@@ -387,34 +387,8 @@ def _refuse_taken(final: Path, manifest: Manifest) -> None:
         owner = read_manifest(final).run
     except CheckpointError:
         owner = None
-    if owner is None or owner != manifest.run:
-        raise Conflict(f"There is already a checkpoint {final.name!r}; choose another name.")
-
-
-def _put_in_place(partial: Path, final: Path) -> None:
-    """One rename makes the checkpoint visible; a predecessor of the same run steps aside first."""
-    old = None
-    if final.exists():
-        old = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
-        os.rename(final, old)
-    os.rename(partial, final)
-    _sync(final.parent)
-    if old is not None:
-        shutil.rmtree(old, ignore_errors=True)
-
-
-def _sync_tree(directory: Path) -> None:
-    for path in directory.rglob("*"):
-        _sync(path)
-    _sync(directory)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+    if owner is None or owner != run_id:
+        raise Conflict(f"There is already a checkpoint {final.name!r} in {final.parent}; choose another name.")
 
 
 def _file_hash(path: Path) -> str:

@@ -219,7 +219,7 @@ class Loop:
             done.reward |= self._do("evaluate", card)
 
     def _do(self, method: str, config: dict[str, Any]) -> dict[str, Any]:
-        run = self._wait_for(submit(self.db, method, config))
+        run = self._wait_for(submit(self.db, method, config, home=self.home))
         if run.state is not RunState.succeeded:
             raise RunFailed(f"The {method} run {run.id} is {run.state.value}: {run.error or 'somebody ended it'}")
         return run.result

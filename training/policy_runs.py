@@ -66,7 +66,7 @@ def open_start(context: RunContext) -> Start:
     if parent is None:
         raise InvalidInput("There is no champion to train: name a parent, or promote a policy first.")
     name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
-    check_name_free(context.db, name, context.run.id)
+    check_name_free(context.db, context.home, name, context.run.id)
     context.progress.report(0.0, f"loading {parent.name}")
     adapter = policy_directory(context.db, context.home, parent)
     if adapter is not None:

@@ -14,7 +14,7 @@ import math
 import socket
 import time
 from collections.abc import Callable, Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from importlib.util import find_spec
 from typing import Any
 
@@ -58,6 +58,8 @@ MIN_TRAINING_PAIRS = 2
 NEED_PAIRS = (RewardSettings, DpoSettings)
 # How long a claimed run may go without a process before its launch counts as lost.
 LAUNCH_SECONDS = 60.0
+# A run beats every second; where its pid cannot be looked at, on another machine, so long a silence is its end.
+SILENT_SECONDS = 120.0
 ACTIVE = tuple(state for state in RunState if state.is_active)
 
 
@@ -80,15 +82,26 @@ def advance(db: Database, run_id: str, to: RunState, **changes: Any) -> RunRow |
     """Move a run to ``to`` if the table allows it from where it is; None when it does not."""
     if to.is_terminal:
         changes.setdefault("ended_at", now())
+    if to is RunState.cancelled:
+        changes.setdefault("progress_text", to.value)
     return transition_run(db, run_id, expected=may_precede(to), to=to, **changes)
 
 
-def submit(db: Database, method: str, config: dict[str, Any], *, priority: int = 0, after: str | None = None) -> RunRow:
+def submit(
+    db: Database,
+    method: str,
+    config: dict[str, Any],
+    *,
+    priority: int = 0,
+    after: str | None = None,
+    home: Home | None = None,
+) -> RunRow:
     """Queue a run after checking all that can be known now: the method, its settings, what they refer to.
 
     A policy left out is filled in with the present champion, so that a promotion while the run waits does not
     change what was asked for. ``after`` names a run that must succeed first, and whose product may be referred to;
-    both it and ``priority`` (higher begins first) may also stand in ``config``.
+    both it and ``priority`` (higher begins first) may also stand in ``config``. With ``home``, a name is also refused
+    for what lies there and is not in the database.
     """
     if method not in METHODS:
         raise UnknownSetting(f"There is no method {method!r}. Valid: {', '.join(sorted(METHODS))}.")
@@ -100,7 +113,7 @@ def submit(db: Database, method: str, config: dict[str, Any], *, priority: int =
     config = settings.model_dump(mode="json", include=set(config), exclude_none=True)
     promised = promised_names(db, before)
     config |= _check_references(db, settings, promised)
-    _check_name(db, settings, promised)
+    _check_name(db, home, settings, promised)
     _check_libraries(settings)
     waits = f"waits for {before.id}" if before is not None and before.state is not RunState.succeeded else ""
     run = Run(method=method, config=config, priority=priority, after=before.id if before else None, progress_text=waits)
@@ -109,9 +122,8 @@ def submit(db: Database, method: str, config: dict[str, Any], *, priority: int =
 
 def cancel(db: Database, run_id: str) -> RunRow:
     """End a waiting run at once; ask an active one to stop. Cancelling twice, or too late, is a Conflict."""
-    run = transition_run(
-        db, run_id, expected=[RunState.queued], to=RunState.cancelled, ended_at=now()
-    ) or transition_run(
+    ended = {"ended_at": now(), "progress_text": RunState.cancelled.value}
+    run = transition_run(db, run_id, expected=[RunState.queued], to=RunState.cancelled, **ended) or transition_run(
         db,
         run_id,
         expected=[RunState.starting, RunState.running],
@@ -155,22 +167,26 @@ def resume(db: Database, home: Home, run_id: str) -> RunRow:
 
 
 def reconcile(db: Database) -> list[RunRow]:
-    """Find runs of this machine whose process is gone and say so; returns those it changed.
+    """Find runs whose process is gone and say so; returns those it changed.
 
-    Safe at any time and from any process: a run that reports its own end meanwhile wins.
+    On this machine pid and start decide, since a process that is stopped or swapped out beats no more and is not
+    dead; for another machine's run its heartbeat does. Safe at any time and from any process: a run that reports its
+    own end meanwhile wins.
     """
     changed = []
     for run in list_runs(db, states=ACTIVE):
-        if not is_here(db, run) or not _is_lost(run):
+        if not _is_lost(db, run):
             continue
-        # Between the list and now it may have ended and been resumed: then this is another process's run.
+        # Between the list and now it may have ended by itself, or been resumed: then this is another process's run.
         fresh = get_run(db, run.id)
-        if (fresh.pid, fresh.attempt) != (run.pid, run.attempt):
+        if not fresh.state.is_active or (fresh.pid, fresh.attempt) != (run.pid, run.attempt):
             continue
         to = RunState.cancelled if fresh.state is RunState.stopping else RunState.interrupted
-        error = None if to is RunState.cancelled else _last_words(fresh)
-        moved = transition_run(db, run.id, expected=[fresh.state], to=to, ended_at=now(), error=error)
-        if moved is not None and fresh.state.is_active:
+        error = None if to is RunState.cancelled else _last_words(db, fresh)
+        text = to.value if to is RunState.cancelled else fresh.progress_text
+        ended = {"ended_at": now(), "error": error, "progress_text": text}
+        moved = transition_run(db, run.id, expected=[fresh.state], to=to, **ended)
+        if moved is not None:
             changed.append(moved)
     return changed
 
@@ -321,7 +337,7 @@ def _whole(given: Any, otherwise: int) -> int:
         raise InvalidInput(f"priority={given!r} is not a whole number; higher begins first, 0 is usual.") from None
 
 
-def _check_name(db: Database, settings: BaseModel, promised: Collection[str] = ()) -> None:
+def _check_name(db: Database, home: Home | None, settings: BaseModel, promised: Collection[str] = ()) -> None:
     """A name that is taken must be refused now, not when the training is over."""
     name = getattr(settings, "name", None)
     if name is None:
@@ -334,16 +350,29 @@ def _check_name(db: Database, settings: BaseModel, promised: Collection[str] = (
         except NotFound:
             continue
         raise Conflict(f"There is already a {noun} {name!r}; choose another --name.")
+    if home is not None and (home.checkpoints / name).exists():
+        raise Conflict(f"There is already a directory {home.checkpoints / name}; choose another --name.")
 
 
-def _is_lost(run: RunRow) -> bool:
+def _is_lost(db: Database, run: RunRow) -> bool:
+    if not is_here(db, run):
+        return now() - _last_beat(run) >= timedelta(seconds=SILENT_SECONDS)
     if run.pid is not None:
         return not is_alive(run.pid, run.pid_started)
     began = run.started_at or run.created_at
     return now() - began > timedelta(seconds=LAUNCH_SECONDS)
 
 
-def _last_words(run: RunRow) -> str:
+def _last_beat(run: RunRow) -> datetime:
+    return run.heartbeat_at or run.started_at or run.created_at
+
+
+def _last_words(db: Database, run: RunRow) -> str:
+    if not is_here(db, run):
+        return (
+            f"Nothing was heard from it since {_last_beat(run):%Y-%m-%d %H:%M:%S} UTC; it worked on {run.host}, "
+            f"which may be down or cut off; resume it with `studio runs resume {run.id}`."
+        )
     if run.pid is None:
         return f"No process began within {LAUNCH_SECONDS:.0f} s; resume it with `studio runs resume {run.id}`."
     return (

@@ -66,8 +66,8 @@ class Worker:
         self._end_cancelled(time.monotonic() if at is None else at)
         for run in reconcile(self.db):
             say(f"{run.id} is {run.state.value}: {run.error or 'its process is gone'}")
-            # A leader that was killed may leave helpers of its own behind.
-            if run.pid is not None and run.pid_started is not None:
+            # A leader that was killed may leave helpers of its own behind; another machine's pid means nothing here.
+            if is_here(self.db, run) and run.pid is not None and run.pid_started is not None:
                 self.launcher.signal(Launched(run.pid, run.pid_started), signal.SIGKILL)
         for run in give_up_waiting(self.db):
             say(f"{run.id} is {run.state.value}: {run.error}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -67,7 +68,7 @@ def train(
             with worker_for(session.home, standby=False) as keeper:
                 run = submit_and_wait(session, keeper, method, config)
         else:
-            run = run_queue.submit(session.db, method, config)
+            run = run_queue.submit(session.db, method, config, home=session.home)
             if session.home.worker_holder() is None:
                 tell("No worker is alive: the run waits until `studio up` or `studio worker` is started.")
     if as_json:
@@ -187,6 +188,8 @@ def show_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> No
         show_json({**run_json(run), "metrics": _newest(metrics), "curves": points, "reproduce": again})
         return
     fields = run.model_dump() | {"state": run.state.value, "progress": f"{100 * run.progress:.0f} %"}
+    if run.pid_started is not None:
+        fields["pid_started"] = datetime.fromtimestamp(run.pid_started, UTC)
     show_fields(fields | {"metrics": {name: float(f"{value:.4g}") for name, value in _newest(metrics).items()}} | again)
 
 

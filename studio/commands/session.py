@@ -136,7 +136,7 @@ def run_to_end(session: Session, keeper: WorkerKeeper, run: RunRow) -> RunRow:
 
 def submit_and_wait(session: Session, keeper: WorkerKeeper, method: str, config: dict[str, Any]) -> RunRow:
     """Queue a run and wait for its happy end; any other end is told and ends the command with status 1."""
-    run = run_to_end(session, keeper, submit(session.db, method, config))
+    run = run_to_end(session, keeper, submit(session.db, method, config, home=session.home))
     if run.state is not RunState.succeeded:
         tell(ending_of(run))
         raise typer.Exit(1)

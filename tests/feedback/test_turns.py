@@ -12,6 +12,8 @@ from collections import Counter
 from pathlib import Path
 from typing import IO
 
+import pytest
+
 from feedback.turns import Turns
 
 
@@ -108,6 +110,40 @@ def test_a_killed_writer_opens_the_door(tmp_path: Path) -> None:
     holder.join()
     with Turns(tmp_path / "db").wait():
         pass
+
+
+def test_a_stopped_writer_holds_the_others_up_once_and_not_for_ever(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feedback.turns.PATIENCE_SECONDS", 0.5, raising=False)
+    ready, written = tmp_path / "ready", threading.Event()
+    holder = multiprocessing.get_context("spawn").Process(target=hold_for_ever, args=(str(tmp_path / "db"), str(ready)))
+    holder.start()
+    while not ready.exists():
+        time.sleep(0.02)
+    assert holder.pid
+    os.kill(holder.pid, signal.SIGSTOP)
+    turns = Turns(tmp_path / "db")
+
+    def write_thrice() -> None:
+        for _ in range(3):
+            with turns.wait():
+                pass
+        written.set()
+
+    threading.Thread(target=write_thrice, daemon=True).start()
+    try:
+        assert written.wait(30), "a stopped process blocks the others"
+        late = [thread for thread in threading.enumerate() if thread.name == "turn"]
+        assert len(late) == 1  # the second and the third did not wait again
+    finally:
+        os.kill(holder.pid, signal.SIGKILL)
+    holder.join()
+    late[0].join(30)
+    with turns.wait(), open(tmp_path / "db.turn") as door:
+        assert is_locked(door)  # the turn is taken again
+    with open(tmp_path / "db.turn") as door:
+        assert not is_locked(door)
 
 
 def test_a_database_in_memory_needs_no_files(tmp_path: Path) -> None:

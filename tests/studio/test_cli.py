@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -22,7 +23,7 @@ from feedback.db import Database
 from feedback.errors import StudioError
 from feedback.store.checkpoints import save_checkpoint
 from feedback.store.prompts import count_prompts
-from feedback.store.runs import get_run, list_runs, save_metrics
+from feedback.store.runs import get_run, list_runs, save_metrics, update_run
 from feedback.types import Checkpoint, MetricPoint, RunState
 from studio import doctor, people
 from studio.cli import app, home_options_first
@@ -162,6 +163,23 @@ def test_json_is_all_there_is_on_stdout(studio: Studio, home: Home) -> None:
     assert json.loads(studio("policies", "promote", "starter", "--json").stdout)["name"] == "starter"
     assert json.loads(studio("policies", "lineage", "starter", "--json").stdout)["parent"] is None
     assert json.loads(studio("doctor", "--json").stdout)["ok"] is False  # a run waits and no worker is alive
+
+
+def test_train_refuses_a_name_whose_directory_exists(studio: Studio, home: Home) -> None:
+    judged_home(home)
+    (home.checkpoints / "left").mkdir()
+    result = studio("train", "reward", "--dataset", "d", "--name", "left")
+    assert result.exit_code == 1 and f"There is already a directory {home.checkpoints / 'left'}" in result.stderr
+
+
+def test_a_shown_run_tells_when_its_process_began(studio: Studio, home: Home) -> None:
+    judged_home(home)
+    run_id = studio("train", "reward", "--dataset", "d").stdout.strip()
+    db = home.open()
+    update_run(db, run_id, pid=1, pid_started=1_795_000_000.0)
+    db.dispose()
+    shown = studio("runs", "show", run_id).stdout
+    assert re.search(r"^pid_started +2026-11-1[789] \d\d:\d\d:40$", shown, re.MULTILINE), shown
 
 
 def test_the_tables_say_what_there_is(studio: Studio, home: Home) -> None:

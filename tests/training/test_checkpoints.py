@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import errno
 import json
+import os
 import resource
 import shutil
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feedback.db import Database
 from feedback.errors import CheckpointError, Conflict
 from training import checkpoints
 from training.checkpoints import (
@@ -28,6 +33,7 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.home import Home
+from training.methods import METHODS
 from training.models import load_base, load_scorer
 
 
@@ -230,6 +236,98 @@ def test_a_name_is_taken_but_for_the_run_that_took_it(home: Home, plain_manifest
         save_checkpoint(home, "c2", write_something, plain_manifest.model_copy(update={"run": "run-2"}))
     with pytest.raises(Conflict):
         save_checkpoint(home, "c1", write_something, plain_manifest)
+
+
+@pytest.mark.parametrize("end", [KeyboardInterrupt, SystemExit])
+def test_a_save_that_is_broken_off_leaves_nothing(
+    home: Home, plain_manifest: Manifest, end: type[BaseException]
+) -> None:
+    def broken_off(directory: Path) -> None:
+        write_something(directory)
+        raise end
+
+    with pytest.raises(end):
+        save_checkpoint(home, "c2", broken_off, plain_manifest)
+    assert [path.name for path in home.checkpoints.iterdir()] == ["c1"]
+
+
+DIE = """
+import os, signal, sys
+from pathlib import Path
+from training import checkpoints, placement
+from training.home import Home
+from training.methods import METHODS
+
+home, when = Home(Path(sys.argv[1])), sys.argv[2]
+rename = os.rename
+
+def write(directory):
+    (directory / "new").touch()
+    if when == "writing":
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+def counted(source, target):
+    rename(source, target)
+    if Path(target).name.startswith(".old-"):
+        os.kill(os.getpid(), signal.SIGKILL)
+
+os.rename = counted
+checkpoints.save_checkpoint(home, "c2", write, checkpoints.read_manifest(home.checkpoints / "c2"))
+"""
+
+
+def saving(home: Home, when: str) -> subprocess.Popen[bytes]:
+    """A process that saves c2 again: it is killed between two renames, or stops while it writes."""
+    root = str(Path(__file__).parents[2])
+    return subprocess.Popen([sys.executable, "-c", DIE, str(home.path), when], env={**os.environ, "PYTHONPATH": root})
+
+
+def test_a_kill_between_two_renames_leaves_the_checkpoint_that_was(home: Home, plain_manifest: Manifest) -> None:
+    place = save_checkpoint(home, "c2", write_something, plain_manifest)
+    assert saving(home, "renaming").wait(60) == -signal.SIGKILL
+    assert not place.exists()
+    assert read_manifest(place).name == "c2" and (place / ADAPTER_FILE).is_file()
+    assert saving(home, "renaming").wait(60) == -signal.SIGKILL
+    save_checkpoint(home, "c2", write_something, plain_manifest)
+    assert sorted(path.name for path in home.checkpoints.iterdir()) == ["c1", "c2"]
+
+
+def test_what_a_killed_save_left_is_swept_and_what_a_live_one_writes_is_not(
+    home: Home, plain_manifest: Manifest
+) -> None:
+    save_checkpoint(home, "c2", write_something, plain_manifest)
+    other = saving(home, "writing")
+    try:
+        assert os.WIFSTOPPED(os.waitpid(other.pid, os.WUNTRACED)[1])
+        save_checkpoint(home, "c3", write_something, plain_manifest)
+        assert len(list(home.checkpoints.glob(".partial-c2-*"))) == 1
+    finally:
+        other.kill()
+        other.wait()
+    save_checkpoint(home, "c4", write_something, plain_manifest)
+    assert sorted(path.name for path in home.checkpoints.iterdir()) == ["c1", "c2", "c3", "c4"]
+
+
+def test_a_directory_alone_takes_a_name_too(home: Home, db: Database, plain_manifest: Manifest) -> None:
+    checkpoints.check_name_free(db, home, "c2", "run-1")
+    save_checkpoint(home, "c2", write_something, plain_manifest)
+    checkpoints.check_name_free(db, home, "c2", "run-1")  # its own, from before it was resumed
+    with pytest.raises(Conflict, match="already a checkpoint 'c2'"):
+        checkpoints.check_name_free(db, home, "c2", "run-2")
+    (home.checkpoints / "c3").mkdir()
+    with pytest.raises(Conflict, match="already a checkpoint 'c3'"):
+        checkpoints.check_name_free(db, home, "c3", "run-1")
+
+
+@pytest.mark.parametrize("method", ["dpo", "reward"])
+def test_a_run_that_begins_finds_its_name_taken_before_it_trains(
+    home: Home, make_context: Any, dataset: str, method: str
+) -> None:
+    (home.checkpoints / "left").mkdir()
+    context = make_context(method, {"dataset": dataset, "name": "left", "allow_few": True})
+    with pytest.raises(Conflict, match="already a checkpoint 'left'"):
+        METHODS[method].train(context)
+    assert not context.progress.lines
 
 
 def test_large_weights_are_told_apart_without_reading_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

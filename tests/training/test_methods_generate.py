@@ -79,6 +79,32 @@ def test_the_first_pairs_are_there_before_the_run_is_cancelled(make_context: Any
     assert count_matchups(context.db).open == generate.FIRST_CHUNK
 
 
+@pytest.mark.parametrize("killed_before_pairing", [False, True])
+def test_a_resumed_run_goes_on_and_does_not_overshoot(
+    make_context: Any, monkeypatch: pytest.MonkeyPatch, killed_before_pairing: bool
+) -> None:
+    config = QUICK | {"limit": 10, "batch_size": 8}
+    context = make_context("generate", config)
+    save_prompts(context.db, [Prompt(messages=[{"role": "user", "content": f"Say {n}."}]) for n in range(20)])
+    with monkeypatch.context() as dying:
+        if killed_before_pairing:
+            dying.setattr(generate, "pair_up", lambda *_: context.progress.stop() or context.progress.check())
+        else:
+            context.progress.metrics = lambda step, **values: context.progress.stop()
+        with pytest.raises(RunCancelled):
+            METHODS["generate"].train(context)
+    assert len(list_generations(context.db)) == 2 * generate.FIRST_CHUNK
+    again = make_context("generate", config, attempt=2, run=context.run)
+    result = METHODS["generate"].train(again)
+    rows = list_generations(context.db)
+    assert len({row.prompt_id for row in rows}) == 10
+    assert len(rows) == result["generations"] == 20
+    assert count_matchups(context.db).open == result["matchups"] == 10
+    whole = make_context("generate", config, attempt=3, run=context.run)
+    assert METHODS["generate"].train(whole) == result
+    assert len(list_generations(context.db)) == 20
+
+
 def test_identical_replies_make_no_matchup(make_context: Any) -> None:
     context = make_context("generate", QUICK | {"top_k": 1})
     make_prompt(context.db, "Say it.")

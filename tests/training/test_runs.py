@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from datetime import timedelta
@@ -13,7 +14,7 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
 from feedback.store.checkpoints import save_checkpoint
 from feedback.store.policies import get_champion, promote_policy
-from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run
+from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run, update_run
 from feedback.types import Checkpoint, DatasetFilters, Run, RunState, now
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs
@@ -106,6 +107,19 @@ def test_submit_refuses_a_name_that_is_taken(db: Database, champion: str) -> Non
         runs.submit(db, "dpo", {"dataset": "three", "name": champion})
 
 
+def test_submit_refuses_a_name_whose_directory_exists(db: Database, home: Home, champion: str) -> None:
+    for _ in range(3):
+        make_matchup(db)
+    judge_by(db, longer)
+    freeze(db, "three")
+    (home.checkpoints / "left").mkdir()
+    for method in ("dpo", "reward"):
+        asked = {"dataset": "three", "name": "left", "allow_few": True}
+        with pytest.raises(Conflict, match=r"already a directory .*/left; choose another --name"):
+            runs.submit(db, method, asked, home=home)
+        assert runs.submit(db, method, asked | {"name": f"{method}-1"}, home=home).state is RunState.queued
+
+
 def test_without_a_champion_submit_says_how_to_get_one(db: Database) -> None:
     with pytest.raises(InvalidInput, match="studio up --policy MODEL"):
         runs.submit(db, "generate", {})
@@ -122,6 +136,15 @@ def test_cancel_ends_a_waiting_run_and_asks_a_working_one(db: Database, champion
         runs.cancel(db, waiting.id)
     with pytest.raises(NotFound, match="studio runs list"):
         runs.cancel(db, "run-nope")
+
+
+def test_a_cancelled_run_no_longer_says_that_it_is_stopping(db: Database, champion: str) -> None:
+    waiting, working = runs.submit(db, "generate", {}), runs.submit(db, "generate", {}, priority=1)
+    assert runs.cancel(db, waiting.id).progress_text == "cancelled"
+    claim_next_run(db)
+    assert runs.cancel(db, working.id).progress_text == "stopping"
+    runs.advance(db, working.id, RunState.cancelled)
+    assert get_run(db, working.id).progress_text == "cancelled"
 
 
 def test_resume_queues_the_same_run_again(db: Database, tmp_path: Path) -> None:
@@ -156,6 +179,7 @@ def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
     changed = {run.id: run for run in runs.reconcile(db)}
     assert set(changed) == {dead, stopped, reused, never_began}
     assert changed[stopped].state is RunState.cancelled and changed[stopped].error is None
+    assert changed[stopped].progress_text == "cancelled"
     assert changed[dead].state is changed[reused].state is RunState.interrupted
     assert f"pid {dead_pid}" in str(changed[dead].error) and f"studio runs resume {dead}" in str(changed[dead].error)
     assert changed[dead].ended_at is not None
@@ -165,14 +189,51 @@ def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
     assert runs.reconcile(db) == []
 
 
-def test_a_run_of_another_machine_is_that_machines_business(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def on_postgresql(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The database may be shared by several machines."""
+    monkeypatch.setattr(Database, "is_sqlite", property(lambda self: False))
+
+
+def beating(db: Database, seconds_ago: float, state: RunState = RunState.running, **fields: object) -> str:
+    """A working run of another machine whose last heartbeat was so long ago."""
+    fields = {"host": "other", "pid": os.getpid(), "pid_started": started_at(os.getpid()), **fields}
+    run = save_run(db, Run(method="dpo", state=state, **fields))
+    return update_run(db, run.id, heartbeat_at=now() - timedelta(seconds=seconds_ago)).id
+
+
+def test_a_run_of_another_machine_is_believed_while_its_heart_beats(db: Database, on_postgresql: None) -> None:
     pid, started = a_dead_process()
-    run = save_run(db, Run(method="dpo", state=RunState.running, host="other", pid=pid, pid_started=started))
-    with monkeypatch.context() as on_postgresql:
-        on_postgresql.setattr(Database, "is_sqlite", property(lambda self: False))
+    beating(db, 100, pid=pid, pid_started=started)
+    assert runs.reconcile(db) == []
+
+
+def test_a_run_of_another_machine_that_fell_silent_is_lost(db: Database, home: Home, on_postgresql: None) -> None:
+    silent, cancelled = beating(db, 121), beating(db, 121)
+    runs.cancel(db, cancelled)
+    changed = {run.id: run for run in runs.reconcile(db)}
+    assert changed[silent].state is RunState.interrupted and changed[cancelled].state is RunState.cancelled
+    assert "Nothing was heard" in str(changed[silent].error) and "worked on other" in str(changed[silent].error)
+    assert runs.resume(db, home, silent).state is RunState.queued
+    assert runs.resume(db, home, cancelled).state is RunState.queued
+
+
+def test_on_this_machine_the_process_decides_and_not_the_heartbeat(db: Database, on_postgresql: None) -> None:
+    stopped = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    os.kill(stopped.pid, signal.SIGSTOP)
+    try:
+        fields = {"host": runs.this_host(), "pid": stopped.pid, "pid_started": started_at(stopped.pid)}
+        silent = beating(db, 10_000, **fields)
         assert runs.reconcile(db) == []
-    # One SQLite file has one machine, even if it (a container, say) is called otherwise since the last start.
-    assert [row.id for row in runs.reconcile(db)] == [run.id]
+    finally:
+        stopped.kill()
+        stopped.communicate()
+    assert [row.id for row in runs.reconcile(db)] == [silent]
+
+
+def test_one_sqlite_file_has_one_machine_whatever_it_is_called_today(db: Database) -> None:
+    pid, started = a_dead_process()
+    assert [beating(db, 0, pid=pid, pid_started=started)] == [row.id for row in runs.reconcile(db)]
 
 
 def test_a_zombie_is_dead(db: Database) -> None:
@@ -200,6 +261,25 @@ def test_who_reports_its_own_end_first_is_believed(db: Database, monkeypatch: py
     monkeypatch.setattr(runs, "get_run", succeeds_at_the_last_moment)
     assert runs.reconcile(db) == []
     assert looked(db, run.id).state is RunState.succeeded
+
+
+@pytest.mark.parametrize("end", [RunState.succeeded, RunState.failed])
+def test_a_run_that_ends_while_its_process_is_looked_for_keeps_its_end(
+    db: Database, monkeypatch: pytest.MonkeyPatch, end: RunState
+) -> None:
+    pid, started = a_dead_process()
+    fields = {"host": runs.this_host(), "pid": pid, "pid_started": started}
+    run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
+    looked = runs.is_alive
+
+    def ends_meanwhile(pid: int | None, pid_started: float | None) -> bool:
+        assert runs.advance(db, run.id, end, result={"ok": 1}) is not None
+        return looked(pid, pid_started)
+
+    monkeypatch.setattr(runs, "is_alive", ends_meanwhile)
+    assert runs.reconcile(db) == []
+    row = get_run(db, run.id)
+    assert (row.state, row.result, row.error) == (end, {"ok": 1}, None)
 
 
 def test_wait_tells_every_change_and_gives_up_in_words(db: Database) -> None:

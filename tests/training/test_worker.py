@@ -7,6 +7,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import psutil
@@ -14,14 +15,14 @@ import pytest
 
 from feedback.db import Database
 from feedback.store.policies import list_policies, promote_policy
-from feedback.store.runs import get_run, list_metrics
+from feedback.store.runs import get_run, list_metrics, save_run, update_run
 from feedback.tables import RunRow
-from feedback.types import RunState
+from feedback.types import Run, RunState, now
 from tests.factories import make_policy
 from training import runs
 from training.home import Home
 from training.launch import Launched
-from training.launch.local import LocalLauncher, is_alive
+from training.launch.local import LocalLauncher, is_alive, started_at
 from training.worker import Worker, serve
 
 PRETEND = str(Path(__file__).with_name("pretend.py"))
@@ -145,6 +146,35 @@ def test_a_deaf_run_is_killed_with_its_children(
     assert get_run(db, run.id).state is RunState.cancelled
     for pid in (leader, child):
         assert not psutil.pid_exists(pid) or psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_stopped_run_can_be_cancelled(db: Database, home: Home, launchers: Callable[..., LocalLauncher]) -> None:
+    run = queue(db)
+    worker = Worker(home, db, launchers("steps"), grace_seconds=0.5, term_seconds=0.5)
+    turn_until(worker, is_at_step(db, run))
+    process = psutil.Process(get_run(db, run.id).pid)
+    process.suspend()
+    worker.turn()
+    assert get_run(db, run.id).state is RunState.running  # stopped is not dead
+    runs.cancel(db, run.id)
+    turn_until(worker, ended(db, run), seconds=10)
+    assert get_run(db, run.id).state is RunState.cancelled
+    assert not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
+
+
+def test_a_lost_run_of_another_machine_names_no_process_of_this_one(
+    db: Database, home: Home, launchers: Callable[..., LocalLauncher], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Database, "is_sqlite", property(lambda self: False))
+    bystander = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, start_new_session=True)
+    fields = {"host": "other", "pid": bystander.pid, "pid_started": started_at(bystander.pid)}
+    run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
+    update_run(db, run.id, heartbeat_at=now() - timedelta(minutes=3))
+    Worker(home, db, launchers("quick")).turn()
+    assert get_run(db, run.id).state is RunState.interrupted
+    with pytest.raises(subprocess.TimeoutExpired):
+        bystander.wait(0.5)
+    bystander.communicate(b"\n")
 
 
 def test_children_of_a_killed_leader_do_not_survive(

@@ -58,6 +58,10 @@ def train(context: RunContext) -> dict[str, Any]:
     prompts = list_prompts_without_open_matchup(context.db, limit=settings.limit, split=settings.split)
     seed = settings.seed if settings.seed is not None else secrets.randbelow(2**31)
     filled = Filled()
+    answered = take_up(context, settings, seed, filled)
+    prompts = [prompt for prompt in prompts if prompt.id not in answered][: max(0, settings.limit - len(answered))]
+    if answered and not prompts:
+        return filled.result(seed)
     if not prompts:
         context.progress.log("every prompt has an open matchup already: nothing to generate")
         return filled.result(seed)
@@ -72,6 +76,23 @@ def train(context: RunContext) -> dict[str, Any]:
         context.progress.report(done / len(usable), f"{done} of {len(usable)} prompts, {filled.matchups} matchups")
         context.progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
     return filled.result(seed)
+
+
+def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: Filled) -> set[str]:
+    """The prompts an earlier attempt answered, counted; its replies that were not paired before it died are now."""
+    from feedback.store.generations import list_generations
+    from feedback.store.matchups import list_matched, save_matchups
+
+    if context.run.attempt == 1:
+        return set()
+    rows = list_generations(context.db, run_id=context.run.id)
+    answered = {row.prompt_id for row in rows}
+    matched = list_matched(context.db, sorted(answered))
+    paired = {row.prompt_id for row in rows if row.id in matched}
+    matchups = pair_up(rows, seed, settings.required, settings.kind)
+    save_matchups(context.db, [matchup for matchup in matchups if matchup.prompt_id not in paired])
+    filled.generations, filled.matchups = len(rows), len(matchups)
+    return answered
 
 
 def refuse_too_long(

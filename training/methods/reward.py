@@ -73,7 +73,7 @@ def train(context: RunContext) -> dict[str, Any]:
     if parent is None:
         raise InvalidInput("There is no champion whose base a reward model could use: name a parent policy.")
     name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
-    check_name_free(context.db, name, context.run.id)
+    check_name_free(context.db, context.home, name, context.run.id)
     context.progress.report(0.0, f"loading the base of {parent.name}")
     settings = _with_noise(context, settings)
     rankings = list_rankings(context.db, dataset.id, split="train") if settings.rankings else None

@@ -1,0 +1,107 @@
+"""A directory that appears whole or not at all: written under a hidden name, synced, renamed.
+
+Whoever writes holds a ``flock`` on the hidden directory, which the kernel opens when the process is killed. So
+what a kill left behind can be told from what another process is at work on, and is swept or put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+
+@contextlib.contextmanager
+def placed(final: Path) -> Iterator[Path]:
+    """A directory to write into, which takes its place at the end; whatever is raised inside, nothing is left of it.
+
+    What stood there before steps aside, and is removed when the new one is in its place.
+    """
+    fresh = final.with_name(f".new-{uuid.uuid4().hex[:8]}")
+    partial = final.with_name(f".partial-{final.name}-{uuid.uuid4().hex[:8]}")
+    fresh.mkdir(parents=True)
+    try:
+        with _held(fresh):  # before it has the name that a sweep looks for
+            os.rename(fresh, partial)
+            yield partial
+            _sync_tree(partial)
+            _put_in_place(partial, final)
+    except BaseException:  # SIGTERM and Ctrl-C too
+        for path in (fresh, partial):
+            shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def sweep(directory: Path) -> None:
+    """Remove what killed processes left half done, and put back what one had moved aside."""
+    for left in [*directory.glob(".partial-*"), *directory.glob(".old-*")]:
+        with _held(left) as mine:
+            if not mine:
+                continue
+            final = left.with_name(left.name.removeprefix(".old-").rpartition("-")[0])
+            if left.name.startswith(".old-") and not final.exists():
+                os.rename(left, final)
+            else:
+                shutil.rmtree(left, ignore_errors=True)
+
+
+def restore(final: Path) -> None:
+    """Put back what a kill between two renames left aside; nothing happens where something stands."""
+    if not final.exists() and any(final.parent.glob(f".old-{final.name}-????????")):
+        sweep(final.parent)
+
+
+@contextlib.contextmanager
+def _held(directory: Path) -> Iterator[bool]:
+    """Hold a directory's lock; False where another does, where it is gone, or where the disk knows no locks."""
+    try:
+        handle = os.open(directory, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        yield False
+        return
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            mine = True
+        except OSError:
+            mine = False
+        yield mine
+    finally:
+        os.close(handle)
+
+
+def _put_in_place(partial: Path, final: Path) -> None:
+    """One rename makes it visible; a predecessor steps aside first, and comes back when that fails."""
+    if not final.exists():
+        os.rename(partial, final)
+        _sync(final.parent)
+        return
+    old = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
+    with _held(final):
+        os.rename(final, old)
+        try:
+            os.rename(partial, final)
+        except BaseException:
+            if not final.exists():
+                os.rename(old, final)
+            raise
+        _sync(final.parent)
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _sync_tree(directory: Path) -> None:
+    for path in directory.rglob("*"):
+        _sync(path)
+    _sync(directory)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
