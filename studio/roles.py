@@ -81,6 +81,7 @@ RULES: dict[str, Rule] = {
     "preview_pairs": Rule(_RESEARCHER),
     "suggest_dataset_name": Rule(_RESEARCHER),
     "export": Rule(_RESEARCHER, "dataset.export", "key"),
+    "count_dropped": Rule(_RESEARCHER),
     "format_names": Rule(_RESEARCHER),
     "training_methods": Rule(_RESEARCHER),
     "describe": Rule(_RESEARCHER),
