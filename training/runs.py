@@ -320,7 +320,7 @@ def _check_oracle(db: Database, rule: str) -> None:
 def _check_libraries(settings: BaseModel) -> None:
     """A setting that needs a library which is missing must be refused now, not in the run's process."""
     check_quantize(str(getattr(settings, "quantize", "none")))
-    reporter = str(getattr(settings, "report_to", "none"))
+    reporter = getattr(settings, "report_to", None) or "none"
     if reporter != "none" and find_spec(reporter) is None:
         raise InvalidInput(
             f"report_to={reporter} needs the package {reporter}, which is not installed: `pip install {reporter}`, "
