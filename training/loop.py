@@ -34,6 +34,8 @@ SPARE_SHARE = 0.1
 MAX_REFILLS = 20
 # Nothing is set apart: what is learned is measured on fresh replies to evaluation prompts.
 TEST_SHARE = 0.0
+# Two reward models read the judgments: from 200 of them their mean is right a point more often than one alone.
+REWARD_MEMBERS = 2
 CARD_SAMPLES = 4  # replies per held-out prompt that make the reward model's test pairs
 
 
@@ -193,7 +195,8 @@ class Loop:
     def _train(self, done: Round, dataset: DatasetRow) -> None:
         seed = self.plan.seed + done.number
         with self._timed(done, "reward"):
-            config = {"dataset": dataset.name, "seed": seed, "name": f"reward-{done.number}-{self._tag}"}
+            config = {"dataset": dataset.name, "seed": seed, "members": REWARD_MEMBERS}
+            config["name"] = f"reward-{done.number}-{self._tag}"
             if done.pairs < RewardSettings.FEWEST:  # the card at the end of the round says what it is worth
                 config["allow_few"] = True
             reward = self._do("reward", config)
