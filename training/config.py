@@ -503,7 +503,7 @@ class PpoSettings(_Drawn):
         description="An iteration's replies are left when the policy moved this far from them, in nats per token.",
     )
     beta: float = Field(
-        0.15, ge=0.0, le=10.0, description="Cost of moving away from the parent, in scores per nat; 0 makes it free."
+        0.3, ge=0.0, le=10.0, description="Cost of moving away from the parent, in scores per nat; 0 makes it free."
     )
     kl_target: float | None = Field(
         None,
