@@ -240,8 +240,8 @@ class RewardSettings(TrainSettings):
     pooling: Literal["last", "sum", "mean"] | None = Field(
         None,
         description="What the head reads: the last token, or the sum or mean over all of them, which a small base "
-        "learns from fewer pairs; the mean pays nothing for length, which a judge of ppo should not. Left out, chosen "
-        "by the size of the base model.",
+        "learns from fewer pairs. ppo lengthens replies to please a sum where length is not what is asked for, and "
+        "shortens them too far to please a mean where brevity is. Left out, chosen by the size of the base model.",
     )
     rankings: bool = Field(
         False, description="Learns from whole rankings, each reply read once, instead of from pairs; ties included."
