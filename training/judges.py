@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
     from training.peft_adapters import PeftAdapters
     from training.rewards import Combination
-    from training.roles import Roles
+    from training.roles import Role, Roles
 
 LEAST_SPREAD = 1e-6
 SCORING_BATCH = 16  # of like length: a wider batch is mostly padding
@@ -59,15 +60,18 @@ class RewardRoles:
         rows = [encode_exchange(tokenizer, messages, reply)[:window] for messages, reply in exchanges]
         order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
         found = torch.zeros(len(self.roles_named), len(rows))
+        parts = [order[start : start + SCORING_BATCH] for start in range(0, len(order), SCORING_BATCH)]
+
+        def score(judge: Role, places: Sequence[int]) -> Tensor:
+            width = max(len(rows[i]) for i in places)
+            ids = torch.tensor([rows[i] + [0] * (width - len(rows[i])) for i in places])
+            lengths = torch.tensor([len(rows[i]) for i in places])
+            return judge.scores(ids.to(self.roles.device), lengths.to(self.roles.device)).cpu()
+
         for number, role in enumerate(self.roles_named):
             with self.roles.acting(role) as judge:
-                for start in range(0, len(order), SCORING_BATCH):
-                    places = order[start : start + SCORING_BATCH]
-                    width = max(len(rows[i]) for i in places)
-                    ids = torch.tensor([rows[i] + [0] * (width - len(rows[i])) for i in places])
-                    lengths = torch.tensor([len(rows[i]) for i in places])
-                    device = self.roles.device
-                    found[number, places] = judge.scores(ids.to(device), lengths.to(device)).cpu()
+                for places, scores in zip(parts, self.roles.crew.map(partial(score, judge), parts), strict=True):
+                    found[number, places] = scores
         _refuse_nonsense(found, self.names, exchanges)
         return found
 

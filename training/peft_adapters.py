@@ -6,13 +6,13 @@ alone turns some on.
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import CheckpointError, InvalidInput
+from training.config import LARGE_MODEL
+from training.merged_lora import MergedLora
+from training.models import parameter_count
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,6 +29,7 @@ class PeftAdapters:
         self._model = model
         self._wrapper: Any = None
         self._layers: list[tuple[str, Any]] = []
+        self._merged: dict[int, MergedLora] = {}
 
     def create(self, name: str, config: Any) -> None:
         """A new adapter at its start: a step of nothing over the base."""
@@ -66,6 +67,8 @@ class PeftAdapters:
 
     def activate(self, name: str | None) -> None:
         """Put one adapter over the base, None for the bare base; no gradient flag is on afterwards."""
+        for merged in self._merged.values():
+            merged.forget()
         for _, layer in self._layers:
             if name is None:
                 layer.enable_adapters(False)
@@ -107,31 +110,6 @@ class PeftAdapters:
         config.save_pretrained(str(directory))
         config.inference_mode = was
 
-    @contextmanager
-    def folded(self, name: str | None) -> Iterator[None]:
-        """One adapter added into the base weights for the time of the block: two products less in every layer.
-
-        The very tensors of the base are put back afterwards, bit for bit; taking the adapter off again by
-        subtraction would round. In 16 bits even adding rounds, so there the adapter stays beside the base.
-        """
-        self.activate(name)
-        layers = [layer for _, layer in self._layers]
-        if name is None or not layers or self._model.dtype.itemsize < 4:
-            yield
-            return
-        kept = [(value, value.data) for layer in layers for value in layer.get_base_layer().parameters(recurse=False)]
-        try:
-            for layer in layers:
-                layer.merge(safe_merge=True, adapter_names=[name])
-            yield
-        finally:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                for layer in layers:
-                    layer.unmerge()
-            for value, data in kept:
-                value.data = data
-
     def _add(self, name: str, config: Any) -> None:
         from peft import PeftModelForCausalLM
         from peft.tuners.tuners_utils import BaseTunerLayer
@@ -145,10 +123,20 @@ class PeftAdapters:
         self._layers = [
             (place, module) for place, module in self._model.named_modules() if isinstance(module, BaseTunerLayer)
         ]
+        self._wrapper.eval()  # a new adapter may bring dropout, and comes switched to training
+        self._merge_products()
         if not self.parameters(name):
             raise InvalidInput(
                 f"An adapter of the kind {config.peft_type} has no weights inside the layers of the model."
             )
+
+    def _merge_products(self) -> None:
+        """One product per layer instead of three; a large model's memory has no room for its weights twice."""
+        if parameter_count(self._model) >= LARGE_MODEL:
+            return
+        for _, layer in self._layers:
+            if id(layer) not in self._merged and MergedLora.fits(layer):
+                self._merged[id(layer)] = MergedLora(layer)
 
 
 def get_state(wrapper: Any, name: str) -> dict[str, Any]:

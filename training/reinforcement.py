@@ -17,6 +17,7 @@ from training.adapters import adapter_config
 from training.canary import Canary
 from training.checkpoints import Adapter, measure_probe
 from training.config import LARGE_MODEL, PpoSettings
+from training.crew import Crew
 from training.judges import FunctionJudge, Judges, RewardRoles, read_reward, refuse_other_base
 from training.models import LoadedPolicy, load_base, parameter_count
 from training.peft_adapters import PeftAdapters
@@ -110,6 +111,8 @@ def build_roles(
             _add_value(roles, adapters, rewards, settings)
     if parameter_count(model) >= LARGE_MODEL:
         roles.checkpoint_layers()
+    elif roles.device.type == "cpu":
+        roles.crew = Crew(torch.get_num_threads())
     roles.hold_still(settings.still_layers_for(parameter_count(model), len(roles.layers)))
     return roles, adapters, ends, judges
 

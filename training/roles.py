@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
+from training.crew import Crew
 from training.trunk import Kept, Trunk
 
 if TYPE_CHECKING:
@@ -59,11 +60,6 @@ class Adapters(Protocol):
 
     def save(self, name: str, directory: Path) -> None:
         """Write one adapter so that a later ``add`` can read it."""
-        ...
-
-    @contextmanager
-    def folded(self, name: str | None) -> Iterator[None]:
-        """One adapter added into the base weights for the time of the block, which then are again what they were."""
         ...
 
 
@@ -113,6 +109,7 @@ class Roles:
         self.heads: dict[str, Any] = {}
         self.reference_is: str | None = None
         self.trunk: Trunk | None = None
+        self.crew = Crew()
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
         model.requires_grad_(False)

@@ -10,12 +10,14 @@ import hashlib
 import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from training.chat import Messages, decode_reply, encode_prompt, window_of
 from training.decoding import Decoded, decode
 from training.judges import Judges
-from training.roles import REFERENCE, Batch, Roles, make_batch
+from training.roles import REFERENCE, Batch, Role, Roles, make_batch
+from training.trunk import Kept
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -115,7 +117,7 @@ def draw_replies(
     check: Callable[[], None],
 ) -> list[Decoded]:
     """Replies of a role to the prompts."""
-    with roles.acting(role), roles.adapters.folded(roles.reference_is if role == REFERENCE else role):
+    with roles.acting(role):
         return decode(
             roles.model,
             [prompt.tokens for prompt in prompts],
@@ -179,32 +181,40 @@ def penalties(replies: Sequence[Sequence[int]], ended: Sequence[bool], settings:
     return settings.missing_end_penalty * torch.tensor(lacking, dtype=torch.float32)
 
 
-def measure(roles: Roles, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int) -> None:
+def measure(
+    roles: Roles, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int
+) -> dict[str, Kept]:
     """Fill in log-probabilities of policy and reference, entropies and values, by the forward that training uses.
 
-    Taken from generation they would be those of another arithmetic, and the first ratio would not be 1.
+    Taken from generation they would be those of another arithmetic, and the first ratio would not be 1. Gives what the
+    layers that keep still made of the replies in each role that learns. In the reference they make the same as in the
+    policy, which began as the reference and does not change there.
     """
     import torch
 
+    parts = list(batches(roles, pool, rollout, micro_batch))
+    kept = {"policy": Kept(), "value": Kept()}
+
+    def log_probs(part: tuple[list[int], Batch], role: Role) -> tuple[Tensor, Tensor]:
+        return role.log_probs(part[1], settings.temperature, part[0], kept["policy"])
+
+    def gathered(found: Sequence[Tensor]) -> Tensor:
+        whole = torch.zeros_like(rollout.mask)
+        for (rows, _), values in zip(parts, found, strict=True):
+            whole[rows, : values.shape[1]] = values.cpu()
+        return whole
+
     with roles.acting("policy") as policy:
-        parts = [
-            (rows, *policy.log_probs(batch, settings.temperature))
-            for rows, batch in batches(roles, pool, rollout, micro_batch)
-        ]
-    rollout.log_probs = gathered(rollout, [(rows, log_probs) for rows, log_probs, _ in parts])
-    rollout.entropy = gathered(rollout, [(rows, entropy) for rows, _, entropy in parts])
+        found = roles.crew.map(partial(log_probs, role=policy), parts)
+    rollout.log_probs, rollout.entropy = (gathered(one) for one in zip(*found, strict=True))
     with roles.acting(REFERENCE) as reference:
-        found = [
-            (rows, reference.log_probs(batch, settings.temperature)[0])
-            for rows, batch in batches(roles, pool, rollout, micro_batch)
-        ]
-    rollout.reference = gathered(rollout, found)
+        found = roles.crew.map(partial(log_probs, role=reference), parts)
+    rollout.reference = gathered([one for one, _ in found])
+    rollout.values = torch.zeros_like(rollout.mask)
     if settings.baseline == "value":
         with roles.acting("value") as value:
-            found = [(rows, value.values(batch)) for rows, batch in batches(roles, pool, rollout, micro_batch)]
-        rollout.values = gathered(rollout, found)
-    else:
-        rollout.values = torch.zeros_like(rollout.mask)
+            rollout.values = gathered(roles.crew.map(lambda one: value.values(one[1], one[0], kept["value"]), parts))
+    return kept
 
 
 def batches(
@@ -218,16 +228,6 @@ def batches(
         part = order[start : start + size]
         prompts = [pool.prompts[rollout.prompts[row]].tokens for row in part]
         yield part, make_batch(prompts, [rollout.replies[row] for row in part], 0, roles.device)
-
-
-def gathered(rollout: Rollout, parts: Sequence[tuple[Sequence[int], Tensor]]) -> Tensor:
-    """Values of batches (row, token) back in the order of the rollout, 0 where a reply has no token."""
-    import torch
-
-    whole = torch.zeros_like(rollout.mask)
-    for rows, values in parts:
-        whole[rows, : values.shape[1]] = values.cpu()
-    return whole
 
 
 def part_of(values: Tensor, rows: Sequence[int], batch: Batch) -> Tensor:

@@ -7,6 +7,7 @@ Hydra-RLHF (arXiv 2309.00754), whose roles share a trunk; here each role keeps i
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -36,14 +37,20 @@ class Kept:
         self._states |= {row: own.clone() for row, own in zip(rows, states.detach(), strict=True)}
 
 
+class _Forward(threading.local):
+    """The forward that a thread is in: what enters the first layer that learns, and whether it was given."""
+
+    given: Tensor | None = None
+    entering: Tensor | None = None
+
+
 class Trunk:
     """The layers of a model below ``first``, which can be left out where their result is known."""
 
     def __init__(self, layers: nn.ModuleList, first: int) -> None:
         lower = list(layers)[:first]
         self.still = {id(value) for layer in lower for value in layer.parameters()}
-        self._given: Tensor | None = None
-        self._entering: Tensor | None = None
+        self._now = _Forward()
         self._in_tuples = False
         for layer in lower:
             layer.forward = self._skipping(layer.forward)
@@ -52,17 +59,18 @@ class Trunk:
     @contextmanager
     def known(self, kept: Kept | None, rows: Sequence[int], width: int) -> Iterator[None]:
         """Forwards in the block are of these rows: from what was kept of them, or from below, and then it is kept."""
-        self._given = kept.of(rows, width) if kept is not None else None
+        now = self._now
+        now.given = kept.of(rows, width) if kept is not None else None
         try:
             yield
-            if kept is not None and self._given is None and self._entering is not None:
-                kept.keep(rows, self._entering)
+            if kept is not None and now.given is None and now.entering is not None:
+                kept.keep(rows, now.entering)
         finally:
-            self._given = self._entering = None
+            now.given = now.entering = None
 
     def _skipping(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def skipped(states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            if self._given is not None:
+            if self._now.given is not None:
                 return (states,) if self._in_tuples else states
             out = forward(states, *args, **kwargs)
             self._in_tuples = isinstance(out, tuple)
@@ -72,7 +80,8 @@ class Trunk:
 
     def _entered(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def entered(states: Tensor, *args: Any, **kwargs: Any) -> Any:
-            self._entering = states if self._given is None else self._given
-            return forward(self._entering, *args, **kwargs)
+            now = self._now
+            now.entering = states if now.given is None else now.given
+            return forward(now.entering, *args, **kwargs)
 
         return entered

@@ -30,6 +30,7 @@ from training import objectives
 from training.canary import Canary, Look
 from training.checkpoints import load_policy, open_policy, open_reward, read_manifest
 from training.config import PpoSettings, parse_settings
+from training.crew import Crew
 from training.ensembles import members_of
 from training.judges import FunctionJudge, Judges, ScoreScale
 from training.methods import METHODS
@@ -182,16 +183,36 @@ def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: 
     """The same steps as where the lower layers are run every time and only their weights are held."""
     learner = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "kept")
     expected = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "run")
-    runs: list[int] = []
-    lower = learner.roles.layers[0].mlp
-    lower.register_forward_hook(lambda *_: runs.append(len(learner._kept)) if torch.is_grad_enabled() else None)
+    runs: dict[str, int] = {"kept": 0, "run": 0}
+
+    def count(name: str) -> Callable[..., None]:
+        def one(*_: Any) -> None:
+            runs[name] += torch.is_grad_enabled()
+
+        return one
+
+    for name, one in (("kept", learner), ("run", expected)):
+        one.roles.layers[0].mlp.register_forward_hook(count(name))
     learner.learn()
     expected.roles.trunk.known = lambda *_: nullcontext()  # type: ignore[method-assign, union-attr]
     expected.learn()
-    # Two minibatches of two microbatches, a value each iteration and a policy once the value has warmed up
-    assert len(runs) == 4 * (3 + 2)
+    # Two minibatches of two microbatches, three epochs, a value each iteration and a policy once the value is warm
+    assert runs == {"kept": 0, "run": 2 * 2 * 3 * (3 + 2)}
     for name, value in weights(expected).items():
         torch.testing.assert_close(weights(learner)[name], value, atol=1e-5, rtol=1e-4)
+
+
+def test_a_crew_of_any_size_learns_the_same_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
+    alone, shared = (make_learner(tiny_base, settings_of(micro_batch=2), tmp_path / name) for name in ("alone", "crew"))
+    alone.roles.crew, shared.roles.crew = Crew(), Crew(3)
+    cores = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)  # a crew of one works in this thread, as each of three does in its own
+        assert alone.learn() == shared.learn()
+    finally:
+        torch.set_num_threads(cores)
+    for name, value in weights(alone).items():
+        assert torch.equal(weights(shared)[name], value), name
 
 
 def test_while_the_value_warms_up_the_policy_stays(tiny_base: Path, tmp_path: Path) -> None:
@@ -321,10 +342,8 @@ PHASES = ("drawing", "scoring", "learning", "saving")
 
 def cut_in(phase: str, learner: Learner, cut: Callable[[], None], iteration: int = 2) -> None:
     """Call ``cut`` in a phase of the iteration of that number (from 0)."""
-    stage = {"drawing": "canary", "scoring": "judges", "learning": "roles", "saving": "directory"}[phase]
-    assert hasattr(learner, stage)
     places = {
-        "drawing": (learner.roles.adapters, "folded"),
+        "drawing": (learner.pool, "drawn"),
         "scoring": (learner.judges, "scores"),
         "learning": (learner, "_value_step"),
         "saving": (learner.canary, "to_state"),

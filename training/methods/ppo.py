@@ -21,7 +21,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from feedback.errors import RunFailed
 from training import objectives
@@ -31,7 +31,7 @@ from training.judges import Judges, ScoreScale
 from training.learning_figures import Step, group_figures, policy_figures, rollout_figures, value_figures
 from training.models import parameter_count
 from training.progress import DryRunDone, Reporter, RunContext
-from training.roles import Roles
+from training.roles import Batch, Role, Roles
 from training.rollouts import PromptPool, Rollout, batches, measure, part_of, penalties, roll_out
 from training.states import read_state, write_state
 from training.trunk import Kept
@@ -44,6 +44,7 @@ if TYPE_CHECKING:
 STATE_FILE = "state.pt"
 ADAM_EPSILON = 1e-5  # Huang et al. 2024: the usual 1e-8 makes the first steps of a new adapter wild
 OnRollout = Callable[[Rollout], None]
+Loss = TypeVar("Loss", objectives.PolicyLoss, objectives.ValueLoss)
 
 
 def train(context: RunContext) -> dict[str, Any]:
@@ -150,11 +151,15 @@ class Learner:
             self.set_scale(rollout)
         rollout.scores = self.scored(rollout)
         self.reporter.report(done, f"iteration {self.iteration + 1} of {self.settings.iterations}: scoring replies")
-        measure(self.roles, self.pool, rollout, self.settings, self.micro_batch)
+        self.measure(rollout)
         self.on_rollout(rollout)
         self.open = rollout
         self.save()
         return rollout
+
+    def measure(self, rollout: Rollout) -> None:
+        """Fill in what the roles make of the replies, and keep what layers that keep still made of them."""
+        self._kept = measure(self.roles, self.pool, rollout, self.settings, self.micro_batch)
 
     def set_scale(self, rollout: Rollout) -> None:
         """Measure the judges on the parent's replies, once, and let the value speak on the same scale."""
@@ -196,7 +201,6 @@ class Learner:
     def optimize(self, rollout: Rollout, advantages: Tensor, returns: Tensor) -> Step:
         """Go over the replies in minibatches, each role forward and backward in its own context, then its step."""
         settings, step = self.settings, Step(defaultdict(float))
-        self._kept = {role: Kept() for role in self.rates}
         self._set_rates()
         for epoch in range(settings.epochs):
             rows = list(range(len(rollout.replies)))
@@ -217,50 +221,59 @@ class Learner:
         return step
 
     def _policy_step(self, rollout: Rollout, advantages: Tensor, rows: list[int], tokens: int, step: Step) -> None:
-        settings = self.settings
-        with self.roles.acting("policy", training=True) as policy:
-            for places, batch in batches(self.roles, self.pool, rollout, self.micro_batch, rows):
-                new, _ = policy.log_probs(batch, settings.temperature, places, self._kept["policy"])
-                found = objectives.policy_loss(
-                    new,
-                    part_of(rollout.log_probs, places, batch),
-                    part_of(advantages, places, batch),
-                    batch.mask,
-                    tokens,
-                    settings.clip,
-                    settings.clip_high or settings.clip,
-                )
-                found.loss.backward()
-                step.sums["policy_loss"] += self._finite("policy", found.loss) * tokens
-                step.sums["clipped"] += float(found.clipped)
-                step.sums["divergence"] += float(found.divergence)
-        step.sums["policy_norm"] += self._take_step("policy")
+        settings, kept = self.settings, self._kept["policy"]
+
+        def loss(policy: Role, places: list[int], batch: Batch) -> objectives.PolicyLoss:
+            new, _ = policy.log_probs(batch, settings.temperature, places, kept)
+            old, wanted = part_of(rollout.log_probs, places, batch), part_of(advantages, places, batch)
+            up = settings.clip_high or settings.clip
+            return objectives.policy_loss(new, old, wanted, batch.mask, tokens, settings.clip, up)
+
+        for found in self._descend("policy", loss, rollout, rows, step):
+            step.sums["policy_loss"] += float(found.loss) * tokens
+            step.sums["clipped"] += float(found.clipped)
+            step.sums["divergence"] += float(found.divergence)
 
     def _value_step(self, rollout: Rollout, returns: Tensor, rows: list[int], tokens: int, step: Step) -> None:
-        with self.roles.acting("value", training=True) as value:
-            for places, batch in batches(self.roles, self.pool, rollout, self.micro_batch, rows):
-                found = objectives.value_loss(
-                    value.values(batch, places, self._kept["value"]),
-                    part_of(rollout.values, places, batch),
-                    part_of(returns, places, batch),
-                    batch.mask,
-                    tokens,
-                    None if self.warming else self.settings.value_clip,
-                )
-                found.loss.backward()
-                step.sums["value_loss"] += self._finite("value", found.loss) * tokens
-                step.sums["value_clipped"] += float(found.clipped)
-        step.sums["value_norm"] += self._take_step("value")
+        clip, kept = None if self.warming else self.settings.value_clip, self._kept["value"]
 
-    def _finite(self, role: str, loss: Tensor) -> float:
-        found = float(loss.detach())
-        if not math.isfinite(found):
+        def loss(value: Role, places: list[int], batch: Batch) -> objectives.ValueLoss:
+            new, old = value.values(batch, places, kept), part_of(rollout.values, places, batch)
+            return objectives.value_loss(new, old, part_of(returns, places, batch), batch.mask, tokens, clip)
+
+        for found in self._descend("value", loss, rollout, rows, step):
+            step.sums["value_loss"] += float(found.loss) * tokens
+            step.sums["value_clipped"] += float(found.clipped)
+
+    def _descend(
+        self, role: str, loss: Callable[[Role, list[int], Batch], Loss], rollout: Rollout, rows: list[int], step: Step
+    ) -> list[Loss]:
+        """One step of a role on some replies: the crew goes forward and backward, gradients add up in a fixed order."""
+        import torch
+
+        own = list(self.roles.learning_of(role).values())
+        with self.roles.acting(role, training=True) as actor:
+
+            def work(part: tuple[list[int], Batch]) -> tuple[Loss, Sequence[Tensor | None]]:
+                found = loss(actor, *part)
+                self._check_finite(role, found.loss)
+                return found, torch.autograd.grad(found.loss, own, allow_unused=True)
+
+            parts = batches(self.roles, self.pool, rollout, self.micro_batch, rows)
+            found, gradients = zip(*self.roles.crew.map(work, parts), strict=True)
+        for value, *others in zip(own, *gradients, strict=True):
+            given = [gradient for gradient in others if gradient is not None]
+            value.grad = torch.stack(given).sum(0) if given else None
+        step.sums[f"{role}_norm"] += self._take_step(role)
+        return [one._replace(loss=one.loss.detach()) for one in found]
+
+    def _check_finite(self, role: str, loss: Tensor) -> None:
+        if not loss.isfinite():
             setting = "learning_rate" if role == "policy" else "value_learning_rate"
             raise RunFailed(
-                f"The {role} loss in iteration {self.iteration + 1} is {found}: the training diverged. "
+                f"The {role} loss in iteration {self.iteration + 1} is {loss.item()}: the training diverged. "
                 f"Lower {setting} (it was {self.rates[role]:g})."
             )
-        return found
 
     def _take_step(self, role: str) -> float:
         """Shorten the role's gradient, step, and forget it; gives the length it had."""
@@ -384,6 +397,8 @@ class Learner:
             self.roles.load_state(role, weights)
             self.optimizers[role].load_state_dict(state["optimizers"][role])
         self.open = Rollout.from_state(state["open"]) if state["open"] else None
+        if self.open is not None:
+            self.measure(self.open)  # the same again, and with it what the layers that keep still make of the replies
         self.reporter.log(f"going on from iteration {self.iteration + 1}" + (", replies drawn" if self.open else ""))
 
 

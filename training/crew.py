@@ -1,0 +1,49 @@
+"""Threads that share a CPU by batches: each works on one of its own, on one core, instead of all on every product.
+
+The products of a small model are too short to be shared out: four cores on one product wait for each other as long as
+they compute. Torch lets go of Python's lock while it computes, so threads do run side by side; what a batch comes to
+does not depend on how many there are, since each product is one core's work whatever the number.
+
+Gradients do not add up by themselves here: two threads that add to one ``grad`` do so in an order of chance. Take them
+from ``torch.autograd.grad`` and add them in the order of the batches.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Crew:
+    """So many threads of one core each; a crew of one works in the thread that asks, with all the cores torch has."""
+
+    def __init__(self, size: int = 1) -> None:
+        self._pool = ThreadPoolExecutor(size, "crew", _take_one_core) if size > 1 else None
+
+    def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
+        """What ``work`` makes of each item, in the order of the items; gradients are wanted as in the caller.
+
+        Raises what the first item in this order raised, once all are done.
+        """
+        if self._pool is None:
+            return [work(item) for item in items]
+        import torch
+
+        wanted = torch.is_grad_enabled()  # a thread has a switch of its own
+
+        def alike(item: Item) -> Result:
+            with torch.set_grad_enabled(wanted):
+                return work(item)
+
+        futures = [self._pool.submit(alike, item) for item in items]
+        return [future.result() for future in futures]
+
+
+def _take_one_core() -> None:
+    import torch
+
+    torch.set_num_threads(1)  # holds for the thread that says it
