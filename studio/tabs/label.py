@@ -28,6 +28,7 @@ _SAID = {
 }  # fmt: skip
 MESSAGES = 20
 """How many of a reviewer's messages an annotator is shown, the newest first."""
+_AWAY = "While you were away that one went back to the pool; this one is yours now."
 _LOST = "That one had gone back to the pool, so it was not counted. This is the next one."
 
 
@@ -77,6 +78,15 @@ def draft(services: Services, ticket: str) -> str:
     return json.dumps({"seq": asked["seq"], "lease": lease, "kept": True})
 
 
+def alive(services: Services, ticket: str) -> str:
+    """Somebody is at work: what the browser holds stays theirs; what has gone back is replaced on the screen."""
+    asked = _read(ticket)
+    kept = [_extended(services, str(lease)) for lease in asked.get("leases", [])[:DECK_SIZE]]
+    if all(kept):
+        return json.dumps({"seq": asked["seq"], "kept": True})
+    return _answer(services, asked, "" if kept[0] else _AWAY)
+
+
 def figures(services: Services, ticket: str) -> str:
     """The annotator's own work in numbers."""
     asked = _read(ticket)
@@ -106,6 +116,14 @@ def _read(ticket: str) -> dict[str, Any]:
     if not isinstance(session, str) or not 8 <= len(session) <= 64:
         raise InvalidInput("This browser sent no session; reload the page.")
     return dict(asked)
+
+
+def _extended(services: Services, lease: str) -> bool:
+    try:
+        services.extend(lease)
+    except (LeaseLost, NotFound):
+        return False
+    return True
 
 
 def _messages(services: Services) -> list[ReviewRow]:
@@ -154,6 +172,7 @@ _ACTS: tuple[tuple[str, Callable[..., str]], ...] = (
     ("vote", vote),
     ("undo", undo),
     ("draft", draft),
+    ("alive", alive),
     ("figures", figures),
 )
 
