@@ -29,6 +29,7 @@ _SAID = {
 MESSAGES = 20
 """How many of a reviewer's messages an annotator is shown, the newest first."""
 _AWAY = "While you were away that one went back to the pool; this one is yours now."
+_SAVED_BEFORE = "That one had been judged already, so the first answer stands. This is the next one."
 _LOST = "That one had gone back to the pool, so it was not counted. This is the next one."
 
 
@@ -45,12 +46,13 @@ def vote(services: Services, ticket: str) -> str:
     if isinstance(version, int) and 0 <= version < int(services.guidelines().version or 0):
         said["guidelines"] = version
     try:
-        services.judge(str(asked.get("lease", "")), **said)
+        submitted = services.judge(str(asked.get("lease", "")), **said)
     except (LeaseLost, NotFound):
         return _answer(services, asked, _LOST)
     except InvalidInput as error:
         return json.dumps({"seq": asked["seq"], "refused": str(error)})
-    return _answer(services, asked, size=1)  # the one after it is fetched when the person is reading again
+    note = "" if submitted.created else _SAVED_BEFORE
+    return _answer(services, asked, note, size=1)  # the one after it is fetched when the person is reading again
 
 
 def undo(services: Services, ticket: str) -> str:
