@@ -98,6 +98,16 @@ def test_a_ranking_of_nine_by_digits_with_ties(studio: Studio, open_page: OpenPa
     assert (last(studio).verdict, last(studio).ranking) == (Verdict.both_bad, None)
 
 
+def test_a_ranking_made_with_the_mouse_is_submitted_with_enter(studio: Studio, open_page: OpenPage) -> None:
+    put(studio.db, ["one", "two", "three"])
+    page = open_page(studio)
+    for index in (2, 0, 1):
+        page.locator("#pair .rank-pick").nth(index).click()
+    press(page, "Enter")  # on the button that was clicked it would take the last place back
+    row = last(studio)
+    assert row.ranking and [row.ranking[index] for index in row.shown_order] == [2, 3, 1]
+
+
 def test_a_ranking_is_kept_while_it_is_made_and_the_last_place_can_be_taken_back(
     studio: Studio, open_page: OpenPage
 ) -> None:
