@@ -9,6 +9,7 @@
   const BUSY_LIMIT_MS = 10000; // a lost request must not lock the page for ever
   const DRAFT_PAUSE_MS = 300;
   const LOOK_MS = 1000; // between two looks while the pool is empty
+  const BEAT_MS = 5 * 60000; // how often the studio hears that somebody is at work, so that their tasks stay theirs
   const IDLE_MS = 30000; // without a sign of life for so long, nobody is reading
   const SESSION_KEY = "rlhf-studio-session";
   const MIRROR_KEY = "rlhf-studio-draft";
@@ -70,6 +71,8 @@
     const answer = text ? JSON.parse(text) : { seq: 0 };
     if (act === "draft") return drafted(answer);
     if (act === "figures") return studio.showFigures?.(answer.figures);
+    if (answer.kept) return undefined;
+    if (act === "alive" && dirty) saveDraft(); // the pair goes from the screen; what was typed stays with it
     (answer.deck ?? []).filter((item) => item.html).forEach((item) => cache.set(item.lease, item));
     if (answer.seq < lastDecisive) {
       // Its own answer never came: the request failed. Of an older act it says nothing new.
@@ -168,6 +171,7 @@
   }).observe(document, { childList: true, subtree: true });
 
   studio.stage = () => stage;
+  studio.deck = () => deck;
   studio.guidelines = () => guidelines;
   studio.isShown = () => byId("pair")?.checkVisibility?.() ?? false;
 
@@ -218,13 +222,19 @@
 
   studio.clock = (() => {
     let active = 0, last = 0, alive = 0;
+    let beaten = -BEAT_MS; // a reloaded page may show a lease that is about to end
+    const beat = () => {
+      if (!stage || busy || !mayLook() || performance.now() - beaten < BEAT_MS) return;
+      beaten = performance.now();
+      send("alive", { leases: deck });
+    };
     const tick = () => {
       const at = performance.now();
       if (stage && !document.hidden && at - alive < IDLE_MS && studio.isShown()) active += Math.min(at - last, 1000);
       last = at;
     };
     const signs = ["pointermove", "pointerdown", "keydown", "wheel", "touchstart", "scroll"];
-    signs.forEach((sign) => addEventListener(sign, () => { tick(); alive = performance.now(); }, { passive: true }));
+    signs.forEach((sign) => addEventListener(sign, () => { tick(); alive = performance.now(); beat(); }, { passive: true }));
     setInterval(tick, 250);
     return {
       start: (from) => { active = from; last = alive = performance.now(); },

@@ -65,6 +65,8 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target instanceof Element && event.target.closest("#pair .rank-pick");
-    if (button) place(Number(button.dataset.index), event.shiftKey);
+    if (!button) return;
+    place(Number(button.dataset.index), event.shiftKey);
+    if (event.detail) button.blur(); // after a click of the mouse, Enter submits and does not take the place back
   });
 })();

@@ -162,9 +162,8 @@
   studio.panelKey = (key) => {
     if (open === "edit" && byId("edit-fields").hidden && Number(key)) beginEdit(Number(key) - 1);
     else if ((open === "flag" || open === "skip") && Number(key)) {
-      const button = document.querySelectorAll(`#panel-${open} [data-reason]`)[Number(key) - 1];
-      if (!button) return false;
-      button.click();
+      // A digit that names no reason does nothing: it must not judge the pair behind the panel.
+      document.querySelectorAll(`#panel-${open} [data-reason]`)[Number(key) - 1]?.click();
     } else return false;
     return true;
   };

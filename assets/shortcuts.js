@@ -7,6 +7,7 @@
   const { byId } = studio;
   const KEYS = "rlhf-studio-keys";
   const RANKING = new Set(["rank-submit", "rank-rest", "rank-back"]);
+  const MARKS = { "+": "mark-good", "-": "mark-bad" };
   const PAIRING = /^(left|right|tie)(-\d)?$/;
 
   const own = () => JSON.parse(studio.stored(KEYS) ?? "{}");
@@ -17,6 +18,7 @@
     const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code ?? "")?.[1];
     const shift = event.shiftKey ? "Shift+" : "";
     if (digit && (event.shiftKey || event.key === digit || event.code.startsWith("Digit"))) return shift + digit;
+    if (event.key === " ") return `${shift}Space`; // it is written on the buttons
     if (event.key.length === 1) return /\p{L}/u.test(event.key) ? shift + event.key.toUpperCase() : event.key;
     return shift + event.key;
   };
@@ -33,8 +35,8 @@
   const isTyping = (target) => target instanceof Element && target.closest(
     "input:not([type=radio]):not([type=checkbox]), textarea, select, [contenteditable=true], [role=listbox]");
   const isOwnKey = (target, key) => target instanceof Element && (
-    (target.closest("input[type=radio], input[type=checkbox]") && /^(Arrow|[1-5]$| $)/.test(key)) ||
-    (target.closest("button, a, summary, [role=tab]") && (key === "Enter" || key === " ")) ||
+    (target.closest("input[type=radio], input[type=checkbox]") && /^(Arrow|[1-5]$|Space$)/.test(key)) ||
+    (target.closest("button, a, summary, [role=tab]") && (key === "Enter" || key === "Space")) ||
     (target.closest("[role=tab]") && key.startsWith("Arrow")));
 
   const run = (action) => {
@@ -65,10 +67,9 @@
   const handled = (key) => {
     if (studio.reading.views.marking && studio.reading.markingKey(key)) return true;
     if (studio.panel() && studio.panelKey(key)) return true;
-    if (key === "+" || key === "-") { run(key === "+" ? "mark-good" : "mark-bad"); return true; }
     const digit = /^(Shift\+)?([1-9])$/.exec(key);
     if (digit && studio.ranking.isRank()) { studio.ranking.place(Number(digit[2]) - 1, Boolean(digit[1])); return true; }
-    const action = actionFor(key);
+    const action = actionFor(key) ?? MARKS[key]; // a key that a person has chosen comes first
     if (!action) return false;
     run(action);
     return true;

@@ -57,8 +57,8 @@ def submit(
         raise InvalidInput(
             f"Give exactly one of verdict, ranking and skip_reason, not {' and '.join(given) or 'none'}."
         )
-    if skip_reason is not None and len(skip_reason) > MAX_TEXT:
-        raise InvalidInput(f"skip_reason may have {MAX_TEXT} characters, not {len(skip_reason)}.")
+    if skip_reason is not None and not 0 < len(skip_reason.strip()) <= MAX_TEXT:
+        raise InvalidInput(f"skip_reason says why, in 1 to {MAX_TEXT} characters, not {len(skip_reason.strip())}.")
 
     def build(lease: LeaseRow, matchup: MatchupRow, texts: list[str]) -> Judgment:
         said = {"rationale": rationale, **remarks}
@@ -71,7 +71,7 @@ def submit(
                 source=lease.source,
                 verdict=_verdict(verdict, skip_reason, matchup, lease),
                 ranking=None if ranking is None else _ranking(ranking, matchup, lease),
-                strength=strength,
+                strength=_strength(strength),
                 shown_order=lease.shown_order,
                 skip_reason=skip_reason,
                 guidelines=guidelines,
@@ -144,6 +144,13 @@ def _verdict(
             f"This task ranks {len(matchup.generation_ids)} replies; give a ranking, not the verdict {verdict!r}."
         )
     return stored_verdict(shown, lease.shown_order)
+
+
+def _strength(strength: Any) -> int | None:
+    """As given; ``true`` and ``"2"`` would pass for 1 and 2 where the judgment is made."""
+    if isinstance(strength, bool) or not isinstance(strength, int | None):
+        raise InvalidInput(f"strength must be 1, 2 or 3, not {strength!r}.")
+    return strength
 
 
 def _ranking(ranking: Sequence[int], matchup: MatchupRow, lease: LeaseRow) -> list[int]:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from feedback.errors import InvalidInput
 
@@ -106,6 +106,8 @@ def _place(name: str, index: Any, size: int) -> int:
 def _edit(edited: Any, texts: Sequence[str]) -> dict[str, Any] | None:
     if not edited:
         return None
+    if not isinstance(edited, Mapping):
+        raise InvalidInput(f"edited has the index of a reply and its better text; {edited!r} does not.")
     index, text = _place("edited", edited.get("index"), len(texts)), edited.get("text")
     if not isinstance(text, str) or not text.strip():
         raise InvalidInput("edited.text must be the edited reply, not empty.")
@@ -127,7 +129,7 @@ def _span(span: Any, texts: Sequence[str]) -> dict[str, Any]:
         raise InvalidInput(f"A span has index, start, end, mark and perhaps a reason; {span!r} does not.")
     index = _place("span", span.get("index"), len(texts))
     start, end, size = span.get("start"), span.get("end"), len(texts[index])
-    if not isinstance(start, int) or not isinstance(end, int) or not 0 <= start < end <= size:
+    if not _is_whole(start) or not _is_whole(end) or not 0 <= start < end <= size:
         raise InvalidInput(f"A span lies within the {size} characters of its reply; {start!r} to {end!r} does not.")
     if span.get("mark") not in MARKS:
         raise InvalidInput(f"{span.get('mark')!r} is not a mark; valid: {', '.join(MARKS)}.")
@@ -143,9 +145,17 @@ def _criteria(criteria: Any, size: int) -> dict[str, list[int | None]] | None:
         raise InvalidInput("criteria gives each criterion a list with one rating per reply.")
     for name, ratings in criteria.items():
         allowed = isinstance(ratings, list) and len(ratings) == size
-        if not allowed or any(rating not in (None, 1, 2, 3, 4, 5) for rating in ratings):
+        if not allowed or not all(map(_is_rating, ratings)):
             raise InvalidInput(f"{name!r} needs {size} ratings, 1 to 5 or null, one per reply; {ratings!r} does not.")
     return {str(name): list(ratings) for name, ratings in criteria.items() if any(ratings)}
+
+
+def _is_whole(number: Any) -> TypeGuard[int]:
+    return isinstance(number, int) and not isinstance(number, bool)
+
+
+def _is_rating(rating: Any) -> bool:
+    return rating is None or (_is_whole(rating) and 1 <= rating <= 5)
 
 
 def _partial_ranking(ranking: Any, size: int) -> list[int | None] | None:

@@ -296,6 +296,11 @@ class Prompt(SQLModel):
     def _valid_conversation(cls, messages: Any) -> list[dict[str, str]]:
         return Conversation.model_validate({"messages": messages}).plain()
 
+    @field_validator("tags")
+    @classmethod
+    def _storable_tags(cls, tags: list[str]) -> list[str]:
+        return [storable(tag, "a tag") for tag in tags]
+
     @field_validator("content_hash")
     @classmethod
     def _hash_of_messages(cls, _given: str, info: ValidationInfo) -> str:
@@ -405,9 +410,11 @@ class Judgment(SQLModel):
             raise ValueError("a judgment is either a verdict or a ranking")
         if self.strength is not None and self.strength not in (1, 2, 3):
             raise ValueError(f"strength must be 1, 2 or 3, not {self.strength}")
-        for name in ("annotator", "skip_reason", "rationale"):
+        for name in ("annotator", "skip_reason", "rationale", "flag"):
             storable(getattr(self, name) or "", name)
         storable(str((self.edited or {}).get("text") or ""), "the edited text")
+        storable_throughout(self.spans, "a mark")
+        storable_throughout(self.criteria, "a criterion")
         if self.strength is not None and self.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
             raise ValueError(f"strength has no meaning with the verdict {self.verdict.value!r}")
         return self
@@ -419,6 +426,12 @@ class Draft(SQLModel):
     matchup_id: str
     annotator: str
     content: dict[str, Any] = {}
+
+    @field_validator("content")
+    @classmethod
+    def _storable(cls, content: dict[str, Any]) -> dict[str, Any]:
+        storable_throughout(content, "a draft")
+        return content
 
 
 class Guidelines(SQLModel):
@@ -440,7 +453,7 @@ class Guidelines(SQLModel):
             raise ValueError("guidelines must not be empty")
         if len(text) > 50_000:
             raise ValueError(f"guidelines may have 50000 characters, not {len(text)}")
-        return text.strip()
+        return storable(text.strip(), "guidelines")
 
     @field_validator("criteria")
     @classmethod
@@ -448,7 +461,7 @@ class Guidelines(SQLModel):
         names = [name.strip() for name in criteria if name.strip()]
         if len(names) > 8 or len(set(names)) != len(names) or any(len(name) > 60 for name in names):
             raise ValueError("criteria are at most 8 different names of at most 60 characters")
-        return names
+        return [storable(name, "a criterion") for name in names]
 
 
 class Checks(SQLModel):
@@ -503,6 +516,7 @@ class Batch(SQLModel):
             raise ValueError(f"required must be between 1 and 100, not {self.required}")
         if self.max_required and not self.required <= self.max_required <= 100:
             raise ValueError(f"max_required must be 0 or between {self.required} and 100, not {self.max_required}")
+        storable(self.note, "a note")
         return self
 
 
@@ -523,7 +537,7 @@ class Review(SQLModel):
             raise ValueError("a reason is needed: whoever reads this later must understand it")
         if len(reason) > 2_000:
             raise ValueError(f"a reason may have 2000 characters, not {len(reason)}")
-        return reason.strip()
+        return storable(reason.strip(), "a reason")
 
 
 class PreferencePair(BaseModel):
@@ -744,6 +758,19 @@ def storable(text: str, what: str) -> str:
     except UnicodeEncodeError:
         raise ValueError(f"{what} must be whole Unicode characters; it holds half of a surrogate pair") from None
     return text
+
+
+def storable_throughout(value: Any, what: str) -> None:
+    """As ``storable``, for every text in nested lists and dictionaries, their keys included."""
+    if isinstance(value, str):
+        storable(value, what)
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            storable_throughout(key, what)
+            storable_throughout(inner, what)
+    elif isinstance(value, list | tuple):
+        for inner in value:
+            storable_throughout(inner, what)
 
 
 def usable_name(name: str, noun: str) -> str:

@@ -60,6 +60,7 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.add_exception_handler(StudioError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(OverflowError, _tell_overflow)
+    app.add_exception_handler(UnicodeEncodeError, _tell_half_character)
 
 
 # Health and reference -------------------------------------------------------------------------------------
@@ -389,6 +390,12 @@ def _tell(_request: Request, error: Exception) -> JSONResponse:
 def _tell_overflow(_request: Request, _error: Exception) -> JSONResponse:
     """SQLite's driver refuses a whole number of more than 64 bits, wherever in a request it stood."""
     return JSONResponse({"detail": "A number is larger than any database can hold; give a smaller one."}, 422)
+
+
+def _tell_half_character(_request: Request, _error: Exception) -> JSONResponse:
+    """JSON can name half of a surrogate pair, UTF-8 cannot: as a key to look up it matches nothing anywhere."""
+    said = "A text holds half of a surrogate pair, which no database can hold; send whole Unicode characters."
+    return JSONResponse({"detail": said}, 422)
 
 
 def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
+from feedback.remarks import to_shown
 from feedback.store.batches import BatchSummary
 from feedback.store.evidence import Evidence
 from feedback.store.rows import value_of
@@ -22,6 +23,9 @@ from studio.schemas import Body, Reason
 from studio.services import LOCAL_ANNOTATOR
 
 router = APIRouter(prefix="/api")
+
+_REMARKS = ("edited", "spans", "criteria", "flag")
+"""What a judgment carries beside the answer; indices and ratings in shown order, as ``responses`` are."""
 
 Count = Annotated[int, Query(ge=1, le=500)]
 
@@ -212,8 +216,13 @@ def _evidence(item: Evidence) -> dict[str, Any]:
         "state": judgment.state.value,
         "verdict": judgment.verdict.value if judgment.verdict else None,
         "ranking": judgment.ranking,
+        "strength": judgment.strength,
         "shown_order": judgment.shown_order,
+        "skip_reason": judgment.skip_reason,
         "rationale": judgment.rationale,
+        **to_shown({name: getattr(judgment, name) for name in _REMARKS}, judgment.shown_order),
+        "guidelines": judgment.guidelines,
+        "active_ms": judgment.active_ms,
         "purpose": item.purpose.value,
         "matchup_state": item.state.value,
         "prompt": item.messages,

@@ -68,9 +68,13 @@ class Reviewing:
         """What reviewers did, newest first."""
         return reviews.list_reviews(self.db, limit=limit)
 
-    def next_dispute(self, reviewer: str) -> Task | None:
-        """A matchup that annotators disagree about, blind: the reviewer sees none of their answers."""
-        return assignment.lease_next(self.db, reviewer, part=Part.adjudicator)
+    def next_dispute(self, reviewer: str, *, resume: bool = False) -> Task | None:
+        """A matchup that annotators disagree about, blind: the reviewer sees none of their answers.
+
+        With ``resume`` the one that this reviewer was shown last, until it is answered: a reload forgets nothing.
+        """
+        desk = f"adjudication {reviewer}" if resume else None
+        return assignment.lease_next(self.db, reviewer, part=Part.adjudicator, session=desk, resume=resume)
 
     def count_disputes(self) -> int:
         """How many matchups wait for an adjudicator."""

@@ -5,11 +5,14 @@ Unknown keys are refused, so that a misspelt one is an error and not a silence.
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from feedback.types import DatasetFilters, ShownVerdict, Split, UserRole
+
+Whole = Annotated[int, Field(strict=True)]
+"""A number that was meant as one: neither ``true`` nor ``"2"``, which would be counted as 1 and 2 by silence."""
 
 
 class Body(BaseModel):
@@ -64,16 +67,16 @@ class TaskIn(Body):
 class EditIn(Body):
     """A better wording of one shown reply; ``index`` counts from 0 in shown order."""
 
-    index: int
+    index: Whole
     text: str
 
 
 class SpanIn(Body):
     """A mark on one shown reply; ``start`` and ``end`` count characters of its raw text."""
 
-    index: int
-    start: int
-    end: int
+    index: Whole
+    start: Whole
+    end: Whole
     mark: Literal["good", "bad"]
     reason: str | None = None
 
@@ -91,13 +94,13 @@ class JudgmentIn(Body):
 
     lease: str
     verdict: ShownVerdict | None = None
-    strength: Literal[1, 2, 3] | None = None
-    ranking: list[int] | None = None
+    strength: Whole | None = Field(None, ge=1, le=3)
+    ranking: list[Whole] | None = None
     skip_reason: str | None = None
     rationale: str | None = None
     edited: EditIn | None = None
     spans: list[SpanIn] | None = None
-    criteria: dict[str, list[int | None]] | None = None
+    criteria: dict[str, list[Whole | None]] | None = None
     flag: str | None = None
     active_ms: int | None = None
     annotator: str | None = Field(None, min_length=1, max_length=80)

@@ -11,7 +11,7 @@ from sqlmodel import Session
 
 from feedback.db import Database
 from feedback.errors import LeaseLost, NotFound
-from feedback.store.rows import as_row
+from feedback.store.rows import as_row, value_of
 from feedback.tables import DraftRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Draft, LeaseState
 
@@ -41,7 +41,8 @@ def save_draft(
         delete_draft(session, lease.matchup_id, annotator)
         if not content:
             return None
-        put_draft(session, Draft(matchup_id=lease.matchup_id, annotator=annotator, content=content), at)
+        draft = value_of(Draft, matchup_id=lease.matchup_id, annotator=annotator, content=content)
+        put_draft(session, draft, at)
         return at
 
 

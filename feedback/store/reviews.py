@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Hashable
+
 from sqlmodel import Session, col, select
 
 from feedback import overlap
@@ -15,7 +17,8 @@ from feedback.types import Act, JudgmentState, MatchupState, Part, Purpose, Revi
 def exclude_judgment(db: Database, judgment_id: str, actor: str, reason: str, *, requeue: bool = False) -> ReviewRow:
     """Take a judgment out of everything that is derived from judgments; with ``requeue`` another one is asked for.
 
-    The judgment stays as it is, marked. Raises Conflict when it does not count anyway, InvalidInput without a reason.
+    The judgment stays as it is, marked. Without its adjudication a matchup is disputed again. Raises Conflict when it
+    does not count anyway, InvalidInput without a reason.
     """
     review = as_row(ReviewRow, value_of(Review, act=Act.exclude, actor=actor, reason=reason, judgment_id=judgment_id))
     with db.write() as session:
@@ -26,13 +29,16 @@ def exclude_judgment(db: Database, judgment_id: str, actor: str, reason: str, *,
         judgment.state = JudgmentState.excluded
         session.add(review)
         session.flush()
-        if requeue:
-            _reopen(session, session.get_one(MatchupRow, judgment.matchup_id))
+        matchup = session.get_one(MatchupRow, judgment.matchup_id)
+        if judgment.part is Part.adjudicator:
+            matchup.state = MatchupState.disputed
+        elif requeue:
+            _reopen(session, matchup)
     return review
 
 
 def restore_judgment(db: Database, judgment_id: str, actor: str, reason: str) -> ReviewRow:
-    """Let an excluded judgment count again. Raises Conflict when it is not excluded."""
+    """Let an excluded judgment count again, and settle its matchup with it. Raises Conflict when it is not excluded."""
     review = as_row(ReviewRow, value_of(Review, act=Act.restore, actor=actor, reason=reason, judgment_id=judgment_id))
     with db.write() as session:
         judgment = _judgment(session, judgment_id)
@@ -41,6 +47,8 @@ def restore_judgment(db: Database, judgment_id: str, actor: str, reason: str) ->
         review.matchup_id, review.annotator = judgment.matchup_id, judgment.annotator
         judgment.state = JudgmentState.current
         session.add(review)
+        session.flush()
+        _settle(session, session.get_one(MatchupRow, judgment.matchup_id), judgment.part)
     return review
 
 
@@ -90,6 +98,23 @@ def _judgment(session: Session, judgment_id: str) -> JudgmentRow:
 
 def _reopen(session: Session, matchup: MatchupRow) -> None:
     """Make room for one opinion more than there are, however the matchup had been settled."""
+    matchup.required = max(matchup.required, len(_answers(session, matchup)) + 1)
+    if matchup.max_required:
+        matchup.max_required = max(matchup.max_required, matchup.required)
+    matchup.state = MatchupState.open
+
+
+def _settle(session: Session, matchup: MatchupRow, part: Part) -> None:
+    """What a restored judgment makes of its matchup: one that was asked for anew may have all its opinions again."""
+    if part is Part.adjudicator:
+        matchup.state = MatchupState.adjudicated
+    elif matchup.state in (MatchupState.open, MatchupState.satisfied) and matchup.purpose is not Purpose.gold:
+        answers = _answers(session, matchup)
+        matchup.state, matchup.required = overlap.settle(answers, matchup.required, matchup.max_required)
+
+
+def _answers(session: Session, matchup: MatchupRow) -> list[Hashable]:
+    """What annotators now say of a matchup, skips left out."""
     counting = session.exec(
         select(JudgmentRow).where(
             JudgmentRow.matchup_id == matchup.id,
@@ -97,8 +122,4 @@ def _reopen(session: Session, matchup: MatchupRow) -> None:
             JudgmentRow.part == Part.annotator,
         )
     )
-    answers = [overlap.answer_of(row.verdict, row.ranking) for row in counting if row.verdict is not Verdict.skip]
-    matchup.required = max(matchup.required, len(answers) + 1)
-    if matchup.max_required:
-        matchup.max_required = max(matchup.max_required, matchup.required)
-    matchup.state = MatchupState.open
+    return [overlap.answer_of(row.verdict, row.ranking) for row in counting if row.verdict is not Verdict.skip]

@@ -10,10 +10,13 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from feedback.assignment import Task
+from feedback.errors import InvalidInput
+from feedback.remarks import FLAG_REASONS, SKIP_REASONS, to_shown
 from feedback.store.evidence import Evidence
 from feedback.tables import ReviewRow
 from feedback.types import JudgmentState, MatchupState, Purpose, Verdict
 from studio.markup import Html, badge, element, facts, notice, plain_text, table
+from studio.present.desk import STRENGTHS
 from studio.present.words import ago, label_of, share
 
 if TYPE_CHECKING:
@@ -204,6 +207,19 @@ def dispute(task: Task | None) -> Html:
     )
 
 
+def ranking_of(order: str) -> list[int]:
+    """``2 > 1 = 3`` as the rank of each reply: 2, 1, 2. The same notation that the Label tab writes."""
+    try:
+        groups = [[int(number) for number in group.split("=")] for group in order.split(">")]
+    except ValueError:
+        groups = []
+    rank_of = {number: rank for rank, group in enumerate(groups, start=1) for number in group}
+    named = sorted(number for group in groups for number in group)
+    if not named or named != list(range(1, len(named) + 1)):
+        raise InvalidInput(f"{order!r} is not an order of the replies; name each once, best first, as in 2 > 1 = 3.")
+    return [rank_of[number] for number in named]
+
+
 def selected_line(item: Evidence | None) -> Html:
     """Which judgment the buttons act on."""
     if item is None:
@@ -226,6 +242,7 @@ def _evidence(item: Evidence, selected: str | None, now: datetime) -> Html:
         ),
         badge(_said(item), "warn" if is_out else "busy"),
         badge("excluded", "bad") if is_out else "",
+        badge(f"flagged: {FLAG_REASONS.get(judgment.flag, judgment.flag).lower()}", "warn") if judgment.flag else "",
         badge(PURPOSE_WORDS[item.purpose]) if item.purpose in PURPOSE_WORDS else "",
         badge(*STATE_WORDS[item.state]) if item.state in STATE_WORDS else "",
         element("span", ago(judgment.created_at, now), class_="quiet"),
@@ -244,12 +261,30 @@ def _evidence(item: Evidence, selected: str | None, now: datetime) -> Html:
         element("div", *replies, class_="replies"),
         element("p", "Others said: ", others or "nobody else judged this pair", class_="quiet"),
         plain_text(f"Rationale: {judgment.rationale}") if judgment.rationale else "",
+        *_remarks(item, names),
         *(
             element("p", f"{label_of(row.act.value)} by {row.actor}: {row.reason}", class_="quiet")
             for row in item.reviews
         ),
         class_="detail" + (" picked-card" if judgment.id == selected else ""),
     )
+
+
+def _remarks(item: Evidence, names: Sequence[str]) -> list[Html]:
+    """What was added beside the verdict, of the replies as they are laid out here."""
+    judgment = item.judgment
+    carried = ("edited", "spans", "criteria")
+    said = to_shown({name: getattr(judgment, name) for name in carried}, judgment.shown_order)
+    lines = []
+    if edited := said["edited"]:
+        lines.append(f"{names[edited['index']]}, edited: {_cut(edited['text'])}")
+    for span in said["spans"] or []:
+        words = item.responses[span["index"]][span["start"] : span["end"]]
+        reason = f", {span['reason']}" if span.get("reason") else ""
+        lines.append(f"{names[span['index']]}, marked {span['mark']}: “{_cut(words)}”{reason}")
+    for name, ratings in (said["criteria"] or {}).items():
+        lines.append(f"{name}: " + ", ".join("—" if rating is None else str(rating) for rating in ratings))
+    return [plain_text(line) for line in lines]
 
 
 def _shared(line: AnnotatorQuality, report: QualityReport) -> Html:
@@ -270,16 +305,21 @@ def _shared(line: AnnotatorQuality, report: QualityReport) -> Html:
 def _said(item: Evidence) -> str:
     judgment = item.judgment
     if judgment.ranking is not None:
-        return "ranked " + ", ".join(str(judgment.ranking[index]) for index in judgment.shown_order)
+        return _answer(" ".join(map(str, judgment.ranking)), judgment.shown_order)
     if judgment.verdict is Verdict.skip:
-        return f"skipped: {judgment.skip_reason or 'no reason given'}"
-    return _answer(judgment.verdict.value if judgment.verdict else "", judgment.shown_order)
+        reason = judgment.skip_reason or "no reason given"
+        return f"skipped: {SKIP_REASONS.get(reason, reason).lower()}"
+    answer = _answer(judgment.verdict.value if judgment.verdict else "", judgment.shown_order)
+    return answer + (f", {STRENGTHS[judgment.strength]}" if judgment.strength else "")
 
 
 def _answer(answer: str, shown_order: Sequence[int]) -> str:
     """A stored answer in the words of the screen that this judgment was made on."""
     if answer in (Verdict.first, Verdict.second):
         return "left" if shown_order[0] == (0 if answer == Verdict.first else 1) else "right"
+    if answer[:1].isdigit():  # a ranking, one rank per reply in stored order
+        ranks = answer.split()
+        return "ranked " + ", ".join(ranks[index] for index in shown_order)
     return label_of(answer).lower()
 
 

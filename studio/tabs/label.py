@@ -28,6 +28,8 @@ _SAID = {
 }  # fmt: skip
 MESSAGES = 20
 """How many of a reviewer's messages an annotator is shown, the newest first."""
+_AWAY = "While you were away that one went back to the pool; this one is yours now."
+_SAVED_BEFORE = "That one had been judged already, so the first answer stands. This is the next one."
 _LOST = "That one had gone back to the pool, so it was not counted. This is the next one."
 
 
@@ -44,12 +46,13 @@ def vote(services: Services, ticket: str) -> str:
     if isinstance(version, int) and 0 <= version < int(services.guidelines().version or 0):
         said["guidelines"] = version
     try:
-        services.judge(str(asked.get("lease", "")), **said)
+        submitted = services.judge(str(asked.get("lease", "")), **said)
     except (LeaseLost, NotFound):
         return _answer(services, asked, _LOST)
     except InvalidInput as error:
         return json.dumps({"seq": asked["seq"], "refused": str(error)})
-    return _answer(services, asked, size=1)  # the one after it is fetched when the person is reading again
+    note = "" if submitted.created else _SAVED_BEFORE
+    return _answer(services, asked, note, size=1)  # the one after it is fetched when the person is reading again
 
 
 def undo(services: Services, ticket: str) -> str:
@@ -75,6 +78,15 @@ def draft(services: Services, ticket: str) -> str:
     except (LeaseLost, NotFound, InvalidInput):
         return json.dumps({"seq": asked["seq"], "lease": lease, "kept": False})
     return json.dumps({"seq": asked["seq"], "lease": lease, "kept": True})
+
+
+def alive(services: Services, ticket: str) -> str:
+    """Somebody is at work: what the browser holds stays theirs; what has gone back is replaced on the screen."""
+    asked = _read(ticket)
+    kept = [_extended(services, str(lease)) for lease in asked.get("leases", [])[:DECK_SIZE]]
+    if all(kept):
+        return json.dumps({"seq": asked["seq"], "kept": True})
+    return _answer(services, asked, "" if kept[0] else _AWAY)
 
 
 def figures(services: Services, ticket: str) -> str:
@@ -106,6 +118,14 @@ def _read(ticket: str) -> dict[str, Any]:
     if not isinstance(session, str) or not 8 <= len(session) <= 64:
         raise InvalidInput("This browser sent no session; reload the page.")
     return dict(asked)
+
+
+def _extended(services: Services, lease: str) -> bool:
+    try:
+        services.extend(lease)
+    except (LeaseLost, NotFound):
+        return False
+    return True
 
 
 def _messages(services: Services) -> list[ReviewRow]:
@@ -154,6 +174,7 @@ _ACTS: tuple[tuple[str, Callable[..., str]], ...] = (
     ("vote", vote),
     ("undo", undo),
     ("draft", draft),
+    ("alive", alive),
     ("figures", figures),
 )
 

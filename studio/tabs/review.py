@@ -6,18 +6,22 @@ from typing import Any
 
 import gradio as gr
 
-from feedback.types import UserRole, now
+from feedback.types import MatchupKind, UserRole, now
 from studio.present import review as shown
 from studio.services import LOCAL_ANNOTATOR, Services
 from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
 
 PAGE = 10
 
-ANSWERS: tuple[tuple[str, str, dict[str, str]], ...] = (
+Answers = tuple[tuple[str, str, dict[str, str]], ...]
+OF_A_PAIR: Answers = (
     ("settle-left", "Left is better", {"verdict": "left"}),
     ("settle-right", "Right is better", {"verdict": "right"}),
     ("settle-tie", "Tie", {"verdict": "tie"}),
+)
+OF_ANY: Answers = (
     ("settle-both-bad", "Both bad", {"verdict": "both_bad"}),
+    ("settle-skip", "Leave it to another reviewer", {"skip_reason": "not_said"}),
 )
 
 ACTS = {
@@ -102,14 +106,30 @@ def act(
 
 
 def next_dispute(services: Services) -> tuple[Any, ...]:
-    """Show the next disputed pair, blind."""
-    task = services.reviewing.next_dispute(LOCAL_ANNOTATOR)
-    return shown.dispute(task), task.lease_id if task else "", gr.update(visible=task is not None)
+    """Show the next disputed task, blind, with what can be said of its kind."""
+    task = services.reviewing.next_dispute(LOCAL_ANNOTATOR, resume=True)
+    is_pair = task is not None and task.kind is MatchupKind.pair
+    pair, ranking = gr.update(visible=is_pair), gr.update(visible=not is_pair)
+    order = gr.update(value="", visible=not is_pair)
+    return (
+        shown.dispute(task),
+        task.lease_id if task else "",
+        gr.update(visible=task is not None),
+        *[pair] * len(OF_A_PAIR),
+        order,
+        ranking,
+    )
 
 
 def settle(services: Services, said: dict[str, str], lease: str) -> tuple[Any, ...]:
-    """Record the adjudicator's answer and show the next disputed pair."""
-    services.judge(given(lease, "a disputed pair"), **said)
+    """Record the adjudicator's answer and show the next disputed task."""
+    services.judge(given(lease, "a disputed task"), **said)
+    return next_dispute(services)
+
+
+def settle_ranking(services: Services, lease: str, order: str) -> tuple[Any, ...]:
+    """Record the order in which the adjudicator puts the replies and show the next disputed task."""
+    services.judge(given(lease, "a disputed task"), ranking=shown.ranking_of(order))
     return next_dispute(services)
 
 
@@ -134,10 +154,15 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     summary = markup(shown.reading(), elem_id="review-summary")
     people = picker("annotators-table")
     with gr.Accordion("Settle what annotators disagree about", open=False, elem_id="adjudication"):
-        show = gr.Button("Show the next disputed pair", elem_id="next-dispute")
+        show = gr.Button("Show the next disputed task", elem_id="next-dispute")
         disputed = markup(elem_id="disputed-pair")
         with gr.Row(visible=False, elem_id="settle-bar") as bar:
-            answers = [(gr.Button(words, elem_id=elem_id, min_width=96), said) for elem_id, words, said in ANSWERS]
+            of_a_pair = _answers(OF_A_PAIR)
+            order = gr.Textbox(
+                label="Best first, = for equals", placeholder="2 > 1 = 3", elem_id="settle-order", max_lines=1
+            )
+            in_order = gr.Button("Settle in this order", elem_id="settle-ranking", min_width=96)
+            of_any = _answers(OF_ANY)
     detail = markup(elem_id="annotator-detail")
     with gr.Column(elem_id="review-judgments"):
         evidence = picker("evidence-list")
@@ -167,9 +192,15 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     for name, button in buttons.items():
         inputs = [annotator, judgment, reason, requeue, offset]
         button.click(bind(act, services, name), inputs, [*figures, *listed, reason], **TOLD)
-    show.click(bind(next_dispute, services), None, [disputed, lease, bar], **QUICK)
-    for button, said in answers:
-        button.click(bind(settle, services, said), [lease], [disputed, lease, bar], **TOLD)
+    desk = [disputed, lease, bar, *(button for button, _ in of_a_pair), order, in_order]
+    show.click(bind(next_dispute, services), None, desk, **QUICK)
+    for button, said in [*of_a_pair, *of_any]:
+        button.click(bind(settle, services, said), [lease], desk, **TOLD)
+    gr.on([in_order.click, order.submit], bind(settle_ranking, services), [lease, order], desk, **TOLD)
+
+
+def _answers(answers: Answers) -> list[tuple[gr.Button, dict[str, str]]]:
+    return [(gr.Button(words, elem_id=elem_id, min_width=96), said) for elem_id, words, said in answers]
 
 
 def _build_checks(services: Services, tab: gr.Tab) -> None:

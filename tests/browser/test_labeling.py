@@ -131,7 +131,8 @@ def test_two_windows_of_one_person_count_a_pair_once(studio: Studio, open_page: 
     other = open_page(studio, context=one.context)
     assert lease_of(one) == lease_of(other)
     press(one, "1")
-    press(other, "2")  # the same lease, judged already: nothing is counted, the window catches up
+    press(other, "2")  # the same lease, judged already: nothing is counted, the window catches up and says so
+    expect(other.locator("#label-says")).to_contain_text("the first answer stands")
     assert len(current(studio.db)) == 1
     assert lease_of(one) == lease_of(other)
 

@@ -8,9 +8,11 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import Page, expect
 
+from feedback import assignment, judging
 from feedback.store import batches, judgments, matchups
 from feedback.types import Batch, JudgmentState, MatchupState
 from tests.browser.conftest import Studio, open_tab
+from tests.browser.worlds import put
 from tests.crowd import judge_all, make_crowd
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
@@ -54,6 +56,36 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     page.locator("#adjudication button").first.click()
     page.locator("#next-dispute").click()
     expect(page.locator("#disputed-pair")).to_contain_text("yes yes")
+    expect(page.locator("#settle-order")).to_be_hidden()
+    page.reload()
+    page.wait_for_selector("#pair .pair, #pair .pair-empty")
+    open_tab(page, "Review")
+    page.locator("#adjudication button").first.click()
+    page.locator("#next-dispute").click()
+    expect(page.locator("#disputed-pair")).to_contain_text("yes yes")
     page.locator("#settle-left").click()
     expect(page.locator("#disputed-pair")).to_contain_text("Nothing is disputed")
     assert matchups.get_matchup(studio.db, disputed.id).state is MatchupState.adjudicated
+
+
+@pytest.mark.browser
+def test_a_ranking_is_settled_by_writing_the_order(studio: Studio, open_page: Callable[..., Page]) -> None:
+    row = put(studio.db, ["a good one", "a fair one", "a bad one"])
+    batches.save_batch(studio.db, Batch(name="two", required=2, max_required=2), matchup_ids=[row.id])
+    for name in ("ann", "bob"):
+        task = assignment.lease_next(studio.db, name)
+        assert task
+        ranking = sorted((1, 2, 3), key=lambda rank: task.responses[rank - 1], reverse=name == "bob")
+        judging.submit(studio.db, task.lease_id, name, ranking=ranking)
+    assert matchups.get_matchup(studio.db, row.id).state is MatchupState.disputed
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Review")
+    page.locator("#adjudication button").first.click()
+    page.locator("#next-dispute").click()
+    expect(page.locator("#disputed-pair")).to_contain_text("Reply 3")
+    expect(page.locator("#settle-left")).to_be_hidden()
+    page.locator("#settle-order input").fill("3 > 1 = 2")
+    page.locator("#settle-order input").press("Enter")
+    expect(page.locator("#disputed-pair")).to_contain_text("Nothing is disputed")
+    ruling = next(one for one in judgments.list_judgments(studio.db) if one.annotator == "local")
+    assert ruling.ranking and [ruling.ranking[index] for index in ruling.shown_order] == [2, 2, 1]

@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
 
 import pytest
 from playwright.sync_api import Page, expect
+from sqlalchemy import update
+from sqlmodel import select
 
 from feedback import datasets, examples
 from feedback.store import datasets as dataset_store
 from feedback.store import guidelines, judgments, leases, policies
-from feedback.tables import JudgmentRow
-from feedback.types import DatasetFilters, Guidelines, JudgmentState, Verdict
+from feedback.tables import JudgmentRow, LeaseRow
+from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
 from tests.browser.worlds import CONVERSATION, FORMATTED, empty_pool, put, put_pairs
@@ -47,6 +50,10 @@ def shown_texts(page: Page) -> list[str]:
 def stored_texts(studio: Studio, row: JudgmentRow) -> list[str]:
     _, _, generations = leases.get_lease_contents(studio.db, leases.get_lease(studio.db, row.lease_id))
     return [one.text for one in generations]
+
+
+def judgments_of(studio: Studio, lease: str) -> list[JudgmentRow]:
+    return [row for row in judgments.list_judgments(studio.db) if row.lease_id == lease]
 
 
 def saved(page: Page) -> None:
@@ -91,6 +98,16 @@ def test_a_ranking_of_nine_by_digits_with_ties(studio: Studio, open_page: OpenPa
     assert (last(studio).verdict, last(studio).ranking) == (Verdict.both_bad, None)
 
 
+def test_a_ranking_made_with_the_mouse_is_submitted_with_enter(studio: Studio, open_page: OpenPage) -> None:
+    put(studio.db, ["one", "two", "three"])
+    page = open_page(studio)
+    for index in (2, 0, 1):
+        page.locator("#pair .rank-pick").nth(index).click()
+    press(page, "Enter")  # on the button that was clicked it would take the last place back
+    row = last(studio)
+    assert row.ranking and [row.ranking[index] for index in row.shown_order] == [2, 3, 1]
+
+
 def test_a_ranking_is_kept_while_it_is_made_and_the_last_place_can_be_taken_back(
     studio: Studio, open_page: OpenPage
 ) -> None:
@@ -119,6 +136,20 @@ def test_skip_can_say_why_and_a_flag_goes_with_the_judgment(studio: Studio, open
     expect(page.locator(".tools [data-action=flag]")).not_to_have_class(re.compile("is-set"))
     press(page, "2")
     assert last(studio).flag is None
+
+
+def test_a_digit_that_names_no_reason_judges_nothing(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 3)
+    page = open_page(studio)
+    before = lease_of(page)
+    for key, panel in (("f", "#panel-flag"), ("Shift+S", "#panel-skip")):
+        page.keyboard.press(key)
+        expect(page.locator(panel)).to_be_visible()
+        for digit in "789":
+            page.keyboard.press(digit)
+        page.wait_for_timeout(500)
+        expect(page.locator(panel)).to_be_visible()
+        assert lease_of(page) == before and not judgments_of(studio, before)
 
 
 def test_several_turns_are_shown_once(studio: Studio, open_page: OpenPage) -> None:
@@ -339,6 +370,19 @@ def test_keys_are_shown_can_be_changed_and_outlive_a_reload(studio: Studio, open
     expect(page.locator("#vote-left kbd")).to_have_text("1")
 
 
+def test_a_key_that_marks_or_makes_a_blank_can_be_chosen_too(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 4)
+    page = open_page(studio)
+    for key, shown in (("+", "+"), (" ", "Space")):
+        page.keyboard.press("?")
+        page.get_by_role("button", name="Change the key of: Tie: equally good").press("Enter")
+        page.keyboard.press(key)
+        expect(page.locator("#vote-tie kbd")).to_have_text(shown)
+        page.keyboard.press("Escape")
+        press(page, key)
+        assert last(studio).verdict is Verdict.tie
+
+
 def test_digits_are_read_from_their_place_on_a_keyboard_with_shifted_digits(
     studio: Studio, open_page: OpenPage
 ) -> None:
@@ -412,6 +456,49 @@ def test_what_is_typed_survives_reload_restart_and_kill(studio: Studio, open_pag
     page.keyboard.press("Escape")
     press(page, "1")
     assert last(studio).rationale == "typed before the reload, and while it was dead"
+
+
+def test_a_task_stays_with_whoever_is_at_work_on_it(studio: Studio, open_page: OpenPage) -> None:
+    """An edit may take longer than a lease lasts; and what was fetched ahead is older than its time on the screen."""
+    put_pairs(studio.db, 4)
+    page = open_page(studio)
+    page.wait_for_function("studio.deck().length === 2")
+    soon = ends_in(studio, 60)
+    page.mouse.move(200, 300)
+    until(page, lambda: all(end > soon + timedelta(minutes=20) for end in ends(studio)))
+    assert len(ends(studio)) == 2
+
+
+def test_a_task_that_went_back_is_replaced_before_work_goes_into_it(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 4)
+    page = open_page(studio)
+    before = lease_of(page)
+    page.evaluate("studio.openPanel('note', 'note-text')")
+    page.evaluate("""() => { const note = document.getElementById('note-text');
+        note.value = 'half a thought'; note.dispatchEvent(new Event('input', { bubbles: true })); }""")
+    saved(page)
+    ends_in(studio, -1)
+    page.mouse.move(200, 300)
+    expect(page.locator("#label-says")).to_contain_text("went back to the pool")
+    assert lease_of(page) != before
+    assert page.evaluate("studio.work().rationale") == "half a thought", "nobody took it: it came back with its draft"
+    press(page, "1")
+    assert last(studio).rationale == "half a thought"
+
+
+def ends(studio: Studio) -> list[datetime]:
+    """When the leases that are out end."""
+    with studio.db.read() as session:
+        rows = session.exec(select(LeaseRow).where(LeaseRow.state == LeaseState.leased)).all()
+    return [row.expires_at for row in rows]
+
+
+def ends_in(studio: Studio, seconds: float) -> datetime:
+    """Let all leases that are out end then."""
+    moment = now() + timedelta(seconds=seconds)
+    with studio.db.write() as session:
+        session.execute(update(LeaseRow).where(LeaseRow.state == LeaseState.leased).values(expires_at=moment))
+    return moment
 
 
 def test_a_vote_that_cannot_reach_the_studio_is_told_and_can_be_pressed_again(

@@ -327,3 +327,32 @@ def test_an_oracle_has_no_pace_and_is_not_called_too_fast(db: Database) -> None:
     assert person.hasty.value == 1.0 and "too fast to have read" in person.flags
     assert "too fast to have read" not in oracle.flags
     assert oracle.hasty.value is None and oracle.seconds.value is None and "no pace" in oracle.hasty.note
+
+
+def test_a_restored_judgment_settles_what_was_asked_anew(db: Database) -> None:
+    row = contested(db, 1, 0)
+    say(db, "ann", "yes")
+    (judgment,) = judgments.list_judgments(db)
+    reviews.exclude_judgment(db, judgment.id, "boss", "a bot", requeue=True)
+    assert state(db, row) is MatchupState.open
+    reviews.restore_judgment(db, judgment.id, "boss", "it was none")
+    assert state(db, row) is MatchupState.satisfied, "nobody can be given it, so it must not wait in the pool"
+    reviews.exclude_judgment(db, judgment.id, "boss", "a bot after all", requeue=True)
+    say(db, "bob", "no")
+    reviews.restore_judgment(db, judgment.id, "boss", "it was none")
+    assert state(db, row) is MatchupState.disputed, "two opinions, and they differ"
+
+
+def test_without_its_adjudication_a_matchup_is_disputed_again(db: Database) -> None:
+    row = contested(db, 2, 2)
+    say(db, "ann", "yes"), say(db, "bob", "no")
+    task = assignment.lease_next(db, "judge", part=Part.adjudicator)
+    assert task
+    ruling = judging.submit(db, task.lease_id, "judge", verdict="left").judgment_id
+    reviews.exclude_judgment(db, ruling, "boss", "wrong key", requeue=True)
+    assert state(db, row) is MatchupState.disputed
+    assert assignment.lease_next(db, "judge", part=Part.adjudicator) is None
+    reviews.restore_judgment(db, ruling, "boss", "right key")
+    assert state(db, row) is MatchupState.adjudicated
+    reviews.exclude_judgment(db, ruling, "boss", "wrong key")
+    assert assignment.lease_next(db, "other-judge", part=Part.adjudicator)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from feedback import errors
+from feedback import errors, types
 from feedback.tables import JudgmentRow, PromptRow
 from feedback.types import Judgment, Matchup, MatchupKind, Policy, PreferencePair, Prompt, content_hash
 
@@ -85,3 +85,24 @@ def test_errors_survive_pickling_and_keep_their_kind() -> None:
         assert type(copy) is type(error) and str(copy) == str(error) and isinstance(copy, errors.StudioError)
     assert issubclass(errors.InvalidInput, ValueError) and issubclass(errors.NotFound, LookupError)
     assert str(errors.NotFound("policy", "x", ["a", "b"], "Look.")) == "There is no policy 'x'. Known: a, b. Look."
+
+
+@pytest.mark.parametrize("text", ["a\0b", "\ud800"])
+def test_a_text_that_a_database_or_a_file_cannot_hold_is_refused_wherever_it_is_typed(text: str) -> None:
+    """One such text in a frozen judgment would make every raw export of its dataset fail."""
+    judgment = {"matchup_id": "m", "lease_id": "l", "annotator": "ann", "verdict": "first"}
+    message = {"act": "message", "actor": "rev", "annotator": "ann"}
+    refused: list[tuple[type, dict]] = [
+        (types.Judgment, judgment | {"flag": text}),
+        (types.Judgment, judgment | {"criteria": {text: [1, 2]}}),
+        (types.Judgment, judgment | {"spans": [{"index": 0, "start": 0, "end": 1, "mark": "bad", "reason": text}]}),
+        (types.Draft, {"matchup_id": "m", "annotator": "ann", "content": {"rationale": text}}),
+        (types.Guidelines, {"text": text}),
+        (types.Guidelines, {"text": "Be fair.", "criteria": [text]}),
+        (types.Review, message | {"reason": text}),
+        (types.Batch, {"name": "b", "note": text}),
+        (types.Prompt, {"messages": [{"role": "user", "content": "Hello?"}], "tags": [text]}),
+    ]
+    for kind, fields in refused:
+        with pytest.raises(ValueError, match="NUL|surrogate"):
+            kind(**fields)

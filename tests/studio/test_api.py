@@ -306,6 +306,9 @@ def test_the_reference_needs_nothing_from_elsewhere(client: TestClient) -> None:
         ("POST", "/api/batches", {"name": "b", "count": 1, "required": 10**22}),
         ("POST", "/api/batches", {"name": "b", "count": 1, "max_required": 10**22}),
         ("POST", "/api/prompts", {"prompts": [{"messages": [{"role": "user", "content": "x"}], "tags": ["\ud800"]}]}),
+        ("POST", "/api/judgments", {"lease": "\ud800", "verdict": "left"}),
+        ("POST", "/api/runs", {"method": "generate", "config": {"policy": "\ud800"}}),
+        ("POST", "/api/datasets", {"name": "d", "filters": {"annotators": ["\ud800"]}}),
     ],
 )
 def test_what_no_database_can_hold_is_a_mistake_and_not_a_failure(

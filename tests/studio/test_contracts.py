@@ -140,8 +140,17 @@ def test_half_a_character_is_refused_and_not_a_crash(studio: Studio) -> None:
     broken = b'{"prompts":[{"messages":[{"role":"user","content":"\\ud83d"}]}]}'
     studio.call("POST", "/prompts", 422, content=broken, headers={"Content-Type": "application/json"})
     lease = studio.task()["lease"]
-    broken = b'{"lease":"%s","verdict":"left","rationale":"\\ud83d"}' % lease.encode()
-    studio.call("POST", "/judgments", 422, content=broken, headers={"Content-Type": "application/json"})
+    for remark in (
+        b'"rationale":"\\ud83d"',
+        b'"flag":"\\ud83d"',
+        b'"criteria":{"\\ud83d":[1,2]}',
+        b'"spans":[{"index":0,"start":0,"end":1,"mark":"bad","reason":"\\ud83d"}]',
+    ):
+        broken = b'{"lease":"%s","verdict":"left",%s}' % (lease.encode(), remark)
+        studio.call("POST", "/judgments", 422, content=broken, headers={"Content-Type": "application/json"})
+    studio.call("POST", "/judgments", 201, {"lease": lease, "verdict": "left"})
+    studio.call("POST", "/datasets", 201, {"name": "whole-characters"})
+    assert studio.call("GET", "/datasets/whole-characters/export?format=raw", 200).text, "what is stored can be written"
 
 
 def test_a_run_is_queued_shown_cancelled_and_resumed(studio: Studio) -> None:
@@ -273,6 +282,16 @@ def test_a_ranking_is_of_what_was_shown(studio: Studio) -> None:
         {"verdict": "left", "edited": {"index": 2, "text": "x"}},
         {"verdict": "left", "rationale": "a\0b"},
         {"verdict": "left", "mood": "good"},
+        {"verdict": "left", "strength": True},
+        {"verdict": "left", "edited": {"index": True, "text": "x"}},
+        {"verdict": "left", "criteria": {"clear": [True, 2]}},
+        {"verdict": "left", "spans": [{"index": 0, "start": False, "end": True, "mark": "good"}]},
+        {"ranking": [True, 2]},
+        {"ranking": ["1", "2"]},
+        {"skip_reason": " "},
+        {"verdict": "left", "flag": "a\0b"},
+        {"verdict": "left", "criteria": {"a\0b": [1, 2]}},
+        {"verdict": "left", "spans": [{"index": 0, "start": 0, "end": 1, "mark": "good", "reason": "a\0b"}]},
     ],
 )
 def test_a_judgment_that_says_nothing_clear_is_refused_and_the_lease_stays(said: Any, studio: Studio) -> None:

@@ -12,18 +12,19 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 from typer.testing import CliRunner
 
-from feedback import quality
+from feedback import assignment, judging, quality
 from feedback.db import Database
 from feedback.errors import InvalidInput
 from feedback.store import batches, judgments, matchups
-from feedback.tables import LeaseRow
-from feedback.types import Batch
+from feedback.store.evidence import list_evidence
+from feedback.tables import LeaseRow, MatchupRow
+from feedback.types import Batch, Matchup, MatchupKind, MatchupState
 from studio.cli import app
 from studio.present import review as shown
 from studio.services import Services
 from studio.tabs import review as tab
 from tests.crowd import judge_all, make_crowd
-from tests.factories import judge_by, longer, make_matchup, make_policy
+from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
 from training.home import Home
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -141,12 +142,78 @@ def test_hostile_names_and_texts_are_escaped(db: Database) -> None:
     nasty = "<img src=x onerror=alert(1)>"
     make_matchup(db, texts=[nasty, "plain"])
     judge_by(db, longer, annotator=nasty)
-    from feedback.store.evidence import list_evidence
-
     report = quality.report(db)
     everything = shown.annotators_table(report, None) + shown.annotator_detail(report.annotators[0], report)
     everything += shown.evidence_list(list_evidence(db), None, AT)
     assert "<img" not in everything and "&lt;img" in everything
+
+
+def disputed_ranking(db: Database) -> MatchupRow:
+    policy, prompt = make_policy(db), make_prompt(db)
+    rows = make_generations(db, prompt, policy, ["one", "two", "three"])
+    value = Matchup(prompt_id=prompt.id, generation_ids=[row.id for row in rows], kind=MatchupKind.rank, required=2)
+    (row,) = matchups.save_matchups(db, [value])
+    for name, ranks in (("ann", {"one": 1, "two": 2, "three": 3}), ("bob", {"one": 3, "two": 2, "three": 1})):
+        task = assignment.lease_next(db, name)
+        assert task
+        judging.submit(db, task.lease_id, name, ranking=[ranks[text] for text in task.responses])
+    assert matchups.get_matchup(db, row.id).state is MatchupState.disputed
+    return row
+
+
+def test_a_disputed_ranking_is_settled_on_the_page_and_a_reload_forgets_nothing(
+    services: Services, db: Database
+) -> None:
+    row = disputed_ranking(db)
+    page, lease, *_ = tab.next_dispute(services)
+    assert "Reply 3" in page and tab.next_dispute(services)[1] == lease, "shown again until it is answered"
+    for order in ("", "2 > 1", "2 > 2 > 1", "0 > 1 > 2", "left"):
+        with pytest.raises(InvalidInput):
+            tab.settle_ranking(services, lease, order)
+    with pytest.raises(InvalidInput, match="give a ranking"):
+        tab.settle(services, {"verdict": "left"}, lease)
+    said, empty_lease, *_ = tab.settle_ranking(services, lease, "2 > 1=3")
+    assert "Nothing is disputed" in said and empty_lease == ""
+    assert matchups.get_matchup(db, row.id).state is MatchupState.adjudicated
+    ruling = next(one for one in judgments.list_judgments(db) if one.annotator == "local")
+    assert [ruling.ranking[index] for index in ruling.shown_order] == [2, 1, 2]  # type: ignore[index]
+
+
+def test_a_reviewer_who_cannot_tell_leaves_a_dispute_to_another(services: Services, db: Database) -> None:
+    row = disputed_ranking(db)
+    lease = tab.next_dispute(services)[1]
+    assert tab.settle(services, dict(tab.OF_ANY[1][2]), lease)[1] == ""
+    assert matchups.get_matchup(db, row.id).state is MatchupState.disputed
+    assert services.reviewing.next_dispute("another") is not None
+
+
+def test_a_reviewer_reads_all_that_a_judgment_carries(client: TestClient, db: Database) -> None:
+    make_matchup(db, texts=["a plain reply", "another reply"])
+    task = client.post("/api/tasks/next", json={"annotator": "ann"}).json()
+    remarks = {
+        "edited": {"index": 1, "text": "A better reply."},
+        "spans": [{"index": 0, "start": 0, "end": 5, "mark": "bad", "reason": "too short"}],
+        "criteria": {"clear": [2, 5]},
+        "flag": "personal",
+    }
+    said = {"lease": task["lease"], "annotator": "ann", "verdict": "right", "strength": 3, **remarks}
+    assert client.post("/api/judgments", json=said).status_code == 201
+    (item,) = client.get("/api/review/judgments").json()["judgments"]
+    assert item["responses"] == task["responses"] and item["strength"] == 3
+    assert {name: item[name] for name in remarks} == remarks, "in shown order, as the replies are"
+    page = shown.evidence_list(list_evidence(db), None, AT)
+    for words in ("right, much", "flagged: names a private person", "Right, edited: A better reply.", "clear: 2, 5"):
+        assert words in page
+    assert f"Left, marked bad: “{task['responses'][0][:5]}”, too short" in page
+
+
+def test_rankings_are_told_in_the_order_of_the_replies_beside_them(db: Database) -> None:
+    disputed_ranking(db)
+    for item in list_evidence(db):
+        ranks = {"ann": {"one": 1, "two": 2, "three": 3}, "bob": {"one": 3, "two": 2, "three": 1}}
+        page = shown.evidence_list([item], None, AT)
+        for name in ("ann", "bob"):
+            assert "ranked " + ", ".join(str(ranks[name][text]) for text in item.responses) in page
 
 
 @pytest.fixture
