@@ -463,7 +463,7 @@ class PpoSettings(_Drawn):
         None,
         ge=1,
         le=4096,
-        description="Replies held in memory at once; left out, chosen by the size of the base model.",
+        description="Replies that a forward takes at once; left out, 4.",
     )
     still_layers: int | None = Field(
         None,
@@ -549,8 +549,11 @@ class PpoSettings(_Drawn):
         return self.value_learning_rate or (1e-3, 5e-5)[parameters >= LARGE_MODEL]
 
     def micro_batch_for(self, parameters: int) -> int:
-        """Replies held in memory at once for a base of so many parameters; never more than a batch."""
-        return min(self.micro_batch or (4 if parameters >= LARGE_MODEL else 8), self.batch_size)
+        """Replies that a forward takes at once; never more than a batch.
+
+        On a small base a crew works on the parts of a batch side by side, and shorter ones hold less padding.
+        """
+        return min(self.micro_batch or 4, self.batch_size)
 
     def still_layers_for(self, parameters: int, layers: int) -> int:
         """The layers that keep still in a base of so many parameters and layers; the last always learns."""
