@@ -57,9 +57,9 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.state.services = services
     app.include_router(router)
     app.include_router(api_review.router)
-    app.add_exception_handler(StudioError, _tell)
+    app.add_exception_handler(StudioError, tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
-    app.add_exception_handler(OverflowError, _tell_overflow)
+    app.add_exception_handler(OverflowError, tell_overflow)
 
 
 # Health and reference -------------------------------------------------------------------------------------
@@ -381,12 +381,12 @@ def _in_chunks(lines: Iterable[str]) -> Iterator[str]:
 # Errors ---------------------------------------------------------------------------------------------------
 
 
-def _tell(_request: Request, error: Exception) -> JSONResponse:
+def tell(_request: Request, error: Exception) -> JSONResponse:
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=status)
 
 
-def _tell_overflow(_request: Request, _error: Exception) -> JSONResponse:
+def tell_overflow(_request: Request, _error: Exception) -> JSONResponse:
     """SQLite's driver refuses a whole number of more than 64 bits, wherever in a request it stood."""
     return JSONResponse({"detail": "A number is larger than any database can hold; give a smaller one."}, 422)
 
