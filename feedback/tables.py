@@ -51,12 +51,13 @@ from feedback.types import (
     now,
 )
 
-_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"  # no l, o, 0, 1: ids are read aloud and retyped
+# No l, o, 0, 1, for ids are read aloud and retyped: 32 characters, which divide the values of a byte evenly.
+_ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 
 
 def new_id(prefix: str) -> str:
     """A fresh id such as ``run-k3fq8wz2mh7c``: 12 random characters, 60 bits."""
-    return f"{prefix}-" + "".join(secrets.choice(_ALPHABET) for _ in range(12))
+    return f"{prefix}-" + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(12))
 
 
 class EnumText(TypeDecorator[StrEnum]):

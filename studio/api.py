@@ -48,6 +48,15 @@ _STATUS: list[tuple[type[StudioError], int]] = [
     (InvalidInput, 422),
     (NotEnoughData, 422),
 ]
+# What no database can hold, wherever in a request it stood; as a key to look up it matches nothing anywhere.
+_BEYOND: list[tuple[type[Exception], str]] = [
+    (OverflowError, "A number is larger than any database can hold; give a smaller one."),  # than 64 bits
+    (
+        UnicodeEncodeError,  # JSON can name half of a pair, UTF-8 cannot
+        "A text holds half of a surrogate pair, which no database can hold; send whole Unicode characters.",
+    ),
+]
+TOLD: tuple[type[Exception], ...] = (StudioError, *(kind for kind, _ in _BEYOND))
 _GUIDELINE_FIELDS = {"version", "text", "criteria", "asks_rationale"}
 _CHUNK_CHARACTERS = 64 * 1024
 
@@ -57,10 +66,9 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.state.services = services
     app.include_router(router)
     app.include_router(api_review.router)
-    app.add_exception_handler(StudioError, _tell)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
-    app.add_exception_handler(OverflowError, _tell_overflow)
-    app.add_exception_handler(UnicodeEncodeError, _tell_half_character)
+    for kind in TOLD:
+        app.add_exception_handler(kind, tell)
 
 
 # Health and reference -------------------------------------------------------------------------------------
@@ -382,20 +390,12 @@ def _in_chunks(lines: Iterable[str]) -> Iterator[str]:
 # Errors ---------------------------------------------------------------------------------------------------
 
 
-def _tell(_request: Request, error: Exception) -> JSONResponse:
+def tell(_request: Request, error: Exception) -> JSONResponse:
+    """A mistake of whoever asked, in the sentence it came with, or in ours where the driver found it."""
+    if not isinstance(error, StudioError):
+        return JSONResponse({"detail": next(said for kind, said in _BEYOND if isinstance(error, kind))}, 422)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=status)
-
-
-def _tell_overflow(_request: Request, _error: Exception) -> JSONResponse:
-    """SQLite's driver refuses a whole number of more than 64 bits, wherever in a request it stood."""
-    return JSONResponse({"detail": "A number is larger than any database can hold; give a smaller one."}, 422)
-
-
-def _tell_half_character(_request: Request, _error: Exception) -> JSONResponse:
-    """JSON can name half of a surrogate pair, UTF-8 cannot: as a key to look up it matches nothing anywhere."""
-    said = "A text holds half of a surrogate pair, which no database can hold; send whole Unicode characters."
-    return JSONResponse({"detail": said}, 422)
 
 
 def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -15,6 +15,7 @@ from studio.gate import Gate
 from studio.guard import Guard, Mount
 from studio.login import add_login
 from studio.services import Services
+from studio.short_way import ShortWay
 from studio.tabs import datasets, label, markup, people, policies, review, train
 from studio.theme import build_theme
 from training.home import Home
@@ -54,6 +55,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
         css_paths=[ASSETS / "studio.css"],
         head="".join(f"<script>{script}</script>" for script in scripts()),
     )
+    page.add_middleware(ShortWay, services=services)
     page.add_middleware(Gate, auth=auth, host=host)
     page.add_middleware(Guard, host=host, mount=mount, scripts=scripts())
     return page

@@ -116,6 +116,11 @@ class Auth:
         self._one_by_one = threading.Lock()
         self._has_users = False
 
+    @property
+    def is_light(self) -> bool:
+        """True when who is behind a request is known in microseconds, so that nothing waits meanwhile."""
+        return self.db.glances_are_light
+
     def is_open(self) -> bool:
         """True while no user exists: then nobody needs to sign in."""
         self._has_users = self._has_users or users.any_user(self.db)  # users are never removed

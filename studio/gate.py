@@ -65,7 +65,7 @@ class Gate:
         scope[PERSON] = None
         if public and path not in ("/login", "/logout"):
             return None
-        asker = await run_sync(self._ask, headers, (scope.get("client") or ("",))[0])
+        asker = await self._look_up(headers, (scope.get("client") or ("",))[0])
         scope[PERSON] = asker.person
         if asker.by_cookie and scope["method"] not in SAFE_METHODS and not _from_a_page(headers):
             return JSONResponse({"detail": _COOKIE_WITHOUT_ORIGIN}, status_code=403)
@@ -74,6 +74,12 @@ class Gate:
         if asker.refusal and not public:
             return _turn_away(scope, path, headers, asker.refusal)
         return None
+
+    async def _look_up(self, headers: Headers, address: str) -> Asker:
+        """Who asks; in a thread where that may take a while, for to change threads costs more than a light look."""
+        if self.auth.is_light:
+            return self._ask(headers, address)
+        return await run_sync(self._ask, headers, address)
 
     def _ask(self, headers: Headers, address: str) -> Asker:
         if self.auth.is_open():

@@ -15,6 +15,7 @@ import secrets
 from base64 import b64encode
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote, urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -56,6 +57,9 @@ def content_policy(*script_sources: str) -> str:
             "frame-ancestors 'self'",
         ]
     )
+
+
+_NO_PAGE_POLICY = content_policy()
 
 
 def script_hash(script: str) -> str:
@@ -250,8 +254,8 @@ class _Dressed:
             own_policy = "content-security-policy" in headers
             is_page = headers.get("content-type", "").startswith("text/html") and not own_policy
             self.nonce = secrets.token_urlsafe(16) if is_page else ""
-            sources = [*self.script_sources, f"'nonce-{self.nonce}'"] if is_page else []
-            headers.setdefault("Content-Security-Policy", content_policy(*sources))
+            own = [*self.script_sources, f"'nonce-{self.nonce}'"]
+            headers.setdefault("Content-Security-Policy", content_policy(*own) if is_page else _NO_PAGE_POLICY)
             if is_page:
                 self.start = message
                 return
@@ -277,6 +281,7 @@ def _too_large(limit: int) -> str:
     return f"A request like this may carry {shown}; send it in several parts."
 
 
+@lru_cache(maxsize=256)  # asked with every request, of the same few
 def is_loopback(host: str) -> bool:
     """True for names and addresses that mean this machine alone."""
     if host.lower() == "localhost":

@@ -110,6 +110,7 @@ GUIDELINES = (
     "If both serve equally well it is a tie; if neither is usable both are bad; skip what you cannot judge."
 )
 
+_OWN_GUIDELINES = GuidelinesRow(version=0, text=GUIDELINES, criteria=[], asks_rationale=False)
 _ACTIVE = (RunState.queued, RunState.starting, RunState.running, RunState.stopping)
 _PENDING = (RunState.queued, RunState.starting, RunState.running)
 
@@ -304,8 +305,7 @@ class Services:
 
     def guidelines(self) -> GuidelinesRow:
         """What annotators are asked now; version 0 are the product's own words."""
-        row = self._in_force.now().guidelines
-        return row or GuidelinesRow(version=0, text=GUIDELINES, criteria=[], asks_rationale=False)
+        return self._in_force.now().guidelines or _OWN_GUIDELINES
 
     def save_guidelines(self, guidelines: Guidelines) -> GuidelinesRow:
         """Add a version of the guidelines; annotators see it with their next pair."""

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from datetime import datetime
 
+from sqlalchemy import bindparam
+from sqlalchemy import select as choose
 from sqlmodel import col, select
 
 from feedback.db import Database
 from feedback.store.audit import add_event
-from feedback.store.rows import as_row
+from feedback.store.prepared import Prepared
+from feedback.store.rows import as_row, record
 from feedback.tables import CredentialRow, UserRow
 from feedback.types import Credential, CredentialKind, UserStatus, now
 
@@ -34,21 +37,10 @@ def save_credential(db: Database, credential: Credential, *, actor: str, verb: s
 def get_live_credential(
     db: Database, credential_id: str, kind: CredentialKind, *, at: datetime
 ) -> tuple[CredentialRow, UserRow] | None:
-    """A credential with its user, if neither has ended: revoked, expired and disabled all give None."""
-    query = (
-        select(CredentialRow, UserRow)
-        .join(UserRow, col(UserRow.id) == col(CredentialRow.user_id))
-        .where(
-            CredentialRow.id == credential_id,
-            CredentialRow.kind == kind,
-            col(CredentialRow.ended_at).is_(None),
-            col(CredentialRow.expires_at).is_(None) | (col(CredentialRow.expires_at) > at),
-            UserRow.status == UserStatus.active,
-        )
-    )
-    with db.read() as session:
-        found = session.exec(query).first()
-        return None if found is None else (found[0], found[1])
+    """A credential with its user (to read from), if neither has ended: revoked, expired and disabled all give None."""
+    with db.glance() as connection:
+        found = _LIVE.first(connection, credential_id=credential_id, kind=kind, at=at)
+    return None if found is None else (record(CredentialRow, found), record(UserRow, found, len(_CREDENTIAL.c)))
 
 
 def end_credential(db: Database, credential_id: str, *, actor: str, verb: str) -> None:
@@ -58,3 +50,18 @@ def end_credential(db: Database, credential_id: str, *, actor: str, verb: str) -
         if row is not None and row.ended_at is None:
             row.ended_at = now()
             add_event(session, actor, verb, actor)
+
+
+# Asked with every request of whoever is signed in.
+_CREDENTIAL, _USER = CredentialRow.__table__, UserRow.__table__  # type: ignore[attr-defined]
+_LIVE = Prepared(
+    choose(*_CREDENTIAL.c, *(column.label(f"user_{column.name}") for column in _USER.c))
+    .join(_USER, _USER.c.id == _CREDENTIAL.c.user_id)
+    .where(
+        _CREDENTIAL.c.id == bindparam("credential_id"),
+        _CREDENTIAL.c.kind == bindparam("kind"),
+        _CREDENTIAL.c.ended_at.is_(None),
+        _CREDENTIAL.c.expires_at.is_(None) | (_CREDENTIAL.c.expires_at > bindparam("at")),
+        _USER.c.status == UserStatus.active,
+    )
+)

@@ -11,6 +11,7 @@ from sqlmodel import Session
 
 from feedback.db import Database
 from feedback.errors import LeaseLost, NotFound
+from feedback.store.prepared import Prepared
 from feedback.store.rows import as_row, value_of
 from feedback.tables import DraftRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Draft, LeaseState
@@ -68,10 +69,13 @@ def put_draft(session: Session, draft: Draft, at: datetime) -> None:
 
 def delete_draft(transaction: Session | Connection, matchup_id: str, annotator: str) -> None:
     """Forget a draft in the transaction under way."""
-    transaction.execute(_FORGET, {"of_matchup": matchup_id, "of_annotator": annotator})
+    connection = transaction.connection() if isinstance(transaction, Session) else transaction
+    _FORGET.all(connection, of_matchup=matchup_id, of_annotator=annotator)
 
 
 _DRAFT = DraftRow.__table__  # type: ignore[attr-defined]
-_FORGET = delete(_DRAFT).where(
-    _DRAFT.c.matchup_id == bindparam("of_matchup"), _DRAFT.c.annotator == bindparam("of_annotator")
+_FORGET = Prepared(
+    delete(_DRAFT).where(
+        _DRAFT.c.matchup_id == bindparam("of_matchup"), _DRAFT.c.annotator == bindparam("of_annotator")
+    )
 )

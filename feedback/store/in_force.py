@@ -8,6 +8,7 @@ from sqlalchemy import func
 from sqlalchemy import select as choose
 
 from feedback.db import Database
+from feedback.store.prepared import Prepared
 from feedback.tables import ChecksRow, GuidelinesRow
 
 
@@ -28,8 +29,8 @@ class InForce:
 
     def now(self) -> Settings:
         """The settings as of now, also when another process has just saved new ones."""
-        with self.db.reading() as connection:
-            guidelines, checks = connection.execute(_NEWEST).one()
+        with self.db.glance() as connection:
+            guidelines, checks = _NEWEST.first(connection)
         known, settings = self._known
         if known != (guidelines, checks):
             with self.db.read() as session:
@@ -41,7 +42,9 @@ class InForce:
         return settings
 
 
-_NEWEST = choose(
-    choose(func.max(GuidelinesRow.__table__.c.version)).scalar_subquery(),  # type: ignore[attr-defined]
-    choose(func.max(ChecksRow.__table__.c.version)).scalar_subquery(),  # type: ignore[attr-defined]
+_NEWEST = Prepared(
+    choose(
+        choose(func.max(GuidelinesRow.__table__.c.version)).scalar_subquery(),  # type: ignore[attr-defined]
+        choose(func.max(ChecksRow.__table__.c.version)).scalar_subquery(),  # type: ignore[attr-defined]
+    )
 )

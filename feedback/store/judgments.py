@@ -19,8 +19,9 @@ from feedback.errors import NotFound
 from feedback.store.drafts import delete_draft, draft_of_judgment, put_draft
 from feedback.store.leases import require_live
 from feedback.store.pool import COUNTS, JUDGMENT, LEASE, MATCHUP
-from feedback.store.rows import as_row, record
-from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
+from feedback.store.prepared import Prepared
+from feedback.store.rows import record
+from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow, new_id
 from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
 _DECISIVE = (Verdict.first, Verdict.second)
@@ -68,29 +69,28 @@ def save_judgment(
         if not db.is_sqlite:
             # Locked before anything is read (SQLite has one writer): a double click must find the judgment of the
             # first one, and of two last judgments at once the second must count the first to settle the matchup.
-            connection.execute(_LOCK_LEASE, {"lease_id": lease_id})
-            connection.execute(_LOCK_MATCHUP, {"lease_id": lease_id})
-        found = connection.execute(_LEASED, {"lease_id": lease_id}).first()
+            _LOCK_LEASE.all(connection, lease_id=lease_id)
+            _LOCK_MATCHUP.all(connection, lease_id=lease_id)
+        found = _LEASED.first(connection, lease_id=lease_id)
         if found is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
         lease, matchup = record(LeaseRow, found, 0), record(MatchupRow, found, len(LEASE.c))
         if lease.annotator == annotator and found.known is not None:
             return Submitted(found.known, created=False)
         require_live(lease, annotator, at)
-        row = as_row(JudgmentRow, build(lease, matchup, _texts(connection, matchup)), part=lease.part)
+        judgment = build(lease, matchup, _texts(connection, matchup))
+        judgment.part = lease.part
         delete_draft(connection, matchup.id, annotator)
-        others: Sequence[Any] = (
-            connection.execute(_OF_MATCHUP, {"matchup_id": matchup.id}).all() if found.others else []
-        )
-        _supersede(connection, row, [other for other in others if other.annotator == annotator])
-        row.created_at = _next_moment(found.last, at)
-        connection.execute(_INSERT, row.model_dump(exclude_none=True))
-        skipped = row.verdict is Verdict.skip
+        others = _OF_MATCHUP.all(connection, matchup_id=matchup.id) if found.others else []
+        _supersede(connection, judgment, [other for other in others if other.annotator == annotator])
+        judgment_id, moment = new_id("jud"), _next_moment(found.last, at)
+        _INSERT.all(connection, id=judgment_id, created_at=moment, **judgment.model_dump(exclude_none=True))
+        skipped = judgment.verdict is Verdict.skip
         ended = LeaseState.skipped if skipped else LeaseState.submitted
-        connection.execute(_END_LEASE, {"lease_id": lease_id, "ended": ended, "at": at})
+        _END_LEASE.all(connection, lease_id=lease_id, ended=ended, at=at)
         if not skipped:
-            _settle(connection, matchup, row, others)
-        return Submitted(row.id, created=True)
+            _settle(connection, matchup, judgment, others)
+        return Submitted(judgment_id, created=True)
 
 
 def withdraw_last_judgment(
@@ -227,17 +227,17 @@ def list_judgments(
 
 
 def _texts(connection: Connection, matchup: MatchupRow) -> list[str]:
-    texts = {row.id: row.text for row in connection.execute(_TEXTS, {"ids": matchup.generation_ids})}
+    texts = {row.id: row.text for row in _TEXTS.all(connection, ids=matchup.generation_ids)}
     return [texts[key] for key in matchup.generation_ids]
 
 
-def _supersede(connection: Connection, row: JudgmentRow, own: Sequence[Any]) -> None:
+def _supersede(connection: Connection, judgment: Judgment, own: Sequence[Any]) -> None:
     """Number the new revision after this person's earlier ones of the same matchup."""
     if not own:
         return
     previous = max(own, key=lambda other: other.revision)
-    row.revision = previous.revision + 1
-    row.supersedes = previous.id
+    judgment.revision = previous.revision + 1
+    judgment.supersedes = previous.id
     if previous.state is JudgmentState.current:
         # First, for the partial unique index refuses the new row while the old one is still current.
         connection.execute(update(JUDGMENT).where(JUDGMENT.c.id == previous.id).values(state=JudgmentState.superseded))
@@ -248,25 +248,25 @@ def _next_moment(last: datetime | None, at: datetime) -> datetime:
     return at if last is None or last < at else last + timedelta(microseconds=1)
 
 
-def _settle(connection: Connection, matchup: MatchupRow, row: JudgmentRow, others: Sequence[Any]) -> None:
+def _settle(connection: Connection, matchup: MatchupRow, judgment: Judgment, others: Sequence[Any]) -> None:
     """A matchup with all the opinions it needs leaves the pool; gold stays for everybody."""
     if matchup.purpose is Purpose.gold or matchup.state is MatchupState.adjudicated:
         return
-    if row.part is Part.adjudicator:
+    if judgment.part is Part.adjudicator:
         state, required = MatchupState.adjudicated, matchup.required
     else:
-        answers = [overlap.answer_of(row.verdict, row.ranking)]
+        answers = [overlap.answer_of(judgment.verdict, judgment.ranking)]
         answers += [
             overlap.answer_of(other.verdict, other.ranking)
             for other in others
             if other.state is JudgmentState.current
-            and other.annotator != row.annotator
+            and other.annotator != judgment.annotator
             and other.verdict is not Verdict.skip
             and other.part is Part.annotator
         ]
         state, required = overlap.settle(answers, matchup.required, matchup.max_required)
     if (state, required) != (matchup.state, matchup.required):
-        connection.execute(_SETTLE, {"matchup_id": matchup.id, "settled": state, "needed": required})
+        _SETTLE.all(connection, matchup_id=matchup.id, settled=state, needed=required)
 
 
 def _may_return(session: Session, judgment: JudgmentRow, matchup: MatchupRow, at: datetime) -> bool:
@@ -306,7 +306,7 @@ def _release_held(session: Session, annotator: str, session_key: str | None, at:
 
 
 _OTHER, _MINE = JUDGMENT.alias("other"), JUDGMENT.alias("mine")
-_LEASED = (
+_LEASED = Prepared(
     choose(
         *LEASE.c,
         *(column.label(f"matchup_{column.name}") for column in MATCHUP.c),
@@ -321,28 +321,32 @@ _LEASED = (
     .outerjoin(JUDGMENT, JUDGMENT.c.lease_id == LEASE.c.id)
     .where(LEASE.c.id == bindparam("lease_id"))
 )
-_LOCK_LEASE = choose(LEASE.c.id).where(LEASE.c.id == bindparam("lease_id")).with_for_update()
-_LOCK_MATCHUP = (
+_LOCK_LEASE = Prepared(choose(LEASE.c.id).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
+_LOCK_MATCHUP = Prepared(
     choose(MATCHUP.c.id)
     .where(MATCHUP.c.id == choose(LEASE.c.matchup_id).where(LEASE.c.id == bindparam("lease_id")).scalar_subquery())
     .with_for_update()
 )
 _GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
-_TEXTS = choose(_GENERATION.c.id, _GENERATION.c.text).where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
-_OF_MATCHUP = choose(
-    JUDGMENT.c.id,
-    JUDGMENT.c.annotator,
-    JUDGMENT.c.revision,
-    JUDGMENT.c.state,
-    JUDGMENT.c.verdict,
-    JUDGMENT.c.ranking,
-    JUDGMENT.c.part,
-).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
-_INSERT = insert(JUDGMENT)
-_END_LEASE = (
+_TEXTS = Prepared(
+    choose(_GENERATION.c.id, _GENERATION.c.text).where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
+)
+_OF_MATCHUP = Prepared(
+    choose(
+        JUDGMENT.c.id,
+        JUDGMENT.c.annotator,
+        JUDGMENT.c.revision,
+        JUDGMENT.c.state,
+        JUDGMENT.c.verdict,
+        JUDGMENT.c.ranking,
+        JUDGMENT.c.part,
+    ).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
+)
+_INSERT = Prepared(insert(JUDGMENT))
+_END_LEASE = Prepared(
     update(LEASE).where(LEASE.c.id == bindparam("lease_id")).values(state=bindparam("ended"), ended_at=bindparam("at"))
 )
-_SETTLE = (
+_SETTLE = Prepared(
     update(MATCHUP)
     .where(MATCHUP.c.id == bindparam("matchup_id"))
     .values(state=bindparam("settled"), required=bindparam("needed"))

@@ -20,6 +20,7 @@ from feedback.db import Database, one_at_a_time
 from feedback.errors import LeaseLost, NotFound
 from feedback.store import pool
 from feedback.store.pool import LEASE
+from feedback.store.prepared import Prepared
 from feedback.store.rows import record
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow, new_id
 from feedback.types import LeaseState, MatchupKind, Part, Purpose, Source
@@ -69,7 +70,7 @@ def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen 
         return next(iter(save_deck(db, [request], draw_order)), None)
     with db.transaction() as connection:
         one_at_a_time(connection, f"lease to {request.annotator}")
-        connection.execute(_EXPIRE, {"at": request.at})
+        _EXPIRE.all(connection, at=request.at)
         return _lease(connection, request, draw_order)
 
 
@@ -81,8 +82,8 @@ def save_deck(db: Database, requests: Sequence[Request], draw_order: OrderDraw) 
     first = requests[0]
     with db.transaction() as connection:
         one_at_a_time(connection, f"lease to {first.annotator}")
-        connection.execute(_EXPIRE, {"at": first.at})
-        held = connection.execute(_HELD, {"session": first.session, "annotator": first.annotator, "at": first.at}).all()
+        _EXPIRE.all(connection, at=first.at)
+        held = _HELD.all(connection, session=first.session, annotator=first.annotator, at=first.at)
         screens = [_screen(connection, record(LeaseRow, row)) for row in held]
         for request in requests[len(screens) :]:
             after = screens[-1].lease.created_at if screens else None
@@ -136,7 +137,7 @@ def release_ahead(session: Session, *, at: datetime) -> None:
 def extend_lease(db: Database, lease_id: str, annotator: str, *, at: datetime, expires_at: datetime) -> LeaseRow:
     """A sign of life from whoever holds a lease: it ends later, never earlier. LeaseLost when it has ended."""
     with db.transaction() as connection:
-        found = connection.execute(_BY_ID, {"lease_id": lease_id}).first()
+        found = _BY_ID.first(connection, lease_id=lease_id)
         if found is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
         lease = record(LeaseRow, found)
@@ -203,7 +204,7 @@ def _lease(
         "expires_at": request.expires_at,
         "part": request.part,
     }
-    connection.execute(_INSERT, columns)
+    _INSERT.all(connection, **columns)
     return _screen(connection, cast(LeaseRow, SimpleNamespace(**columns)), matchup)
 
 
@@ -223,20 +224,20 @@ def _pick(connection: Connection, request: Request, *, wait: bool) -> MatchupRow
 def _order(connection: Connection, matchup: MatchupRow, request: Request, draw_order: OrderDraw) -> list[int]:
     """Repeats are shown the other way round; the others so that each way is seen equally often."""
     if matchup.repeat_of is not None:
-        seen = connection.execute(_MY_ORDER, {"matchup_id": matchup.repeat_of, "annotator": request.annotator}).first()
+        seen = _MY_ORDER.first(connection, matchup_id=matchup.repeat_of, annotator=request.annotator)
         if seen is not None:
             return list(reversed(seen.shown_order))
-    earlier = connection.execute(_ORDERS, {"matchup_id": matchup.id}).scalars().all()
+    earlier = [found.shown_order for found in _ORDERS.all(connection, matchup_id=matchup.id)]
     return draw_order(earlier, len(matchup.generation_ids))
 
 
 def _screen(connection: Connection, lease: LeaseRow, matchup: MatchupRow | None = None) -> Screen:
     if matchup is None:
-        found = connection.execute(_MATCHUP_OF, {"matchup_id": lease.matchup_id}).one()
+        found = _MATCHUP_OF.first(connection, matchup_id=lease.matchup_id)
         kind, generation_ids = found.kind, found.generation_ids
     else:
         kind, generation_ids = matchup.kind, matchup.generation_ids
-    rows = connection.execute(_TEXTS, {"ids": generation_ids}).all()
+    rows = _TEXTS.all(connection, ids=generation_ids)
     texts = {row.id: row.text for row in rows}
     return Screen(lease, kind, rows[0].messages, [texts[generation_ids[index]] for index in lease.shown_order])
 
@@ -247,10 +248,12 @@ _OVERDUE = (
     .where(LEASE.c.state == LeaseState.leased, LEASE.c.expires_at <= bindparam("at"))
     .with_for_update(skip_locked=True)
 )
-_EXPIRE = update(LEASE).where(LEASE.c.id.in_(_OVERDUE)).values(state=LeaseState.expired, ended_at=bindparam("at"))
-_INSERT = insert(LEASE)
-_BY_ID = choose(LEASE).where(LEASE.c.id == bindparam("lease_id")).with_for_update()
-_HELD = (
+_EXPIRE = Prepared(
+    update(LEASE).where(LEASE.c.id.in_(_OVERDUE)).values(state=LeaseState.expired, ended_at=bindparam("at"))
+)
+_INSERT = Prepared(insert(LEASE))
+_BY_ID = Prepared(choose(LEASE).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
+_HELD = Prepared(
     choose(LEASE)
     .where(
         LEASE.c.session == bindparam("session"),
@@ -261,7 +264,7 @@ _HELD = (
     .order_by(LEASE.c.created_at, LEASE.c.id)
 )
 # Orders that came to nothing (expired, released, skipped) were not judged in, so they do not count.
-_ORDERS = (
+_ORDERS = Prepared(
     choose(LEASE.c.shown_order)
     .where(
         LEASE.c.matchup_id == bindparam("matchup_id"),
@@ -269,16 +272,16 @@ _ORDERS = (
     )
     .order_by(LEASE.c.created_at)
 )
-_MY_ORDER = (
+_MY_ORDER = Prepared(
     choose(LEASE.c.shown_order)
     .where(LEASE.c.matchup_id == bindparam("matchup_id"), LEASE.c.annotator == bindparam("annotator"))
     .order_by(LEASE.c.created_at.desc())
     .limit(1)
 )
-_MATCHUP_OF = choose(pool.MATCHUP.c.kind, pool.MATCHUP.c.generation_ids).where(
-    pool.MATCHUP.c.id == bindparam("matchup_id")
+_MATCHUP_OF = Prepared(
+    choose(pool.MATCHUP.c.kind, pool.MATCHUP.c.generation_ids).where(pool.MATCHUP.c.id == bindparam("matchup_id"))
 )
-_TEXTS = (
+_TEXTS = Prepared(
     choose(_GENERATION.c.id, _GENERATION.c.text, _PROMPT.c.messages)
     .join(_PROMPT, _PROMPT.c.id == _GENERATION.c.prompt_id)
     .where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))

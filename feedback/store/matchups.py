@@ -7,11 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import String, cast, func
+from sqlalchemy import Integer, String, bindparam, cast, func
+from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
+from feedback.store.pool import MATCHUP
+from feedback.store.prepared import Prepared
 from feedback.store.rows import as_row, get_by_key, in_chunks, reason_of
 from feedback.tables import GenerationRow, LeaseRow, MatchupAuthorRow, MatchupRow, PromptRow
 from feedback.types import ASKED_HERE, LeaseState, Matchup, MatchupState, Purpose, Split, now
@@ -116,9 +119,8 @@ def count_matchups(db: Database) -> MatchupCounts:
 
 def is_low(db: Database, below: int) -> bool:
     """Whether fewer than ``below`` matchups wait for judgments; looks at no more than that many."""
-    query = select(MatchupRow.id).where(MatchupRow.state == MatchupState.open, col(MatchupRow.purpose).in_(WORK))
-    with db.read() as session:
-        return len(session.exec(query.limit(below)).all()) < below
+    with db.glance() as connection:
+        return len(_OPEN_WORK.all(connection, below=below)) < below
 
 
 def count_open(db: Database) -> int:
@@ -170,3 +172,10 @@ def _save_authors(session: Session, rows: Sequence[MatchupRow]) -> None:
         return
     pairs = {(row.id, authors[key]) for row in rows for key in row.generation_ids if key in authors}
     session.add_all(MatchupAuthorRow(matchup_id=matchup_id, annotator=name) for matchup_id, name in sorted(pairs))
+
+
+_OPEN_WORK = Prepared(
+    choose(MATCHUP.c.id)
+    .where(MATCHUP.c.state == MatchupState.open, MATCHUP.c.purpose.in_(WORK))
+    .limit(bindparam("below", type_=Integer))
+)

@@ -1,4 +1,4 @@
-"""The pool: which matchup a person may be given next. Statements on tables, compiled once, for they run per vote.
+"""The pool: which matchup a person may be given next. What runs with every vote is prepared.
 
 Nobody is given a matchup they judged, skipped, hold or wrote a reply of. Live leases and current judgments never
 exceed what a matchup requires: the check runs inside the transaction that grants the lease.
@@ -10,6 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, insert, select
 
+from feedback.store.prepared import Prepared
 from feedback.store.rows import record
 from feedback.tables import JudgmentRow, LeaseRow, MatchupAuthorRow, MatchupRow, new_id
 from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Verdict
@@ -36,18 +37,18 @@ def next_matchup(connection: Connection, annotator: str, *, wait: bool = True) -
     wait for somebody who waits for that one.
     """
     if connection.dialect.name == "sqlite":
-        found = connection.execute(_NEXT, {"annotator": annotator}).first()
+        found = _NEXT_ON_SQLITE.first(connection, annotator=annotator)
         return None if found is None else record(MatchupRow, found)
     for query in (_NEXT_FREE, _NEXT_LOCKED) if wait else (_NEXT_FREE,):
-        while (found := connection.execute(query, {"annotator": annotator}).first()) is not None:
-            if connection.execute(_STILL_NEXT, {"annotator": annotator, "matchup_id": found.id}).first() is not None:
+        while (found := query.first(connection, annotator=annotator)) is not None:
+            if _STILL_NEXT.first(connection, annotator=annotator, matchup_id=found.id) is not None:
                 return record(MatchupRow, found)
     return None
 
 
 def next_gold(connection: Connection, annotator: str) -> MatchupRow | None:
     """A matchup with a known answer that this person has not seen, at random; everybody gets each one."""
-    found = connection.execute(_GOLD, {"annotator": annotator}).first()
+    found = _GOLD.first(connection, annotator=annotator)
     return None if found is None else record(MatchupRow, found)
 
 
@@ -62,10 +63,10 @@ def next_repeat(connection: Connection, annotator: str, before: datetime, at: da
 
     A repeat that was handed out and given back comes first.
     """
-    waiting = connection.execute(_WAITING_REPEAT, {"annotator": annotator}).first()
+    waiting = _WAITING_REPEAT.first(connection, annotator=annotator)
     if waiting is not None:
         return record(MatchupRow, waiting)
-    original = connection.execute(_REPEATABLE, {"annotator": annotator, "before": before}).first()
+    original = _REPEATABLE.first(connection, annotator=annotator, before=before)
     if original is None:
         return None
     columns = {
@@ -129,10 +130,11 @@ _NEXT = (
     .order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
     .limit(1)
 )
-_NEXT_FREE = _NEXT.with_for_update(skip_locked=True, of=MATCHUP)
-_NEXT_LOCKED = _NEXT.with_for_update(of=MATCHUP)
-_STILL_NEXT = _NEXT.where(MATCHUP.c.id == bindparam("matchup_id"))
-_GOLD = _open(Purpose.gold).where(*_NEW_TO_ME).order_by(func.random()).limit(1)
+_NEXT_ON_SQLITE = Prepared(_NEXT)
+_NEXT_FREE = Prepared(_NEXT.with_for_update(skip_locked=True, of=MATCHUP))
+_NEXT_LOCKED = Prepared(_NEXT.with_for_update(of=MATCHUP))
+_STILL_NEXT = Prepared(_NEXT.where(MATCHUP.c.id == bindparam("matchup_id")))
+_GOLD = Prepared(_open(Purpose.gold).where(*_NEW_TO_ME).order_by(func.random()).limit(1))
 _DISPUTED = (
     select(MATCHUP)
     .where(
@@ -146,14 +148,14 @@ _DISPUTED = (
     .limit(1)
     .with_for_update(skip_locked=True, of=MATCHUP)
 )
-_WAITING_REPEAT = (
+_WAITING_REPEAT = Prepared(
     _open(Purpose.repeat)
     .where(MATCHUP.c.reserved_for == _ME, *_NEW_TO_ME)
     .order_by(MATCHUP.c.created_at, MATCHUP.c.id)
     .limit(1)
 )
 _COPY = MATCHUP.alias("copy")
-_REPEATABLE = (
+_REPEATABLE = Prepared(
     select(MATCHUP)
     .join(JUDGMENT, JUDGMENT.c.matchup_id == MATCHUP.c.id)
     .where(

@@ -6,12 +6,14 @@ Every change is written to the audit log in the same transaction.
 from __future__ import annotations
 
 from sqlalchemy import func, update
+from sqlalchemy import select as choose
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
 from feedback.errors import Conflict
 from feedback.store.audit import add_event
+from feedback.store.prepared import Prepared
 from feedback.store.rows import as_row, get_by_key
 from feedback.tables import CredentialRow, UserRow, new_id
 from feedback.types import User, UserRole, UserStatus, now
@@ -54,8 +56,8 @@ def list_users(db: Database) -> list[UserRow]:
 
 def any_user(db: Database) -> bool:
     """True once a user was ever added, disabled or not."""
-    with db.reading() as connection:
-        return connection.execute(_ANYBODY).first() is not None
+    with db.glance() as connection:
+        return _ANYBODY.first(connection) is not None
 
 
 def count_admins(db: Database) -> int:
@@ -127,4 +129,4 @@ def _end_credentials(session: Session, user_id: str, kind: str | None = None) ->
     session.execute(query.values(ended_at=now()))
 
 
-_ANYBODY = select(UserRow.id).limit(1)  # asked with every request, so put together once
+_ANYBODY = Prepared(choose(UserRow.__table__.c.id).limit(1))  # type: ignore[attr-defined]  # asked with every request

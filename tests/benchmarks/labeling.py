@@ -4,9 +4,10 @@
 
 Every annotator asks for a task and answers it, over and over, without a pause (a person takes seconds, so 32 of
 these are some hundreds of people). The studio runs as its own process, as ``studio up`` starts it; the annotators are
-threads of four client processes. Counts errors and pairs that were handed out twice. ``--label-studio`` names a
-virtual environment in which ``pip install label-studio`` was done: its server is then given the same pairs and driven
-the same way through its own API (next task, post annotation).
+threads of four client processes. Counts errors, pairs that were handed out twice and what the server spent of the
+processor, which other work on the machine changes far less than the times. ``--label-studio`` names a virtual
+environment in which ``pip install label-studio`` was done: its server is then given the same pairs and driven the
+same way through its own API (next task, post annotation).
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy
+import psutil
 
 from feedback.db import open_database
 from feedback.store import judgments
@@ -41,11 +43,12 @@ CLIENT_PROCESSES = 4
 
 @dataclass
 class Seen:
-    """What some annotators saw: seconds per request, tasks answered, and what went wrong."""
+    """What some annotators saw: seconds per request, tasks answered, what went wrong, and what it cost the server."""
 
     latencies: list[float] = field(default_factory=list)
     answered: list[str] = field(default_factory=list)
     errors: list[str] = field(default_factory=list)
+    cpu_seconds: float = 0.0
 
 
 class Caller:
@@ -115,18 +118,29 @@ def work(job: tuple[str, int, dict[str, str], list[str], float]) -> Seen:
     return seen
 
 
-def drive(whose: str, port: int, headers: dict[str, str], annotators: int, seconds: float) -> Seen:
+def drive(
+    whose: str, server: psutil.Process, port: int, headers: dict[str, str], annotators: int, seconds: float
+) -> Seen:
     """All annotators at once; what they saw together."""
     names = [f"annotator-{number}" for number in range(annotators)]
     jobs = [(whose, port, headers, names[part::CLIENT_PROCESSES], seconds) for part in range(CLIENT_PROCESSES)]
     jobs = [job for job in jobs if job[3]]
     with multiprocessing.get_context("spawn").Pool(len(jobs)) as pool:
+        before = cpu_seconds(server)
         parts = pool.map(work, jobs, chunksize=1)
+        spent = cpu_seconds(server) - before
     return Seen(
         [value for part in parts for value in part.latencies],
         [value for part in parts for value in part.answered],
         [value for part in parts for value in part.errors],
+        spent,
     )
+
+
+def cpu_seconds(server: psutil.Process) -> float:
+    """What a server and the processes it started have used of the processor, in the program and in the system."""
+    used = [process.cpu_times() for process in (server, *server.children(recursive=True))]
+    return sum(times.user + times.system for times in used)
 
 
 def free_port() -> int:
@@ -137,7 +151,7 @@ def free_port() -> int:
 
 
 @contextmanager
-def serving(command: list[str], port: int, path: str, log: Path, **env: str) -> Iterator[None]:
+def serving(command: list[str], port: int, path: str, log: Path, **env: str) -> Iterator[psutil.Process]:
     """A server process that answers at ``path``; ended on leaving."""
     with log.open("wb") as out:
         process = subprocess.Popen(command, stdout=out, stderr=out, env={**os.environ, **env})
@@ -153,7 +167,7 @@ def serving(command: list[str], port: int, path: str, log: Path, **env: str) -> 
                 break
             except OSError:
                 continue
-        yield
+        yield psutil.Process(process.pid)
     finally:
         process.terminate()
         process.wait(30)
@@ -162,9 +176,10 @@ def serving(command: list[str], port: int, path: str, log: Path, **env: str) -> 
 def row(name: str, annotators: int, seen: Seen, seconds: float, twice: str) -> str:
     """One row of the table."""
     p50, p95, p99 = numpy.percentile(seen.latencies or [float("nan")], [50, 95, 99]) * 1000
+    cpu = seen.cpu_seconds / len(seen.answered) * 1000 if seen.answered else float("nan")
     return (
         f"| {name} | {annotators} | {len(seen.answered) / seconds:.1f} | {p50:.1f} | {p95:.1f} | {p99:.1f} | "
-        f"{len(seen.errors)} | {twice} |"
+        f"{cpu:.2f} | {len(seen.errors)} | {twice} |"
     )
 
 
@@ -174,9 +189,9 @@ def measure_ours(annotators: int, tasks: int, seconds: float) -> tuple[str, floa
         home, port = Path(folder), free_port()
         fill(home / "studio.db", tasks)
         command = [sys.executable, "-m", "studio.cli", "--home", folder, "up", "--no-worker", "--port", str(port)]
-        with serving(command, port, "/api/health", home / "server.log"):
-            drive("ours", port, {}, annotators, 1.0)  # imports, caches
-            seen = drive("ours", port, {}, annotators, seconds)
+        with serving(command, port, "/api/health", home / "server.log") as server:
+            drive("ours", server, port, {}, annotators, 1.0)  # imports, caches
+            seen = drive("ours", server, port, {}, annotators, seconds)
         db = open_database(home / "studio.db")
         stored = {judgment.id: judgment.matchup_id for judgment in judgments.list_judgments(db)}
         db.dispose()
@@ -202,9 +217,9 @@ def measure_theirs(venv: Path, annotators: int, tasks: int, seconds: float) -> t
             "LABEL_STUDIO_ENABLE_LEGACY_API_TOKEN": "true",
         }
         headers = {"Authorization": f"Token {token}"}
-        with serving(start, port, "/health", Path(folder) / "server.log", **settings):
+        with serving(start, port, "/health", Path(folder) / "server.log", **settings) as server:
             set_up_theirs(Caller(port, headers, Seen()), tasks)
-            seen = drive("theirs", port, headers, annotators, seconds)
+            seen = drive("theirs", server, port, headers, annotators, seconds)
     print(*Counter(seen.errors).most_common(3), sep="\n", end="", file=sys.stderr)
     twice = sum(times > 1 for times in Counter(seen.answered).values())
     return row("Label Studio", annotators, seen, seconds, str(twice)), len(seen.answered) / seconds
@@ -232,9 +247,12 @@ def main() -> None:
     parser.add_argument("--annotators", type=int, nargs="*", default=[1, 8, 32])
     parser.add_argument("--label-studio", type=Path, metavar="VENV")
     options = parser.parse_args()
-    print(f"four cores, load {os.getloadavg()[0]:.1f} before\n")
-    print("| | annotators | judgments per s | p50 ms | p95 ms | p99 ms | errors | handed out twice |")
-    print("|---|---|---|---|---|---|---|---|")
+    print(f"{len(os.sched_getaffinity(0))} cores, load {os.getloadavg()[0]:.1f} before\n")
+    print(
+        "| | annotators | judgments per s | p50 ms | p95 ms | p99 ms | server's CPU ms per judgment | errors "
+        "| handed out twice |"
+    )
+    print("|---|---|---|---|---|---|---|---|---|")
     for annotators in options.annotators:
         line, ours = measure_ours(annotators, options.tasks, options.seconds)
         print(line, flush=True)

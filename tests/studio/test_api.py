@@ -14,6 +14,8 @@ from feedback import assignment, datasets, formats, judging
 from feedback.db import Database
 from feedback.store import generations, judgments, matchups, policies, runs
 from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
+from studio.services import Services
+from studio.short_way import ShortWay
 from tests import factories
 
 
@@ -321,3 +323,75 @@ def test_what_no_database_can_hold_is_a_mistake_and_not_a_failure(
 def test_a_body_that_is_no_json_is_called_so(client: TestClient) -> None:
     answer = client.post("/api/prompts", content="{oops", headers={"Content-Type": "application/json"})
     assert sentence(answer, 422).startswith("The body is not JSON: ") and "at character 1" in answer.text
+
+
+VOTES = [
+    ("/api/tasks/next", "{}"),
+    ("/api/tasks/next", ""),
+    ("/api/tasks/next", "null"),
+    ("/api/tasks/next", "[]"),
+    ("/api/tasks/next", '{"annotator": ""}'),
+    ("/api/tasks/next", '{"annotator": "a\\u0000b"}'),
+    ("/api/tasks/next", '{"annotator": "\\ud800"}'),
+    ("/api/tasks/next", '{"annotater": "ann"}'),
+    ("/api/judgments", "{oops"),
+    ("/api/judgments", "[" * 5000),
+    ("/api/judgments", b"\xff"),
+    ("/api/judgments", '{"verdict": "left"}'),
+    ("/api/judgments", '{"lease": "lea-none", "verdict": "left"}'),
+    ("/api/judgments", '{"lease": "lea-none", "verdict": "best"}'),
+    ("/api/judgments", '{"lease": "LEASE"}'),
+    ("/api/judgments", '{"lease": "LEASE", "verdict": "left", "skip_reason": "?"}'),
+    ("/api/judgments", '{"lease": "LEASE", "verdict": "left", "annotator": "somebody else"}'),
+    ("/api/judgments", '{"lease": "LEASE", "verdict": "left", "strength": "2"}'),
+    ("/api/judgments", '{"lease": "LEASE", "verdict": "left", "strength": 2, "rationale": "dry"}'),
+    ("/api/judgments", '{"lease": "LEASE", "verdict": "right"}'),
+]
+
+
+@pytest.mark.parametrize("content_type", ["application/json", "application/json; charset=utf-8"])
+def test_a_vote_is_answered_alike_the_short_way_and_the_long(
+    client: TestClient, db: Database, content_type: str
+) -> None:
+    fill(db, 8)
+    lease = client.post("/api/tasks/next", json={}).json()["lease"]
+    seen = []
+    for path, body in VOTES:
+        content = body if isinstance(body, bytes) else body.replace("LEASE", lease).encode()
+        answer = client.post(path, content=content, headers={"Content-Type": content_type})
+        assert answer.headers["Content-Security-Policy"] and answer.headers["X-Content-Type-Options"] == "nosniff"
+        kept = answer.json().get("detail") or sorted(answer.json())
+        seen.append((answer.status_code, kept))
+    task = ["expires_at", "guidelines", "kind", "lease", "prompt", "responses"]
+    assert seen[:3] == [(200, task)] * 3
+    assert [status for status, _ in seen[3:9]] == [422] * 6
+    assert [status for status, _ in seen[9:11]] == [400, 400]
+    assert [status for status, _ in seen[11:]] == [422, 404, 422, 422, 422, 409, 422, 201, 200]
+    assert "Input should be 'left'" in seen[13][1] and "at character 1" in seen[8][1]
+    assert judgments.list_judgments(db)[0].rationale == "dry"
+
+
+def test_a_vote_goes_the_short_way_and_all_else_the_long_with_every_byte(services: Services, db: Database) -> None:
+    fill(db, 2)
+
+    async def long_way(scope, receive, send) -> None:
+        body, more = b"", True
+        while more:
+            message = await receive()
+            body, more = body + message.get("body", b""), message.get("more_body", False)
+        await send({"type": "http.response.start", "status": 418, "headers": []})
+        await send({"type": "http.response.body", "body": body})
+
+    client = TestClient(ShortWay(long_way, services))
+    lease = client.post("/api/tasks/next", json={"annotator": "ann"}).json()["lease"]
+    vote = {"lease": lease, "verdict": "left", "annotator": "ann"}
+    assert client.post("/api/judgments", json=vote).status_code == 201
+    for answer in (
+        client.post(
+            "/api/judgments", content=iter([b'{"lease', b'": 3}']), headers={"Content-Type": "application/json"}
+        ),
+        client.post("/api/judgments", content=b'{"lease": 3}', headers={"X-Annotator": "ann"}),
+    ):
+        assert (answer.status_code, answer.content) == (418, b'{"lease": 3}')
+    for answer in (client.get("/api/tasks/next"), client.post("/api/prompts", json={}), client.post("/api/judgments/")):
+        assert answer.status_code == 418

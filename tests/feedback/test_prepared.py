@@ -1,0 +1,84 @@
+"""Prepared statements: the same rows and errors as SQLAlchemy's own execution, on both databases."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+
+import pytest
+from sqlalchemy import bindparam, insert, select
+from sqlalchemy.exc import IntegrityError
+
+from feedback import assignment
+from feedback.db import Database, open_database
+from feedback.store import users
+from feedback.store.pool import MATCHUP
+from feedback.store.prepared import Prepared
+from feedback.tables import LeaseRow
+from feedback.types import LeaseState, MatchupState, User, UserRole
+from tests.factories import make_matchup
+
+LEASE = LeaseRow.__table__
+AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
+
+
+@pytest.fixture(params=["db", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Database:
+    return request.getfixturevalue(request.param)
+
+
+def test_values_come_back_as_they_went_in(database: Database) -> None:
+    matchup = make_matchup(database)
+    columns = {"id": "lea-1", "created_at": AT, "matchup_id": matchup.id, "annotator": "Zoë %s 'x'", "session": None}
+    more = {"source": "human", "shown_order": [1, 0], "state": LeaseState.leased, "expires_at": AT, "part": "annotator"}
+    find = Prepared(select(LEASE).where(LEASE.c.annotator == bindparam("who"), LEASE.c.state == LeaseState.leased))
+    with database.transaction() as connection:
+        Prepared(insert(LEASE)).all(connection, **columns, **more)
+        found = find.first(connection, who="Zoë %s 'x'")
+        assert find.first(connection, who="zoë") is None
+    assert (found.id, found.created_at, found.session, found.shown_order) == ("lea-1", AT, None, [1, 0])
+    assert found.state is LeaseState.leased and found == tuple(found)
+
+
+def test_a_list_may_have_any_length(database: Database) -> None:
+    rows = [make_matchup(database) for _ in range(4)]
+    find = Prepared(select(MATCHUP.c.id).where(MATCHUP.c.id.in_(bindparam("ids", expanding=True))))
+    with database.reading() as connection:
+        for count in (3, 1, 0, 4):
+            wanted = [row.id for row in rows[:count]]
+            assert sorted(row.id for row in find.all(connection, ids=wanted)) == sorted(wanted)
+
+
+def test_an_error_is_sqlalchemys_and_undoes_all(database: Database) -> None:
+    make_matchup(database)
+    task = assignment.lease_next(database, "ann")
+    assert task is not None
+    columns = {"id": task.lease_id, "created_at": AT, "matchup_id": task.matchup_id, "annotator": "bob"}
+    more = {"source": "human", "shown_order": [0, 1], "state": "leased", "expires_at": AT, "part": "annotator"}
+    retire = Prepared(MATCHUP.update().values(state=MatchupState.retired))
+    with pytest.raises(IntegrityError), database.transaction() as connection:
+        retire.all(connection)
+        Prepared(insert(LEASE)).all(connection, **columns, **more)
+    with database.reading() as connection:
+        assert connection.execute(select(MATCHUP.c.state)).scalar() is MatchupState.open
+
+
+def test_what_never_changes_stands_in_the_sql_so_that_a_partial_index_is_used(db: Database) -> None:
+    live = Prepared(select(LEASE.c.id).where(LEASE.c.state == LeaseState.leased, LEASE.c.expires_at <= bindparam("at")))
+    seen: list[str] = []
+    with db.reading() as connection:
+        driver = connection.connection.driver_connection
+        driver.set_trace_callback(seen.append)  # type: ignore[union-attr]
+        live.all(connection, at=AT)
+        driver.set_trace_callback(None)  # type: ignore[union-attr]
+        plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {seen[0]}").all()
+    assert "state = 'leased'" in seen[0] and "ix_lease_live" in plan[0][-1]
+
+
+def test_a_glance_sees_at_once_what_another_connection_saved(database: Database) -> None:
+    assert not users.any_user(database)
+    other = open_database(database.url)
+    users.save_user(other, User(name="ann", role=UserRole.admin), actor="test")
+    other.dispose()
+    assert users.any_user(database)
+    database.dispose()
+    assert users.any_user(database), "after closing everything a glance opens what it needs"
