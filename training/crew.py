@@ -10,8 +10,9 @@ from ``torch.autograd.grad`` and add them in the order of the batches.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor, wait
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -27,10 +28,15 @@ class Crew:
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
         """What ``work`` makes of each item, in the order of the items; gradients are wanted as in the caller.
 
-        Raises what the first item in this order raised, once all are done.
+        Raises what the first item in this order raised, once no other is at work: what follows may change the model.
         """
+        return list(self.each(work, items))
+
+    def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """As ``map``, one result at a time, so that who adds them up need not hold them all."""
         if self._pool is None:
-            return [work(item) for item in items]
+            yield from (work(item) for item in items)
+            return
         import torch
 
         wanted = torch.is_grad_enabled()  # a thread has a switch of its own
@@ -39,8 +45,14 @@ class Crew:
             with torch.set_grad_enabled(wanted):
                 return work(item)
 
-        futures = [self._pool.submit(alike, item) for item in items]
-        return [future.result() for future in futures]
+        futures = deque(self._pool.submit(alike, item) for item in items)
+        try:
+            while futures:
+                yield futures.popleft().result()
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
 
 
 def _take_one_core() -> None:

@@ -35,6 +35,40 @@ def test_gradients_are_wanted_as_in_the_caller(size: int) -> None:
         assert crew.map(lambda _: torch.is_grad_enabled(), range(4)) == [False] * 4
 
 
+def test_a_failure_is_told_when_nobody_is_at_work_any_more() -> None:
+    """The trap: who hears of it switches adapters while others still read them."""
+    begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def work(item: int) -> None:
+        if item == 0:
+            assert begun.wait(60)
+            threading.Timer(0.05, go_on.set).start()
+            raise ValueError("item 0")
+        begun.set()
+        assert go_on.wait(60)
+        done.set()
+
+    with pytest.raises(ValueError, match="item 0"):
+        Crew(2).map(work, range(2))
+    assert done.is_set()
+
+
+@pytest.mark.parametrize("size", [1, 3])
+def test_results_can_be_let_go_one_by_one(size: int) -> None:
+    import gc
+    import weakref
+
+    class Large:
+        pass
+
+    living: list[weakref.ref[Large]] = []
+    for made in Crew(size).each(lambda _: Large(), range(12)):
+        living.append(weakref.ref(made))
+        del made
+        gc.collect()
+        assert sum(one() is not None for one in living[:-1]) == 0
+
+
 @pytest.mark.parametrize("size", [1, 3])
 def test_the_first_item_in_order_that_fails_is_told(size: int) -> None:
     def work(item: int) -> int:

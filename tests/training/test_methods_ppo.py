@@ -199,7 +199,7 @@ def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: 
     # Two minibatches of two microbatches, three epochs, a value each iteration and a policy once the value is warm
     assert runs == {"kept": 0, "run": 2 * 2 * 3 * (3 + 2)}
     for name, value in weights(expected).items():
-        torch.testing.assert_close(weights(learner)[name], value, atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(weights(learner)[name], value, atol=1e-3, rtol=1e-3)
 
 
 def test_a_crew_of_any_size_learns_the_same_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
