@@ -448,6 +448,8 @@ class PpoSettings(_Drawn):
     max_length: ClassVar[None] = None  # type: ignore[misc, assignment]
     log_every: ClassVar[None] = None  # type: ignore[misc, assignment]
     report_to: ClassVar[None] = None  # type: ignore[misc, assignment]  # mirrors are the reporters of TRL's trainers
+    sample_every: ClassVar[None] = None  # type: ignore[misc, assignment]  # the canary looks, every ``canary_every``
+    quantize: ClassVar[None] = None  # type: ignore[misc, assignment]  # the roles are loaded in full
 
     iterations: int = Field(16, ge=1, le=100_000, description="How often replies are drawn, scored and learnt from.")
     episodes: int = Field(64, ge=2, le=65_536, description="Replies drawn in each iteration.")

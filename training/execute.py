@@ -234,7 +234,7 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
 
 def watch_of(db: Database, settings: Any) -> Watch:
     """What the settings ask to be shown beside the curves; sample prompts are the first of those held out."""
-    every = getattr(settings, "sample_every", 0)
+    every = getattr(settings, "sample_every", None) or 0
     rows = list_prompts(db, split=Split.evaluation, limit=SAMPLE_PROMPTS) if every else []
     if every and not rows:
         rows = list_prompts(db, limit=SAMPLE_PROMPTS)

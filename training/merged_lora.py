@@ -38,16 +38,18 @@ class MergedLora:
         self._weight = None
 
     def _forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        layer = self._layer
+        layer, weight = self._layer, self._weight
         name = layer.active_adapters[0]
-        if layer.disable_adapters or layer.merged or args or kwargs or not self._is_plain(name):
+        if layer.disable_adapters or layer.merged or args or kwargs or (weight is None and not self._is_plain(name)):
             return self._usual(x, *args, **kwargs)
         base: nn.Linear = layer.base_layer  # type: ignore[assignment]
         down, up, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
-        if self._weight is None:  # two threads may both find none, and work out the same
+        if weight is None:  # two threads may both find none, and work out the same
             with torch.no_grad():
-                self._weight = torch.addmm(base.weight, up, down, alpha=scale)  # type: ignore[arg-type]
-        return _Product.apply(x, self._weight, base.bias, down, up, scale)  # type: ignore[no-any-return]
+                self._weight = weight = torch.addmm(base.weight, up, down, alpha=scale)  # type: ignore[arg-type]
+        if not torch.is_grad_enabled():
+            return nn.functional.linear(x, weight, base.bias)
+        return _Product.apply(x, weight, base.bias, down, up, scale)  # type: ignore[no-any-return]
 
     def _is_plain(self, name: str) -> bool:
         layer = self._layer

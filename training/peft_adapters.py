@@ -30,6 +30,7 @@ class PeftAdapters:
         self._wrapper: Any = None
         self._layers: list[tuple[str, Any]] = []
         self._merged: dict[int, MergedLora] = {}
+        self._parameters: dict[str, dict[str, nn.Parameter]] = {}
 
     def create(self, name: str, config: Any) -> None:
         """A new adapter at its start: a step of nothing over the base."""
@@ -84,6 +85,11 @@ class PeftAdapters:
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
         """The weights of one adapter, named by layer and part."""
+        if name not in self._parameters:  # asked for at every step, and a walk through all layers
+            self._parameters[name] = self._find_parameters(name)
+        return dict(self._parameters[name])
+
+    def _find_parameters(self, name: str) -> dict[str, nn.Parameter]:
         from torch import nn
 
         found: dict[str, nn.Parameter] = {}
@@ -119,15 +125,26 @@ class PeftAdapters:
         if self._wrapper is None:
             self._wrapper = PeftModelForCausalLM(self._model, config, adapter_name=name)
         else:
+            self._refuse_other_kind(name, config)
             self._wrapper.add_adapter(name, config)
         self._layers = [
             (place, module) for place, module in self._model.named_modules() if isinstance(module, BaseTunerLayer)
         ]
+        self._parameters = {}
         self._wrapper.eval()  # a new adapter may bring dropout, and comes switched to training
         self._merge_products()
         if not self.parameters(name):
             raise InvalidInput(
                 f"An adapter of the kind {config.peft_type} has no weights inside the layers of the model."
+            )
+
+    def _refuse_other_kind(self, name: str, config: Any) -> None:
+        first, *_ = self.names()
+        kind, other = (getattr(one, "value", one) for one in (config.peft_type, self.config(first).peft_type))
+        if kind != other:
+            raise InvalidInput(
+                f"The adapter {name!r} is of the kind {kind} and {first!r} of the kind {other}: one base carries one "
+                "kind. Train the reward model, or the parent, again with the same `adapter` setting."
             )
 
     def _merge_products(self) -> None:

@@ -6,6 +6,7 @@ checkpoint that is one ordinary adapter, the value beside it, and a policy whose
 
 from __future__ import annotations
 
+import copy
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -120,8 +121,8 @@ def build_roles(
 def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:
     from training.heads import pooling_of
 
-    if not rewards:  # a reward function has no weights to begin from
-        adapters.create("value", adapter_config(settings, "CAUSAL_LM"))
+    if not rewards:  # a reward function has no weights to begin from, and one base carries one kind of adapter
+        adapters.create("value", copy.deepcopy(adapters.config("policy")))
         roles.add_head("value")
         return
     adapters.read("value", rewards[0])

@@ -319,7 +319,7 @@ def _check_oracle(db: Database, rule: str) -> None:
 
 def _check_libraries(settings: BaseModel) -> None:
     """A setting that needs a library which is missing must be refused now, not in the run's process."""
-    check_quantize(str(getattr(settings, "quantize", "none")))
+    check_quantize(str(getattr(settings, "quantize", None) or "none"))
     reporter = getattr(settings, "report_to", None) or "none"
     if reporter != "none" and find_spec(reporter) is None:
         raise InvalidInput(

@@ -27,12 +27,14 @@ from typing import Any
 PACKAGES = ("trl==1.12.0", "torch==2.13.0", "transformers==5.5.0", "peft==0.21.2")
 BATCH, MINIBATCH = 64, 16
 RATE = 1e-4
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
 HEADINGS = ("side", "episodes/s", "seconds", "CPU seconds", "peak MB above idle", "idle MB", "tokens per reply")
 
 
 def ours(work: dict[str, Any]) -> dict[str, Any]:
     """One run of our learner; the reward model is an adapter with a random head, as the peer's is a model with one."""
-    import torch
+    import training  # noqa: F401  # sets how threads wait, which torch reads when it is first imported
+    import torch  # isort: skip
 
     from training.adapters import adapter_config
     from training.canary import Canary
@@ -162,7 +164,8 @@ def make_work(options: argparse.Namespace) -> dict[str, Any]:
 def run(side: str, python: Path, work: Path, threads: int) -> dict[str, Any]:
     """One side in a fresh process."""
     root = Path(__file__).parents[2]
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
+    inherited = {name: value for name, value in os.environ.items() if name not in WAITING}  # each side has its own way
+    environment = inherited | {"OMP_NUM_THREADS": str(threads), "HF_HUB_OFFLINE": "1", "TRL_EXPERIMENTAL_SILENCE": "1"}
     environment["PYTHONPATH"] = str(root) if side == "ours" else ""
     command = [str(python), "-W", "ignore", __file__, "--side", side, "--work", str(work)]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, cwd=root)

@@ -29,7 +29,9 @@ def test_an_unknown_key_is_answered_with_all_valid_ones_and_their_ranges() -> No
     assert "beta (0.001 to 10)" in text
 
 
-@pytest.mark.parametrize("name", ["min_steps", "embedding_noise", "max_length", "log_every", "report_to"])
+@pytest.mark.parametrize(
+    "name", ["min_steps", "embedding_noise", "max_length", "log_every", "report_to", "sample_every", "quantize"]
+)
 def test_ppo_refuses_settings_that_it_would_not_heed(name: str) -> None:
     with pytest.raises(UnknownSetting, match=f"ppo has no setting '{name}'"):
         parse_settings("ppo", {"reward": "r1", name: "1"})

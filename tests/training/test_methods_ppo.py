@@ -223,6 +223,23 @@ def test_while_the_value_warms_up_the_policy_stays(tiny_base: Path, tmp_path: Pa
     assert changed == {"value"}
 
 
+def test_a_value_that_begins_at_zero_expects_the_mean_of_the_parents_scores(tiny_base: Path, tmp_path: Path) -> None:
+    """The trap: scores are scaled to mean 0, and a value scaled with them would begin one mean below."""
+    learner = make_learner(tiny_base, settings_of(), tmp_path, function=lambda prompt, reply: 9.0 + len(reply))
+    rollout = learner.draw()
+    assert learner.scale is not None and learner.scale.mean[0] > 9.0
+    assert rollout.values.abs().max() == 0.0
+
+
+def test_the_value_has_the_kind_of_adapter_its_policy_came_with(tiny_base: Path, tmp_path: Path) -> None:
+    bottleneck = settings_of(adapter="bottleneck", iterations=1, canary_every=0)
+    first = make_learner(tiny_base, bottleneck, tmp_path)
+    first.learn()
+    first.roles.save("policy", tmp_path / "parent")
+    _, adapters, *_ = build_roles(str(tiny_base), tmp_path / "parent", [], settings_of(adapter="lora"), "cpu")
+    assert adapters.parameters("value").keys() == adapters.parameters("policy").keys()
+
+
 def test_leave_one_out_has_no_value_and_compares_replies_to_one_prompt(tiny_base: Path, tmp_path: Path) -> None:
     settings = settings_of(baseline="leave_one_out", per_prompt=4, iterations=1)
     learner = make_learner(tiny_base, settings, tmp_path)

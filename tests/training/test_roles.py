@@ -294,6 +294,15 @@ def test_any_kind_of_peft_adapter_plays_a_role(tiny_base: Path, kind: str) -> No
         assert not torch.equal(roles.model(input_ids=torch.arange(5, 30)[None]).logits, before)
 
 
+def test_adapters_of_two_kinds_on_one_base_are_refused_in_words(tiny_base: Path) -> None:
+    _, adapters = make_roles(tiny_base)
+    adapters.create("policy", lora())
+    config = BottleneckConfig(layout="houlsby", reduction=4, task_type="CAUSAL_LM")
+    with pytest.raises(InvalidInput, match=r"'reward_0' is of the kind BOTTLENECK and 'policy' of the kind LORA"):
+        adapters.create("reward_0", config)
+    assert adapters.names() == ["policy"]
+
+
 @pytest.mark.parametrize("start", ["pissa", "olora", "pissa_niter_4"])
 def test_an_adapter_that_would_change_the_base_is_refused(tiny_base: Path, start: str) -> None:
     _, adapters = make_roles(tiny_base)

@@ -167,7 +167,7 @@ class Learner:
 
         self.scale = ScoreScale.fitted(rollout.judged)
         head = self.roles.heads.get("value")
-        if head is not None:
+        if head is not None and head.weight.any():  # one that begins at zero says the mean of every scale already
             with torch.no_grad():
                 head.weight.div_(self.scale.deviation[0])
                 head.bias.sub_(self.scale.mean[0]).div_(self.scale.deviation[0])
@@ -260,12 +260,12 @@ class Learner:
                 return found, torch.autograd.grad(found.loss, own, allow_unused=True)
 
             parts = batches(self.roles, self.pool, rollout, self.micro_batch, rows)
-            found, gradients = zip(*self.roles.crew.map(work, parts), strict=True)
-        for value, *others in zip(own, *gradients, strict=True):
-            given = [gradient for gradient in others if gradient is not None]
-            value.grad = torch.stack(given).sum(0) if given else None
+            found: list[Loss] = []
+            for one, gradients in self.roles.crew.each(work, parts):
+                found.append(one._replace(loss=one.loss.detach()))
+                _add_to(own, gradients)
         step.sums[f"{role}_norm"] += self._take_step(role)
-        return [one._replace(loss=one.loss.detach()) for one in found]
+        return found
 
     def _check_finite(self, role: str, loss: Tensor) -> None:
         if not loss.isfinite():
@@ -400,6 +400,13 @@ class Learner:
         if self.open is not None:
             self.measure(self.open)  # the same again, and with it what the layers that keep still make of the replies
         self.reporter.log(f"going on from iteration {self.iteration + 1}" + (", replies drawn" if self.open else ""))
+
+
+def _add_to(weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
+    """Add gradients to those there are, so that one batch's can be let go before the next one's."""
+    for weight, gradient in zip(weights, gradients, strict=True):
+        if gradient is not None:
+            weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
 
 
 def rate_factor(settings: PpoSettings, iteration: int) -> float:
