@@ -72,7 +72,7 @@ def test_advantages_equal_a_naive_double_loop(lengths: list[int], gamma: float, 
     generator = torch.Generator().manual_seed(seed)
     mask = ragged(lengths, max(lengths) + 2)
     rewards, values = (torch.randn(mask.shape, generator=generator, **F64) for _ in range(2))
-    advantages, returns = objectives.generalized_advantages(rewards * mask, values, mask, gamma, lam)
+    advantages, returns = objectives.generalized_advantages(rewards, values, mask, gamma, lam)
     for row, length in enumerate(lengths):
         expected = naive_advantages(rewards[row, :length].tolist(), values[row, :length].tolist(), gamma, lam)
         assert advantages[row, :length].tolist() == pytest.approx(expected, abs=1e-9)
@@ -169,7 +169,7 @@ def test_further_padding_changes_nothing() -> None:
             return torch.cat([values, torch.full((2, pad), 50.0, **F64)], 1)
 
         m = torch.cat([mask, torch.zeros(2, pad, **F64)], 1)
-        gae = objectives.generalized_advantages(wide(returns) * m, wide(old), m, 0.9, 0.8)
+        gae = objectives.generalized_advantages(wide(returns), wide(old), m, 0.9, 0.8)
         return [
             *objectives.policy_loss(wide(new), wide(old), wide(advantages), m, 4, 0.2, 0.2),
             *objectives.value_loss(wide(new), wide(old), wide(returns), m, 4, 0.2),
