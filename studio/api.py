@@ -8,6 +8,7 @@ are ``{"detail": "one sentence"}``. What goes to an annotator (``/tasks/next``) 
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -16,6 +17,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from starlette.routing import BaseRoute, Match
+from starlette.types import Scope
 
 from feedback.errors import (
     Conflict,
@@ -58,6 +61,7 @@ _BEYOND: list[tuple[type[Exception], str]] = [
 ]
 TOLD: tuple[type[Exception], ...] = (StudioError, *(kind for kind, _ in _BEYOND))
 _GUIDELINE_FIELDS = {"version", "text", "criteria", "asks_rationale"}
+_METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
 _CHUNK_CHARACTERS = 64 * 1024
 
 
@@ -69,6 +73,26 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     for kind in TOLD:
         app.add_exception_handler(kind, tell)
+
+
+def add_last(app: FastAPI) -> None:
+    """Tell what asks /api for something there is not, before the page, which answers every path, is asked for it."""
+
+    def refuse(request: Request) -> JSONResponse:
+        path = request.url.path
+        before = list(itertools.takewhile(lambda route: getattr(route, "endpoint", None) is not refuse, app.routes))
+        ways = [way for way in _METHODS if any(_answers(route, dict(request.scope, method=way)) for route in before)]
+        if not ways:
+            detail = f"There is nothing at {path}. What there is: /api/docs."
+            return JSONResponse({"detail": detail}, 404)
+        detail = f"{path} is not asked with {request.method} but with {' or '.join(ways)}."
+        return JSONResponse({"detail": detail}, 405, {"Allow": ", ".join(ways)})
+
+    app.router.add_route("/api/{rest:path}", refuse, methods=_METHODS, include_in_schema=False)
+
+
+def _answers(route: BaseRoute, scope: Scope) -> bool:
+    return route.matches(scope)[0] is Match.FULL
 
 
 # Health and reference -------------------------------------------------------------------------------------

@@ -9,7 +9,7 @@ from fastapi import FastAPI
 
 from feedback.db import Database
 from studio import __version__, people_api, present
-from studio.api import add_api
+from studio.api import add_api, add_last
 from studio.auth import Auth
 from studio.gate import Gate
 from studio.guard import Guard, Mount
@@ -38,6 +38,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
     app = FastAPI(title="RLHF Studio", version=__version__, docs_url=None, redoc_url=None)
     add_api(app, services)
     app.include_router(people_api.router)
+    add_last(app)
     add_login(app, auth)
     app.router.on_shutdown.append(services.close)
     page = gr.mount_gradio_app(

@@ -472,7 +472,7 @@ class PpoSettings(_Drawn):
         ge=0,
         le=1000,
         description="Layers, from below, that keep still: they are run once per reply instead of in every epoch; left "
-        "out, half of them on a small base, none on a large one.",
+        "out, two thirds of them on a small base, none on a large one.",
     )
     value_learning_rate: float | None = Field(
         None, gt=0.0, le=0.1, description="Step size of the value; left out, chosen by the size of the base model."
@@ -559,7 +559,7 @@ class PpoSettings(_Drawn):
 
     def still_layers_for(self, parameters: int, layers: int) -> int:
         """The layers that keep still in a base of so many parameters and layers; the last always learns."""
-        usual = 0 if parameters >= LARGE_MODEL else layers // 2
+        usual = 0 if parameters >= LARGE_MODEL else 2 * layers // 3
         return min(usual if self.still_layers is None else self.still_layers, layers - 1)
 
     def reward_checkpoints(self) -> list[str]:

@@ -107,6 +107,16 @@ def test_verdicts_speak_of_the_shown_order(client: TestClient, db: Database) -> 
     assert stored[0] and stored[1], "both sides were shown first at times"
 
 
+def test_what_is_not_there_and_what_is_asked_otherwise_are_told_apart(client: TestClient) -> None:
+    assert "/api/docs" in sentence(client.get("/api/nothing/here"), 404)
+    for asked in ("/api/judgments", "/api/tasks/next"):
+        found = client.get(asked)
+        assert "not asked with GET but with POST" in sentence(found, 405)
+        assert found.headers["allow"] == "POST"
+    assert "GET or POST" in sentence(client.delete("/api/prompts"), 405)
+    assert not any("{rest}" in path for path in client.get("/api/openapi.json").json()["paths"])
+
+
 def test_a_refused_judgment_says_what_is_valid(client: TestClient, db: Database) -> None:
     fill(db, 1)
     lease = client.post("/api/tasks/next", json={"annotator": "ann"}).json()["lease"]
