@@ -10,6 +10,7 @@
   const set = (name, value) => {
     if (value === null || value === "") delete studio.work()[name];
     else studio.work()[name] = value;
+    showSet();
     studio.changed();
   };
 
@@ -25,7 +26,7 @@
   studio.closePanel = () => {
     if (!open) return false;
     const panel = byId(`panel-${open}`), hadFocus = panel.contains(document.activeElement);
-    panel.hidden = !(open === "note" && studio.guidelines().asks_rationale);
+    panel.hidden = true;
     if (open === "marks") studio.reading.stopMarking();
     open = null;
     pressed();
@@ -127,6 +128,19 @@
     set("criteria", all);
   };
 
+  // A digit rates where the focus stands and goes on to the next; elsewhere it begins at the first not yet rated.
+  const rateByKey = (value) => {
+    const groups = [...document.querySelectorAll("#criteria-table fieldset")];
+    const here = document.activeElement?.closest("#criteria-table fieldset");
+    const group = here ?? groups.find((one) => !one.querySelector(":checked")) ?? groups[0];
+    const input = group?.querySelectorAll("input")[value - 1];
+    if (!input) return;
+    input.click();
+    focusRating(groups[groups.indexOf(group) + 1] ?? group);
+  };
+  const focusRating = (group) => (group?.querySelector(":checked") ?? group?.querySelector("input"))
+    ?.focus({ preventScroll: true });
+
   // Marks, flag ------------------------------------------------------------------------------------------
 
   studio.showMarks = () => {
@@ -164,8 +178,22 @@
     else if ((open === "flag" || open === "skip") && Number(key)) {
       // A digit that names no reason does nothing: it must not judge the pair behind the panel.
       document.querySelectorAll(`#panel-${open} [data-reason]`)[Number(key) - 1]?.click();
-    } else return false;
+    } else if (open === "criteria" && /^(Shift\+)?\d$/.test(key)) rateByKey(Number(key)); // NaN rates nothing
+    else return false;
     return true;
+  };
+
+  // A note is in sight where the project asks for one, and where there is one: it goes out with the vote.
+  const showNote = () => {
+    const said = Boolean(studio.stage() && studio.work().rationale);
+    byId("panel-note").hidden = !(open === "note" || said || (studio.stage() && studio.guidelines().asks_rationale));
+    showSet();
+  };
+  const showSet = () => {
+    const given = studio.stage() ? studio.work() : {};
+    for (const [action, value] of [["note", given.rationale], ["criteria", given.criteria]]) {
+      document.querySelector(`.tools [data-action=${action}]`)?.classList.toggle("is-set", Boolean(value));
+    }
   };
 
   // Guidelines and figures -------------------------------------------------------------------------------
@@ -181,7 +209,7 @@
     const wide = matchMedia("(min-width: 1500px)").matches;
     if (!details.dataset.laid) details.open = wide && studio.stored("rlhf-studio-guidelines-open") !== "no";
     details.dataset.laid = "yes";
-    byId("panel-note").hidden = !(given.asks_rationale || open === "note");
+    showNote();
     const tool = document.querySelector(".tools [data-action=criteria]");
     tool.hidden = !given.criteria.length;
     showCriteria();
@@ -198,6 +226,7 @@
     const note = byId("note-text");
     if (note) note.value = (item && studio.work().rationale) ?? "";
     if (open) studio.closePanel();
+    showNote();
     byId("edit-text").dataset.index = edited()?.index ?? -1;
     byId("edit-text").value = edited()?.text ?? "";
     showEdit();
@@ -221,7 +250,11 @@
     },
     note: () => (open === "note" && document.activeElement === byId("note-text")
       ? studio.closePanel() : studio.openPanel("note", "note-text")),
-    criteria: () => { if (studio.guidelines().criteria.length) toggle("criteria", null)(); },
+    criteria: () => {
+      if (!studio.guidelines().criteria.length) return;
+      toggle("criteria", null)();
+      if (open === "criteria") focusRating(document.querySelector("#criteria-table fieldset"));
+    },
     flag: toggle("flag", null),
     "skip-why": toggle("skip", null),
     guidelines: () => {
@@ -248,7 +281,8 @@
     const reason = event.target instanceof Element && event.target.closest("[data-reason]");
     if (reason?.closest("#panel-flag")) flagged(reason.dataset.reason);
     if (reason?.closest("#panel-skip")) studio.judge({ skip_reason: reason.dataset.reason });
-    if (event.target instanceof Element && event.target.closest(".panel-close")) studio.closePanel();
+    const close = event.target instanceof Element && event.target.closest(".panel-close");
+    if (close && !studio.closePanel()) close.closest(".panel").hidden = true; // one that is in sight unasked
   });
   // A press on a mark button must not lose the words that are selected.
   document.addEventListener("mousedown", (event) => {

@@ -8,6 +8,7 @@
   const KEYS = "rlhf-studio-keys";
   const RANKING = new Set(["rank-submit", "rank-rest", "rank-back"]);
   const MARKS = { "+": "mark-good", "-": "mark-bad" };
+  const JUDGING = /^((left|right)(-\d)?|tie|both-bad|skip|rank-submit|edit-choose)$/;
   const PAIRING = /^(left|right|tie)(-\d)?$/;
 
   const own = () => JSON.parse(studio.stored(KEYS) ?? "{}");
@@ -35,7 +36,7 @@
   const isTyping = (target) => target instanceof Element && target.closest(
     "input:not([type=radio]):not([type=checkbox]), textarea, select, [contenteditable=true], [role=listbox]");
   const isOwnKey = (target, key) => target instanceof Element && (
-    (target.closest("input[type=radio], input[type=checkbox]") && /^(Arrow|[1-5]$|Space$)/.test(key)) ||
+    (target.closest("input[type=radio], input[type=checkbox]") && /^(Arrow|Space$)/.test(key)) ||
     (target.closest("button, a, summary, [role=tab]") && (key === "Enter" || key === "Space")) ||
     (target.closest("[role=tab]") && key.startsWith("Arrow")));
 
@@ -87,7 +88,8 @@
 
   document.addEventListener("click", (event) => {
     const button = event.target instanceof Element && event.target.closest("button[data-action]");
-    if (button) studio.acts[button.dataset.action]?.();
+    // The second half of a double click would fall on the pair that was painted between the two, which nobody has read.
+    if (button && !(event.detail > 1 && JUDGING.test(button.dataset.action))) studio.acts[button.dataset.action]?.();
     const dialog = event.target instanceof Element && event.target.closest(".dialog-close")?.closest("dialog");
     if (dialog) closeDialog(dialog);
     const change = event.target instanceof Element && event.target.closest("[data-change]");
@@ -116,6 +118,7 @@
   // The overlay ------------------------------------------------------------------------------------------
 
   let opener = null;
+  let capturing = null; // the button of the act that waits for its key
   studio.dialog = (id) => {
     const dialog = byId(id);
     if (dialog.open) return closeDialog(dialog);
@@ -127,13 +130,14 @@
   };
   const closeDialog = (dialog) => {
     dialog.close();
+    if (capturing) { capturing = null; studio.showKeys(); } // else the next verdict would become somebody's key
     (opener?.isConnected && opener !== document.body ? opener : document.activeElement)?.focus?.({ preventScroll: true });
     if (!opener || opener === document.body) document.activeElement?.blur?.();
   };
   studio.acts.keys = () => studio.dialog("keys-dialog");
 
-  let capturing = null;
   const begin = (button) => {
+    studio.showKeys();
     capturing = button;
     button.textContent = "Press a key …";
   };

@@ -141,7 +141,7 @@ def _verdict(
     # Of a ranking, too, it can be said that no reply is usable.
     if matchup.kind is not MatchupKind.pair and shown is not ShownVerdict.both_bad:
         raise InvalidInput(
-            f"This task ranks {len(matchup.generation_ids)} replies; give a ranking, not the verdict {verdict!r}."
+            f"This task ranks {len(matchup.generation_ids)} replies; give a ranking, not the verdict {shown.value!r}."
         )
     return stored_verdict(shown, lease.shown_order)
 

@@ -415,6 +415,8 @@ class Judgment(SQLModel):
         storable(str((self.edited or {}).get("text") or ""), "the edited text")
         storable_throughout(self.spans, "a mark")
         storable_throughout(self.criteria, "a criterion")
+        if self.strength is not None and self.verdict is None:
+            raise ValueError("strength has no meaning with a ranking")
         if self.strength is not None and self.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
             raise ValueError(f"strength has no meaning with the verdict {self.verdict.value!r}")
         return self

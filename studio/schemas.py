@@ -102,7 +102,7 @@ class JudgmentIn(Body):
     spans: list[SpanIn] | None = None
     criteria: dict[str, list[Whole | None]] | None = None
     flag: str | None = None
-    active_ms: int | None = None
+    active_ms: Whole | None = None
     annotator: str | None = Field(None, min_length=1, max_length=80)
 
 

@@ -195,8 +195,10 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     desk = [disputed, lease, bar, *(button for button, _ in of_a_pair), order, in_order]
     show.click(bind(next_dispute, services), None, desk, **QUICK)
     for button, said in [*of_a_pair, *of_any]:
-        button.click(bind(settle, services, said), [lease], desk, **TOLD)
-    gr.on([in_order.click, order.submit], bind(settle_ranking, services), [lease, order], desk, **TOLD)
+        settled = button.click(bind(settle, services, said), [lease], desk, **TOLD)
+        settled.then(bind(refresh, services), [annotator], figures, **QUICK)
+    settled = gr.on([in_order.click, order.submit], bind(settle_ranking, services), [lease, order], desk, **TOLD)
+    settled.then(bind(refresh, services), [annotator], figures, **QUICK)
 
 
 def _answers(answers: Answers) -> list[tuple[gr.Button, dict[str, str]]]:

@@ -63,8 +63,11 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     page.locator("#adjudication button").first.click()
     page.locator("#next-dispute").click()
     expect(page.locator("#disputed-pair")).to_contain_text("yes yes")
+    waiting = page.locator("#review-summary").get_by_text("Disputed, waiting").locator("xpath=..")
+    expect(waiting).to_contain_text("1")
     page.locator("#settle-left").click()
     expect(page.locator("#disputed-pair")).to_contain_text("Nothing is disputed")
+    expect(waiting).to_contain_text("0")
     assert matchups.get_matchup(studio.db, disputed.id).state is MatchupState.adjudicated
 
 

@@ -312,6 +312,69 @@ def test_notes_and_ratings_when_the_project_asks_never_hold_a_vote_back(studio: 
     assert page.locator("#note-text").input_value() == ""
 
 
+def test_ratings_are_given_by_digits_and_never_judge_the_pair_behind(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 2)
+    guidelines.save_guidelines(studio.db, Guidelines(text="Be strict.", criteria=["Clear", "True"]))
+    page = open_page(studio)
+    before = lease_of(page)
+    page.keyboard.press("c")
+    for key in ("4", "9", "2", "5"):  # there is no nine
+        page.keyboard.press(key)
+    expect(page.get_by_role("group", name="True, reply 1").get_by_label("5")).to_be_checked()
+    expect(page.locator(".tools [data-action=criteria]")).to_have_class(re.compile("is-set"))
+    assert lease_of(page) == before
+    saved(page)
+    press(page, "t")
+    row = last(studio)
+    by_place = {name: [ratings[index] for index in row.shown_order] for name, ratings in (row.criteria or {}).items()}
+    assert by_place == {"Clear": [4, 2], "True": [5, None]}
+    assert len(judgments_of(studio, before)) == 1
+
+
+def test_a_note_that_came_back_is_in_sight_and_one_that_is_asked_for_can_be_closed(
+    studio: Studio, open_page: OpenPage
+) -> None:
+    put_pairs(studio.db, 3)
+    for number in range(3):  # an emptied pool counts from 1 again, and the server knows a version by its number
+        guidelines.save_guidelines(studio.db, Guidelines(text=f"Be strict, {number}."))
+    page = open_page(studio)
+    expect(page.locator("#panel-note")).to_be_hidden()
+    page.keyboard.press("n")
+    page.keyboard.type("Half a thought")
+    saved(page)
+    page.reload()
+    page.wait_for_selector("#pair .pair")
+    expect(page.locator("#panel-note")).to_be_visible()
+    expect(page.locator("#note-text")).to_have_value("Half a thought")
+    page.locator("#panel-note .panel-close").click()
+    expect(page.locator("#panel-note")).to_be_hidden()
+    expect(page.locator(".tools [data-action=note]")).to_have_class(re.compile("is-set"))
+    press(page, "1")
+    assert last(studio).rationale == "Half a thought"
+    expect(page.locator("#panel-note")).to_be_hidden()
+    guidelines.save_guidelines(studio.db, Guidelines(text="Be strict.", asks_rationale=True))
+    press(page, "1")
+    expect(page.locator("#panel-note")).to_be_visible()
+    page.locator("#panel-note .panel-close").click()
+    expect(page.locator("#panel-note")).to_be_hidden()
+
+
+def test_the_second_half_of_a_double_click_judges_nothing(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 4)
+    page = open_page(studio)
+    before, box = lease_of(page), page.locator("#vote-left").bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + 8, box["y"] + 8)
+    until(page, lambda: lease_of(page) not in ("", before))
+    unread = lease_of(page)
+    page.mouse.down(click_count=2)
+    page.mouse.up(click_count=2)
+    page.wait_for_timeout(500)
+    assert lease_of(page) == unread and len(judgments_of(studio, before)) == 1
+    page.mouse.click(box["x"] + 8, box["y"] + 8)
+    until(page, lambda: judgments_of(studio, unread))
+
+
 def test_guidelines_stand_beside_the_task_and_tell_that_they_changed(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 5)
     guidelines.save_guidelines(studio.db, Guidelines(text="Be **strict**."))
@@ -367,6 +430,13 @@ def test_keys_are_shown_can_be_changed_and_outlive_a_reload(studio: Studio, open
     assert last(studio).verdict is Verdict.tie
     page.keyboard.press("?")
     page.locator("#keys-reset").press("Enter")
+    expect(page.locator("#vote-left kbd")).to_have_text("1")
+    dialog.get_by_role("button", name="Change the key of: Left is better").click()
+    dialog.get_by_role("button", name="Change the key of: Tie: equally good").click()
+    expect(dialog.get_by_text("Press a key …")).to_have_count(1)
+    dialog.locator(".dialog-close").click()  # no key was chosen: the next one is a verdict again
+    press(page, "x")
+    assert last(studio).verdict is Verdict.both_bad
     expect(page.locator("#vote-left kbd")).to_have_text("1")
 
 
