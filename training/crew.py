@@ -10,10 +10,13 @@ from ``torch.autograd.grad`` and add them in the order of the batches.
 
 from __future__ import annotations
 
+import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
+
+LOCK_SECONDS = 2e-5  # for which one holds Python's lock while another waits; the usual 5 ms are 20 products long
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -45,11 +48,15 @@ class Crew:
             with torch.set_grad_enabled(wanted):
                 return work(item)
 
-        futures = deque(self._pool.submit(alike, item) for item in items)
+        usual = sys.getswitchinterval()
+        sys.setswitchinterval(LOCK_SECONDS)
+        futures: deque[Future[Result]] = deque()
         try:
+            futures.extend(self._pool.submit(alike, item) for item in items)
             while futures:
                 yield futures.popleft().result()
         finally:
+            sys.setswitchinterval(usual)
             for future in futures:
                 future.cancel()
             wait(futures)

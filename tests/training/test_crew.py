@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import threading
 
 import pytest
@@ -25,6 +26,15 @@ def test_members_work_at_the_same_time_on_one_core_each() -> None:
     cores = torch.get_num_threads()
     assert Crew(3).map(work, range(3)) == [1, 1, 1]
     assert torch.get_num_threads() == cores
+
+
+def test_pythons_lock_changes_hands_sooner_while_a_crew_is_at_work() -> None:
+    usual = sys.getswitchinterval()
+    assert max(Crew(2).map(lambda _: sys.getswitchinterval(), range(3))) < usual / 10
+    assert sys.getswitchinterval() == usual
+    with pytest.raises(ZeroDivisionError):
+        Crew(2).map(lambda number: 1 / number, range(3))
+    assert sys.getswitchinterval() == usual
 
 
 @pytest.mark.parametrize("size", [1, 3])
