@@ -11,6 +11,7 @@ JOBS ?= 3
 VENV := .venv
 # Where pgserver, the PostgreSQL of the tests, has a wheel; elsewhere $STUDIO_TEST_POSTGRESQL names a server.
 PGSERVER_WHEELS := ; python_version < "3.13" and (platform_machine == "x86_64" or sys_platform == "darwin")
+UVLOOP_WHEELS := ; sys_platform != "win32"
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
@@ -57,7 +58,7 @@ bench: setup
 
 # torch by its plain version: each platform then takes its own build.
 lock: setup
-	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^pgserver==/s/$$/ $(PGSERVER_WHEELS)/' > requirements.lock.partial
+	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^pgserver==/s/$$/ $(PGSERVER_WHEELS)/' -e '/^uvloop==/s/$$/ $(UVLOOP_WHEELS)/' > requirements.lock.partial
 	mv requirements.lock.partial requirements.lock
 
 clean:
