@@ -23,8 +23,9 @@ class MergedLora:
 
     def __init__(self, layer: LoraLinear) -> None:
         self._layer = layer
+        self._base: nn.Linear = layer.base_layer  # type: ignore[assignment]
         self._usual = layer.forward
-        self._weight: Tensor | None = None
+        self._acting: tuple[Tensor, Tensor, Tensor, float] | None = None
         layer.forward = self._forward  # type: ignore[method-assign]
 
     @staticmethod
@@ -35,21 +36,32 @@ class MergedLora:
 
     def forget(self) -> None:
         """The adapter may have changed, or another may act now: work the weight out again at the next forward."""
-        self._weight = None
+        self._acting = None
 
     def _forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
-        layer, weight = self._layer, self._weight
-        name = layer.active_adapters[0]
-        if layer.disable_adapters or layer.merged or args or kwargs or (weight is None and not self._is_plain(name)):
+        layer = self._layer
+        if layer.disable_adapters or layer.merged or args or kwargs:
             return self._usual(x, *args, **kwargs)
-        base: nn.Linear = layer.base_layer  # type: ignore[assignment]
-        down, up, scale = layer.lora_A[name].weight, layer.lora_B[name].weight, layer.scaling[name]
-        if weight is None:  # two threads may both find none, and work out the same
-            with torch.no_grad():
-                self._weight = weight = torch.addmm(base.weight, up, down, alpha=scale)  # type: ignore[arg-type]
+        acting = self._acting or self._merge()
+        if acting is None:
+            return self._usual(x)
         if not torch.is_grad_enabled():
-            return nn.functional.linear(x, weight, base.bias)
-        return _Product.apply(x, weight, base.bias, down, up, scale)  # type: ignore[no-any-return]
+            return nn.functional.linear(x, acting[0], self._base.bias)
+        return _Product.apply(x, self._base.bias, *acting)  # type: ignore[no-any-return]
+
+    def _merge(self) -> tuple[Tensor, Tensor, Tensor, float] | None:
+        """The merged weight and what it is made of; None where the active adapter is more than a sum."""
+        layer = self._layer
+        name = layer.active_adapters[0]
+        if not self._is_plain(name):
+            return None
+        down: Any = layer.lora_A[name].weight
+        up: Any = layer.lora_B[name].weight
+        scale = layer.scaling[name]
+        with torch.no_grad():
+            weight = torch.addmm(self._base.weight, up, down, alpha=scale)
+        self._acting = (weight, down, up, scale)  # two threads may both come here, and work out the same
+        return self._acting
 
     def _is_plain(self, name: str) -> bool:
         layer = self._layer
@@ -67,7 +79,7 @@ class _Product(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, down: Tensor, up: Tensor, scale: float
+        ctx: Any, x: Tensor, bias: Tensor | None, weight: Tensor, down: Tensor, up: Tensor, scale: float
     ) -> Tensor:
         ctx.save_for_backward(x, weight, down, up)
         ctx.scale = scale

@@ -1,7 +1,7 @@
 """LoRA and its kin as the adapters of roles: several PEFT adapters by name over one base, one active at a time.
 
-PEFT flips gradient flags whenever an adapter is switched; here switching leaves them all off, and ``training.roles``
-alone turns some on.
+PEFT flips gradient flags whenever an adapter is switched; here they are off from the start, switching leaves them
+alone, and only ``training.roles`` turns some on.
 """
 
 from __future__ import annotations
@@ -67,16 +67,14 @@ class PeftAdapters:
         return self._wrapper.peft_config[name]
 
     def activate(self, name: str | None) -> None:
-        """Put one adapter over the base, None for the bare base; no gradient flag is on afterwards."""
+        """Put one adapter over the base, None for the bare base; gradient flags stay as they are."""
         for merged in self._merged.values():
             merged.forget()
         for _, layer in self._layers:
-            if name is None:
-                layer.enable_adapters(False)
-                continue
-            if layer.disable_adapters:
-                layer.enable_adapters(True)
-            layer.set_adapter(name, inference_mode=True)
+            # What PEFT's own calls do, but for the gradient flags, through which they walk in every layer at every step
+            layer._disable_adapters = name is None
+            if name is not None:
+                layer._active_adapter = [name]
 
     def active(self) -> str | None:
         """The adapter over the base at present; layers that disagree are named together."""
@@ -131,7 +129,7 @@ class PeftAdapters:
             (place, module) for place, module in self._model.named_modules() if isinstance(module, BaseTunerLayer)
         ]
         self._parameters = {}
-        self._wrapper.eval()  # a new adapter may bring dropout, and comes switched to training
+        self._wrapper.eval().requires_grad_(False)  # a new adapter comes switched to training, perhaps with dropout
         self._merge_products()
         if not self.parameters(name):
             raise InvalidInput(

@@ -86,7 +86,8 @@ def build_roles(
     """The base with its roles, the tokens that end a reply, and the reward models as judges.
 
     A parent's adapter is copied to the policy and kept, frozen, as the reference; without one the policy gets a new
-    adapter and the reference is the bare base. The value begins as a copy of the first reward model.
+    adapter and the reference is the bare base. The value begins as a copy of the first reward model, or where there is
+    none as a copy of the policy that expects nothing but the mean.
     """
     import torch
 
@@ -112,8 +113,10 @@ def build_roles(
             _add_value(roles, adapters, rewards, settings)
     if parameter_count(model) >= LARGE_MODEL:
         roles.checkpoint_layers()
-    elif roles.device.type == "cpu":
-        roles.crew = Crew(torch.get_num_threads())
+    else:
+        roles.read_sparingly()
+        if roles.device.type == "cpu":
+            roles.crew = Crew(torch.get_num_threads())
     roles.hold_still(settings.still_layers_for(parameter_count(model), len(roles.layers)))
     return roles, adapters, ends, judges
 
@@ -121,8 +124,9 @@ def build_roles(
 def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:
     from training.heads import pooling_of
 
-    if not rewards:  # a reward function has no weights to begin from, and one base carries one kind of adapter
+    if not rewards:  # a reward function has no weights to begin from; the policy's at least are of the right kind
         adapters.create("value", copy.deepcopy(adapters.config("policy")))
+        roles.load_state("value", roles.state_of("policy"))
         roles.add_head("value")
         return
     adapters.read("value", rewards[0])

@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
 from training.crew import Crew
+from training.top_layer import TopLayer
 from training.trunk import Kept, Trunk
 
 if TYPE_CHECKING:
@@ -85,14 +86,11 @@ def make_batch(
 
     rows = [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)]
     width, longest = max(map(len, rows)), max(map(len, replies))
-    ids = torch.full((len(rows), width), pad)
-    targets, mask = torch.full((len(rows), longest), pad), torch.zeros(len(rows), longest)
-    for place, (row, reply) in enumerate(zip(rows, replies, strict=True)):
-        ids[place, : len(row)] = torch.tensor(row)
-        targets[place, : len(reply)] = torch.tensor(reply)
-        mask[place, : len(reply)] = 1.0
-    starts = torch.tensor([len(prompt) - 1 for prompt in prompts])
-    places = (starts[:, None] + torch.arange(longest)).clamp(max=width - 1)
+    ids = torch.tensor([row + [pad] * (width - len(row)) for row in rows])
+    targets = torch.tensor([[*reply, *[pad] * (longest - len(reply))] for reply in replies])
+    mask = (torch.arange(longest) < torch.tensor([[len(reply)] for reply in replies])).float()
+    starts = torch.tensor([[len(prompt) - 1] for prompt in prompts])
+    places = (starts + torch.arange(longest)).clamp(max=width - 1)
     return Batch(ids.to(device), places.to(device), targets.to(device), mask.to(device))
 
 
@@ -109,6 +107,7 @@ class Roles:
         self.heads: dict[str, Any] = {}
         self.reference_is: str | None = None
         self.trunk: Trunk | None = None
+        self.top: TopLayer | None = None
         self.crew = Crew()
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
@@ -130,7 +129,7 @@ class Roles:
         """Refuse a model whose logits are made in a way that ``logits`` does not know: training it would go astray."""
         import torch
 
-        ids = torch.arange(PROBE_WIDTH, device=self.device)[None] % self.model.get_output_embeddings().weight.shape[0]
+        ids = self._probe()
         with torch.no_grad():
             own = self.logits(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
             expected = self.model(input_ids=ids, use_cache=False).logits.float()
@@ -161,6 +160,27 @@ class Roles:
         if first:
             self.trunk = Trunk(self.layers, first)
 
+    def read_sparingly(self) -> None:
+        """Let the top layer's MLP work only where it is read, if it is one that looks at no other position.
+
+        Not together with ``checkpoint_layers``: a layer run again on the way back no longer knows what was read.
+        """
+        import torch
+
+        top, ids = TopLayer(self.layers[-1]), self._probe()
+        with torch.no_grad():
+            whole = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
+            with top.read_at(torch.tensor([ids.shape[1] - 1], device=self.device)):
+                alone = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
+        if torch.allclose(alone, whole, rtol=1e-2, atol=1e-2):
+            self.top = top
+
+    def _probe(self) -> Tensor:
+        """A few tokens of every vocabulary (1, position)."""
+        import torch
+
+        return torch.arange(PROBE_WIDTH, device=self.device)[None] % self.model.get_output_embeddings().weight.shape[0]
+
     def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last") -> Any:
         """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
         import torch
@@ -187,6 +207,18 @@ class Roles:
         """What of a role's weights learns: all but those in layers that keep still."""
         still = self.trunk.still if self.trunk is not None else set()
         return {name: value for name, value in self.parameters_of(role).items() if id(value) not in still}
+
+    def still_of(self, role: str) -> dict[str, nn.Parameter]:
+        """What of a role's weights lies in layers that keep still."""
+        learning = self.learning_of(role)
+        return {name: value for name, value in self.parameters_of(role).items() if name not in learning}
+
+    def are_still_alike(self, one: str, other: str) -> bool:
+        """Whether the layers that keep still make the same of a reply in both roles."""
+        import torch
+
+        mine, yours = self.still_of(one), self.still_of(other)
+        return mine.keys() == yours.keys() and all(torch.equal(mine[name], yours[name]) for name in mine)
 
     def state_of(self, role: str) -> dict[str, Tensor]:
         """Copies of a role's weights, on the CPU."""
@@ -254,15 +286,21 @@ class Role:
         self._roles = roles
         self.name = name
 
-    def hidden(self, ids: Tensor, rows: Sequence[int] = (), kept: Kept | None = None) -> Tensor:
+    def hidden(
+        self, ids: Tensor, rows: Sequence[int] = (), kept: Kept | None = None, read: Tensor | None = None
+    ) -> Tensor:
         """The last hidden states (row, position, width) of right-padded sequences, after the final norm.
 
         With ``kept``, what layers that keep still make of the ``rows`` is worked out once and then remembered there.
+        With ``read`` (place,), numbers of row × position, the states elsewhere are not to be read.
         """
         import torch
 
-        trunk, positions = self._roles.trunk, torch.arange(ids.shape[1], device=ids.device)[None]
-        with trunk.known(kept, rows, ids.shape[1]) if trunk is not None else nullcontext():
+        trunk, top, positions = self._roles.trunk, self._roles.top, torch.arange(ids.shape[1], device=ids.device)[None]
+        with (
+            trunk.known(kept, rows, ids.shape[1]) if trunk is not None else nullcontext(),
+            top.read_at(read) if top is not None else nullcontext(),
+        ):
             return self._roles.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
 
     def log_probs(
@@ -278,7 +316,8 @@ class Role:
         from torch.utils.checkpoint import checkpoint
 
         real = batch.mask.bool()
-        states, targets = _picked(self.hidden(batch.ids, rows, kept), batch.places)[real], batch.targets[real]
+        read, targets = _numbered(batch.places, batch.ids.shape[1])[real], batch.targets[real]
+        states = self.hidden(batch.ids, rows, kept, read).flatten(0, 1)[read]
         size = max(1, CHUNK_LOGITS // self._roles.model.get_output_embeddings().weight.shape[0])
         found = []
         for part, wanted in zip(states.split(size), targets.split(size), strict=True):
@@ -294,27 +333,45 @@ class Role:
 
         ``rows`` and ``kept`` as for ``hidden``.
         """
-        values = self._roles.heads[self.name](self.hidden(batch.ids, rows, kept).float())
+        last = batch.places.gather(1, batch.mask.sum(1, keepdim=True).long() - 1)
+        read = _numbered(batch.places, batch.ids.shape[1])[batch.mask.bool()]
+        values = self._headed(batch.ids, last, read, rows, kept)
         return _picked(values, batch.places).squeeze(-1) * batch.mask
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """The scalar head at the last real token of each sequence: (row,), fp32."""
         last = (lengths - 1)[:, None]
-        return _picked(self._roles.heads[self.name](self.hidden(ids).float()), last).view(-1)
+        return _picked(self._headed(ids, last, _numbered(last, ids.shape[1]).view(-1)), last).view(-1)
+
+    def _headed(
+        self, ids: Tensor, last: Tensor, read: Tensor, rows: Sequence[int] = (), kept: Kept | None = None
+    ) -> Tensor:
+        """The scalar head over all positions (row, position, 1); a head that adds up reads all until the ``last``."""
+        import torch
+
+        from training.heads import pooling_of
+
+        head = self._roles.heads[self.name]
+        if pooling_of(head) != "last":
+            until = torch.arange(ids.shape[1], device=ids.device) <= last
+            read = until.flatten().nonzero().squeeze(1)
+        return head(self.hidden(ids, rows, kept, read).float())  # type: ignore[no-any-return]
 
     def _chunk(self, states: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         import torch
 
+        from training.token_log_probs import TokenLogProbs
+
         logits = self._roles.logits(states)
         if temperature != 1.0:
             logits = logits / temperature
-        if self._roles.banned.numel():
-            logits = logits.index_fill_(-1, self._roles.banned, -1e9)
-        log_probs = logits.log_softmax(-1)
-        wanted = log_probs.gather(-1, targets[:, None]).squeeze(-1)
+        # Without a trace of it: where nothing was drawn the probability is 0, and with it the gradient
+        logits.detach().index_fill_(-1, self._roles.banned, -1e9)
         if torch.is_grad_enabled():
+            wanted: Tensor = TokenLogProbs.apply(logits, targets)
             return wanted, torch.zeros_like(wanted)
-        return wanted, -(log_probs.exp() * log_probs).sum(-1)
+        log_probs = logits.log_softmax(-1)
+        return log_probs.gather(-1, targets[:, None]).squeeze(-1), -(log_probs.exp() * log_probs).sum(-1)
 
 
 def _recomputed(forward: Any) -> Any:
@@ -327,6 +384,13 @@ def _recomputed(forward: Any) -> Any:
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
     return again
+
+
+def _numbered(places: Tensor, width: int) -> Tensor:
+    """Places (row, token) as numbers of row × position."""
+    import torch
+
+    return places + width * torch.arange(len(places), device=places.device)[:, None]
 
 
 def _picked(states: Tensor, places: Tensor) -> Tensor:

@@ -188,12 +188,13 @@ def measure(
 
     Taken from generation they would be those of another arithmetic, and the first ratio would not be 1. Gives what the
     layers that keep still made of the replies in each role that learns. In the reference they make the same as in the
-    policy, which began as the reference and does not change there.
+    policy, which began as the reference and does not change there; in the value too, where it began as the policy.
     """
     import torch
 
     parts = list(batches(roles, pool, rollout, micro_batch))
-    kept = {"policy": Kept(), "value": Kept()}
+    kept = {"policy": Kept()}
+    kept["value"] = kept["policy"] if roles.are_still_alike("policy", "value") else Kept()
 
     def log_probs(part: tuple[list[int], Batch], role: Role) -> tuple[Tensor, Tensor]:
         return role.log_probs(part[1], settings.temperature, part[0], kept["policy"])

@@ -2,7 +2,7 @@
 
 Going over the same replies again, only the layers from ``first`` on are run, forward and backward, which is about half
 the work where ``first`` is the middle. Exact: a lower layer that does not change gives the same every time. After
-Hydra-RLHF (arXiv 2309.00754), whose roles share a trunk; here each role keeps its own.
+Hydra-RLHF (arXiv 2309.00754), whose roles share a trunk; here roles share one where their lower layers are alike.
 """
 
 from __future__ import annotations

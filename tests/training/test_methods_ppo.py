@@ -207,6 +207,27 @@ def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: 
         torch.testing.assert_close(weights(learner)[name], value, atol=1e-3, rtol=1e-3)
 
 
+def test_a_value_without_a_reward_model_begins_as_the_policy_and_shares_its_still_layers(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """One pass of the lower layers for both, until one of the two is unlike the other there."""
+    learner = make_learner(tiny_base, settings_of(canary_every=0, micro_batch=8), tmp_path)
+    roles, seen = learner.roles, []
+    for name, value in roles.adapters.parameters("policy").items():
+        assert torch.equal(value, roles.adapters.parameters("value")[name]), name
+    rollout = learner.draw()
+    roles.layers[0].mlp.register_forward_hook(lambda *_: seen.append(1))
+    kept = measure(roles, learner.pool, rollout, learner.settings, 8)
+    assert kept["value"] is kept["policy"] and len(seen) == 1
+    expected = rollout.values.clone()
+
+    still = next(iter(roles.still_of("value").values()))
+    still.data += 0.1  # A of LoRA, whose B is zero: unlike, though it makes the same
+    kept = measure(roles, learner.pool, rollout, learner.settings, 8)
+    assert kept["value"] is not kept["policy"] and len(seen) == 3
+    torch.testing.assert_close(rollout.values, expected)
+
+
 def test_a_crew_of_any_size_learns_the_same_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
     alone, shared = (make_learner(tiny_base, settings_of(micro_batch=2), tmp_path / name) for name in ("alone", "crew"))
     alone.roles.crew, shared.roles.crew = Crew(), Crew(3)

@@ -150,6 +150,13 @@ def test_a_summed_head_adds_up_what_it_reads_up_to_each_place(roles: Roles) -> N
             assert values[row, 0].item() == pytest.approx(said[: len(prompt)].sum().item() / 32 + 0.25, abs=1e-5)
 
 
+def test_putting_an_adapter_over_the_base_turns_no_gradient_on(roles: Roles) -> None:
+    for name in ("policy", None, "value", "value"):
+        roles.adapters.activate(name)
+        assert roles.adapters.active() == name
+        assert not any(value.requires_grad for value in roles.model.parameters())
+
+
 def test_padding_beside_a_row_changes_nothing(roles: Roles) -> None:
     together = policy_log_probs(roles)[0]
     for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):

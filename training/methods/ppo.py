@@ -292,7 +292,7 @@ class Learner:
     def _optimizer(self, role: str, rate: float) -> Any:
         from torch.optim import AdamW
 
-        return AdamW(self.roles.learning_of(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0)
+        return AdamW(self.roles.learning_of(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
 
     def _set_rates(self) -> None:
         factor = rate_factor(self.settings, self.iteration)

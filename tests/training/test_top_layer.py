@@ -1,0 +1,105 @@
+"""What is read of a top layer that works only there is what it always made, forward and backward."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.training.test_roles import batch, gradients, learn, make_roles
+from training.roles import Roles
+from training.top_layer import TopLayer
+
+
+def make_both(base: Path, pooling: Any) -> tuple[Roles, Roles]:
+    """The same roles twice: as they are, and reading sparingly."""
+    made = []
+    for sparing in (False, True):
+        roles, _ = make_roles(base, "policy", "value", "reward_0")
+        for number, role in enumerate(("value", "reward_0")):
+            weight = torch.randn(1, roles.model.config.hidden_size, generator=torch.Generator().manual_seed(number))
+            roles.add_head(role, weight, bias=0.5, pooling=pooling)
+        if sparing:
+            roles.read_sparingly()
+            assert roles.top is not None
+        made.append(roles)
+    return made[0], made[1]
+
+
+def count_places(roles: Roles) -> list[int]:
+    """How many positions each forward of the top layer's MLP works on, from now on."""
+    seen: list[int] = []
+    roles.layers[-1].mlp.gate_proj.register_forward_pre_hook(lambda _, given: seen.append(given[0][..., 0].numel()))
+    return seen
+
+
+@pytest.mark.parametrize("pooling", ["last", "sum", "mean"])
+def test_what_is_read_is_the_same(tiny_base: Path, pooling: str) -> None:
+    usual, sparing = make_both(tiny_base, pooling)
+    made = batch()
+    lengths = torch.tensor([9, 5, 9])  # of the prompts with their replies
+    for roles in (usual, sparing):
+        for role in ("policy", "value"):
+            learn(roles, role)
+            roles.found = getattr(roles, "found", {}) | {role: gradients(roles, role)}  # type: ignore[attr-defined]
+    for role in ("policy", "value"):
+        for name, gradient in usual.found[role].items():  # type: ignore[attr-defined]
+            torch.testing.assert_close(sparing.found[role][name], gradient, atol=1e-5, rtol=1e-4)  # type: ignore[attr-defined]
+    with usual.acting("reward_0") as reward:
+        scores = reward.scores(made.ids, lengths)
+    with sparing.acting("reward_0") as reward:
+        torch.testing.assert_close(reward.scores(made.ids, lengths), scores, atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("pooling", "value", "score"), [("last", 11, 3), ("sum", 20, 23), ("mean", 20, 23)])
+def test_it_works_at_no_other_place(tiny_base: Path, pooling: str, value: int, score: int) -> None:
+    """3 replies of 4, 2 and 5 tokens to 5, 3 and 4: a token of a reply is foretold one place before its own."""
+    _, roles = make_both(tiny_base, pooling)
+    seen, made = count_places(roles), batch()
+    with roles.acting("policy") as policy:
+        policy.log_probs(made)
+    with roles.acting("value") as acting:
+        acting.values(made)
+    with roles.acting("reward_0") as reward:
+        reward.scores(made.ids, torch.tensor([9, 5, 9]))
+    assert seen == [11, value, score]
+
+
+def test_states_asked_for_everywhere_are_made_everywhere(tiny_base: Path) -> None:
+    usual, sparing = make_both(tiny_base, "last")
+    for role in ("policy", "value"):
+        with usual.acting(role) as one, sparing.acting(role) as other:
+            assert torch.equal(one.hidden(batch().ids), other.hidden(batch().ids))
+
+
+class _Layer(nn.Module):
+    def __init__(self, mlp: nn.Module) -> None:
+        super().__init__()
+        self.mlp = mlp
+
+
+class _Choosing(nn.Module):
+    """As a mixture of experts that tells beside its result which expert it took."""
+
+    def forward(self, states: Tensor) -> tuple[Tensor, str]:
+        return states + 1, "the first"
+
+
+def test_an_mlp_that_tells_more_than_its_result_is_left_alone() -> None:
+    layer, states = _Layer(_Choosing()), torch.zeros(2, 3, 4)
+    top = TopLayer(layer)
+    with top.read_at(torch.tensor([1])):
+        made, told = layer.mlp(states)
+    assert torch.equal(made, states + 1) and told == "the first"
+
+
+def test_an_mlp_that_looks_at_other_positions_is_found_out(tiny_base: Path) -> None:
+    roles, _ = make_roles(tiny_base, "policy")
+    mlp = roles.layers[-1].mlp
+    usual = mlp.forward
+    mlp.forward = lambda states: usual(states).cumsum(1)
+    roles.read_sparingly()
+    assert roles.top is None
