@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
+    from training.lean_forward import LeanForward
+
 LEAVE_SHARE = 0.25  # ended rows are dropped when they are this share: each drop copies the cache
 
 
@@ -37,17 +39,19 @@ def decode(
     temperature: float = 1.0,
     batch_size: int = 128,
     check: Callable[[], None] = lambda: None,
+    lean: LeanForward | None = None,
 ) -> list[Decoded]:
     """Draw one reply to each prompt, in the order of the prompts; temperature 0 takes the likeliest token.
 
-    ``check`` is called before each batch and may raise to stop. No pad token is needed: padding is masked.
+    ``check`` is called before each batch and may raise to stop. No pad token is needed: padding is masked. With
+    ``lean`` of the model, all tokens but the first are drawn by it.
     """
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     drawn: list[Decoded] = [Decoded((), False)] * len(prompts)
     for start in range(0, len(order), batch_size):
         check()
         places = order[start : start + batch_size]
-        batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens)
+        batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens, lean)
         for place, one in zip(places, batch.run(set(ends), list(banned), temperature), strict=True):
             drawn[place] = one
     return drawn
@@ -56,10 +60,12 @@ def decode(
 class _Batch:
     """Rows of one batch while they grow; ``rows`` says which reply each living row is."""
 
-    def __init__(self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], steps: int) -> None:
+    def __init__(
+        self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], steps: int, lean: LeanForward | None
+    ) -> None:
         import torch
 
-        self.model = model
+        self.model, self.lean = model, lean
         self.steps = steps
         self.width = max(map(len, prompts))
         device = next(model.parameters()).device
@@ -68,6 +74,9 @@ class _Batch:
         self.mask = torch.ones(len(prompts), self.width + steps, dtype=torch.long, device=device)
         for place, row in enumerate(prompts):
             self.mask[place, : self.width - len(row)] = 0
+        # What the padding adds to the attention of a new token, in the form that every layer wants it
+        self.added = torch.zeros(len(prompts), 1, 1, self.width + steps, dtype=model.dtype, device=device)
+        self.added.masked_fill_(self.mask[:, None, None] == 0, -torch.inf)
         self.positions = (self.mask[:, : self.width].cumsum(1) - 1).clamp(min=0)
         self.uniforms = torch.tensor(
             [[stream.random() for _ in range(steps)] for stream in map(random.Random, seeds)], device=device
@@ -83,15 +92,7 @@ class _Batch:
         ids, positions = self.ids, self.positions
         with torch.inference_mode():
             for step in range(self.steps):
-                out = self.model(
-                    input_ids=ids,
-                    attention_mask=self.mask[:, : self.width + step],
-                    position_ids=positions,
-                    past_key_values=cache,
-                    use_cache=True,
-                    logits_to_keep=1,
-                )
-                logits = out.logits[:, -1].float()
+                logits = self._forward(ids, positions, cache, self.width + step)
                 if banned:
                     logits[:, banned] = -torch.inf
                 chosen = choose(logits, self.uniforms[:, step : step + 1], temperature)
@@ -103,9 +104,24 @@ class _Batch:
                     kept = torch.tensor(alive, device=ids.device)
                     cache.batch_select_indices(kept)
                     ids, positions = ids[kept], positions[kept]
-                    self.mask, self.uniforms = self.mask[kept], self.uniforms[kept]
+                    self.mask, self.added, self.uniforms = self.mask[kept], self.added[kept], self.uniforms[kept]
                     self.rows = [self.rows[place] for place in alive]
         return [Decoded(tuple(tokens), ended) for tokens, ended in zip(self.drawn, self.ended, strict=True)]
+
+    def _forward(self, ids: Tensor, positions: Tensor, cache: Any, length: int) -> Tensor:
+        """Logits (row, vocabulary) after the last of so many positions, in fp32."""
+        if self.lean is not None and ids.shape[1] == 1:
+            states = self.lean(ids, positions, self.added[..., :length], cache)
+            return self.model.get_output_embeddings()(states[:, -1]).float()  # type: ignore[no-any-return]
+        out = self.model(
+            input_ids=ids,
+            attention_mask=self.mask[:, :length],
+            position_ids=positions,
+            past_key_values=cache,
+            use_cache=True,
+            logits_to_keep=1,
+        )
+        return out.logits[:, -1].float()  # type: ignore[no-any-return]
 
     def _take(self, chosen: list[int], ends: set[int]) -> list[int]:
         """Write down what was drawn; the places of the rows that go on."""

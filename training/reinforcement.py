@@ -91,11 +91,15 @@ def build_roles(
     """
     import torch
 
+    from training.lean_forward import LeanForward, lighten_norms
+
     model, tokenizer = load_base(base, device)
     ends = end_tokens(LoadedPolicy(model, tokenizer, base))
     adapters = PeftAdapters(model)
     roles = Roles(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends))
     roles.check_head()
+    lighten_norms(model)
+    roles.lean = LeanForward.of(model)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)  # the new adapters' start
         if parent_adapter is None:

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from training.heads import Pooling
+    from training.lean_forward import LeanForward
 
 REFERENCE = "reference"
 CHUNK_LOGITS = 2**22  # numbers of a chunk of logits: 16 MB in fp32
@@ -108,6 +109,7 @@ class Roles:
         self.reference_is: str | None = None
         self.trunk: Trunk | None = None
         self.top: TopLayer | None = None
+        self.lean: LeanForward | None = None
         self.crew = Crew()
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
@@ -118,6 +120,12 @@ class Roles:
     def backbone(self) -> Any:
         """The model without its language-model head."""
         return self.model.base_model
+
+    def states(self, ids: Tensor, positions: Tensor) -> Tensor:
+        """The last hidden states (row, position, width) as the adapter over the base makes them now."""
+        if self.lean is not None:
+            return self.lean(ids, positions)
+        return self.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     def logits(self, states: Tensor) -> Tensor:
         """The language-model head on hidden states (…, width), in fp32."""
@@ -301,7 +309,7 @@ class Role:
             trunk.known(kept, rows, ids.shape[1]) if trunk is not None else nullcontext(),
             top.read_at(read) if top is not None else nullcontext(),
         ):
-            return self._roles.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state
+            return self._roles.states(ids, positions)
 
     def log_probs(
         self, batch: Batch, temperature: float = 1.0, rows: Sequence[int] = (), kept: Kept | None = None

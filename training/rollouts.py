@@ -127,6 +127,7 @@ def draw_replies(
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             check=check,
+            lean=roles.lean,
         )
 
 

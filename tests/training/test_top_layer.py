@@ -47,7 +47,7 @@ def test_what_is_read_is_the_same(tiny_base: Path, pooling: str) -> None:
             roles.found = getattr(roles, "found", {}) | {role: gradients(roles, role)}  # type: ignore[attr-defined]
     for role in ("policy", "value"):
         for name, gradient in usual.found[role].items():  # type: ignore[attr-defined]
-            torch.testing.assert_close(sparing.found[role][name], gradient, atol=1e-5, rtol=1e-4)  # type: ignore[attr-defined]
+            torch.testing.assert_close(sparing.found[role][name], gradient, atol=1e-4, rtol=1e-3)  # type: ignore[attr-defined]
     with usual.acting("reward_0") as reward:
         scores = reward.scores(made.ids, lengths)
     with sparing.acting("reward_0") as reward:
