@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from training.roles import Role, Roles
 
 LEAST_SPREAD = 1e-6
-SCORING_BATCH = 16  # of like length: a wider batch is mostly padding
+SCORING_BATCH = 8  # of like length: a wider batch is mostly padding, and leaves a core's cache
 
 
 class Judges(Protocol):
