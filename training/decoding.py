@@ -147,11 +147,11 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
         return logits.argmax(-1)
     probabilities = (logits / temperature).softmax(-1)
     cumulative = probabilities.cumsum(-1)
-    total = cumulative[:, -1:]
-    # Rounding may make the point the very total, and what follows the last token of any probability is none
-    point = torch.minimum(uniform.to(cumulative.dtype) * total, total.nextafter(torch.zeros_like(total)))
-    chosen = torch.searchsorted(cumulative, point, right=True).squeeze(1)
-    return chosen.clamp_(max=logits.shape[-1] - 1)  # where the logits are no numbers
+    point = uniform.to(cumulative.dtype) * cumulative[:, -1:]
+    chosen = torch.searchsorted(cumulative, point, right=True).clamp_(max=logits.shape[-1] - 1)
+    # Rounding can land on a token of probability 0 at the very end of the sum
+    impossible = probabilities.gather(1, chosen) == 0
+    return torch.where(impossible, probabilities.argmax(-1, keepdim=True), chosen).squeeze(1)
 
 
 def roomy_cache(model: Any, room: int) -> Any:

@@ -8,6 +8,7 @@ tokens to come. Only for models found to make the same either way.
 from __future__ import annotations
 
 from functools import partial
+from inspect import signature
 from typing import Any
 
 import torch
@@ -17,10 +18,15 @@ PROBE_WIDTH = 12
 
 
 def lighten_norms(model: Any) -> None:
-    """Give each RMS norm in fp32 torch's own, one call in place of seven, where it makes the same."""
+    """Give each RMS norm in fp32 torch's own, one call in place of seven, where it makes the same.
+
+    A norm that takes more than the states, as one with a gate does, stays as it is.
+    """
     for norm in model.modules():
         weight, epsilon = getattr(norm, "weight", None), getattr(norm, "variance_epsilon", None)
-        if epsilon is None or not isinstance(weight, Tensor) or weight.dtype != torch.float32:
+        if epsilon is None or not isinstance(weight, Tensor) or weight.ndim != 1 or weight.dtype != torch.float32:
+            continue
+        if len(signature(norm.forward).parameters) != 1:
             continue
         light = partial(torch.rms_norm, normalized_shape=weight.shape, weight=weight, eps=epsilon)
         probe = torch.linspace(-2, 3, 2 * len(weight), device=weight.device).view(2, -1)
@@ -32,25 +38,25 @@ class LeanForward:
     """The embedding, layers and final norm of a causal model, called directly."""
 
     def __init__(self, backbone: Any) -> None:
-        self._embed, self._turn = backbone.embed_tokens, backbone.rotary_emb
-        self._layers, self._norm = backbone.layers, backbone.norm
+        self._backbone = backbone  # its parts are asked for at each call: an adapter that comes later may replace one
 
     @classmethod
     def of(cls, model: Any) -> LeanForward | None:
         """The lean forward of a model, or None where it would not be the same."""
         config = model.config.get_text_config()
-        kinds = set(getattr(config, "layer_types", None) or ["full_attention"])
-        windowed = kinds != {"full_attention"} or getattr(config, "use_sliding_window", True) is not False
-        if config._attn_implementation != "sdpa" or (windowed and getattr(config, "sliding_window", None)):
-            return None  # its layers want masks of their own
+        kinds = getattr(config, "layer_types", None)
+        # Layers with a window, or without attention, want masks of their own
+        alike = set(kinds) == {"full_attention"} if kinds else not getattr(config, "sliding_window", None)
+        if not alike or config._attn_implementation != "sdpa" or getattr(config, "final_logit_softcapping", None):
+            return None
         ids = torch.arange(PROBE_WIDTH, device=model.device)[None] % model.get_output_embeddings().weight.shape[0]
         with torch.no_grad():
             expected = model(input_ids=ids, use_cache=False).logits
             try:
                 lean = cls(model.base_model)
                 found = model.get_output_embeddings()(lean(ids, torch.arange(PROBE_WIDTH, device=model.device)[None]))
-            except (AttributeError, TypeError):  # other parts, or layers that are called in another way
-                return None
+            except (AttributeError, TypeError, ValueError, RuntimeError):
+                return None  # it has other parts, or layers that are called in another way
         return lean if torch.allclose(found, expected, rtol=1e-2, atol=1e-2) else None
 
     def __call__(self, ids: Tensor, positions: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
@@ -59,9 +65,10 @@ class LeanForward:
         ``mask`` (row, 1, 1, position) is added to the attention of one new token per row; without it attention is
         causal, and nothing is padded on the left.
         """
-        states = self._embed(ids)
-        turned = self._turn(states, positions)
-        for layer in self._layers:
+        backbone = self._backbone
+        states = backbone.embed_tokens(ids)
+        turned = backbone.rotary_emb(states, positions)
+        for layer in backbone.layers:
             states = layer(
                 states,
                 attention_mask=mask,
@@ -70,4 +77,4 @@ class LeanForward:
                 use_cache=cache is not None,
                 position_embeddings=turned,
             )
-        return self._norm(states)  # type: ignore[no-any-return]
+        return backbone.norm(states)  # type: ignore[no-any-return]

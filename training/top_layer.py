@@ -43,12 +43,12 @@ class TopLayer:
     def _sparing(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def sparing(states: Tensor, *args: Any, **kwargs: Any) -> Any:
             places = self._now.read
-            if places is None:
+            if places is None or args or kwargs:  # what else it is given may be as wide as the states
                 return forward(states, *args, **kwargs)
             flat = states.flatten(0, 1)
-            made = forward(flat[places][None], *args, **kwargs)
+            made = forward(flat[places][None])
             if isinstance(made, tuple):  # a mixture of experts that tells its choices too
-                return forward(states, *args, **kwargs)
+                return forward(states)
             return flat.new_zeros(flat.shape).index_copy(0, places, made[0]).view_as(states)
 
         return sparing

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from peft import LoraConfig
+from torch import Tensor, nn
 from transformers import AutoModelForCausalLM, GemmaConfig, GPT2Config, GraniteConfig, MistralConfig, Qwen2Config
 
 from training.decoding import decode
 from training.lean_forward import LeanForward, lighten_norms
 from training.models import load_base
+from training.peft_adapters import PeftAdapters
 
 PROMPTS = [[3, 20, 21, 22, 23, 24, 4], [3, 30, 4], [3, 40, 41, 4], [3, 50, 4]]
 SMALL: dict[str, Any] = {
@@ -59,8 +63,8 @@ def test_it_draws_what_the_model_draws(tiny_base: Path) -> None:
     [
         (Qwen2Config(**SMALL), True),
         (MistralConfig(**SMALL, sliding_window=None), True),
-        (MistralConfig(**SMALL, sliding_window=8), False),
-        (Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=8, max_window_layers=1), False),
+        (MistralConfig(**SMALL, sliding_window=64), False),
+        (Qwen2Config(**SMALL, use_sliding_window=True, sliding_window=64, max_window_layers=1), False),
         (GemmaConfig(**SMALL, head_dim=8), True),
         (GraniteConfig(**SMALL, embedding_multiplier=3.0), False),  # in its own forward
         (GPT2Config(vocab_size=64, n_embd=32, n_layer=2, n_head=4), False),  # has other parts
@@ -76,14 +80,63 @@ def test_a_model_with_attention_of_another_kind_is_left_to_its_own_forward(tiny_
     assert LeanForward.of(model) is None
 
 
-@pytest.mark.parametrize("kind", [Qwen2Config, GemmaConfig])
-def test_light_norms_change_nothing(kind: Any) -> None:
-    model, ids = make_model(kind(**SMALL)), torch.tensor(PROMPTS[:1])
+def test_light_norms_change_nothing() -> None:
+    model, ids = make_model(Qwen2Config(**SMALL)), torch.tensor(PROMPTS[:1])
     for parameter in model.parameters():
         parameter += torch.randn(parameter.shape, generator=torch.Generator().manual_seed(1)) / 10  # no weight of 1
     expected = model(input_ids=ids).logits
-    usual = type(model.base_model.norm).forward
     lighten_norms(model)
+    assert isinstance(model.base_model.norm.forward, partial)
     torch.testing.assert_close(model(input_ids=ids).logits, expected, atol=1e-5, rtol=1e-5)
-    own = model.base_model.norm.forward
-    assert (getattr(own, "__func__", None) is usual) is (kind is GemmaConfig)  # Gemma's norm adds 1 to its weight
+
+
+def test_a_norm_of_another_kind_is_left_alone() -> None:
+    class OneMore(nn.Module):
+        """As Gemma's: the weight is what 1 is short of."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.variance_epsilon = nn.Parameter(torch.zeros(4)), 1e-6
+
+        def forward(self, states: Tensor) -> Tensor:
+            return torch.rms_norm(states, [4], 1 + self.weight, 1e-6)
+
+    norm, states = OneMore(), torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    expected = norm(states)
+    lighten_norms(norm)
+    assert torch.equal(norm(states), expected)
+
+
+def test_a_norm_with_a_gate_is_left_alone() -> None:
+    class Gated(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight, self.variance_epsilon = nn.Parameter(torch.ones(4)), 1e-6
+
+        def forward(self, states: Tensor, gate: Tensor | None = None) -> Tensor:
+            return torch.rms_norm(states if gate is None else states * gate, [4], self.weight, 1e-6)
+
+    norm, states = Gated(), torch.randn(2, 4, generator=torch.Generator().manual_seed(0))
+    gate = torch.tensor([1.0, 2.0, 3.0, 4.0])
+    expected = norm(states, gate)
+    lighten_norms(norm)
+    assert torch.equal(norm(states, gate), expected)
+
+
+def test_a_model_with_layers_without_attention_is_left_to_its_own_forward(tiny_base: Path) -> None:
+    model, _ = load_base(str(tiny_base), "cpu")
+    model.config.layer_types = ["linear_attention", "full_attention"]
+    assert LeanForward.of(model) is None
+
+
+def test_an_adapter_over_the_embedding_that_comes_later_is_heeded(tiny_base: Path) -> None:
+    model, _ = load_base(str(tiny_base), "cpu")
+    lean, adapters = LeanForward.of(model), PeftAdapters(model)
+    assert lean is not None
+    adapters.create("policy", LoraConfig(r=2, target_modules=["embed_tokens", "q_proj"], task_type="CAUSAL_LM"))
+    for number, value in enumerate(adapters.parameters("policy").values()):
+        value.data.copy_(torch.randn(value.shape, generator=torch.Generator().manual_seed(number)))
+    adapters.activate("policy")
+    ids = torch.tensor(PROMPTS[:1])
+    with torch.no_grad():
+        assert torch.equal(lean(ids, torch.arange(7)[None]), model.base_model(input_ids=ids).last_hidden_state)

@@ -96,6 +96,18 @@ def test_an_mlp_that_tells_more_than_its_result_is_left_alone() -> None:
     assert torch.equal(made, states + 1) and told == "the first"
 
 
+def test_an_mlp_that_is_given_more_than_the_states_is_left_alone() -> None:
+    """As Bloom's, which adds the residual itself."""
+
+    class Adding(nn.Module):
+        def forward(self, states: Tensor, residual: Tensor) -> Tensor:
+            return states + residual
+
+    layer, states = _Layer(Adding()), torch.ones(2, 3, 4)
+    with TopLayer(layer).read_at(torch.tensor([1])):
+        assert torch.equal(layer.mlp(states, states), states + 1)
+
+
 def test_an_mlp_that_looks_at_other_positions_is_found_out(tiny_base: Path) -> None:
     roles, _ = make_roles(tiny_base, "policy")
     mlp = roles.layers[-1].mlp
