@@ -280,14 +280,14 @@ def test_leave_one_out_has_no_value_and_compares_replies_to_one_prompt(tiny_base
     torch.testing.assert_close(advantages, expected, atol=1e-4, rtol=1e-4)
     with pytest.raises(UnknownSetting, match="per_prompt=2 or more"):
         parse_settings("ppo", SMALL | {"baseline": "leave_one_out"})
+    with pytest.raises(UnknownSetting, match=r"episodes \(8\) must be a multiple of per_prompt \(3\)"):
+        parse_settings("ppo", SMALL | {"per_prompt": 3})
 
 
 def test_an_adapter_of_which_there_is_only_one_is_refused_beside_a_value() -> None:
     with pytest.raises(InvalidInput, match="adalora allows one adapter to learn, and ppo has two: choose lora"):
         parse_settings("ppo", SMALL | {"adapter": "adalora"})
     parse_settings("ppo", SMALL | {"adapter": "adalora", "baseline": "leave_one_out", "per_prompt": 4})
-    with pytest.raises(UnknownSetting, match=r"episodes \(8\) must be a multiple of per_prompt \(3\)"):
-        parse_settings("ppo", SMALL | {"per_prompt": 3})
 
 
 def test_a_reply_without_an_end_or_a_body_pays_for_it(tiny_base: Path, tmp_path: Path) -> None:
