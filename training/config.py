@@ -539,7 +539,7 @@ class PpoSettings(_Drawn):
     save_every: int = Field(1, ge=1, le=100_000, description="Iterations between two points to resume from.")
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> PpoSettings:
+    def _settings_fit(self) -> PpoSettings:
         if self.adapter == "adalora" and self.baseline == "value":
             raise ValueError("adalora allows one adapter to learn, and ppo has two: choose lora, rslora, dora or ia3")
         if self.baseline == "leave_one_out" and self.per_prompt < 2:

@@ -1,7 +1,7 @@
 """A decoder's layers one after another, and nothing of what the model's own forward does around them at every call.
 
-That forward looks for packed sequences, builds masks and wraps what it gives back; on a small model it takes as long as
-a layer's norms, and in threads it holds Python's lock meanwhile. A mask is made once here, by who decodes, for all
+That forward looks for packed sequences, builds masks and wraps what it gives back; on a small model that is some per
+cent of its time, and in threads it holds Python's lock meanwhile. A mask is made once here, by who decodes, for all
 tokens to come. Only for models found to make the same either way.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-PROBE_WIDTH = 12
+from training.models import probe_tokens
 
 
 def lighten_norms(model: Any) -> None:
@@ -49,12 +49,12 @@ class LeanForward:
         alike = set(kinds) == {"full_attention"} if kinds else not getattr(config, "sliding_window", None)
         if not alike or config._attn_implementation != "sdpa" or getattr(config, "final_logit_softcapping", None):
             return None
-        ids = torch.arange(PROBE_WIDTH, device=model.device)[None] % model.get_output_embeddings().weight.shape[0]
+        ids = probe_tokens(model)
         with torch.no_grad():
             expected = model(input_ids=ids, use_cache=False).logits
             try:
                 lean = cls(model.base_model)
-                found = model.get_output_embeddings()(lean(ids, torch.arange(PROBE_WIDTH, device=model.device)[None]))
+                found = model.get_output_embeddings()(lean(ids, torch.arange(ids.shape[1], device=ids.device)[None]))
             except (AttributeError, TypeError, ValueError, RuntimeError):
                 return None  # it has other parts, or layers that are called in another way
         return lean if torch.allclose(found, expected, rtol=1e-2, atol=1e-2) else None

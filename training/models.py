@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from training.heads import Pooling
 
 HEAD = "score"  # where a sequence classifier keeps its head
+PROBE_WIDTH = 12
 _PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 
 
@@ -135,6 +136,13 @@ def attach_adapter(model: Any, directory: Path, *, trainable: bool = False, name
 def parameter_count(model: Any) -> int:
     """How many parameters the model has, adapters included."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def probe_tokens(model: Any) -> torch.Tensor:
+    """A few tokens that are in the model's vocabulary (1, position), to see whether two ways make the same of them."""
+    import torch
+
+    return torch.arange(PROBE_WIDTH, device=model.device)[None] % model.get_output_embeddings().weight.shape[0]
 
 
 def base_directory(base: str) -> Path:

@@ -123,7 +123,7 @@ class PeftAdapters:
         if self._wrapper is None:
             self._wrapper = PeftModelForCausalLM(self._model, config, adapter_name=name)
         else:
-            self._refuse_other_kind(name, config)
+            self._refuse_unfit_company(name, config)
             self._wrapper.add_adapter(name, config)
         self._layers = [
             (place, module) for place, module in self._model.named_modules() if isinstance(module, BaseTunerLayer)
@@ -136,9 +136,14 @@ class PeftAdapters:
                 f"An adapter of the kind {config.peft_type} has no weights inside the layers of the model."
             )
 
-    def _refuse_other_kind(self, name: str, config: Any) -> None:
+    def _refuse_unfit_company(self, name: str, config: Any) -> None:
         first, *_ = self.names()
         kind, other = (getattr(one, "value", one) for one in (config.peft_type, self.config(first).peft_type))
+        if kind == other == "ADALORA":
+            raise InvalidInput(
+                f"AdaLoRA allows one adapter over a base: {name!r} cannot lie beside {first!r}. Train the reward "
+                "model, or the parent, again with adapter=lora."
+            )
         if kind != other:
             raise InvalidInput(
                 f"The adapter {name!r} is of the kind {kind} and {first!r} of the kind {other}: one base carries one "

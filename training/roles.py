@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
 from training.crew import Crew
+from training.models import probe_tokens
 from training.top_layer import TopLayer
 from training.trunk import Kept, Trunk
 
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
 REFERENCE = "reference"
 CHUNK_LOGITS = 2**22  # numbers of a chunk of logits: 16 MB in fp32
 HEAD_FILE = "head.safetensors"
-PROBE_WIDTH = 12
 
 
 class Adapters(Protocol):
@@ -137,7 +137,7 @@ class Roles:
         """Refuse a model whose logits are made in a way that ``logits`` does not know: training it would go astray."""
         import torch
 
-        ids = self._probe()
+        ids = probe_tokens(self.model)
         with torch.no_grad():
             own = self.logits(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
             expected = self.model(input_ids=ids, use_cache=False).logits.float()
@@ -175,19 +175,13 @@ class Roles:
         """
         import torch
 
-        top, ids = TopLayer(self.layers[-1]), self._probe()
+        top, ids = TopLayer(self.layers[-1]), probe_tokens(self.model)
         with torch.no_grad():
             whole = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
             with top.read_at(torch.tensor([ids.shape[1] - 1], device=self.device)):
                 alone = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
-        if torch.allclose(alone, whole, rtol=1e-2, atol=1e-2):
+        if top.fits and torch.allclose(alone, whole, rtol=1e-2, atol=1e-2):
             self.top = top
-
-    def _probe(self) -> Tensor:
-        """A few tokens of every vocabulary (1, position)."""
-        import torch
-
-        return torch.arange(PROBE_WIDTH, device=self.device)[None] % self.model.get_output_embeddings().weight.shape[0]
 
     def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last") -> Any:
         """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
@@ -373,7 +367,7 @@ class Role:
         logits = self._roles.logits(states)
         if temperature != 1.0:
             logits = logits / temperature
-        # Without a trace of it: where nothing was drawn the probability is 0, and with it the gradient
+        # In place and unseen by autograd: a probability of 0 has no gradient, and the head needs not what it gave
         logits.detach().index_fill_(-1, self._roles.banned, -1e9)
         if torch.is_grad_enabled():
             wanted: Tensor = TokenLogProbs.apply(logits, targets)

@@ -23,10 +23,14 @@ class _Forward(threading.local):
 
 
 class TopLayer:
-    """Takes the forward of the top layer's MLP over; a layer without a part of that name stays as it is."""
+    """Takes the forward of the top layer's MLP over; a layer without a part of that name stays as it is.
+
+    ``fits`` is off once an MLP was seen that takes or gives more than the states: it is left to work everywhere.
+    """
 
     def __init__(self, layer: nn.Module) -> None:
         self._now = _Forward()
+        self.fits = True
         mlp = getattr(layer, "mlp", None)
         if mlp is not None:
             mlp.forward = self._sparing(mlp.forward)
@@ -43,11 +47,13 @@ class TopLayer:
     def _sparing(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def sparing(states: Tensor, *args: Any, **kwargs: Any) -> Any:
             places = self._now.read
-            if places is None or args or kwargs:  # what else it is given may be as wide as the states
+            self.fits = self.fits and not args and not kwargs  # what else it is given may be as wide as the states
+            if places is None or not self.fits:
                 return forward(states, *args, **kwargs)
             flat = states.flatten(0, 1)
             made = forward(flat[places][None])
             if isinstance(made, tuple):  # a mixture of experts that tells its choices too
+                self.fits = False
                 return forward(states)
             return flat.new_zeros(flat.shape).index_copy(0, places, made[0]).view_as(states)
 

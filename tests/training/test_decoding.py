@@ -82,6 +82,11 @@ def test_the_draw_follows_the_probabilities(model: Any) -> None:
     assert choose(logits[:2], torch.tensor([[0.0], [0.99999999]]), 1.0).tolist() == [0, 2]
 
 
+def test_a_point_that_rounds_to_the_whole_sum_draws_no_token_of_probability_0() -> None:
+    logits = torch.tensor([[0.5, 0.3, 0.2, 0.0]]).log()
+    assert choose(logits, torch.tensor([[1.0]]), 1.0).item() in (0, 1, 2)
+
+
 def test_it_can_be_stopped_between_batches(model: Any) -> None:
     def stop() -> None:
         raise RunCancelled("The run was cancelled.")

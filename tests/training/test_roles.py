@@ -150,6 +150,17 @@ def test_a_summed_head_adds_up_what_it_reads_up_to_each_place(roles: Roles) -> N
             assert values[row, 0].item() == pytest.approx(said[: len(prompt)].sum().item() / 32 + 0.25, abs=1e-5)
 
 
+def test_adalora_beside_another_is_refused_in_words(tiny_base: Path) -> None:
+    """PEFT lets one learn, and would say so as a ValueError about models."""
+    from peft import AdaLoraConfig
+
+    _, adapters = make_roles(tiny_base)
+    shape = AdaLoraConfig(target_modules="all-linear", total_step=10, task_type="CAUSAL_LM")
+    adapters.create("reward_0", shape)
+    with pytest.raises(InvalidInput, match=r"'policy' cannot lie beside 'reward_0'.*adapter=lora"):
+        adapters.create("policy", shape)
+
+
 def test_putting_an_adapter_over_the_base_turns_no_gradient_on(roles: Roles) -> None:
     for name in ("policy", None, "value", "value"):
         roles.adapters.activate(name)

@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from tests.training.test_roles import batch, gradients, learn, make_roles
+from tests.training.test_roles import batch, gradients, learn, make_roles, policy_log_probs
 from training.roles import Roles
 from training.top_layer import TopLayer
 
@@ -39,15 +39,15 @@ def count_places(roles: Roles) -> list[int]:
 @pytest.mark.parametrize("pooling", ["last", "sum", "mean"])
 def test_what_is_read_is_the_same(tiny_base: Path, pooling: str) -> None:
     usual, sparing = make_both(tiny_base, pooling)
-    made = batch()
+    made, found, learning = batch(), [], ("policy", "value")
     lengths = torch.tensor([9, 5, 9])  # of the prompts with their replies
     for roles in (usual, sparing):
-        for role in ("policy", "value"):
+        for role in learning:
             learn(roles, role)
-            roles.found = getattr(roles, "found", {}) | {role: gradients(roles, role)}  # type: ignore[attr-defined]
-    for role in ("policy", "value"):
-        for name, gradient in usual.found[role].items():  # type: ignore[attr-defined]
-            torch.testing.assert_close(sparing.found[role][name], gradient, atol=1e-4, rtol=1e-3)  # type: ignore[attr-defined]
+        found.append({(role, name): one for role in learning for name, one in gradients(roles, role).items()})
+    assert found[0].keys() == found[1].keys()
+    for key, gradient in found[0].items():
+        torch.testing.assert_close(found[1][key], gradient, atol=1e-4, rtol=1e-3)
     with usual.acting("reward_0") as reward:
         scores = reward.scores(made.ids, lengths)
     with sparing.acting("reward_0") as reward:
@@ -93,7 +93,30 @@ def test_an_mlp_that_tells_more_than_its_result_is_left_alone() -> None:
     top = TopLayer(layer)
     with top.read_at(torch.tensor([1])):
         made, told = layer.mlp(states)
-    assert torch.equal(made, states + 1) and told == "the first"
+    assert torch.equal(made, states + 1) and told == "the first" and not top.fits
+
+
+def test_roles_run_an_mlp_that_tells_more_than_its_result_once(tiny_base: Path) -> None:
+    """Not first for the places that are read and then, when its answer is seen, for all."""
+    roles, _ = make_roles(tiny_base, "policy")
+    layer, mlp = roles.layers[-1], roles.layers[-1].mlp
+    usual, own = layer.forward, mlp.forward
+    told: list[int] = []
+    mlp.forward = lambda states: (own(states), told.append(1))
+
+    def unpacking(*args: Any, **kwargs: Any) -> Any:
+        outer, mlp.forward = mlp.forward, lambda states: outer(states)[0]
+        try:
+            return usual(*args, **kwargs)
+        finally:
+            mlp.forward = outer
+
+    layer.forward = unpacking
+    roles.read_sparingly()
+    assert roles.top is None
+    told.clear()
+    policy_log_probs(roles)
+    assert len(told) == 1
 
 
 def test_an_mlp_that_is_given_more_than_the_states_is_left_alone() -> None:
@@ -104,8 +127,9 @@ def test_an_mlp_that_is_given_more_than_the_states_is_left_alone() -> None:
             return states + residual
 
     layer, states = _Layer(Adding()), torch.ones(2, 3, 4)
-    with TopLayer(layer).read_at(torch.tensor([1])):
-        assert torch.equal(layer.mlp(states, states), states + 1)
+    top = TopLayer(layer)
+    with top.read_at(torch.tensor([1])):
+        assert torch.equal(layer.mlp(states, states), states + 1) and not top.fits
 
 
 def test_an_mlp_that_looks_at_other_positions_is_found_out(tiny_base: Path) -> None:
