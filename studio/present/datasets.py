@@ -123,5 +123,6 @@ def no_dataset() -> Html:
     """Why nothing can be trained yet."""
     return notice(
         "There is nothing to train on yet",
-        "A run learns from a dataset. Judge some pairs on the Label tab, then freeze them on the Datasets tab.",
+        "This method learns from a dataset. Judge some pairs on the Label tab, then freeze them on the Datasets tab. "
+        "Methods that score replies they draw themselves (rft, rloo, ppo) can do without one.",
     )

@@ -23,7 +23,9 @@ Seen = tuple[Any, ...] | None
 """What the curves show, as runs with their last points: they are drawn again only when there is more."""
 
 
-def refresh(services: Services, refers: Sequence[str], dataset: str | None, selected: str | None) -> tuple[Any, ...]:
+def refresh(
+    services: Services, refers: Sequence[str], method: str, dataset: str | None, selected: str | None
+) -> tuple[Any, ...]:
     """What can be chosen, and the runs; ``refers`` says what each field that names something refers to."""
     rows, summaries = services.list_datasets(), services.list_policies()
     existing = present.existing_choices(services.list_reward_models(), services.reward_functions())
@@ -34,9 +36,7 @@ def refresh(services: Services, refers: Sequence[str], dataset: str | None, sele
             value=dataset if dataset in known else next(iter(known), None),
         ),
         gr.Dropdown(choices=present.policy_choices(summaries)),
-        gr.update(value=present.no_dataset(), visible=not rows),
-        gr.Button(interactive=bool(rows)),
-        gr.Button(interactive=bool(rows)),
+        *_startable(services, method, bool(rows)),
         gr.Dropdown(choices=_waited_for(services)),
         present.runs_table(services.list_runs(), selected, now(), services.names()),
         gr.Timer(active=services.any_run_active()),
@@ -136,9 +136,16 @@ def annotate(services: Services, selected: str) -> None:
     gr.Info(f"{count} pairs wait on the Label tab.")
 
 
-def show_form(_services: Services, methods: Sequence[str], method: str) -> list[Any]:
-    """The settings of the chosen method, and no other's."""
-    return [gr.update(visible=name == method) for name in methods]
+def show_form(services: Services, methods: Sequence[str], method: str) -> list[Any]:
+    """The settings of the chosen method and no other's, and whether it can be started."""
+    startable = _startable(services, method, bool(services.list_datasets()))
+    return [*startable, *(gr.update(visible=name == method) for name in methods)]
+
+
+def _startable(services: Services, method: str, datasets: bool) -> list[Any]:
+    """Why a method cannot be started while there is no dataset, and the two buttons: some can do without."""
+    free = datasets or not services.needs_dataset(method)
+    return [gr.update(value=present.no_dataset(), visible=not free), *(gr.Button(interactive=free) for _ in range(2))]
 
 
 def _drawn(
@@ -305,11 +312,12 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     offered = [form.dataset, form.parent, form.empty, form.start, form.try_out, form.after, view.table, view.timer]
     tab.select(
         bind(refresh, services, [refers for refers, _ in naming]),
-        [form.dataset, selected],
+        [form.method, form.dataset, selected],
         [*offered, *(made for _, made in naming)],
         **QUICK,
     )
-    form.method.change(bind(show_form, services, list(forms)), [form.method], form.columns, **QUICK)
+    gated = [form.empty, form.start, form.try_out]
+    form.method.change(bind(show_form, services, list(forms)), [form.method], [*gated, *form.columns], **QUICK)
     form.start.click(bind(start, services, forms), form.filled_in(), shown, **QUICK)
     form.try_out.click(bind(try_out, services, forms), form.filled_in(), shown, **QUICK)
     on_pick(view.table, watch, services, looking, shown)

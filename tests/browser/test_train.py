@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -28,6 +29,26 @@ def trained(studio: Studio, method: str, steps: int) -> str:
         studio.db, run.id, expected=[RunState.queued], to=RunState.succeeded, started_at=now(), ended_at=now()
     )
     return run.id
+
+
+def test_a_method_that_can_do_without_a_dataset_is_started_without_one(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Train")
+    expect(page.locator("#no-dataset")).to_contain_text("rft, rloo, ppo")
+    expect(page.locator("#start-run")).to_be_disabled()
+    page.get_by_role("radio", name=re.compile("^ppo")).check()
+    expect(page.locator("#no-dataset")).to_be_hidden()
+    chosen = page.locator("input[aria-label='Reward function']:visible")
+    chosen.fill("no_repetition")
+    chosen.press("Enter")
+    page.locator("#start-run").click()
+    expect(page.locator("#run-detail")).to_contain_text("ppo")
+    (run,) = (one for one in runs.list_runs(studio.db) if one.method == "ppo")
+    assert run.config["reward_function"] == "no_repetition" and "dataset" not in run.config
+    page.get_by_role("radio", name=re.compile("^dpo")).check()
+    expect(page.locator("#start-run")).to_be_disabled()
+    expect(page.locator("#no-dataset")).to_be_visible()
 
 
 def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> None:

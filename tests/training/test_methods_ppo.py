@@ -285,7 +285,7 @@ def test_leave_one_out_has_no_value_and_compares_replies_to_one_prompt(tiny_base
 
 
 def test_an_adapter_of_which_there_is_only_one_is_refused_beside_a_value() -> None:
-    with pytest.raises(InvalidInput, match="adalora allows one adapter to learn, and ppo has two: choose lora"):
+    with pytest.raises(InvalidInput, match="adalora lets one adapter learn, ppo has two: try lora"):
         parse_settings("ppo", SMALL | {"adapter": "adalora"})
     parse_settings("ppo", SMALL | {"adapter": "adalora", "baseline": "leave_one_out", "per_prompt": 4})
 
