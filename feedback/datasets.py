@@ -117,7 +117,7 @@ def derive(
     judgment_ids: list[str] = []
     pairs: list[PreferencePair] = []
     seen: set[tuple[str, str, str]] = set()
-    for matchup in sorted(judged, key=lambda item: item.matchup_id):
+    for matchup in sorted(judged, key=lambda item: item.place):
         judgment_ids.extend(judgment.id for judgment in matchup.judgments)
         for judgment in matchup.judgments:
             if judgment.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
@@ -134,7 +134,7 @@ def derive(
 
 
 def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
-    """SHA-256 over the filters, the judgment ids and the pairs with their texts."""
+    """SHA-256 over the filters, the judgment ids and the pairs with their texts, matchup by matchup in order of ids."""
     # What an unweighted dataset hashes to is as it was before there were weights.
     weighted = filters.weighting is not Weighting.none
     return content_hash(
@@ -144,7 +144,7 @@ def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
             # Without what is not there: a pair without an edit hashes as it did before edits existed.
             "pairs": [
                 pair.model_dump(mode="json", exclude_none=True, exclude=None if weighted else {"weight"})
-                for pair in derivation.pairs
+                for pair in sorted(derivation.pairs, key=lambda pair: pair.matchup_id)
             ],
         }
     )

@@ -41,6 +41,14 @@ class JudgedMatchup:
     generations: list[GenerationRow]
     judgments: list[JudgmentRow]
 
+    @property
+    def place(self) -> tuple[str, list[str], str]:
+        """What matchups are sorted by: what was judged first, so that the order is the same wherever it was judged.
+
+        Ids are drawn at random; pairs in their order would make other batches, and another model, in every home.
+        """
+        return self.prompt_hash, sorted(reply.text for reply in self.generations), self.matchup_id
+
 
 def save_dataset(
     db: Database, dataset: Dataset, judgment_ids: Sequence[str], pairs: Sequence[PreferencePair]
@@ -143,7 +151,7 @@ def list_frozen_matchups(db: Database, dataset_key: str) -> list[JudgedMatchup]:
             select(JudgmentRow)
             .join(DatasetJudgmentRow, col(DatasetJudgmentRow.judgment_id) == col(JudgmentRow.id))
             .where(DatasetJudgmentRow.dataset_id == dataset.id)
-            .order_by(col(JudgmentRow.id))
+            .order_by(col(JudgmentRow.annotator), col(JudgmentRow.id))
         ).all()
         kept: dict[str, list[JudgmentRow]] = defaultdict(list)
         for judgment in frozen:
@@ -152,7 +160,7 @@ def list_frozen_matchups(db: Database, dataset_key: str) -> list[JudgedMatchup]:
         for start in range(0, len(kept), _PAGE):
             part = dict(list(kept.items())[start : start + _PAGE])
             judged.extend(_judged_matchups(session, part, DatasetFilters(), Counter()))
-    return sorted(judged, key=lambda item: item.matchup_id)
+    return sorted(judged, key=lambda item: item.place)
 
 
 def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:

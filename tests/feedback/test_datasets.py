@@ -1,15 +1,18 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from datetime import datetime
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from feedback import assignment, datasets, judging, ranking
-from feedback.db import Database
+from feedback.db import Database, open_database
 from feedback.errors import Conflict, InvalidInput, NotFound
+from feedback.examples import list_demonstrations, list_labelled_replies, list_rankings
 from feedback.store import datasets as store
 from feedback.types import DatasetFilters, Judgment, Source, Split
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
@@ -94,6 +97,44 @@ def test_the_same_judgments_hash_alike_and_one_more_vote_does_not(db: Database) 
     judge_by(db, longer)
     assert datasets.freeze(db, "three").hash != first.hash
     assert [p.chosen for p in store.list_pairs(db, "one")] == [p.chosen for p in store.list_pairs(db, "two")]
+
+
+def test_the_same_judgments_lie_in_the_same_order_in_every_home(tmp_path: Path) -> None:
+    """Ids are random: in their order batches, and the model that comes of them, would differ from home to home."""
+
+    def told(home: str) -> list[object]:
+        db = open_database(tmp_path / f"{home}.db")
+        policy = make_policy(db)
+        for number in range(12):
+            texts = [f"short {number}", f"a good deal longer {number}"]
+            prompt = make_prompt(db, f"Tell me about {number}.")
+            make_matchup(db, policy=policy, prompt=prompt, texts=texts, required=2)
+        judge_by(db, longer, annotator="ann")
+        judge_by(db, lambda *texts: 0 if texts[0][-1] in "159" else longer(*texts), annotator="ben")
+        datasets.freeze(db, "d")
+        said = [
+            [(pair.messages[0].content, pair.chosen, pair.rejected) for pair in store.list_pairs(db, "d")],
+            [(example.messages[0].content, example.reply) for example in list_demonstrations(db, "d")],
+            [(example.messages[0].content, example.reply) for example in list_labelled_replies(db, "d")],
+            [(example.messages[0].content, sorted(example.replies)) for example in list_rankings(db, "d")],
+        ]
+        db.dispose()
+        return said
+
+    first = told("first")
+    assert all(len(part) > 5 for part in first)
+    assert first == told("second") == told("third")
+
+
+def test_a_hash_does_not_depend_on_the_order_of_the_matchups(db: Database) -> None:
+    for _ in range(5):
+        make_matchup(db)
+    judge_by(db, longer)
+    derivation = datasets.preview(db)
+    turned = replace(derivation, pairs=derivation.pairs[::-1])
+    assert turned.pairs != derivation.pairs
+    filters = DatasetFilters()
+    assert datasets.dataset_hash(filters, turned) == datasets.dataset_hash(filters, derivation)
 
 
 def test_a_prompt_lies_on_one_side_of_the_split_whatever_its_pairs(db: Database) -> None:
