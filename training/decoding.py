@@ -102,7 +102,7 @@ class _Batch:
                 ids, positions = chosen[:, None], positions[:, -1:] + 1
                 if len(alive) <= (1 - LEAVE_SHARE) * len(self.rows):
                     kept = torch.tensor(alive, device=ids.device)
-                    cache.batch_select_indices(kept)
+                    cache.reorder_cache(kept)  # the one way to select rows that recurrent layers have too
                     ids, positions = ids[kept], positions[kept]
                     self.mask, self.added, self.uniforms = self.mask[kept], self.added[kept], self.uniforms[kept]
                     self.rows = [self.rows[place] for place in alive]
@@ -175,8 +175,8 @@ def roomy_cache(model: Any, room: int) -> Any:
             self.keys, self.values = self.key_room[..., :end, :], self.value_room[..., :end, :]
             return self.keys, self.values
 
-        def batch_select_indices(self, indices: Tensor) -> None:
-            self.key_room, self.value_room = self.key_room[indices], self.value_room[indices]
+        def reorder_cache(self, beam_idx: Tensor) -> None:
+            self.key_room, self.value_room = self.key_room[beam_idx], self.value_room[beam_idx]
             self.keys, self.values = self.key_room[..., : self.used, :], self.value_room[..., : self.used, :]
 
     cache = DynamicCache(config=model.config)

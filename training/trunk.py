@@ -51,7 +51,6 @@ class Trunk:
         lower = list(layers)[:first]
         self.still = {id(value) for layer in lower for value in layer.parameters()}
         self._now = _Forward()
-        self._in_tuples = False
         for layer in lower:
             layer.forward = self._skipping(layer.forward)
         layers[first].forward = self._entered(layers[first].forward)
@@ -69,11 +68,14 @@ class Trunk:
             now.given = now.entering = None
 
     def _skipping(self, forward: Callable[..., Any]) -> Callable[..., Any]:
+        beside: tuple[None, ...] | None = None  # where a layer gives more than states: as much of nothing
+
         def skipped(states: Tensor, *args: Any, **kwargs: Any) -> Any:
+            nonlocal beside
             if self._now.given is not None:
-                return (states,) if self._in_tuples else states
+                return states if beside is None else (states, *beside)
             out = forward(states, *args, **kwargs)
-            self._in_tuples = isinstance(out, tuple)
+            beside = (None,) * (len(out) - 1) if isinstance(out, tuple) else None
             return out
 
         return skipped

@@ -55,6 +55,23 @@ def test_rows_that_ended_leave_and_the_others_go_on(model: Any) -> None:
         assert drawn(model, [prompt], [seed], ends=ends, max_new_tokens=20)[0] == (tokens, ended)
 
 
+def test_rows_leave_layers_that_keep_a_state_instead_of_keys() -> None:
+    from transformers import Qwen3_5ForCausalLM, Qwen3_5TextConfig
+
+    linear = {"linear_num_value_heads": 4, "linear_num_key_heads": 2, "linear_key_head_dim": 8, "vocab_size": 64}
+    sizes = {"hidden_size": 32, "intermediate_size": 32, "num_hidden_layers": 4, "head_dim": 8}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "linear_value_head_dim": 8}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = Qwen3_5ForCausalLM(Qwen3_5TextConfig(**linear, **sizes, **heads)).eval()
+    ends, seeds = list(range(40, 52)), list(range(8))
+    prompts = [[5, 6, 7, 8, 9], [10, 11], [12], [20] * 7] * 2
+    found = drawn(model, prompts, seeds, ends=ends, max_new_tokens=20)
+    assert len({len(tokens) for tokens, _ in found}) > 3
+    for one, prompt, seed in zip(found, prompts, seeds, strict=True):
+        assert drawn(model, [prompt], [seed], ends=ends, max_new_tokens=20)[0] == one
+
+
 def test_it_stops_when_all_have_ended(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
     real = type(model).forward
