@@ -540,8 +540,8 @@ class PpoSettings(_Drawn):
 
     @model_validator(mode="after")
     def _settings_fit(self) -> PpoSettings:
-        if self.adapter == "adalora" and self.baseline == "value":
-            raise ValueError("adalora lets one adapter learn, ppo has two: try lora, rslora, dora, ia3 or bottleneck")
+        if self.adapter == "adalora":
+            raise ValueError("ppo cannot hand out adalora's ranks: try lora, rslora, dora, ia3 or bottleneck")
         if self.baseline == "leave_one_out" and self.per_prompt < 2:
             raise ValueError("leave_one_out compares replies to one prompt: give per_prompt=2 or more")
         if self.episodes % self.per_prompt:

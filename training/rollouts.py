@@ -40,6 +40,7 @@ class PromptPool:
     def __init__(self, prompts: Sequence[PoolPrompt], seed: int) -> None:
         self.prompts = prompts
         self.seed = seed
+        self._lap: tuple[int, list[int]] = (-1, [])
 
     def drawn(self, start: int, count: int) -> list[int]:
         """The places of the prompts from the ``start``-th draw on."""
@@ -47,9 +48,11 @@ class PromptPool:
 
     def _at(self, draw: int) -> int:
         lap, place = divmod(draw, len(self.prompts))
-        order = list(range(len(self.prompts)))
-        random.Random(f"{self.seed}:lap:{lap}").shuffle(order)
-        return order[place]
+        if self._lap[0] != lap:
+            order = list(range(len(self.prompts)))
+            random.Random(f"{self.seed}:lap:{lap}").shuffle(order)
+            self._lap = lap, order
+        return self._lap[1][place]
 
 
 @dataclass

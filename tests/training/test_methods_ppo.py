@@ -328,10 +328,10 @@ def test_leave_one_out_has_no_value_and_compares_replies_to_one_prompt(tiny_base
         parse_settings("ppo", SMALL | {"per_prompt": 3})
 
 
-def test_an_adapter_of_which_there_is_only_one_is_refused_beside_a_value() -> None:
-    with pytest.raises(InvalidInput, match="adalora lets one adapter learn, ppo has two: try lora"):
-        parse_settings("ppo", SMALL | {"adapter": "adalora"})
-    parse_settings("ppo", SMALL | {"adapter": "adalora", "baseline": "leave_one_out", "per_prompt": 4})
+@pytest.mark.parametrize("mode", [{}, {"baseline": "leave_one_out", "per_prompt": 4}])
+def test_an_adapter_whose_ranks_it_cannot_hand_out_is_refused(mode: dict[str, Any]) -> None:
+    with pytest.raises(InvalidInput, match="ppo cannot hand out adalora's ranks: try lora"):
+        parse_settings("ppo", SMALL | mode | {"adapter": "adalora"})
 
 
 def test_a_reply_without_an_end_or_a_body_pays_for_it(tiny_base: Path, tmp_path: Path) -> None:
@@ -375,6 +375,44 @@ def test_a_used_up_budget_ends_the_run_and_keeps_a_policy_within_it(tiny_base: P
     assert any(line.startswith("kept: the policy after iteration") for line in progress.lines)
 
 
+def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_kept(
+    tiny_base: Path, tmp_path: Path
+) -> None:
+    """Without looks: what is kept is who drew the last replies within the budget."""
+    settings = settings_of(
+        iterations=40, kl_budget=0.3, learning_rate=2e-2, canary_every=0, beta=0.0, divergence_stop=10.0
+    )
+    progress = LocalProgress()
+    learner = make_learner(tiny_base, settings, tmp_path, progress)
+    drew: list[dict[str, torch.Tensor]] = []
+    real = learner.draw
+
+    def draw() -> Any:
+        drew.append(learner.roles.state_of("policy"))
+        return real()
+
+    learner.draw = draw  # type: ignore[method-assign]
+    figures = learner.learn()
+    distances = curve(progress, "kl")
+    assert len(drew) == len(distances) and distances[-1] > 0.3 >= max(distances[:-1])
+    assert "kl_budget is 0.3" in figures["stopped"] and figures["iterations"] == len(drew) - 1
+    assert len(curve(progress, "value_loss")) == len(drew) - 1
+    state = learner.roles.state_of("policy")
+    assert all(torch.equal(state[name], value) for name, value in drew[-2].items())
+    again = make_learner(tiny_base, settings, tmp_path, LocalProgress())
+    assert again.learn() == figures
+    assert all(torch.equal(state[name], value) for name, value in again.roles.state_of("policy").items())
+
+
+def test_what_is_its_parent_unchanged_is_told(tiny_base: Path, tmp_path: Path) -> None:
+    progress = LocalProgress()
+    learner = make_learner(tiny_base, settings_of(iterations=3, canary_every=1), tmp_path, progress)
+    learner.canary._distance = lambda *_: 1000.0 * (len(learner.canary.looks) > 1)  # type: ignore[method-assign]
+    figures = learner.learn()
+    assert figures["best_iteration"] in (0, 1)
+    assert any("the policy is its parent unchanged" in line for line in progress.lines)
+
+
 def test_beta_is_adapted_to_a_target_and_fixed_without(tiny_base: Path, tmp_path: Path) -> None:
     learner = make_learner(
         tiny_base, settings_of(beta=0.05, kl_target=5.0, kl_horizon=100, value_warmup=0), tmp_path / "1"
@@ -412,6 +450,23 @@ def test_a_training_that_diverges_ends_with_advice(
     monkeypatch.setattr(objectives, "policy_loss", broken)
     with pytest.raises(RunFailed, match=r"policy loss in iteration 2 is nan.*Lower learning_rate \(it was 0.005\)"):
         make_learner(tiny_base, settings_of(), tmp_path).learn()
+
+
+def test_a_gradient_that_is_no_number_spoils_nothing(
+    tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = objectives.policy_loss
+
+    def steep(*given: Any) -> objectives.PolicyLoss:
+        found = real(*given)
+        nothing = (found.loss - found.loss.detach()).abs().sqrt()  # 0, and its slope there is no number
+        return found._replace(loss=found.loss + nothing)
+
+    monkeypatch.setattr(objectives, "policy_loss", steep)
+    learner = make_learner(tiny_base, settings_of(), tmp_path)
+    with pytest.raises(RunFailed, match=r"policy gradient in iteration 2 is nan.*Lower learning_rate"):
+        learner.learn()
+    assert all(value.isfinite().all() for value in weights(learner).values())
 
 
 def test_a_cancel_is_heard_within_an_iteration(tiny_base: Path, tmp_path: Path) -> None:
@@ -554,7 +609,11 @@ def test_an_alarm_is_heard_and_can_end_the_run(
     assert any(line.startswith("ALARM: the training score rises") for line in progress.lines)
 
 
-def test_the_policy_that_is_kept_is_the_one_worth_most(tiny_base: Path, tmp_path: Path) -> None:
+# The first look is at the parent, the second too, since the value learns alone at first: neither is worth keeping
+@pytest.mark.parametrize(("best_look", "kept_iteration"), [(3, 2), (4, 3), (1, 2), (2, 2)])
+def test_the_policy_that_is_kept_is_the_one_worth_most(
+    tiny_base: Path, tmp_path: Path, best_look: int, kept_iteration: int
+) -> None:
     class Fading:
         """Thinks less of every look than of the one before."""
 
@@ -565,10 +624,11 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(tiny_base: Path, tmp_path
 
         def scores(self, exchanges: Any) -> torch.Tensor:
             self.asked += 1
-            return torch.linspace(0, 1, len(exchanges))[None] - self.asked * (self.asked != 2)
+            return torch.linspace(0, 1, len(exchanges))[None] - 0.1 * self.asked * (self.asked != best_look)
 
-    settings = settings_of(iterations=3, canary_every=1)
-    learner = make_learner(tiny_base, settings, tmp_path)
+    settings = settings_of(iterations=4, canary_every=1)
+    progress = LocalProgress()
+    learner = make_learner(tiny_base, settings, tmp_path, progress)
     judge: Judges = Fading()
     learner.canary.judges = judge
     kept: list[dict[str, torch.Tensor]] = []
@@ -580,10 +640,13 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(tiny_base: Path, tmp_path
 
     learner.look = look  # type: ignore[method-assign]
     figures = learner.learn()
-    assert figures["best_iteration"] == 1
+    assert figures["best_iteration"] == kept_iteration
     state = learner.roles.state_of("policy")
-    assert all(torch.equal(state[name], value) for name, value in kept[1].items())
-    assert not all(torch.equal(state[name], value) for name, value in kept[3].items())
+    for iteration, weights in enumerate(kept):
+        same = all(torch.equal(state[name], value) for name, value in weights.items())
+        assert same == (iteration == kept_iteration)
+    said = [line for line in progress.lines if "compare them before you promote it" in line]
+    assert bool(said) == (best_look < 3)
 
 
 def test_a_reply_without_an_end_pays_for_it_in_a_look_too(tiny_base: Path, tmp_path: Path) -> None:

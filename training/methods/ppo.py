@@ -116,6 +116,10 @@ class Learner:
         while self.iteration < self.settings.iterations and not self.ending:
             began = time.monotonic()
             rollout = self.open or self.draw()
+            if self.is_spent(rollout):
+                self.look()
+                self.save()
+                break
             advantages, returns = self.advantages(rollout)
             drawn = time.monotonic()
             step = self.optimize(rollout, advantages, returns)
@@ -178,6 +182,21 @@ class Learner:
         assert self.scale is not None
         scores = self.scale.applied(rollout.judged, settings.combine, settings.doubt, settings.score_clip)
         return scores - penalties(rollout.replies, rollout.ended, settings)
+
+    def is_spent(self, rollout: Rollout) -> bool:
+        """Whether who drew these replies is further from the parent than a run may go; it ends."""
+        settings, distance = self.settings, float(rollout.distances.mean())
+        self.proxy = float(rollout.scores.mean())
+        if distance <= settings.kl_budget:
+            if not self.canary.looks:  # no look will tell what may be kept
+                self.best = {"worth": None, "look": None, "policy": self.roles.state_of("policy")}
+            return False
+        self.ending = (
+            f"the policy is {distance:.1f} nats per reply from its parent, and kl_budget is "
+            f"{settings.kl_budget:g}; raise beta to hold it closer"
+        )
+        self.reporter.metrics(self.iteration + 1, **rollout_figures(rollout))
+        return True
 
     def advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """How much better than expected each token was, whitened over the batch, and the returns: (reply, token)."""
@@ -256,7 +275,7 @@ class Learner:
 
             def work(part: tuple[list[int], Batch]) -> tuple[Loss, Sequence[Tensor | None]]:
                 found = loss(actor, *part)
-                self._check_finite(role, found.loss)
+                self._check_finite(f"{role} loss", float(found.loss), role)
                 return found, torch.autograd.grad(found.loss, own, allow_unused=True)
 
             parts = batches(self.roles, self.pool, rollout, self.micro_batch, rows)
@@ -267,16 +286,16 @@ class Learner:
         step.sums[f"{role}_norm"] += self._take_step(role)
         return found
 
-    def _check_finite(self, role: str, loss: Tensor) -> None:
-        if not loss.isfinite():
+    def _check_finite(self, what: str, number: float, role: str) -> None:
+        if not math.isfinite(number):
             setting = "learning_rate" if role == "policy" else "value_learning_rate"
             raise RunFailed(
-                f"The {role} loss in iteration {self.iteration + 1} is {loss.item()}: the training diverged. "
+                f"The {what} in iteration {self.iteration + 1} is {number}: the training diverged. "
                 f"Lower {setting} (it was {self.rates[role]:g})."
             )
 
     def _take_step(self, role: str) -> float:
-        """Shorten the role's gradient, step, and forget it; gives the length it had."""
+        """Shorten the role's gradient, step, and forget it; gives its length. One that is no number spoils nothing."""
         from torch.nn.utils import clip_grad_norm_
 
         own = list(self.roles.learning_of(role).values())
@@ -286,6 +305,7 @@ class Learner:
                 f"The adapter of the {role} got no gradient, so nothing would be learnt; please report this."
             )
         norm = float(clip_grad_norm_(own, self.settings.clip_norm))
+        self._check_finite(f"{role} gradient", norm, role)
         self.optimizers[role].step()
         self.optimizers[role].zero_grad(set_to_none=True)
         return norm
@@ -302,18 +322,12 @@ class Learner:
                 group["lr"] = self.rates[role] * factor
 
     def adapt(self, rollout: Rollout) -> None:
-        """Follow the distance from the parent: adapt what it costs, and end the run where it is used up."""
+        """Follow the distance from the parent with what it costs, where a distance is asked for."""
         settings, distance = self.settings, float(rollout.distances.mean())
         if settings.kl_target is not None and not self.warming:
             self.beta = objectives.adapted_beta(
                 self.beta, distance, settings.kl_target, len(rollout.replies), settings.kl_horizon
             )
-        if distance > settings.kl_budget:
-            self.ending = (
-                f"the policy is {distance:.1f} nats per reply from its parent, and kl_budget is "
-                f"{settings.kl_budget:g}; raise beta to hold it closer"
-            )
-        self.proxy = float(rollout.scores.mean())
 
     def log(self, rollout: Rollout, returns: Tensor, step: Step, drawing: float, learning: float) -> None:
         """One metric point per curve, and a line that says how far the run is."""
@@ -344,7 +358,9 @@ class Learner:
         look = self.canary.look(self.roles, self.iteration, self.proxy, self.ends, self.reporter.check)
         self.reporter.metrics(self.iteration, **look.figures())
         worth = self.canary.worth(look)
-        if look.kl <= self.settings.kl_budget and (self.best is None or worth > self.best["worth"]):
+        # What a run learnt is kept even where it is worth less than the parent, which is there already
+        better = self.best is None or not self._has_learnt() or worth > self.best["worth"]
+        if better and look.kl <= self.settings.kl_budget:
             self.best = {"worth": worth, "look": asdict(look), "policy": self.roles.state_of("policy")}
         if self.canary.alarmed():
             self.reporter.log(
@@ -361,11 +377,34 @@ class Learner:
         figures: dict[str, Any] = {"iterations": self.iteration, "beta": self.beta}
         if self.ending:
             figures["stopped"] = self.ending
-        if self.best is not None:
+        if self.best is not None and (self.best["look"] or self.ending):
             self.roles.load_state("policy", self.best["policy"])
+        if self.best is not None and self.best["look"]:
             figures |= {f"best_{name}": value for name, value in self.best["look"].items() if value is not None}
             self.reporter.log(f"kept: the policy after iteration {self.best['look']['iteration']}")
+            self._warn()
         return figures
+
+    def _has_learnt(self) -> bool:
+        """Whether the best policy so far is another than the parent."""
+        look = self.best["look"] if self.best is not None else None
+        still = self.settings.value_warmup if self.settings.baseline == "value" else 0
+        return look is not None and look["iteration"] > still
+
+    def _warn(self) -> None:
+        """Say so where the policy that is kept is no better than its parent on the prompts kept apart."""
+        assert self.best is not None
+        parent = self.canary.worth(self.canary.looks[0])
+        if not self._has_learnt():
+            self.reporter.log(
+                "warning: the policy is its parent unchanged: nothing that was learnt stayed within kl_budget; "
+                "raise beta or lower learning_rate"
+            )
+        elif self.best["worth"] <= parent:
+            self.reporter.log(
+                f"warning: on the prompts kept apart the policy is worth {self.best['worth']:.2f} and its parent "
+                f"{parent:.2f}; compare them before you promote it"
+            )
 
     def save(self) -> None:
         """Write all there is to remember under a temporary name, then rename it: a state is whole or not there."""
