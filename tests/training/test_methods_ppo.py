@@ -408,6 +408,14 @@ def test_what_is_its_parent_unchanged_is_told(tiny_base: Path, tmp_path: Path) -
     progress = LocalProgress()
     learner = make_learner(tiny_base, settings_of(iterations=3, canary_every=1), tmp_path, progress)
     learner.canary._distance = lambda *_: 1000.0 * (len(learner.canary.looks) > 1)  # type: ignore[method-assign]
+    real = learner.measure
+
+    def measure(rollout: Any) -> None:
+        real(rollout)
+        if learner.iteration > 1:
+            rollout.reference = rollout.reference - 1000.0 * rollout.mask
+
+    learner.measure = measure  # type: ignore[method-assign]
     figures = learner.learn()
     assert figures["best_iteration"] in (0, 1)
     assert any("the policy is its parent unchanged" in line for line in progress.lines)

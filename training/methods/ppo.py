@@ -188,7 +188,8 @@ class Learner:
         settings, distance = self.settings, float(rollout.distances.mean())
         self.proxy = float(rollout.scores.mean())
         if distance <= settings.kl_budget:
-            if not self.canary.looks:  # no look will tell what may be kept
+            # Until a look finds what was learnt within the budget, who drew this is the last that surely is
+            if self.best is None or (self.iteration > self._still and not self._was_seen()):
                 self.best = {"worth": None, "look": None, "policy": self.roles.state_of("policy")}
             return False
         self.ending = (
@@ -359,7 +360,7 @@ class Learner:
         self.reporter.metrics(self.iteration, **look.figures())
         worth = self.canary.worth(look)
         # What a run learnt is kept even where it is worth less than the parent, which is there already
-        better = self.best is None or not self._has_learnt() or worth > self.best["worth"]
+        better = self.best is None or not self._was_seen() or worth > self.best["worth"]
         if better and look.kl <= self.settings.kl_budget:
             self.best = {"worth": worth, "look": asdict(look), "policy": self.roles.state_of("policy")}
         if self.canary.alarmed():
@@ -377,25 +378,31 @@ class Learner:
         figures: dict[str, Any] = {"iterations": self.iteration, "beta": self.beta}
         if self.ending:
             figures["stopped"] = self.ending
-        if self.best is not None and (self.best["look"] or self.ending):
+        # Without looks the last weights are as good as any, unless it was they that went too far
+        if self.best is not None and (self.canary.looks or self.ending):
             self.roles.load_state("policy", self.best["policy"])
-        if self.best is not None and self.best["look"]:
-            figures |= {f"best_{name}": value for name, value in self.best["look"].items() if value is not None}
-            self.reporter.log(f"kept: the policy after iteration {self.best['look']['iteration']}")
-            self._warn()
+            figures |= self._describe_kept()
         return figures
 
-    def _has_learnt(self) -> bool:
-        """Whether the best policy so far is another than the parent."""
-        look = self.best["look"] if self.best is not None else None
-        still = self.settings.value_warmup if self.settings.baseline == "value" else 0
-        return look is not None and look["iteration"] > still
+    @property
+    def _still(self) -> int:
+        """The iterations after which the policy is its parent as it was."""
+        return self.settings.value_warmup if self.settings.baseline == "value" else 0
 
-    def _warn(self) -> None:
-        """Say so where the policy that is kept is no better than its parent on the prompts kept apart."""
+    def _was_seen(self) -> bool:
+        """Whether the policy to keep has learnt something and was looked at."""
+        return self.best is not None and self.best["look"] is not None and self.best["look"]["iteration"] > self._still
+
+    def _describe_kept(self) -> dict[str, Any]:
+        """Figures of the policy that is kept; what there is to warn of is logged."""
         assert self.best is not None
+        if self.best["look"] is None:
+            self.reporter.log("kept: the policy that drew the last replies within kl_budget; no look found one")
+            return {}
+        figures = {f"best_{name}": value for name, value in self.best["look"].items() if value is not None}
+        self.reporter.log(f"kept: the policy after iteration {self.best['look']['iteration']}")
         parent = self.canary.worth(self.canary.looks[0])
-        if not self._has_learnt():
+        if not self._was_seen():
             self.reporter.log(
                 "warning: the policy is its parent unchanged: nothing that was learnt stayed within kl_budget; "
                 "raise beta or lower learning_rate"
@@ -405,6 +412,7 @@ class Learner:
                 f"warning: on the prompts kept apart the policy is worth {self.best['worth']:.2f} and its parent "
                 f"{parent:.2f}; compare them before you promote it"
             )
+        return figures
 
     def save(self) -> None:
         """Write all there is to remember under a temporary name, then rename it: a state is whole or not there."""
