@@ -367,7 +367,7 @@ class Services:
                 "No policy serves yet, so nothing can reply: promote one on the Policies tab, "
                 "or restart with `studio up --policy MODEL`."
             )
-        if not prompt_store.count_prompts(self.db, split=Split.work):
+        if not prompt_store.count_prompts(self.db, split=Split.work, brought=True):
             raise NotEnoughData("There are no prompts to reply to: `studio prompts import FILE` adds some.")
         return runs.submit(self.db, "generate", {"policy": champion.id, "limit": limit})
 

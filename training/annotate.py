@@ -14,12 +14,13 @@ from feedback.assignment import Task, lease_next
 from feedback.db import Database
 from feedback.errors import InvalidInput
 from feedback.judging import submit
-from feedback.types import MatchupKind, ShownVerdict, Source
+from feedback.types import Checks, MatchupKind, ShownVerdict, Source
 from training.home import Home
 from training.oracles import Oracle, get_oracle, judge
 
 # Long enough for a slow reward model, short enough that a killed oracle's lease soon returns to the pool.
 LEASE_SECONDS = 300
+NO_CHECKS = Checks(gold_share=0.0, repeat_share=0.0)  # they measure people; here they would take the place of pairs
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ def annotate(
     name = annotator_name(rule)
     said: Counter[str] = Counter()
     while said.total() < count:
-        task = lease_next(db, name, source=Source.simulated, lease_seconds=LEASE_SECONDS, rng=rng)
+        task = lease_next(db, name, source=Source.simulated, lease_seconds=LEASE_SECONDS, rng=rng, checks=NO_CHECKS)
         if task is None:
             break
         said[_answer(db, oracle, task, noise, rng)] += 1

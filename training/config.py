@@ -210,9 +210,9 @@ class TrainSettings(Settings):
         return 0.0 if parameters >= LARGE_MODEL else self.SMALL_BASE_NOISE
 
     def micro_batch_for(self, parameters: int) -> int:
-        """Pairs held in memory at once for a base of so many parameters; never more than a batch."""
-        wanted = self.micro_batch or (4 if parameters >= LARGE_MODEL else self.batch_size)
-        return min(wanted, self.batch_size)
+        """Pairs held in memory at once for a base of so many parameters: as wanted, or fewer so as to fill a batch."""
+        wanted = min(self.micro_batch or (4 if parameters >= LARGE_MODEL else self.batch_size), self.batch_size)
+        return max(size for size in range(1, wanted + 1) if self.batch_size % size == 0)
 
     def steps_for(self, rows: int, parameters: int) -> int:
         """Optimizer steps for so many rows on a base of so many parameters."""

@@ -88,6 +88,7 @@ def train_members(
     reporter: Reporter,
     device: str | None = None,
     *,
+    quantize: str = "none",
     pooling_for: Callable[[int], Pooling],
 ) -> tuple[LoadedReward, dict[str, Any]]:
     """Train the members one after the other and put them on one base; the figures are means over the members.
@@ -106,7 +107,7 @@ def train_members(
             reward, figures = train(SEED_STEP * (number - 1), place / "trainer", _Part(reporter, number, members))
             _keep(reward.model, figures, saved)
         found.append(json.loads((saved / "figures.json").read_text()))
-    model, tokenizer = load_scorer(base, device)
+    model, tokenizer = load_scorer(base, device, quantize=quantize)
     pooling = pooling_for(parameter_count(model))
     pool(model, HEAD, pooling)
     model = attach_adapter(model, directory / f"1-of-{members}" / "adapter")

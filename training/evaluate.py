@@ -54,14 +54,15 @@ def compare_policies(
 ) -> dict[str, Any]:
     """The figures of A against B: win rate with interval, KL of A from B, and what their replies look like.
 
+    The KL figures are None for two models that read in different tokens: none can say how likely the other's are.
     With ``best_of`` above 1, each reply of A is the one of so many that ``picker`` scores highest: what choosing at
     the time of serving gives without any training. Its own distance is at most ``ln n - (n-1)/n`` nats on top of A's.
     """
     sampling = sampling or SamplingSettings()
-    usable = fitting(a, prompts, sampling)
+    usable = fitting(b, fitting(a, prompts, sampling), sampling)
     if len(usable) < 2:
         raise NotEnoughData(
-            f"{len(usable)} of {len(prompts)} evaluation prompts fit the model; at least 2 are needed. "
+            f"{len(usable)} of {len(prompts)} evaluation prompts fit both models; at least 2 are needed. "
             "Import prompts with the split 'evaluation'."
         )
     report = on_progress or (lambda fraction, text: None)
@@ -75,7 +76,7 @@ def compare_policies(
     means, ties = win_means(oracle, usable, replies_a, replies_b, noise, random.Random(seed))
     share = clustered(means, per_cluster=samples)
     report(0.95, "measuring the distance")
-    moved = divergence(a, b, usable, [own[:samples] for own in moved_on])
+    moved = divergence(a, b, usable, [own[:samples] for own in moved_on]) if read_alike(a, b) else None
     chosen = {"best_of": best_of, "best_of_kl": math.log(best_of) - (best_of - 1) / best_of} if best_of > 1 else {}
     return {
         **_named("win_rate", share),
@@ -83,9 +84,9 @@ def compare_policies(
         "n_prompts": len(usable),
         "n_refused": len(prompts) - len(usable),
         "samples": samples,
-        "kl": moved.per_reply,
-        "kl_error": moved.error,
-        "kl_per_token": moved.per_token,
+        "kl": moved.per_reply if moved else None,
+        "kl_error": moved.error if moved else None,
+        "kl_per_token": moved.per_token if moved else None,
         **chosen,
         **_after_and_before(describe_replies(replies_a), describe_replies(replies_b)),
     }
@@ -122,6 +123,14 @@ def win_means(
         ties += verdicts.count(ShownVerdict.tie)
         total += len(verdicts)
     return means, ties / total
+
+
+def read_alike(one: LoadedPolicy, other: LoadedPolicy) -> bool:
+    """Whether both read a prompt as the same tokens."""
+    if one.base == other.base:
+        return True
+    readers = [(policy.tokenizer.chat_template, policy.tokenizer.get_vocab()) for policy in (one, other)]
+    return bool(readers[0] == readers[1])
 
 
 def divergence(

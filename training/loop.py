@@ -165,7 +165,7 @@ class Loop:
 
     def _generate(self, policy: str, pairs: int, seed: int) -> None:
         wanted = int(pairs * (1 + SPARE_SHARE)) + 2
-        prompts = max(count_prompts(self.db, split=Split.work), 1)
+        prompts = max(count_prompts(self.db, split=Split.work, brought=True), 1)
         # One pair per prompt while there are prompts enough: variety of prompts teaches more than of replies.
         pairs_per_prompt = min(-(-wanted // prompts), 4)
         config = {

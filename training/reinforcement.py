@@ -195,7 +195,7 @@ def _prompts(context: RunContext, settings: PpoSettings) -> list[PromptRow]:
     from feedback.types import Split
 
     if settings.dataset is None:
-        return list_prompts(context.db, split=Split.work)
+        return list_prompts(context.db, split=Split.work, brought=True)
     dataset = get_dataset(context.db, settings.dataset)
     ids = dict.fromkeys(pair.prompt_id for pair in list_pairs(context.db, dataset.id, split="train"))
     return [row for row in list_prompts(context.db, ids=list(ids)) if row.split is Split.work]

@@ -23,6 +23,7 @@ from feedback.tables import (
     MatchupRow,
     PolicyRow,
     PromptRow,
+    RunRow,
 )
 from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Purpose, Split
 
@@ -188,6 +189,7 @@ def _judged_matchups(
     }
     generations = _generations(session, [key for matchup in matchups for key in matchup.generation_ids])
     allowed = _policy_ids(session, filters.policies)
+    nobodys = _drawn_on_the_way(session, list(generations.values())) if allowed is not None else set()
     for matchup in matchups:
         judgments = kept[matchup.id]
         prompt = prompts[matchup.prompt_id]
@@ -196,7 +198,7 @@ def _judged_matchups(
             dropped[f"purpose_{matchup.purpose.value}"] += len(judgments)
         elif prompt.split is Split.evaluation:
             dropped["evaluation_prompt"] += len(judgments)
-        elif allowed is not None and not {reply.policy_id for reply in replies} <= allowed:
+        elif allowed is not None and any(r.policy_id not in allowed or r.id in nobodys for r in replies):
             dropped["other_policy"] += len(judgments)
         else:
             yield JudgedMatchup(matchup.id, prompt.id, prompt.content_hash, prompt.messages, replies, judgments)
@@ -206,6 +208,18 @@ def _policy_ids(session: Session, keys: Sequence[str]) -> set[str] | None:
     if not keys:
         return None
     return {get_by_key(session, PolicyRow, "policy", key).id for key in keys}
+
+
+def _drawn_on_the_way(session: Session, generations: Sequence[GenerationRow]) -> set[str]:
+    """The replies of runs that made no policy, or not yet: they stand under the policy such a run moved away from."""
+    moved = [row for row in generations if row.run_id is not None and row.sampling.get("iteration", 0) > 0]
+    ids = list({str(row.run_id) for row in moved})
+    # A run of another studio is not known here; what it drew came with the policy it made
+    runs = set(in_chunks(ids, lambda part: list(session.exec(select(RunRow.id).where(col(RunRow.id).in_(part))))))
+    makers = in_chunks(
+        ids, lambda part: list(session.exec(select(PolicyRow.run_id).where(col(PolicyRow.run_id).in_(part))))
+    )
+    return {row.id for row in moved if row.run_id in runs - set(makers)}
 
 
 def _generations(session: Session, ids: Sequence[str]) -> dict[str, GenerationRow]:

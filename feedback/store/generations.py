@@ -38,7 +38,11 @@ def save_generations_once(db: Database, generations: Sequence[Generation], ids: 
 
 
 def hand_over_generations(db: Database, run_id: str, policy_id: str) -> None:
-    """Make a run's replies those of the policy it made; until it ends they are under the policy it moves."""
+    """Make a run's replies those of the policy it made.
+
+    Until then, and for good where a run makes none, they stand under the policy it moves away from; a dataset that is
+    asked for that policy's replies leaves them out.
+    """
     with db.write() as session:
         session.execute(update(GenerationRow).where(col(GenerationRow.run_id) == run_id).values(policy_id=policy_id))
 

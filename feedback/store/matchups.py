@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import Integer, String, bindparam, cast, func
+from sqlalchemy import Integer, bindparam, func
 from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
@@ -15,9 +15,10 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store.pool import MATCHUP
 from feedback.store.prepared import Prepared
+from feedback.store.prompts import was_brought
 from feedback.store.rows import as_row, get_by_key, in_chunks, reason_of
 from feedback.tables import GenerationRow, LeaseRow, MatchupAuthorRow, MatchupRow, PromptRow
-from feedback.types import ASKED_HERE, LeaseState, Matchup, MatchupState, Purpose, Split, now
+from feedback.types import LeaseState, Matchup, MatchupState, Purpose, Split, now
 
 WORK = (Purpose.collect, Purpose.evaluate)
 
@@ -145,7 +146,7 @@ def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split 
         .where(
             PromptRow.split == split,
             col(PromptRow.id).not_in(waiting),
-            cast(PromptRow.tags, String).not_like(f'%"{ASKED_HERE}"%'),
+            was_brought(),
         )
         .order_by(func.coalesce(used.c.times, 0), col(PromptRow.created_at), col(PromptRow.id))
         .limit(limit)

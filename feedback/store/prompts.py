@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func
-from sqlmodel import select
+from sqlalchemy import ColumnElement, String, cast, func
+from sqlmodel import col, select
 
 from feedback.db import Database, one_at_a_time
 from feedback.store.rows import as_row, get_by_key, in_chunks
@@ -62,11 +62,17 @@ def list_prompts(
     limit: int | None = None,
     tags: Sequence[str] = (),
     ids: Sequence[str] | None = None,
+    brought: bool = False,
 ) -> list[PromptRow]:
-    """Prompts in the order they were added; ``tags`` keeps those that carry every one named."""
+    """Prompts in the order they were added; ``tags`` keeps those that carry every one named.
+
+    ``brought`` leaves out those that only came in with a request for replies, which may be anybody's test questions.
+    """
     query = select(PromptRow).order_by(PromptRow.created_at, PromptRow.id)  # type: ignore[arg-type]
     if split is not None:
         query = query.where(PromptRow.split == split)
+    if brought:
+        query = query.where(was_brought())
     if limit is not None and not tags and ids is None:
         query = query.limit(limit)
     with db.read() as session:
@@ -79,10 +85,18 @@ def list_prompts(
     return rows[:limit]
 
 
-def count_prompts(db: Database, *, split: Split | None = None) -> int:
-    """How many prompts there are, in one split or in all."""
+def count_prompts(db: Database, *, split: Split | None = None, brought: bool = False) -> int:
+    """How many prompts there are, in one split or in all; ``brought`` as in ``list_prompts``."""
     query = select(func.count()).select_from(PromptRow)
     if split is not None:
         query = query.where(PromptRow.split == split)
+    if brought:
+        query = query.where(was_brought())
     with db.read() as session:
         return session.exec(query).one()
+
+
+def was_brought() -> ColumnElement[bool]:
+    """That a prompt was brought as work, and did not only come in with a request for replies."""
+    # Tags are a JSON list, and the two databases disagree on how to look into one
+    return cast(col(PromptRow.tags), String).not_like(f'%"{ASKED_HERE}"%')

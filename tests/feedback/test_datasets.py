@@ -13,8 +13,12 @@ from feedback import assignment, datasets, judging, ranking
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, InvalidInput, NotFound
 from feedback.examples import list_demonstrations, list_labelled_replies, list_rankings
+from feedback.pairing import make_pairs
 from feedback.store import datasets as store
-from feedback.types import DatasetFilters, Judgment, Source, Split
+from feedback.store.generations import save_generations
+from feedback.store.matchups import save_matchups
+from feedback.store.runs import save_run
+from feedback.types import DatasetFilters, Generation, Judgment, Run, Source, Split
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 
 
@@ -161,6 +165,33 @@ def test_the_split_follows_its_share() -> None:
     share = sum(datasets.split_of(digest, 0.25, 0) == "test" for digest in hashes) / 4000
     assert share == pytest.approx(0.25, abs=0.03)
     assert any(datasets.split_of(h, 0.25, 0) != datasets.split_of(h, 0.25, 1) for h in hashes)
+
+
+def test_replies_drawn_on_the_way_are_not_the_parents(db: Database) -> None:
+    """Those of a run that broke off stay under the policy it moved away from; its first were that policy's own."""
+    parent = make_policy(db, "parent")
+    going, made = (save_run(db, Run(method="ppo", config={})) for _ in range(2))
+    child = make_policy(db, "child", run_id=made.id)
+    for run, policy, iteration in ((going, parent, 0), (going, parent, 3), (made, child, 0), (made, child, 3)):
+        prompt = make_prompt(db)
+        replies = [
+            Generation(
+                prompt_id=prompt.id,
+                policy_id=policy.id,
+                text=text,
+                run_id=run.id,
+                sampling={"iteration": iteration},
+                seed=0,
+                tokens=2,
+            )
+            for text in (f"short {prompt.id}", f"a good deal longer {prompt.id}")
+        ]
+        save_matchups(db, make_pairs(save_generations(db, replies), random.Random(0)))
+    judge_by(db, longer)
+    assert datasets.freeze(db, "all").counts["pairs"] == 4
+    of_parent = datasets.freeze(db, "parents", DatasetFilters(policies=("parent",)))
+    assert (of_parent.counts["pairs"], of_parent.dropped) == (1, {"other_policy": 3})
+    assert datasets.freeze(db, "childs", DatasetFilters(policies=("child",))).counts["pairs"] == 2
 
 
 def test_filters_choose_by_source_annotator_and_policy_and_say_what_they_left_out(db: Database) -> None:

@@ -8,7 +8,7 @@ from feedback.db import Database
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.store.generations import list_generations
 from feedback.store.judgments import list_judgments
-from feedback.store.matchups import get_matchup
+from feedback.store.matchups import get_matchup, save_gold
 from feedback.types import Source, Verdict
 from tests.factories import make_matchup
 from training.annotate import annotate
@@ -30,6 +30,13 @@ def test_an_oracle_judges_like_a_person_and_is_marked(db: Database, tmp_path: Pa
     assert all(row.source is Source.simulated and row.annotator == "oracle:shorter" for row in judged)
     assert {row.verdict for row in judged} <= {Verdict.first, Verdict.second}
     assert len(texts) == 12
+
+
+def test_an_oracle_is_given_no_checks_in_place_of_pairs(db: Database, tmp_path: Path) -> None:
+    fill(db, 60)
+    gold = {save_gold(db, make_matchup(db).id, {"verdict": "first"}).id for _ in range(20)}
+    assert annotate(db, Home(tmp_path), "longer", 100).judged == 60
+    assert not gold & {row.matchup_id for row in list_judgments(db)}
 
 
 def test_an_empty_pool_ends_the_sitting(db: Database, tmp_path: Path) -> None:

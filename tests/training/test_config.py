@@ -101,6 +101,14 @@ def test_a_micro_batch_is_never_larger_than_the_batch() -> None:
 
 
 @pytest.mark.parametrize(
+    ("batch", "micro", "held"), [(10, None, 2), (30, None, 3), (30, 8, 6), (7, 4, 1), (12, 12, 12)]
+)
+def test_micro_batches_fill_a_batch_exactly(batch: int, micro: int | None, held: int) -> None:
+    settings = DpoSettings(dataset="d", batch_size=batch, micro_batch=micro)
+    assert settings.micro_batch_for(1_000_000_000) == held
+
+
+@pytest.mark.parametrize(
     "module", ["training.config", "training.methods", "training.oracles", "training.checkpoints", "training.evaluate"]
 )
 def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:

@@ -119,8 +119,27 @@ def test_prompts_that_do_not_fit_are_counted_and_too_few_refused(policy: LoadedP
     long = [{"role": "user", "content": "x" * 250}]
     figures = compare_policies(policy, policy, get_oracle("shorter"), [*PROMPTS, long], samples=1, sampling=SHORT)
     assert (figures["n_prompts"], figures["n_refused"]) == (6, 1)
-    with pytest.raises(NotEnoughData, match="1 of 2 evaluation prompts fit the model; at least 2"):
+    with pytest.raises(NotEnoughData, match="1 of 2 evaluation prompts fit both models; at least 2"):
         compare_policies(policy, policy, get_oracle("shorter"), [PROMPTS[0], long], sampling=SHORT)
+
+
+def test_models_that_read_in_other_tokens_are_compared_without_a_distance(
+    policy: LoadedPolicy, tiny_base: Path, tmp_path: Path
+) -> None:
+    """Each way round: one's ids mean other words to the other, or lie beyond its vocabulary."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_base)
+    tokenizer.add_tokens(["Say", "reply"])
+    config = LlamaConfig.from_pretrained(tiny_base, vocab_size=len(tokenizer), max_position_embeddings=128)
+    LlamaForCausalLM(config).save_pretrained(tmp_path)
+    tokenizer.save_pretrained(tmp_path)
+    other = LoadedPolicy(*load_base(str(tmp_path), "cpu"), str(tmp_path))
+    long = [{"role": "user", "content": "x" * 150}]  # fits the window of one alone
+    for pair in ((policy, other), (other, policy)):
+        figures = compare_policies(*pair, get_oracle("shorter"), [*PROMPTS, long], samples=1, sampling=SHORT)
+        assert (figures["kl"], figures["kl_error"], figures["kl_per_token"]) == (None, None, None)
+        assert (figures["n_prompts"], figures["n_refused"]) == (6, 1) and 0 <= figures["win_rate"] <= 1
 
 
 class LengthReward:

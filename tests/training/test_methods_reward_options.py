@@ -16,12 +16,14 @@ from feedback.store.checkpoints import get_checkpoint
 from feedback.store.matchups import save_matchups
 from feedback.types import DatasetFilters, Matchup, MatchupKind, Message, PreferencePair, Role
 from tests.factories import judge_by, make_generations, make_matchup, make_prompt
+from training import ensembles
 from training.annotate import annotate
 from training.checkpoints import ADAPTER_FILE, CheckpointError, load_reward, open_reward, read_manifest
 from training.config import RewardSettings
 from training.ensembles import EnsembleModel, members_of
-from training.methods import METHODS
+from training.methods import METHODS, reward
 from training.methods.reward import train_ensemble, train_reward
+from training.models import load_scorer
 from training.progress import LocalProgress
 from training.rewards import Panel
 from training.scoring import reward_scores
@@ -190,6 +192,22 @@ def test_an_ensemble_is_the_mean_of_members_that_differ(
         f"reward model {number} of 3" for number in (1, 2, 3)
     ]
     assert len(curve(progress, "loss")) == len(curve(progress, "member_3_loss")) == 6
+
+
+def test_an_ensemble_is_put_together_on_the_base_its_members_learnt_on(
+    tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[str] = []
+
+    def load(base: str, device: str | None = None, **wanted: Any) -> Any:
+        asked.append(wanted.pop("quantize"))  # held in fewer bits it would need a GPU
+        return load_scorer(base, device, **wanted)
+
+    for module in (ensembles, reward):
+        monkeypatch.setattr(module, "load_scorer", load)
+    settings = QUICK.model_copy(update={"members": 2, "quantize": "8bit"})
+    train_ensemble(str(tiny_base), pairs, settings, tmp_path, LocalProgress(), device="cpu")
+    assert asked == ["8bit", "8bit", "8bit"]
 
 
 def test_members_that_were_finished_are_not_trained_again(

@@ -12,8 +12,8 @@ import pytest
 
 from feedback.errors import NotEnoughData, NotFound, UnknownSetting
 from feedback.store.checkpoints import get_checkpoint
-from feedback.store.prompts import list_prompts
-from feedback.types import SamplingSettings, Split
+from feedback.store.prompts import list_prompts, save_prompts
+from feedback.types import ASKED_HERE, Prompt, SamplingSettings, Split
 from tests.factories import make_prompt
 from training import reward_functions
 from training.chat import Messages
@@ -23,7 +23,7 @@ from training.methods import METHODS
 from training.methods.rft import best_of_kl, select_best
 from training.methods.rloo import train_rloo
 from training.models import LoadedPolicy, load_base
-from training.progress import LocalProgress
+from training.progress import DryRunDone, LocalProgress, Watch
 from training.rewards import checkpoint_keys, combined, open_picker
 from training.runs import submit
 from training.sampling import sample
@@ -156,6 +156,20 @@ def test_runs_from_a_reward_checkpoint_and_from_a_function(make_context: Any, da
     assert manifest.dataset is None and manifest.reference == manifest.parent
 
 
+def test_a_dry_run_draws_little_and_leaves_nothing(make_context: Any, vowels: str) -> None:
+    config = {"reward_function": vowels, "samples": 4, "max_new_tokens": 100, "dry_run": True, "sampling_batch": 16}
+    context = make_context("rft", config)
+    for number in range(40):
+        make_prompt(context.db, f"Say {number}.")
+    said: list[str] = []
+    context.progress.watch = Watch(dry_run=True)
+    context.progress.report = lambda fraction, text: said.append(text)
+    with pytest.raises(DryRunDone):
+        METHODS["rft"].train(context)
+    assert "64 of 64 replies drawn" in said
+    assert not (context.run_dir / "kept.json").exists()
+
+
 def test_a_second_attempt_imitates_what_the_first_one_drew(make_context: Any, dataset: str, vowels: str) -> None:
     config = {
         "dataset": dataset,
@@ -179,6 +193,8 @@ def test_evaluation_prompts_are_never_drawn_for_training(make_context: Any, vowe
     for number in range(3):
         make_prompt(context.db, f"Work {number}.")
         make_prompt(context.db, f"Held out {number}.", split=Split.evaluation)
+    asked = Prompt(messages=[{"role": "user", "content": "Somebody's test question."}], tags=[ASKED_HERE])
+    save_prompts(context.db, [asked])  # came in with a request for replies
     assert METHODS["rloo"].train(context)["prompts"] == 3
 
 

@@ -199,7 +199,14 @@ def train_ensemble(
         return outcome.reward, {**outcome.figures, **{name: getattr(outcome, name) for name in COUNTS}}
 
     reward, figures = train_members(
-        base, settings.members, train_member, directory, reporter, device, pooling_for=settings.pooling_for
+        base,
+        settings.members,
+        train_member,
+        directory,
+        reporter,
+        device,
+        quantize=settings.quantize,
+        pooling_for=settings.pooling_for,
     )
     return RewardOutcome(reward, figures, *(int(figures.pop(name)) for name in COUNTS))
 

@@ -27,6 +27,7 @@ from training.progress import Relay, RunContext
 from training.rewards import Scorer, open_scorer
 from training.sampling import sample
 
+DRY_PROMPTS = 16  # of which a dry run draws; enough that some reply scores above another
 DRAWING_SHARE = 0.4  # of the progress bar: about what drawing takes on a CPU
 
 
@@ -123,7 +124,7 @@ def work_prompts(context: RunContext, dataset: DatasetRow | None, limit: int) ->
     if dataset is not None:
         judged = list_judged_prompts(context.db, dataset.id, split="train")[:limit]
         return [[{"role": m.role.value, "content": m.content} for m in messages] for messages in judged]
-    return [row.messages for row in list_prompts(context.db, split=Split.work, limit=limit)]
+    return [row.messages for row in list_prompts(context.db, split=Split.work, limit=limit, brought=True)]
 
 
 def fitting_prompts(
@@ -154,7 +155,8 @@ def _selection(context: RunContext, parent: PolicyRow, dataset: DatasetRow | Non
         context.db, context.home, settings.reward, settings.reward_function, settings.combine, settings.doubt
     )
     policy = open_policy(context.db, context.home, parent.id)
-    prompts = work_prompts(context, dataset, settings.prompts)
+    limit = min(DRY_PROMPTS, settings.prompts) if settings.dry_run else settings.prompts
+    prompts = work_prompts(context, dataset, limit)
     usable = fitting_prompts(policy, prompts, settings.max_new_tokens, context)
 
     def report(drawn: int, wanted: int) -> None:
@@ -166,7 +168,8 @@ def _selection(context: RunContext, parent: PolicyRow, dataset: DatasetRow | Non
         f"{len(selection.kept)} replies are imitated; they score {selection.kept_score:.3f} on average, "
         f"all that were drawn {selection.mean_score:.3f}"
     )
-    _write(path, selection)
+    if not settings.dry_run:
+        _write(path, selection)
     return selection
 
 
