@@ -21,7 +21,7 @@ from typing import IO, Any, Protocol
 
 from feedback.db import Database
 from feedback.errors import RunCancelled
-from feedback.store.runs import get_run, save_metrics, update_run
+from feedback.store.runs import get_run, last_step, save_metrics, update_run
 from feedback.tables import RunRow
 from feedback.types import MetricPoint, RunState, now
 from training.home import Home
@@ -174,7 +174,8 @@ class Progress:
     """Progress of a real run, written to the database by a thread of its own. Use it as a context manager.
 
     A second attempt goes on from the last state that was kept, some steps before the first one ended. Its first
-    point therefore replaces whatever the curves had from that step on.
+    point therefore replaces whatever the curves had from that step on. What a killed attempt told in its last second
+    stands in its file alone, and is brought to the database first.
     """
 
     def __init__(
@@ -202,6 +203,7 @@ class Progress:
         self._thread = threading.Thread(target=self._beat, name="progress", daemon=True)
         self._directory = home.run_dir(run_id)
         self._directory.mkdir(parents=True, exist_ok=True)
+        self._lost = _read_points(self._directory / METRICS_FILE)
         self._file: IO[str] = (self._directory / METRICS_FILE).open("a", encoding="utf-8")
 
     def __enter__(self) -> Progress:
@@ -277,6 +279,7 @@ class Progress:
             if self._fraction is not None:
                 changes |= {"progress": self._fraction, "progress_text": self._text}
         try:
+            self._bring_lost()
             if points:
                 save_metrics(self._db, self._run_id, points, replace_from=None if self._replaced else self._first_step)
                 self._replaced = True
@@ -294,6 +297,14 @@ class Progress:
                 self._points = points + self._points
             return False
         return True
+
+    def _bring_lost(self) -> None:
+        if self._lost:
+            last = last_step(self._db, self._run_id)
+            points = [point for point in self._lost if last is None or point.step >= last]
+            if points:
+                save_metrics(self._db, self._run_id, points, replace_from=last)
+            self._lost = []
 
     def _write_line(self, values: dict[str, Any]) -> None:
         try:
@@ -313,6 +324,18 @@ def _forget_lines(path: Path, step: int) -> None:
     with contextlib.suppress(OSError):  # a full disk: the file keeps lines that are told twice
         partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
         os.replace(partial, path)
+
+
+def _read_points(path: Path) -> list[MetricPoint]:
+    """The points in a file of JSON lines; a line cut off in the middle holds none."""
+    points: list[MetricPoint] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if path.is_file() else ():
+        with contextlib.suppress(ValueError, KeyError, TypeError):
+            values = json.loads(line)
+            step = int(values.pop("step"))
+            values.pop("at", None)
+            points += [MetricPoint(step=step, name=name, value=float(value)) for name, value in values.items()]
+    return points
 
 
 def _is_before(line: str, step: int) -> bool:

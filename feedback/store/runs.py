@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from typing import Any
 
-from sqlalchemy import delete, or_, update
+from sqlalchemy import delete, func, or_, update
 from sqlmodel import col, select
 
 from feedback.db import Database
@@ -92,6 +92,12 @@ def save_metrics(db: Database, run_id: str, points: Sequence[MetricPoint], *, re
                 delete(MetricRow).where(col(MetricRow.run_id) == run_id, col(MetricRow.step) >= replace_from)
             )
         session.add_all(MetricRow(run_id=run_id, step=p.step, name=p.name, value=p.value) for p in points)
+
+
+def last_step(db: Database, run_id: str) -> int | None:
+    """The last step that a run's curves have a point at; None where they have none."""
+    with db.read() as session:
+        return session.exec(select(func.max(MetricRow.step)).where(MetricRow.run_id == run_id)).one()
 
 
 def list_metrics(db: Database, run_id: str, *, after_id: int = 0) -> list[MetricRow]:

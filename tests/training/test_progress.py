@@ -48,6 +48,30 @@ def test_what_is_said_reaches_the_database_and_the_file(db: Database, home: Home
     assert [(line["step"], line["loss"]) for line in lines] == [(1, 0.7), (2, 0.6)]
 
 
+def test_what_a_killed_attempt_told_last_is_not_lost(db: Database, home: Home) -> None:
+    """The file is written at once, the database every second: in between a kill leaves points in the file alone."""
+    run = save_run(db, Run(method="ppo", state=RunState.running))
+    killed = Progress(db, home, run.id)  # its thread never starts
+    for step in (1, 2, 3, 4):
+        killed.metrics(step, loss=float(step), reward=0.5)
+    run_store.save_metrics(db, run.id, [MetricPoint(step=s, name="loss", value=float(s)) for s in (1, 2)])
+    (home.run_dir(run.id) / "metrics.jsonl").open("a").write('{"step": 5, "lo')
+    with Progress(db, home, run.id) as second:
+        second.metrics(4, loss=40.0)  # the last state was that of step 3
+    found = sorted((point.step, point.name, point.value) for point in list_metrics(db, run.id))
+    assert found == [
+        (1, "loss", 1.0),
+        (2, "loss", 2.0),
+        (2, "reward", 0.5),
+        (3, "loss", 3.0),
+        (3, "reward", 0.5),
+        (4, "loss", 40.0),
+    ]
+    with Progress(db, home, run.id):
+        pass  # nothing more to say, and nothing twice
+    assert len(list_metrics(db, run.id)) == 6
+
+
 def test_check_raises_once_stopping_was_asked(db: Database, home: Home) -> None:
     run = save_run(db, Run(method="dpo", state=RunState.running))
     with Progress(db, home, run.id, flush_seconds=0.02) as progress:
