@@ -123,6 +123,12 @@ def list_evidence(
     return {"judgments": [_evidence(item) for item in found]}
 
 
+@router.get("/review/judgments/{judgment_id}/lineage", tags=["review"])
+def lineage(judgment_id: str, services: Given) -> dict[str, Any]:
+    """What was made with a judgment: the datasets that froze it, reward models trained on those, and policies."""
+    return services.reviewing.lineage(judgment_id)
+
+
 @router.post("/review/judgments/{judgment_id}/exclude", tags=["review"])
 def exclude(judgment_id: str, body: ExcludeIn, services: Given, name: Name = None) -> dict[str, Any]:
     """Take a judgment out of everything derived from judgments; it is kept, marked, with the reason."""

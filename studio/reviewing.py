@@ -15,6 +15,7 @@ from feedback.store import batches, evidence, matchups, reviews
 from feedback.store.batches import BatchSummary
 from feedback.store.evidence import Evidence
 from feedback.store.judgments import judgments_mark
+from feedback.store.lineage import judgment_lineage
 from feedback.tables import MatchupRow, ReviewRow
 from feedback.types import Act, Batch, MatchupState, Part
 
@@ -43,6 +44,10 @@ class Reviewing:
     def list_evidence(self, **wanted: Any) -> list[Evidence]:
         """Judgments with their texts and what others said: of one person, of one matchup, of disputed matchups."""
         return evidence.list_evidence(self.db, **wanted)
+
+    def lineage(self, judgment_id: str) -> dict[str, Any]:
+        """What was made with a judgment: datasets, reward models, policies."""
+        return judgment_lineage(self.db, judgment_id)
 
     def exclude(self, judgment_id: str, actor: str, reason: str, *, requeue: bool = False) -> ReviewRow:
         """Take a judgment out of everything derived; it stays, marked, with the reason."""

@@ -115,6 +115,7 @@ RULES: dict[str, Rule] = {
     "reviewing.messages_for": Rule(_ANNOTATOR),
     "reviewing.report": Rule(_REVIEWER),
     "reviewing.list_evidence": Rule(_REVIEWER, speaker=""),
+    "reviewing.lineage": Rule(_RESEARCHER),
     "reviewing.exclude": Rule(_REVIEWER, "judgment.exclude", "judgment_id", speaker="actor"),
     "reviewing.restore": Rule(_REVIEWER, "judgment.restore", "judgment_id", speaker="actor"),
     "reviewing.requeue": Rule(_REVIEWER, "matchup.requeue", "matchup_id", speaker="actor"),

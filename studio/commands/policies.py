@@ -78,17 +78,28 @@ def _lineage_lines(step: dict[str, Any]) -> list[str]:
     lines = [f"{policy['name']} (over {policy['base']})"]
     if run:
         lines.append(f"  made by run {run['id']} ({run['method']}, {run['state']})")
-    if dataset:
-        lines.append(
-            f"  from dataset {dataset['name']}, hash {dataset['hash'][:12]}, {dataset['counts']['pairs']} pairs"
-        )
-    if judgments:
-        sources = ", ".join(f"{count} {source}" for source, count in judgments["by_source"].items())
-        people = ", ".join(f"{name} ({votes})" for name, votes in judgments["annotators"].items())
-        lines.append(f"  of {judgments['count']} judgments ({sources}) by {people}")
+    if dataset and step["rewards"]:
+        lines.append(f"  with the prompts of dataset {dataset['name']}, hash {dataset['hash'][:12]}")
+    elif dataset:
+        lines += _dataset_lines(dataset, judgments, indent="  ")
+    elif run and run["config"].get("reward_function"):
+        lines.append(f"  scored by the function {run['config']['reward_function']}")
+    for reward in step["rewards"]:
+        lines.append(f"  scored by reward model {reward['checkpoint']['name']}")
+        if reward["dataset"]:
+            lines += _dataset_lines(reward["dataset"], reward["judgments"], indent="    ")
     if step["parent"]:
         lines.append("  trained from:")
     return lines
+
+
+def _dataset_lines(dataset: dict[str, Any], judgments: dict[str, Any], indent: str) -> list[str]:
+    sources = ", ".join(f"{count} {source}" for source, count in judgments["by_source"].items())
+    people = ", ".join(f"{name} ({votes})" for name, votes in judgments["annotators"].items())
+    return [
+        f"{indent}from dataset {dataset['name']}, hash {dataset['hash'][:12]}, {dataset['counts']['pairs']} pairs",
+        f"{indent}of {judgments['count']} judgments ({sources}) by {people}",
+    ]
 
 
 def _summary(session: Session, row: PolicyRow) -> dict[str, Any]:

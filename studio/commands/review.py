@@ -89,6 +89,25 @@ def show_judgments(
     show_table(("judgment", "matchup", "annotator", "state", "said", "others"), rows, "No such judgment.")
 
 
+@review.command("lineage")
+def lineage(
+    context: typer.Context,
+    judgment: Annotated[str, typer.Argument(help="Its id.")],
+    as_json: AsJson = False,
+) -> None:
+    """Walk from a judgment to what was made with it: datasets, reward models, policies."""
+    with opened(context) as session:
+        made = Reviewing(session.db).lineage(judgment)
+    if as_json:
+        show_json(made)
+        return
+    told = made["judgment"]
+    typer.echo(f"{told['id']} by {told['annotator']} ({told['source']}, {told['state']})")
+    for kind in ("datasets", "rewards", "policies"):
+        names = ", ".join(one["name"] for one in made[kind])
+        typer.echo(f"  {kind}: {names or 'none'}")
+
+
 @review.command("exclude")
 def exclude(
     context: typer.Context,

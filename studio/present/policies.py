@@ -100,11 +100,27 @@ def _generations_back(lineage: Mapping[str, Any] | None) -> list[Html]:
 
 
 def _lineage_step(step: Mapping[str, Any]) -> list[object]:
-    run, dataset, judged = step.get("run"), step.get("dataset"), step.get("judgments") or {}
+    run = step.get("run")
     lines: list[object] = [element("div", element("strong", step["policy"]["name"]), class_="lineage-policy")]
     if not run:
         return [*lines, _line("base model", step["policy"]["base"])] if not step.get("parent") else lines
     lines.append(_line("made by", f"run {run['id']} ({run['method']})"))
+    rewards, function = step.get("rewards") or [], run.get("config", {}).get("reward_function")
+    if not (rewards or function):
+        return [*lines, *_taught_by(step)]
+    if step.get("dataset"):
+        lines.append(_line("with the prompts of", f"dataset {step['dataset']['name']}"))
+    if function:
+        lines.append(_line("scored by", f"the function {function}"))
+    for reward in rewards:
+        lines += [_line("scored by", f"reward model {reward['checkpoint']['name']}"), *_taught_by(reward)]
+    return lines
+
+
+def _taught_by(step: Mapping[str, Any]) -> list[Html]:
+    """The dataset that a policy or a reward model learned from, who judged it, and whose replies those were."""
+    dataset, judged = step.get("dataset"), step.get("judgments") or {}
+    lines = []
     if dataset:
         pairs = dataset.get("counts", {}).get("pairs", 0)
         lines.append(_line("learned from", f"dataset {dataset['name']}: {pairs:,} pairs, hash {dataset['hash'][:12]}"))

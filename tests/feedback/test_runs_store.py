@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import multiprocessing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from feedback import datasets
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, InvalidInput, NotFound
 from feedback.store import checkpoints, lineage, policies, runs
-from feedback.types import Checkpoint, MetricPoint, Policy, Run, RunState
+from feedback.types import Checkpoint, DatasetFilters, MetricPoint, Policy, Run, RunState
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
 
@@ -77,6 +78,53 @@ def test_lineage_walks_from_a_policy_to_the_people(db: Database) -> None:
     assert walk["judgments"]["annotators"] == {"ann": 2, "bob": 1} and walk["judgments"]["by_source"] == {"human": 3}
     assert walk["judged_policies"] == {"base": 6}
     assert walk["parent"]["policy"]["name"] == "base" and walk["parent"]["parent"] is None
+
+
+def test_lineage_goes_through_the_reward_model_and_back(db: Database) -> None:
+    """A vote teaches a reward model, which scores what a policy learns from: two datasets, of which one is prompts."""
+    base = make_policy(db, "base")
+    make_matchup(db, policy=base)
+    judge_by(db, longer, annotator="ann")
+    taught = datasets.freeze(db, "taught")
+    make_matchup(db, policy=base)
+    judge_by(db, longer, annotator="bob")
+    prompts_only = datasets.freeze(db, "prompts-only", DatasetFilters(annotators=("bob",)))
+
+    def checkpoint(name: str, kind: str, dataset_id: str | None, **config: str) -> Any:
+        run = runs.save_run(db, Run(method=kind, config=config))
+        value = Checkpoint(name=name, kind=kind, path=name, base="b", run_id=run.id, dataset_id=dataset_id)
+        return checkpoints.save_checkpoint(db, value)
+
+    judge = checkpoint("judge", "reward", taught.id)
+    other = checkpoint("other", "reward", prompts_only.id)
+    made = {
+        "by-judge": checkpoint("by-judge", "policy", prompts_only.id, reward=f"judge, {other.id}"),
+        "by-function": checkpoint("by-function", "policy", prompts_only.id, reward_function="no_repetition"),
+        "by-votes": checkpoint("by-votes", "policy", taught.id),
+    }
+    for name, row in made.items():
+        policies.save_policy(
+            db, Policy(name=name, base="b", checkpoint_id=row.id, parent_id=base.id, run_id=row.run_id)
+        )
+    child = Policy(name="child", base="b", parent_id=policies.get_policy(db, "by-judge").id)
+    policies.save_policy(db, child)
+    walk = lineage.policy_lineage(db, "by-judge")
+    assert [step["checkpoint"]["name"] for step in walk["rewards"]] == ["judge", "other"]
+    assert walk["rewards"][0]["checkpoint"]["id"] == judge.id and walk["rewards"][0]["run"]["method"] == "reward"
+    assert [step["judgments"]["annotators"] for step in walk["rewards"]] == [{"ann": 1}, {"bob": 1}]
+    assert walk["dataset"]["name"] == "prompts-only"
+    assert lineage.policy_lineage(db, "by-votes")["rewards"] == []
+
+    (vote,) = lineage.policy_lineage(db, "by-votes")["judgments"]["ids"]
+    back = lineage.judgment_lineage(db, vote)
+    assert back["judgment"]["annotator"] == "ann"
+    assert [[row["name"] for row in back[kind]] for kind in ("datasets", "rewards", "policies")] == [
+        ["taught"],
+        ["judge"],
+        ["by-judge", "by-votes", "child"],
+    ]
+    with pytest.raises(NotFound, match="no judgment 'nope'"):
+        lineage.judgment_lineage(db, "nope")
 
 
 def test_names_are_unique_and_missing_ones_list_the_known(db: Database) -> None:

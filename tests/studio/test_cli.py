@@ -289,7 +289,9 @@ def test_the_commands_turn_the_loop_by_hand(home: Home, tmp_path: Path) -> None:
     card = said("evaluate", policy, "starter", "--oracle", "shorter", "--prompts", "4")
     assert card["low"] <= card["win_rate"] <= card["high"]
     assert said("policies", "promote", policy)["champion"] is True
-    assert said("policies", "lineage", policy)["judgments"]["count"] == drawn["matchups"]
+    votes = said("policies", "lineage", policy)["judgments"]["ids"]
+    assert len(votes) == drawn["matchups"]
+    assert [one["name"] for one in said("review", "lineage", votes[0])["policies"]] == [policy]
     assert home.worker_holder() is None  # the temporary workers are gone
 
 

@@ -120,6 +120,7 @@ RESEARCHER = {
     ("GET", "/api/policies/{key}"),
     ("POST", "/api/policies/{key}/promote"),
     ("GET", "/api/policies/{key}/lineage"),
+    ("GET", "/api/review/judgments/{judgment_id}/lineage"),
     ("POST", "/api/generations"),
     ("POST", "/api/batches"),
     ("POST", "/api/batches/{key}/priority"),

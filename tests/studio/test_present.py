@@ -253,6 +253,16 @@ def test_the_lineage_reads_from_the_policy_to_the_base() -> None:
     places = [text.index(part) for part in ("run-1", "round-1: 11 pairs", "ann (12): 12 judgments", "starter (24)")]
     assert places == sorted(places)
     assert text.rindex("/models/starter") > places[-1]
+    scored = lineage | {
+        "run": {"id": "run-1", "method": "ppo", "config": {"reward": "judge"}},
+        "rewards": [lineage | {"checkpoint": {"name": "judge"}}],
+    }
+    text = Reader(present.policy_detail(summary, scored, [])).text
+    assert text.index("with the prompts of dataset round-1") < text.index("reward model judge") < text.index("11 pairs")
+    assert text.count("ann (12): 12 judgments") == 1
+    by_rule = lineage | {"run": {"id": "run-1", "method": "ppo", "config": {"reward_function": "no_repetition"}}}
+    text = Reader(present.policy_detail(summary, by_rule, [])).text
+    assert "the function no_repetition" in text and "judgments" not in text
 
 
 def test_a_form_has_a_field_for_every_setting_but_those_chosen_elsewhere() -> None:
