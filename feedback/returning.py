@@ -18,6 +18,7 @@ from feedback.tables import GenerationRow, MatchupRow
 from feedback.types import Matchup
 
 USUAL_LIMIT = 50
+PRIORITY = 1  # somebody asked for them: they come before what fills the pool, and a promotion leaves them there
 
 
 def send_to_annotators(
@@ -48,7 +49,9 @@ def send_to_annotators(
         pair = _pair(db, own, sent)
         if pair is not None:
             rng.shuffle(pair)
-            matchups.append(Matchup(prompt_id=own[0].prompt_id, generation_ids=pair, required=required))
+            matchups.append(
+                Matchup(prompt_id=own[0].prompt_id, generation_ids=pair, required=required, priority=PRIORITY)
+            )
     if not matchups:
         raise NotEnoughData(f"All that people could compare of the run {run.id} has been sent to them before.")
     return save_matchups(db, matchups)

@@ -26,7 +26,15 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
 from training.ensembles import attach_members
-from training.models import LoadedPolicy, LoadedReward, attach_adapter, base_directory, load_base, load_scorer
+from training.models import (
+    HEAD_FILE,
+    LoadedPolicy,
+    LoadedReward,
+    attach_adapter,
+    base_directory,
+    load_base,
+    load_scorer,
+)
 from training.placement import placed, restore, sweep
 
 if TYPE_CHECKING:
@@ -255,6 +263,17 @@ def read_manifest(directory: Path) -> Manifest:
     return manifest
 
 
+def note_scorecard(directory: Path, scorecard: Mapping[str, Any]) -> None:
+    """Put the newest measurement of a checkpoint into its manifest; nothing where the checkpoint is gone."""
+    path = directory / MANIFEST_FILE
+    if not path.is_file():
+        return
+    manifest = read_manifest(directory).model_copy(update={"scorecard": dict(scorecard)})
+    partial = path.with_name(f".{MANIFEST_FILE}.partial")
+    partial.write_text(manifest.model_dump_json(indent=2))
+    partial.replace(path)
+
+
 def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Manifest:
     """The manifest, after every check that needs no model: kind, files, heads and base; else CheckpointError."""
     manifest = read_manifest(directory)
@@ -270,7 +289,7 @@ def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Man
             )
         if _file_hash(path) != expected:
             raise CheckpointError(f"The checkpoint {directory} is damaged: {name} is not what was saved.")
-    missing = [head for head in manifest.heads if not _has_head(directory / ADAPTER_FILE, head)]
+    missing = [head for head in manifest.heads if not _has_head(directory, head)]
     if missing:
         raise CheckpointError(
             f"The checkpoint {directory} lacks its head {', '.join(missing)}; with a random one its scores would "
@@ -405,8 +424,10 @@ def _file_hash(path: Path) -> str:
     return f"{size}:{digest.hexdigest()}"
 
 
-def _has_head(path: Path, head: str) -> bool:
-    return any(f".{head}." in f".{name}" for name in tensor_names(path))
+def _has_head(directory: Path, head: str) -> bool:
+    """Whether a head lies within the adapter, or with a role beside it that has its name."""
+    within = any(f".{head}." in f".{name}" for name in tensor_names(directory / ADAPTER_FILE))
+    return within or (directory / head / HEAD_FILE).is_file()
 
 
 def tensor_names(path: Path) -> list[str]:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from feedback.errors import CheckpointError, InvalidInput, RunFailed
 from training.chat import Messages, encode_exchange, window_of
-from training.checkpoints import ADAPTER_FILE, check_checkpoint, read_manifest
+from training.checkpoints import ADAPTER_FILE, check_checkpoint
 from training.ensembles import member_name
 from training.objectives import combined_scores
 from training.reward_functions import RewardFunction
@@ -151,14 +151,13 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
     return judges
 
 
-def refuse_other_base(directory: Path, base: str) -> None:
+def refuse_other_base(name: str, reward_base: str, reward_hash: str | None, base: str) -> None:
     """Refuse a reward checkpoint of another base, in the words of what to do, before anything is loaded."""
     from training.checkpoints import describe_base
 
-    manifest = read_manifest(directory)
-    if manifest.base_hash != describe_base(base):
+    if reward_base != base and reward_hash is not None and reward_hash != describe_base(base):
         raise InvalidInput(
-            f"The reward checkpoint {manifest.name!r} was trained on the base {manifest.base!r}, and the policy is on "
+            f"The reward checkpoint {name!r} was trained on the base {reward_base!r}, and the policy is on "
             f"{base!r}: they cannot share one model. Train a reward model with a parent on {base!r}: "
             "`studio train reward --dataset D --parent POLICY`."
         )

@@ -23,7 +23,7 @@ from feedback.store.prompts import count_prompts
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
-from training.config import RewardedSettings, RewardSettings
+from training.config import RewardedSettings, RewardSettings, parse_settings
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import check_rule
@@ -64,6 +64,14 @@ class Plan:
                 raise InvalidInput(f"{name} must be at least 1, not {value}.")
         if not 0.0 <= self.noise <= 0.5:
             raise InvalidInput(f"noise must be between 0 and 0.5 (a coin), not {self.noise}.")
+        parse_settings(self.method, self.train_config("dataset", "reward"))
+
+    def train_config(self, dataset: str, reward: str, **given: Any) -> dict[str, Any]:
+        """What the round's method is asked for: what is given, under what the plan sets."""
+        config = {"dataset": dataset, **given, **self.settings}
+        if issubclass(METHODS[self.method].settings, RewardedSettings) and "reward_function" not in config:
+            config.setdefault("reward", reward)
+        return config
 
 
 @dataclass
@@ -202,10 +210,10 @@ class Loop:
             reward = self._do("reward", config)
         done.reward = {"checkpoint": reward["checkpoint"]}
         with self._timed(done, self.plan.method):
-            config = {"dataset": dataset.name, "parent": done.champion, "seed": seed, **self.plan.settings}
-            config.setdefault("name", f"{self.plan.method}-{done.number}-{self._tag}")
-            if issubclass(METHODS[self.plan.method].settings, RewardedSettings) and "reward_function" not in config:
-                config.setdefault("reward", reward["checkpoint"])
+            name = f"{self.plan.method}-{done.number}-{self._tag}"
+            config = self.plan.train_config(
+                dataset.name, reward["checkpoint"], parent=done.champion, seed=seed, name=name
+            )
             trained = self._do(self.plan.method, config)
         done.policy = get_policy(self.db, trained["policy"]).name
 

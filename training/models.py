@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from training.heads import Pooling
 
 HEAD = "score"  # where a sequence classifier keeps its head
+HEAD_FILE = "head.safetensors"  # of a role beside a policy, in the directory that has the role's name
 PROBE_WIDTH = 12
 _PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 

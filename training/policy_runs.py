@@ -7,7 +7,7 @@ checkpoint stays one adapter over the base. A reference, where a method has one,
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -99,9 +99,19 @@ def save_policy_run(
 
 
 def save_policy_checkpoint(
-    context: RunContext, start: Start, adapter: Adapter, probe: Probe, write: Callable[[Path], None], *, reference: bool
+    context: RunContext,
+    start: Start,
+    adapter: Adapter,
+    probe: Probe,
+    write: Callable[[Path], None],
+    *,
+    reference: bool,
+    heads: Sequence[str] = (),
 ) -> tuple[CheckpointRow, PolicyRow]:
-    """Save what ``write`` puts into a directory as the run's checkpoint, and enter it and its policy."""
+    """Save what ``write`` puts into a directory as the run's checkpoint, and enter it and its policy.
+
+    ``heads`` are the roles beside the policy that were saved with a head of their own, each in a directory of its name.
+    """
     settings: TrainSettings = context.settings
     manifest = Manifest(
         kind="policy",
@@ -109,6 +119,7 @@ def save_policy_checkpoint(
         base=start.parent.base,
         base_hash=describe_base(start.parent.base),
         adapter=adapter,
+        heads=list(heads),
         parent=start.parent.id,
         reference=start.parent.id if reference else None,
         dataset=start.dataset.id if start.dataset else None,

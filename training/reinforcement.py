@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from feedback.errors import NotEnoughData, NotFound
 from training.adapters import adapter_config
 from training.canary import Canary
-from training.checkpoints import Adapter, measure_probe
+from training.checkpoints import Adapter, measure_probe, read_manifest
 from training.config import LARGE_MODEL, PpoSettings
 from training.crew import Crew
 from training.judges import FunctionJudge, Judges, RewardRoles, read_reward, refuse_other_base
@@ -142,17 +142,19 @@ def publish(context: RunContext, ready: Ready, figures: dict[str, Any]) -> dict[
     """Save the policy as it is in its role, with the value beside it, and enter both into the home."""
     from feedback.store.generations import hand_over_generations
 
-    roles = ready.roles
+    roles, heads = ready.roles, [role for role in ready.adapters.names() if role == "value"]
     with roles.acting("policy"):
         probe = measure_probe("policy", roles.model, roles.tokenizer)
 
     def write(directory: Path) -> None:
         roles.save("policy", directory)
-        if "value" in ready.adapters.names():
-            roles.save("value", directory / "value")
+        for role in heads:
+            roles.save(role, directory / role)
 
     adapter = Adapter.of(ready.adapters.config("policy").to_dict())
-    checkpoint, policy = save_policy_checkpoint(context, ready.start, adapter, probe, write, reference=True)
+    checkpoint, policy = save_policy_checkpoint(
+        context, ready.start, adapter, probe, write, reference=True, heads=heads
+    )
     hand_over_generations(context.db, context.run.id, policy.id)
     return {"checkpoint": checkpoint.name, "policy": policy.name, **figures}
 
@@ -210,5 +212,6 @@ def _reward_directory(context: RunContext, key: str, base: str) -> Path:
         known = [checkpoint.name for checkpoint in list_checkpoints(context.db, kind="reward")]
         raise NotFound("reward checkpoint", key, known, hint=f"{key!r} is a policy's checkpoint; it cannot score.")
     directory = context.home.path / row.path
-    refuse_other_base(directory, base)
+    manifest = read_manifest(directory)
+    refuse_other_base(manifest.name, manifest.base, manifest.base_hash, base)
     return directory

@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
 from training.crew import Crew
-from training.models import probe_tokens
+from training.models import HEAD_FILE, probe_tokens
 from training.top_layer import TopLayer
 from training.trunk import Kept, Trunk
 
@@ -38,7 +38,6 @@ if TYPE_CHECKING:
 
 REFERENCE = "reference"
 CHUNK_LOGITS = 2**22  # numbers of a chunk of logits: 16 MB in fp32
-HEAD_FILE = "head.safetensors"
 
 
 class Adapters(Protocol):

@@ -28,9 +28,10 @@ from feedback.store.policies import check_can_reply, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
-from training.config import DpoSettings, RewardedSettings, RewardSettings, TrainSettings, parse_settings
+from training.config import DpoSettings, PpoSettings, RewardedSettings, RewardSettings, TrainSettings, parse_settings
 from training.dependencies import check_after, promised_names
 from training.home import Home
+from training.judges import refuse_other_base
 from training.launch.local import is_alive
 from training.methods import METHODS
 from training.models import check_quantize
@@ -238,6 +239,10 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
         several = isinstance(settings, RewardedSettings)
         for key in checkpoint_keys(values["reward"]) if several else [values["reward"]]:
             _check_reward(db, key)
+    if values.get("canary_reward") is not None:
+        _check_reward(db, values["canary_reward"])
+    if isinstance(settings, PpoSettings):
+        _check_one_base(db, settings, promised)
     if values.get("reward_function") is not None:
         get_reward_function(values["reward_function"])
     if values.get("picker") is not None:
@@ -258,6 +263,17 @@ def _check_parent(db: Database, settings: TrainSettings) -> None:
     if parent is not None and parent.checkpoint_id is not None:
         kind = get_checkpoint(db, parent.checkpoint_id).manifest.get("adapter", {}).get("kind", "")
         check_trains_on(parent.name, parent.base, kind, settings)
+
+
+def _check_one_base(db: Database, settings: PpoSettings, promised: Collection[str]) -> None:
+    """PPO's reward models live on the base of its policy."""
+    if settings.parent in promised:
+        return
+    parent = get_policy(db, settings.parent) if settings.parent else get_champion(db)
+    for key in [*settings.reward_checkpoints(), *filter(None, [settings.canary_reward])]:
+        if parent is not None and key not in promised:
+            row = get_checkpoint(db, key)
+            refuse_other_base(row.name, row.base, row.manifest.get("base_hash"), parent.base)
 
 
 def _champion_name(db: Database) -> str:
@@ -298,7 +314,11 @@ def _check_reward(db: Database, key: str) -> None:
         known = [row.name for row in list_checkpoints(db, kind="reward")]
         raise NotFound("reward model", key, known, hint="Train one: `studio train reward --dataset D`.") from None
     if checkpoint.kind != "reward":
-        raise UnknownSetting(f"Checkpoint {key!r} is a {checkpoint.kind}, not a reward model.")
+        named = ", ".join(row.name for row in list_checkpoints(db, kind="reward")) or "none yet"
+        raise UnknownSetting(
+            f"Checkpoint {key!r} is a {checkpoint.kind}, not a reward model. Reward models: {named}; "
+            "train one: `studio train reward --dataset D`."
+        )
 
 
 def _check_picker(db: Database, picker: str) -> None:

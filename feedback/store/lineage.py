@@ -65,7 +65,7 @@ def judgment_lineage(db: Database, judgment_id: str) -> dict[str, Any]:
 
 
 def _made_with(session: Session, checkpoints: set[str], rewards: set[str]) -> list[PolicyRow]:
-    """The policies, oldest first, of these checkpoints, scored by these reward models, or trained from such a policy."""
+    """The policies, oldest first, of these checkpoints, scored by these reward models, or trained from such ones."""
     found: dict[str, PolicyRow] = {}
     for policy in session.exec(select(PolicyRow).order_by(*_oldest(PolicyRow))):  # a parent is older than its child
         run = session.get(RunRow, policy.run_id) if policy.run_id else None

@@ -60,7 +60,8 @@ def promote_policy(db: Database, key: str) -> PolicyRow:
     """Make a policy the champion. Undone by promoting the one before.
 
     Untouched open matchups of other policies are retired, so that the next pair comes from the new champion;
-    leased and half-judged ones are left to the people at work on them. Promoting the champion changes nothing.
+    leased and half-judged ones are left to the people at work on them, and those that somebody asked for (with a
+    priority above 0, or in a batch) stay. Promoting the champion changes nothing.
     """
     with db.write() as session:
         one_at_a_time(session, "promote")
@@ -101,6 +102,8 @@ def _hand_over_pool(session: Session, policy_id: str) -> None:
         select(MatchupRow.id, MatchupRow.state, MatchupRow.generation_ids).where(
             col(MatchupRow.state).in_([MatchupState.open, MatchupState.retired]),
             col(MatchupRow.purpose) == Purpose.collect,
+            col(MatchupRow.priority) <= 0,
+            col(MatchupRow.batch_id).is_(None),
         )
     ).all()
     gold = session.exec(select(MatchupRow.generation_ids).where(col(MatchupRow.purpose) == Purpose.gold))

@@ -11,10 +11,11 @@ from feedback.db import Database
 from feedback.errors import InvalidInput, NotEnoughData
 from feedback.returning import send_to_annotators
 from feedback.store.generations import get_generation, list_newest_generations, save_generations
-from feedback.store.matchups import count_open
+from feedback.store.matchups import count_open, get_matchup
+from feedback.store.policies import promote_policy
 from feedback.store.runs import save_run
-from feedback.types import Generation, Run
-from tests.factories import make_policy, make_prompt
+from feedback.types import Generation, MatchupState, Run
+from tests.factories import make_matchup, make_policy, make_prompt
 
 
 def drawn(db: Database, prompt: str, policy: str, run: str | None, iteration: int, text: str) -> str:
@@ -35,6 +36,33 @@ def test_the_latest_reply_meets_the_earliest_and_none_goes_twice(db: Database) -
     assert task is not None and set(task.responses) == {"reply 0", "reply 2"}
     with pytest.raises(NotEnoughData, match="has been sent to them before"):
         send_to_annotators(db, run)
+
+
+def test_what_was_sent_is_next_and_stays_when_another_policy_is_promoted(db: Database) -> None:
+    run, policy, prompt = save_run(db, Run(method="ppo", config={})).id, make_policy(db).id, make_prompt(db).id
+    waiting = make_matchup(db, policy=make_policy(db, "old"))
+    for iteration in range(2):
+        drawn(db, prompt, policy, run, iteration, f"reply {iteration}")
+    (sent,) = send_to_annotators(db, run)
+    make_policy(db, "new")
+    for name in ("new", "old", "new"):
+        promote_policy(db, name)
+    assert get_matchup(db, waiting.id).state is MatchupState.retired
+    task = lease_next(db, "ann")
+    assert task is not None and task.matchup_id == sent.id
+    promote_policy(db, "old")
+    task = lease_next(db, "ben")
+    assert task is not None and task.matchup_id == waiting.id
+
+
+def test_sent_replies_come_before_what_fills_the_pool(db: Database) -> None:
+    run, policy, prompt = save_run(db, Run(method="ppo", config={})).id, make_policy(db).id, make_prompt(db).id
+    make_matchup(db)
+    for iteration in range(2):
+        drawn(db, prompt, policy, run, iteration, f"reply {iteration}")
+    (sent,) = send_to_annotators(db, run)
+    task = lease_next(db, "ann")
+    assert task is not None and task.matchup_id == sent.id
 
 
 def test_a_lone_reply_meets_another_policys_and_never_its_like(db: Database) -> None:

@@ -14,8 +14,10 @@ from feedback.errors import NotEnoughData
 from feedback.store.prompts import save_prompts
 from feedback.types import Prompt, Run, SamplingSettings, Split
 from training import evaluate
+from training.checkpoints import open_policy, read_manifest
 from training.config import parse_settings
 from training.evaluate import compare_policies, describe_replies, divergence, measure_reward, reward_figures, win_means
+from training.methods import METHODS
 from training.models import LoadedPolicy, LoadedReward, load_base, load_scorer
 from training.oracles import get_oracle
 from training.sampling import Reply, sample
@@ -196,6 +198,24 @@ def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: A
     assert card.settings["oracle"] == "shorter"
     assert parse_settings("evaluate", card.settings) == context.settings
     assert Run(method="evaluate", result=result)
+
+
+def test_a_measured_checkpoint_carries_its_newest_scorecard(make_context: Any, tiny_policy: Any, dataset: str) -> None:
+    quick = {"dataset": dataset, "min_steps": 1, "epochs": 1}
+    METHODS["dpo"].train(make_context("dpo", quick | {"name": "p1"}))
+    context = make_context("reward", quick | {"name": "rm"})
+    METHODS["reward"].train(context)
+    save_prompts(context.db, [Prompt(messages=messages, split=Split.evaluation) for messages in PROMPTS])
+    drawn = {"oracle": "shorter", "max_new_tokens": 8, "samples": 1}
+    for seed in (0, 1):
+        result = METHODS["evaluate"].train(make_context("evaluate", drawn | {"a": "p1", "b": "tiny", "seed": seed}))
+        found = read_manifest(context.home.checkpoints / "p1").scorecard
+        assert found is not None and found["id"] == result["scorecard"] and found["settings"]["seed"] == seed
+        assert found["figures"]["win_rate"] == result["win_rate"]
+    METHODS["evaluate"].train(make_context("evaluate", drawn | {"reward": "rm", "samples": 4, "max_new_tokens": 16}))
+    found = read_manifest(context.home.checkpoints / "rm").scorecard
+    assert found is not None and found["kind"] == "reward_accuracy"
+    assert open_policy(context.db, context.home, "p1", "cpu").has_adapter  # it loads as before
 
 
 def test_of_several_replies_the_one_the_picker_likes_best_is_given() -> None:

@@ -153,6 +153,8 @@ def test_what_cannot_be_turned_is_refused_first(db: Database, tmp_path: Path, st
     for plan, kind, said in [
         (Plan(method="reward"), UnknownSetting, "Valid: dpo, kto, ppo, rft, rloo, sft"),
         (Plan(oracle="sweeter"), UnknownSetting, "sweeter"),
+        (Plan(method="ppo", settings={"sweetness": 1}), UnknownSetting, "ppo has no setting 'sweetness'"),
+        (Plan(settings={"beta": 99.0}), UnknownSetting, "beta"),
         (Plan(noise=0.7), InvalidInput, "noise"),
         (Plan(pairs=0), InvalidInput, "pairs must be at least 1"),
     ]:

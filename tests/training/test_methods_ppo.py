@@ -43,6 +43,7 @@ from training.reinforcement import build_roles, prepare, split_prompts
 from training.reward_functions import RewardFunction
 from training.roles import REFERENCE
 from training.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
+from training.runs import submit
 from training.scoring import reward_scores
 
 SMALL: dict[str, Any] = {
@@ -733,7 +734,7 @@ def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
     assert manifest.reference == policy.parent_id and manifest.method == "ppo"
     assert load_policy(directory, device="cpu").has_adapter
     assert AutoPeftModelForCausalLM.from_pretrained(directory) is not None
-    assert (directory / "value" / "head.safetensors").is_file()
+    assert manifest.heads == ["value"] and (directory / "value" / "head.safetensors").is_file()
     names = {point.name for point in context.progress.points}
     shown = {"reward", "kl", "entropy", "clip_rate", "explained_variance", "end_rate", "tokens", "canary_score"}
     assert shown <= names
@@ -842,12 +843,23 @@ def test_a_reward_model_of_another_base_is_refused_first(
         InvalidInput, match=r"'rm' was trained on the base .*cannot share one model.*studio train reward"
     ):
         METHODS["ppo"].train(context)
+    for judges in ({"reward": reward}, {"reward_function": "no_repetition", "canary_reward": reward}):
+        with pytest.raises(InvalidInput, match="'rm' was trained on the base"):
+            submit(context.db, "ppo", {**judges, "parent": "foreign"})
+
+
+def test_a_judge_of_the_looks_that_is_none_is_refused_before_the_queue(make_context: Any, reward: str) -> None:
+    db = make_context("ppo", run_config(reward=reward)).db
+    with pytest.raises(NotFound, match=r"no reward model 'nobody'. Known: rm"):
+        submit(db, "ppo", {"reward": reward, "canary_reward": "nobody"})
 
 
 def test_a_policys_checkpoint_cannot_be_the_judge(make_context: Any, dataset: str) -> None:
     METHODS["dpo"].train(make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1}))
     with pytest.raises(NotFound, match="cannot score"):
         METHODS["ppo"].train(make_context("ppo", run_config(reward="p1")))
+    with pytest.raises(UnknownSetting, match="'p1' is a policy, not a reward model. Reward models: none yet; train"):
+        submit(make_context("ppo", run_config(reward="p1")).db, "ppo", {"reward": "p1"})
     with pytest.raises(Conflict, match="already a checkpoint 'p1'"):
         METHODS["ppo"].train(make_context("ppo", run_config(reward_function="no_repetition", name="p1")))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any, Literal
 
 from feedback.errors import InvalidInput, NotEnoughData
+from feedback.tables import CheckpointRow
 from feedback.types import Scorecard, Split
 from training.chat import Messages
 from training.config import EvaluateSettings
@@ -18,6 +19,7 @@ def train(context: RunContext) -> dict[str, Any]:
 
 
 def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
+    from feedback.store.checkpoints import get_checkpoint
     from feedback.store.policies import get_policy
     from training.checkpoints import open_policy
     from training.evaluate import compare_policies
@@ -41,7 +43,8 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
         best_of=settings.best_of,
         picker=open_picker(context.db, context.home, settings.picker) if settings.picker else None,
     )
-    return _saved(context, "win_rate", a.id, b.id, figures)
+    checkpoint = get_checkpoint(context.db, a.checkpoint_id) if a.checkpoint_id else None
+    return _saved(context, "win_rate", a.id, b.id, figures, checkpoint)
 
 
 def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
@@ -67,7 +70,7 @@ def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
         batch_size=settings.batch_size,
         on_progress=_reporter(context),
     )
-    return _saved(context, "reward_accuracy", checkpoint.id, None, figures)
+    return _saved(context, "reward_accuracy", checkpoint.id, None, figures, checkpoint)
 
 
 def _evaluation_prompts(context: RunContext, settings: EvaluateSettings) -> list[Messages]:
@@ -95,8 +98,10 @@ def _saved(
     subject_id: str,
     against_id: str | None,
     figures: dict[str, Any],
+    measured: CheckpointRow | None,
 ) -> dict[str, Any]:
     from feedback.store.scorecards import save_scorecard
+    from training.checkpoints import note_scorecard
 
     card = save_scorecard(
         context.db,
@@ -109,4 +114,7 @@ def _saved(
             figures=figures,
         ),
     )
+    if measured is not None:
+        kept = {"id", "kind", "against_id", "settings", "figures", "created_at"}
+        note_scorecard(context.home.path / measured.path, card.model_dump(mode="json", include=kept))
     return {"scorecard": card.id, **figures}
