@@ -124,6 +124,24 @@ def test_gold_is_not_served_when_nothing_else_is_left(db: Database) -> None:
     assert assignment.lease_next(db, "ann", checks=Checks(gold_share=0.5)) is None
 
 
+def test_what_is_counted_as_left_and_on_screens_is_work_alone(db: Database) -> None:
+    matchups.save_gold(db, make_matchup(db).id, {"verdict": "first"})
+    disputed = contested(db, required=2, max_required=2)
+    for name, text in (("ann", "yes"), ("bob", "no")):
+        say(db, name, text)
+    assert state(db, disputed) is MatchupState.disputed
+    work = make_matchup(db)
+    assert assignment.lease_next(db, "rev", part=Part.adjudicator)
+    golden = assignment.lease_next(db, "cleo", checks=Checks(gold_share=0.5), rng=random.Random(4))
+    assert golden and matchups.get_matchup(db, golden.matchup_id).purpose is Purpose.gold
+    counts = matchups.count_matchups(db)
+    assert (counts.open, counts.leased, matchups.count_open(db)) == (1, 0, 1)
+    task = assignment.lease_next(db, "dan", checks=NEVER)
+    assert task and task.matchup_id == work.id and matchups.count_matchups(db).leased == 1
+    judging.submit(db, task.lease_id, "dan", verdict="left")
+    assert assignment.lease_next(db, "eve") is None and matchups.count_open(db) == 0
+
+
 def test_a_repeat_shows_ones_own_pair_with_its_sides_swapped_after_a_delay(db: Database) -> None:
     for _ in range(2):
         make_matchup(db)
