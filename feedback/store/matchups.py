@@ -56,6 +56,7 @@ def save_gold(db: Database, matchup_id: str, gold: dict[str, Any]) -> MatchupRow
     """
     with db.write() as session:
         original = get_by_key(session, MatchupRow, "matchup", matchup_id)
+        session.refresh(original, with_for_update=True)  # a vote or an undo under way decides its state first
         if original.purpose not in WORK:
             raise Conflict(f"Matchup {matchup_id} is a check already ({original.purpose.value}).")
         try:
@@ -75,6 +76,16 @@ def save_gold(db: Database, matchup_id: str, gold: dict[str, Any]) -> MatchupRow
         if original.state is MatchupState.open:
             original.state = MatchupState.retired
     return row
+
+
+def is_asked_as_gold(session: Session, matchup: MatchupRow) -> bool:
+    """Whether a gold matchup was made of this one, in the transaction under way: then it never comes back."""
+    gold = session.exec(
+        select(MatchupRow.generation_ids).where(
+            MatchupRow.prompt_id == matchup.prompt_id, MatchupRow.purpose == Purpose.gold
+        )
+    )
+    return matchup.purpose in WORK and any(set(ids) == set(matchup.generation_ids) for ids in gold)
 
 
 def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
