@@ -5,7 +5,9 @@ from __future__ import annotations
 import multiprocessing
 import random
 import threading
+import time
 from collections import Counter
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -13,13 +15,25 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlmodel import SQLModel
+from sqlalchemy import event
+from sqlmodel import Session, SQLModel
 
 from feedback import assignment, datasets, formats, judging, migrations
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, StudioError
-from feedback.store import copies, judgments, leases, lineage, matchups, policies, prompts, runs
-from feedback.types import DatasetFilters, MatchupState, MetricPoint, Prompt, Run, RunState, now
+from feedback.store import copies, judgments, leases, lineage, matchups, policies, prompts, runs, users
+from feedback.types import (
+    DatasetFilters,
+    MatchupState,
+    MetricPoint,
+    Prompt,
+    Run,
+    RunState,
+    User,
+    UserRole,
+    UserStatus,
+    now,
+)
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
 spawn = multiprocessing.get_context("spawn")
@@ -244,3 +258,58 @@ def test_a_text_postgresql_cannot_hold_is_refused_with_a_sentence(postgresql: Da
     with pytest.raises(StudioError, match="NUL"):
         judging.submit(postgresql, task.lease_id, "ann", verdict="left", rationale="a\0b")
     judging.submit(postgresql, task.lease_id, "ann", verdict="left", rationale="ab")
+
+
+def _overlapping(db: Database, first: Callable[[], Any], second: Callable[[], Any]) -> list[Any]:
+    """What each gave or raised, ``second`` run while ``first`` has all but committed: to its end, or until it waits."""
+    found: list[Any] = [None, None]
+    reached, released, holder = threading.Event(), threading.Event(), []
+
+    def hold(_connection_or_session: Any) -> None:
+        if threading.get_ident() in holder:
+            holder.clear()
+            reached.set()
+            released.wait(60)
+
+    def work(number: int, act: Callable[[], Any]) -> None:
+        if number == 0:
+            holder.append(threading.get_ident())
+        try:
+            found[number] = act()
+        except Exception as error:
+            found[number] = error
+        reached.set()
+
+    def waits() -> bool:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with db.engine.connect() as connection:
+            return bool(connection.exec_driver_sql(asked).scalar())
+
+    threads = [threading.Thread(target=work, args=job) for job in enumerate((first, second))]
+    event.listen(db.engine, "commit", hold)  # a vote's, which has no session
+    event.listen(Session, "before_commit", hold)
+    try:
+        threads[0].start()
+        assert reached.wait(60)
+        threads[1].start()
+        while threads[1].is_alive() and not waits():
+            time.sleep(0.01)
+    finally:
+        released.set()
+        for thread in threads:
+            thread.join()
+        event.remove(db.engine, "commit", hold)
+        event.remove(Session, "before_commit", hold)
+    return found
+
+
+def test_two_admins_who_remove_each_other_at_once_leave_one(postgresql: Database) -> None:
+    for name in ("ann", "bob"):
+        users.save_user(postgresql, User(name=name, role=UserRole.admin), actor="setup")
+    first, second = _overlapping(
+        postgresql,
+        lambda: users.set_user_status(postgresql, "ann", UserStatus.disabled, actor="bob"),
+        lambda: users.set_user_role(postgresql, "bob", UserRole.annotator, actor="ann"),
+    )
+    assert first.status is UserStatus.disabled and isinstance(second, Conflict)
+    assert users.count_admins(postgresql) == 1
