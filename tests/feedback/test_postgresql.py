@@ -8,7 +8,8 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ from sqlmodel import Session, SQLModel
 
 from feedback import assignment, datasets, formats, judging, migrations
 from feedback.db import Database, open_database
-from feedback.errors import Conflict, StudioError
-from feedback.store import copies, judgments, leases, lineage, matchups, policies, prompts, runs, users
+from feedback.errors import Conflict, LeaseLost, StudioError
+from feedback.store import copies, drafts, judgments, leases, lineage, matchups, policies, prompts, runs, users
 from feedback.types import (
     DatasetFilters,
     MatchupState,
@@ -313,3 +314,30 @@ def test_two_admins_who_remove_each_other_at_once_leave_one(postgresql: Database
     )
     assert first.status is UserStatus.disabled and isinstance(second, Conflict)
     assert users.count_admins(postgresql) == 1
+
+
+def test_drafts_that_come_at_once_from_two_windows_are_kept_one_after_the_other(postgresql: Database) -> None:
+    make_matchup(postgresql)
+    task = assignment.lease_next(postgresql, "ann")
+    assert task
+    for words in (("first", "second"), ("third", "fourth")):  # with no draft there, and with one
+        saves = [partial(judging.save_draft, postgresql, task.lease_id, "ann", {"rationale": word}) for word in words]
+        assert all(isinstance(kept, datetime) for kept in _overlapping(postgresql, *saves))
+        assert judging.draft_of(postgresql, task) == {"rationale": words[1]}
+
+
+def test_a_draft_and_a_vote_at_once_neither_lock_each_other_out_nor_leave_a_draft(postgresql: Database) -> None:
+    for draft_first in (True, False):
+        make_matchup(postgresql)
+        task = assignment.lease_next(postgresql, "ann")
+        assert task
+        judging.save_draft(postgresql, task.lease_id, "ann", {"rationale": "so far"})
+        save = partial(judging.save_draft, postgresql, task.lease_id, "ann", {"rationale": "a word more"})
+        vote = partial(judging.submit, postgresql, task.lease_id, "ann", verdict="left")
+        if draft_first:
+            kept, voted = _overlapping(postgresql, save, vote)
+            assert isinstance(kept, datetime)
+        else:
+            voted, kept = _overlapping(postgresql, vote, save)
+            assert isinstance(kept, LeaseLost)
+        assert voted.created and drafts.get_draft(postgresql, task.matchup_id, "ann") is None
