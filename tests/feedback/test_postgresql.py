@@ -22,9 +22,10 @@ from sqlmodel import Session, SQLModel
 from feedback import assignment, datasets, formats, judging, migrations
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, LeaseLost, StudioError
-from feedback.store import copies, drafts, judgments, leases, lineage, matchups, policies, prompts, runs, users
+from feedback.store import copies, drafts, judgments, leases, lineage, matchups, policies, prompts, reviews, runs, users
 from feedback.types import (
     DatasetFilters,
+    JudgmentState,
     MatchupState,
     MetricPoint,
     Prompt,
@@ -341,3 +342,33 @@ def test_a_draft_and_a_vote_at_once_neither_lock_each_other_out_nor_leave_a_draf
             voted, kept = _overlapping(postgresql, vote, save)
             assert isinstance(kept, LeaseLost)
         assert voted.created and drafts.get_draft(postgresql, task.matchup_id, "ann") is None
+
+
+def test_a_judgment_that_is_taken_back_while_it_is_excluded_stays_taken_back(postgresql: Database) -> None:
+    make_matchup(postgresql)
+    task = assignment.lease_next(postgresql, "ann", session="tab")
+    assert task
+    judged = judging.submit(postgresql, task.lease_id, "ann", verdict="left")
+    undone, excluded = _overlapping(
+        postgresql,
+        lambda: judging.undo_last(postgresql, "ann", session="tab"),
+        lambda: reviews.exclude_judgment(postgresql, judged.judgment_id, "rev", "spam"),
+    )
+    assert undone and undone.matchup_id == task.matchup_id
+    assert isinstance(excluded, Conflict) and "is withdrawn" in str(excluded)
+    assert [row.state for row in judgments.list_judgments(postgresql)] == [JudgmentState.withdrawn]
+
+
+def test_an_opinion_asked_for_during_the_last_vote_is_asked_for_beside_it(postgresql: Database) -> None:
+    matchup = make_matchup(postgresql)
+    task = assignment.lease_next(postgresql, "ann")
+    assert task
+    voted, asked = _overlapping(
+        postgresql,
+        lambda: judging.submit(postgresql, task.lease_id, "ann", verdict="tie"),
+        lambda: reviews.requeue_matchup(postgresql, matchup.id, "rev", "look again"),
+    )
+    assert voted.created and asked.matchup_id == matchup.id
+    now_asked = matchups.get_matchup(postgresql, matchup.id)
+    assert (now_asked.state, now_asked.required) == (MatchupState.open, 2)
+    assert assignment.lease_next(postgresql, "bob")
