@@ -206,10 +206,8 @@ def _pairs_of(
 
 def _edits_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[str]) -> Iterator[PreferencePair]:
     """An edit says that the edited text is better than the reply it was made from."""
-    for judgment in matchup.judgments:
-        if not judgment.edited or judgment.verdict is Verdict.skip:
-            continue
-        original, text = matchup.generations[judgment.edited["index"]], judgment.edited["text"]
+    for judgment, index, text in ranking.edits_of(matchup.judgments):
+        original = matchup.generations[index]
         if same_text(original.text, text):
             drops["identical"] += 1
             continue

@@ -2,7 +2,8 @@
 
 Nothing here is stored: a dataset froze its judgments, judgments are never overwritten, so all of this follows from
 the dataset for ever and its hash needs no new word. Splits are those of the dataset's pairs. Where an adjudicator
-settled a matchup, that answer stands and the annotators' verdicts do not; what anybody wrote is still an edit.
+settled a matchup, that answer stands and the annotators' verdicts do not; what anybody wrote is still an edit,
+unless they skipped.
 
     edited reply, winner, undefeated in a ranking   →  Demonstration
     winners and losers, both replies of a both-bad  →  LabelledReply
@@ -149,10 +150,9 @@ def _common(matchup: JudgedMatchup, filters: DatasetFilters) -> dict[str, object
 def _demonstrations(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Demonstration]:
     common = _common(matchup, filters)
     improved = set()
-    for judgment in matchup.judgments:
-        if judgment.edited is not None:
-            improved.add(judgment.edited["index"])
-            yield Demonstration.model_validate({**common, "reply": judgment.edited["text"], "origin": "edited"})
+    for _, index, text in ranking.edits_of(matchup.judgments):
+        improved.add(index)
+        yield Demonstration.model_validate({**common, "reply": text, "origin": "edited"})
     for index in _ends(matchup, filters)[0]:
         if index not in improved:
             yield Demonstration.model_validate({**common, "reply": matchup.generations[index].text, "origin": "chosen"})
@@ -160,9 +160,8 @@ def _demonstrations(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator
 
 def _labelled(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[LabelledReply]:
     common = _common(matchup, filters)
-    for judgment in matchup.judgments:
-        if judgment.edited is not None:
-            yield LabelledReply.model_validate({**common, "reply": judgment.edited["text"], "good": True})
+    for _, _, text in ranking.edits_of(matchup.judgments):
+        yield LabelledReply.model_validate({**common, "reply": text, "good": True})
     good, bad = _ends(matchup, filters)
     said = [judgment for judgment in _deciding(matchup) if judgment.verdict is not Verdict.skip]
     if 2 * sum(judgment.verdict is Verdict.both_bad for judgment in said) > len(said):

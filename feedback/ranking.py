@@ -10,8 +10,22 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
+from typing import Any, Protocol, TypeVar
 
 from feedback.types import Judgment, Verdict
+
+
+class Edited(Protocol):
+    """What an edit is read from: a stored judgment, or what an export reads of one."""
+
+    @property
+    def verdict(self) -> Verdict | None: ...
+
+    @property
+    def edited(self) -> dict[str, Any] | None: ...
+
+
+EditedT = TypeVar("EditedT", bound=Edited)
 
 
 @dataclass(frozen=True)
@@ -60,6 +74,16 @@ def votes_of(judgment: Judgment, judgment_id: str) -> Iterator[Vote]:
         yield Vote(0, 1, strength, judgment_id)
     elif judgment.verdict is Verdict.second:
         yield Vote(1, 0, strength, judgment_id)
+
+
+def edits_of(judgments: Iterable[EditedT]) -> Iterator[tuple[EditedT, int, str]]:
+    """What people wrote in place of replies: the judgment, the reply's stored index, the text; a skip teaches nothing.
+
+    Whoever skips after they began to edit did not stand by what they typed.
+    """
+    for judgment in judgments:
+        if judgment.edited and judgment.verdict is not Verdict.skip:
+            yield judgment, judgment.edited["index"], judgment.edited["text"]
 
 
 def pairwise_verdicts(verdict: Verdict | None, ranking: Sequence[int] | None) -> Iterator[tuple[int, int, Verdict]]:

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 
 from feedback.formats.shape import Export, Format, Row
+from feedback.ranking import edits_of
 from feedback.store.exports import PromptRecord
 from feedback.tables import DatasetRow
 from feedback.types import Verdict
@@ -37,9 +38,9 @@ def standings(prompt: PromptRecord) -> dict[str, int]:
         counts[chosen] += 1
         counts[rejected] -= 1
     for matchup in prompt.matchups:
+        for _, _, text in edits_of(matchup.votes):
+            counts[text] += 1
         for vote in matchup.votes:
-            if vote.edited and vote.verdict is not Verdict.skip:
-                counts[str(vote.edited["text"])] += 1
             if vote.verdict is Verdict.both_bad:
                 counts.subtract(dict.fromkeys(matchup.texts, 1))
     return counts

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.formats.trl_kto import standings
+from feedback.ranking import edits_of
 from feedback.store.exports import PromptRecord
 
 
@@ -25,8 +26,8 @@ def rows(export: Export) -> Iterator[Row]:
 
 def demonstrations(prompt: PromptRecord) -> list[str]:
     """What people wrote in place of the replies they were shown, each text once."""
-    edits = [vote.edited for matchup in prompt.matchups for vote in matchup.votes if vote.edited]
-    return list(dict.fromkeys(str(edit["text"]) for edit in edits))
+    written = (text for matchup in prompt.matchups for _, _, text in edits_of(matchup.votes))
+    return list(dict.fromkeys(written))
 
 
 def _chosen(prompt: PromptRecord) -> list[str]:

@@ -12,7 +12,7 @@ from sqlmodel import Session, SQLModel, col, select
 
 from feedback.db import Database, one_at_a_time
 from feedback.errors import InvalidLine
-from feedback.store.rows import in_chunks, reason_of
+from feedback.store.rows import reason_of, rows_by_id
 from feedback.store.users import list_pseudonyms
 from feedback.tables import (
     DatasetJudgmentRow,
@@ -121,11 +121,11 @@ def _with_revisions(session: Session, ids: Sequence[str]) -> list[JudgmentRow]:
 
 
 def _archive(session: Session, judgments: Sequence[JudgmentRow]) -> list[ArchivedJudgment]:
-    leases = _by_id(session, LeaseRow, [row.lease_id for row in judgments])
-    matchups = _by_id(session, MatchupRow, [row.matchup_id for row in judgments])
-    prompts = _by_id(session, PromptRow, [row.prompt_id for row in matchups.values()])
-    generations = _by_id(session, GenerationRow, [key for row in matchups.values() for key in row.generation_ids])
-    policies = _by_id(session, PolicyRow, [row.policy_id for row in generations.values()])
+    leases = rows_by_id(session, LeaseRow, [row.lease_id for row in judgments])
+    matchups = rows_by_id(session, MatchupRow, [row.matchup_id for row in judgments])
+    prompts = rows_by_id(session, PromptRow, [row.prompt_id for row in matchups.values()])
+    generations = rows_by_id(session, GenerationRow, [key for row in matchups.values() for key in row.generation_ids])
+    policies = rows_by_id(session, PolicyRow, [row.policy_id for row in generations.values()])
     entries = []
     for judgment in judgments:
         matchup = matchups[judgment.matchup_id]
@@ -150,13 +150,6 @@ def _known_elsewhere(policy: PolicyRow) -> dict[str, Any]:
     if policy.checkpoint_id is not None:
         fields["note"] = "; ".join(filter(None, (policy.note, _LEFT_BEHIND)))
     return fields
-
-
-def _by_id(session: Session, table: type[Any], ids: Sequence[str]) -> dict[str, Any]:
-    rows = in_chunks(
-        list(dict.fromkeys(ids)), lambda part: list(session.exec(select(table).where(col(table.id).in_(part))))
-    )
-    return {row.id: row for row in rows}
 
 
 def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: dict[str, int]) -> None:

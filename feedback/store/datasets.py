@@ -13,7 +13,7 @@ from sqlmodel import Session, col, select
 
 from feedback.db import Database
 from feedback.errors import Conflict
-from feedback.store.rows import as_row, get_by_key, in_chunks
+from feedback.store.rows import as_row, get_by_key, in_chunks, rows_by_id
 from feedback.tables import (
     DatasetJudgmentRow,
     DatasetPairRow,
@@ -180,14 +180,8 @@ def _judged_matchups(
     session: Session, kept: dict[str, list[JudgmentRow]], filters: DatasetFilters, dropped: Counter[str]
 ) -> Iterator[JudgedMatchup]:
     matchups = session.exec(select(MatchupRow).where(col(MatchupRow.id).in_(list(kept)))).all()
-    prompts = {
-        row.id: row
-        for row in in_chunks(
-            list({matchup.prompt_id for matchup in matchups}),
-            lambda part: list(session.exec(select(PromptRow).where(col(PromptRow.id).in_(part)))),
-        )
-    }
-    generations = _generations(session, [key for matchup in matchups for key in matchup.generation_ids])
+    prompts = rows_by_id(session, PromptRow, (matchup.prompt_id for matchup in matchups))
+    generations = rows_by_id(session, GenerationRow, (key for matchup in matchups for key in matchup.generation_ids))
     allowed = _policy_ids(session, filters.policies)
     nobodys = _drawn_on_the_way(session, list(generations.values())) if allowed is not None else set()
     for matchup in matchups:
@@ -222,14 +216,6 @@ def _drawn_on_the_way(session: Session, generations: Sequence[GenerationRow]) ->
     return {row.id for row in moved if row.run_id in runs - set(makers)}
 
 
-def _generations(session: Session, ids: Sequence[str]) -> dict[str, GenerationRow]:
-    rows = in_chunks(
-        list(dict.fromkeys(ids)),
-        lambda part: list(session.exec(select(GenerationRow).where(col(GenerationRow.id).in_(part)))),
-    )
-    return {row.id: row for row in rows}
-
-
 def _pair_columns(dataset_id: str, position: int, pair: PreferencePair) -> dict[str, object]:
     return {
         "dataset_id": dataset_id,
@@ -248,17 +234,10 @@ def _pair_columns(dataset_id: str, position: int, pair: PreferencePair) -> dict[
 
 
 def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[PreferencePair]:
-    generations = _generations(
-        session, [key for row in rows for key in (row.chosen_generation, row.rejected_generation)]
-    )
+    shown = (key for row in rows for key in (row.chosen_generation, row.rejected_generation))
+    generations = rows_by_id(session, GenerationRow, shown)
     edits = _edited_texts(session, [row.edited_by for row in rows if row.edited_by])
-    prompts = {
-        prompt.id: prompt
-        for prompt in in_chunks(
-            list({row.prompt_id for row in rows}),
-            lambda part: list(session.exec(select(PromptRow).where(col(PromptRow.id).in_(part)))),
-        )
-    }
+    prompts = rows_by_id(session, PromptRow, (row.prompt_id for row in rows))
     return [
         PreferencePair(
             prompt_id=row.prompt_id,
@@ -280,8 +259,5 @@ def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[
 
 
 def _edited_texts(session: Session, judgment_ids: Sequence[str]) -> dict[str, str]:
-    rows = in_chunks(
-        list(dict.fromkeys(judgment_ids)),
-        lambda part: list(session.exec(select(JudgmentRow).where(col(JudgmentRow.id).in_(part)))),
-    )
-    return {row.id: row.edited["text"] for row in rows}
+    found = rows_by_id(session, JudgmentRow, judgment_ids)
+    return {key: row.edited["text"] for key, row in found.items() if row.edited}

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import Connection, bindparam, delete
+from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from feedback.db import Database
@@ -31,7 +32,8 @@ def save_draft(
     somebody else's or one that was submitted: a draft that comes late must not outlive its judgment.
     """
     with db.write() as session:
-        lease = session.get(LeaseRow, lease_id)
+        # Locked as a vote locks it, and first as there: the vote's draft is either deleted with it or refused after it
+        lease = session.get(LeaseRow, lease_id, with_for_update=True)
         if lease is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
         if lease.annotator != annotator or lease.state in (LeaseState.submitted, LeaseState.skipped):
@@ -39,12 +41,9 @@ def save_draft(
         matchup = session.get_one(MatchupRow, lease.matchup_id)
         texts = [session.get_one(GenerationRow, key).text for key in matchup.generation_ids]
         content = build(lease, texts)
-        delete_draft(session, lease.matchup_id, annotator)
-        if not content:
-            return None
         draft = value_of(Draft, matchup_id=lease.matchup_id, annotator=annotator, content=content)
         put_draft(session, draft, at)
-        return at
+        return at if content else None
 
 
 def get_draft(db: Database, matchup_id: str, annotator: str) -> DraftRow | None:
@@ -61,10 +60,13 @@ def draft_of_judgment(judgment: JudgmentRow) -> Draft:
 
 
 def put_draft(session: Session, draft: Draft, at: datetime) -> None:
-    """Keep a draft in the transaction under way, in the place of an earlier one."""
-    delete_draft(session, draft.matchup_id, draft.annotator)
-    if draft.content:
-        session.add(as_row(DraftRow, draft, updated_at=at))
+    """Keep a draft in the transaction under way, in the place of an earlier one; an empty one is none."""
+    if not draft.content:
+        delete_draft(session, draft.matchup_id, draft.annotator)
+        return
+    row = as_row(DraftRow, draft, updated_at=at)
+    # One statement: between a deletion and an insertion another window's draft may come.
+    session.connection().execute(_KEEP[session.get_bind().dialect.name], row.model_dump())
 
 
 def delete_draft(transaction: Session | Connection, matchup_id: str, annotator: str) -> None:
@@ -74,6 +76,17 @@ def delete_draft(transaction: Session | Connection, matchup_id: str, annotator: 
 
 
 _DRAFT = DraftRow.__table__  # type: ignore[attr-defined]
+
+
+def _insert_or_update(insert: Any) -> Any:
+    kept = {"content": insert.excluded.content, "updated_at": insert.excluded.updated_at}
+    return insert.on_conflict_do_update(index_elements=list(_DRAFT.primary_key), set_=kept)
+
+
+_KEEP = {
+    "sqlite": _insert_or_update(sqlite.insert(_DRAFT)),
+    "postgresql": _insert_or_update(postgresql.insert(_DRAFT)),
+}
 _FORGET = Prepared(
     delete(_DRAFT).where(
         _DRAFT.c.matchup_id == bindparam("of_matchup"), _DRAFT.c.annotator == bindparam("of_annotator")

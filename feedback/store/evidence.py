@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from dataclasses import dataclass
-from typing import Any
 
 from sqlmodel import Session, col, select
 
 from feedback.db import Database
-from feedback.store.rows import in_chunks
+from feedback.store.rows import rows_by_id
 from feedback.tables import GenerationRow, JudgmentRow, MatchupRow, PromptRow, ReviewRow
 from feedback.types import JudgmentState, MatchupState, Purpose
 
@@ -56,8 +55,8 @@ def list_evidence(
             query = query.where(column == wanted)
     with db.read() as session:
         found = session.exec(query).all()
-        texts = _by_id(session, GenerationRow, [key for _, matchup in found for key in matchup.generation_ids])
-        prompts = _by_id(session, PromptRow, [matchup.prompt_id for _, matchup in found])
+        texts = rows_by_id(session, GenerationRow, [key for _, matchup in found for key in matchup.generation_ids])
+        prompts = rows_by_id(session, PromptRow, [matchup.prompt_id for _, matchup in found])
         others = _answers(session, [matchup.id for _, matchup in found])
         reviews = _reviews(session, [judgment.id for judgment, _ in found])
         return [
@@ -72,13 +71,6 @@ def list_evidence(
             )
             for judgment, matchup in found
         ]
-
-
-def _by_id(session: Session, table: type[Any], ids: list[str]) -> dict[str, Any]:
-    rows = in_chunks(
-        list(dict.fromkeys(ids)), lambda part: list(session.exec(select(table).where(col(table.id).in_(part))))
-    )
-    return {row.id: row for row in rows}
 
 
 def _answers(session: Session, matchup_ids: list[str]) -> dict[str, list[tuple[str, str]]]:

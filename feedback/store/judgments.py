@@ -18,6 +18,7 @@ from feedback.db import Database
 from feedback.errors import NotFound
 from feedback.store.drafts import delete_draft, draft_of_judgment, put_draft
 from feedback.store.leases import require_live
+from feedback.store.matchups import is_asked_as_gold
 from feedback.store.pool import COUNTS, JUDGMENT, LEASE, MATCHUP
 from feedback.store.prepared import Prepared
 from feedback.store.rows import record
@@ -115,10 +116,7 @@ def withdraw_last_judgment(
         judgment.state = JudgmentState.withdrawn
         session.flush()
         _release_held(session, annotator, session_key, at)
-        if matchup.state is not MatchupState.adjudicated:
-            matchup.state = MatchupState.open
-        elif judgment.part is Part.adjudicator:
-            matchup.state = MatchupState.disputed
+        matchup.state = _state_without(session, judgment, matchup)
         lease = LeaseRow(
             matchup_id=judgment.matchup_id,
             annotator=annotator,
@@ -265,8 +263,19 @@ def _settle(connection: Connection, matchup: MatchupRow, judgment: Judgment, oth
             and other.part is Part.annotator
         ]
         state, required = overlap.settle(answers, matchup.required, matchup.max_required)
+        if state is MatchupState.open and matchup.state is MatchupState.retired:
+            state = MatchupState.retired  # a vote may settle what was retired meanwhile, and never brings it back
     if (state, required) != (matchup.state, matchup.required):
         _SETTLE.all(connection, matchup_id=matchup.id, settled=state, needed=required)
+
+
+def _state_without(session: Session, judgment: JudgmentRow, matchup: MatchupRow) -> MatchupState:
+    """Where a matchup goes without a judgment: one step back if a judgment brought it where it is, else nowhere."""
+    if judgment.part is Part.adjudicator:
+        return MatchupState.disputed if matchup.state is MatchupState.adjudicated else matchup.state
+    if matchup.state not in (MatchupState.satisfied, MatchupState.disputed):
+        return matchup.state
+    return MatchupState.retired if is_asked_as_gold(session, matchup) else MatchupState.open
 
 
 def _may_return(session: Session, judgment: JudgmentRow, matchup: MatchupRow, at: datetime) -> bool:

@@ -21,7 +21,7 @@ from feedback.errors import LeaseLost, NotFound
 from feedback.store import pool
 from feedback.store.pool import LEASE
 from feedback.store.prepared import Prepared
-from feedback.store.rows import record
+from feedback.store.rows import record, rows_by_id
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow, new_id
 from feedback.types import LeaseState, MatchupKind, Part, Purpose, Source
 
@@ -180,9 +180,8 @@ def get_lease_contents(db: Database, lease: LeaseRow) -> tuple[MatchupRow, Promp
     with db.read() as session:
         matchup = session.get_one(MatchupRow, lease.matchup_id)
         prompt = session.get_one(PromptRow, matchup.prompt_id)
-        rows = session.exec(select(GenerationRow).where(col(GenerationRow.id).in_(matchup.generation_ids))).all()
-        by_id = {row.id: row for row in rows}
-        return matchup, prompt, [by_id[generation_id] for generation_id in matchup.generation_ids]
+        rows = rows_by_id(session, GenerationRow, matchup.generation_ids)
+        return matchup, prompt, [rows[generation_id] for generation_id in matchup.generation_ids]
 
 
 def _lease(

@@ -56,6 +56,7 @@ def save_gold(db: Database, matchup_id: str, gold: dict[str, Any]) -> MatchupRow
     """
     with db.write() as session:
         original = get_by_key(session, MatchupRow, "matchup", matchup_id)
+        session.refresh(original, with_for_update=True)  # a vote or an undo under way decides its state first
         if original.purpose not in WORK:
             raise Conflict(f"Matchup {matchup_id} is a check already ({original.purpose.value}).")
         try:
@@ -75,6 +76,16 @@ def save_gold(db: Database, matchup_id: str, gold: dict[str, Any]) -> MatchupRow
         if original.state is MatchupState.open:
             original.state = MatchupState.retired
     return row
+
+
+def is_asked_as_gold(session: Session, matchup: MatchupRow) -> bool:
+    """Whether a gold matchup was made of this one, in the transaction under way: then it never comes back."""
+    gold = session.exec(
+        select(MatchupRow.generation_ids).where(
+            MatchupRow.prompt_id == matchup.prompt_id, MatchupRow.purpose == Purpose.gold
+        )
+    )
+    return matchup.purpose in WORK and any(set(ids) == set(matchup.generation_ids) for ids in gold)
 
 
 def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
@@ -105,8 +116,15 @@ def count_matchups(db: Database) -> MatchupCounts:
                 .group_by(col(MatchupRow.state))
             ).all()
         )
-        live = select(func.count(func.distinct(LeaseRow.matchup_id))).where(
-            LeaseRow.state == LeaseState.leased, col(LeaseRow.expires_at) > now()
+        live = (
+            select(func.count(func.distinct(LeaseRow.matchup_id)))
+            .join(MatchupRow, col(MatchupRow.id) == col(LeaseRow.matchup_id))
+            .where(
+                LeaseRow.state == LeaseState.leased,
+                col(LeaseRow.expires_at) > now(),
+                MatchupRow.state == MatchupState.open,
+                col(MatchupRow.purpose).in_(WORK),
+            )
         )
         return MatchupCounts(
             open=by_state.get(MatchupState.open, 0),
@@ -125,10 +143,9 @@ def is_low(db: Database, below: int) -> bool:
 
 
 def count_open(db: Database) -> int:
-    """How many matchups still wait for judgments; cheap enough to ask after every vote."""
-    with db.read() as session:
-        query = select(func.count()).select_from(MatchupRow).where(MatchupRow.state == MatchupState.open)
-        return session.exec(query).one()
+    """How many matchups still wait for judgments, checks left out; cheap enough to ask after every vote."""
+    with db.reading() as connection:
+        return int(_COUNT_OPEN.first(connection)[0])
 
 
 def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split = Split.work) -> list[PromptRow]:
@@ -175,8 +192,6 @@ def _save_authors(session: Session, rows: Sequence[MatchupRow]) -> None:
     session.add_all(MatchupAuthorRow(matchup_id=matchup_id, annotator=name) for matchup_id, name in sorted(pairs))
 
 
-_OPEN_WORK = Prepared(
-    choose(MATCHUP.c.id)
-    .where(MATCHUP.c.state == MatchupState.open, MATCHUP.c.purpose.in_(WORK))
-    .limit(bindparam("below", type_=Integer))
-)
+_IS_OPEN_WORK = (MATCHUP.c.state == MatchupState.open) & MATCHUP.c.purpose.in_(WORK)
+_OPEN_WORK = Prepared(choose(MATCHUP.c.id).where(_IS_OPEN_WORK).limit(bindparam("below", type_=Integer)))
+_COUNT_OPEN = Prepared(choose(func.count()).where(_IS_OPEN_WORK))

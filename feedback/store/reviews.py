@@ -22,14 +22,13 @@ def exclude_judgment(db: Database, judgment_id: str, actor: str, reason: str, *,
     """
     review = as_row(ReviewRow, value_of(Review, act=Act.exclude, actor=actor, reason=reason, judgment_id=judgment_id))
     with db.write() as session:
-        judgment = _judgment(session, judgment_id)
+        judgment, matchup = _locked(session, judgment_id)
         if judgment.state is not JudgmentState.current:
             raise Conflict(f"Judgment {judgment_id} is {judgment.state.value}; only a current one can be excluded.")
         review.matchup_id, review.annotator = judgment.matchup_id, judgment.annotator
         judgment.state = JudgmentState.excluded
         session.add(review)
         session.flush()
-        matchup = session.get_one(MatchupRow, judgment.matchup_id)
         if judgment.part is Part.adjudicator:
             matchup.state = MatchupState.disputed
         elif requeue:
@@ -41,14 +40,14 @@ def restore_judgment(db: Database, judgment_id: str, actor: str, reason: str) ->
     """Let an excluded judgment count again, and settle its matchup with it. Raises Conflict when it is not excluded."""
     review = as_row(ReviewRow, value_of(Review, act=Act.restore, actor=actor, reason=reason, judgment_id=judgment_id))
     with db.write() as session:
-        judgment = _judgment(session, judgment_id)
+        judgment, matchup = _locked(session, judgment_id)
         if judgment.state is not JudgmentState.excluded:
             raise Conflict(f"Judgment {judgment_id} is {judgment.state.value}; only an excluded one can be restored.")
         review.matchup_id, review.annotator = judgment.matchup_id, judgment.annotator
         judgment.state = JudgmentState.current
         session.add(review)
         session.flush()
-        _settle(session, session.get_one(MatchupRow, judgment.matchup_id), judgment.part)
+        _settle(session, matchup, judgment.part)
     return review
 
 
@@ -56,7 +55,7 @@ def requeue_matchup(db: Database, matchup_id: str, actor: str, reason: str) -> R
     """Ask for one opinion more than a matchup has, whatever was said so far."""
     review = as_row(ReviewRow, value_of(Review, act=Act.requeue, actor=actor, reason=reason, matchup_id=matchup_id))
     with db.write() as session:
-        matchup = session.get(MatchupRow, matchup_id)
+        matchup = session.get(MatchupRow, matchup_id, with_for_update=True)  # a vote under way is one of its answers
         if matchup is None:
             raise NotFound("matchup", matchup_id)
         if matchup.purpose in (Purpose.gold, Purpose.repeat):
@@ -89,11 +88,14 @@ def list_reviews(
         return list(session.exec(query))
 
 
-def _judgment(session: Session, judgment_id: str) -> JudgmentRow:
+def _locked(session: Session, judgment_id: str) -> tuple[JudgmentRow, MatchupRow]:
+    """A judgment and its matchup, locked in the order of an undo and a vote, and as these left them."""
     judgment = session.get(JudgmentRow, judgment_id)
     if judgment is None:
         raise NotFound("judgment", judgment_id)
-    return judgment
+    matchup = session.get_one(MatchupRow, judgment.matchup_id, with_for_update=True)
+    session.refresh(judgment, with_for_update=True)
+    return judgment, matchup
 
 
 def _reopen(session: Session, matchup: MatchupRow) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
 
 from pydantic import ValidationError
-from sqlmodel import Session, SQLModel, select
+from sqlmodel import Session, SQLModel, col, select
 
 from feedback.errors import Conflict, InvalidInput, NotFound, StudioError
 
@@ -82,6 +82,13 @@ def _names(session: Session, table: type[SQLModel]) -> list[str]:
         return []
     newest = table.created_at.desc()  # type: ignore[attr-defined]
     return list(session.exec(select(table.name).order_by(newest).limit(9)))  # type: ignore[attr-defined]
+
+
+def rows_by_id(session: Session, table: type[RowT], ids: Iterable[str]) -> dict[str, RowT]:
+    """The rows with these ids, each under its id; an id may be asked for more than once."""
+    key = col(table.id)  # type: ignore[attr-defined]
+    rows = in_chunks(list(dict.fromkeys(ids)), lambda part: list(session.exec(select(table).where(key.in_(part)))))
+    return {row.id: row for row in rows}
 
 
 def in_chunks(values: list[Any], query: Callable[[list[Any]], list[Any]], size: int = 500) -> list[Any]:

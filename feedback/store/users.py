@@ -10,7 +10,7 @@ from sqlalchemy import select as choose
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from feedback.db import Database
+from feedback.db import Database, one_at_a_time
 from feedback.errors import Conflict
 from feedback.store.audit import add_event
 from feedback.store.prepared import Prepared
@@ -19,6 +19,8 @@ from feedback.tables import CredentialRow, UserRow, new_id
 from feedback.types import User, UserRole, UserStatus, now
 
 _HINT = "`studio users list` shows all; `studio users add NAME --role ROLE` adds one."
+# Two who remove each other at once must not each count the other as the admin that stays.
+_ADMINS = "change who is admin"
 
 
 def save_user(db: Database, user: User, *, actor: str) -> UserRow:
@@ -69,6 +71,7 @@ def count_admins(db: Database) -> int:
 def set_user_status(db: Database, key: str, status: UserStatus, *, actor: str) -> UserRow:
     """Disable or enable a user. Disabling ends every session and token at once; nothing they judged changes."""
     with db.write() as session:
+        one_at_a_time(session, _ADMINS)
         row = get_by_key(session, UserRow, "user", key, hint=_HINT)
         if status is UserStatus.disabled:
             _keep_an_admin(session, row, "disabled")
@@ -81,6 +84,7 @@ def set_user_status(db: Database, key: str, status: UserStatus, *, actor: str) -
 def set_user_role(db: Database, key: str, role: UserRole, *, actor: str) -> UserRow:
     """Give a user another role; it holds from their next request on."""
     with db.write() as session:
+        one_at_a_time(session, _ADMINS)
         row = get_by_key(session, UserRow, "user", key, hint=_HINT)
         if role is not UserRole.admin:
             _keep_an_admin(session, row, f"made {role.value}")

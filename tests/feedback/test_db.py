@@ -14,6 +14,10 @@ from sqlmodel import SQLModel
 from feedback import migrations
 from feedback.db import open_database
 from feedback.errors import InvalidInput, StudioError
+from feedback.store import prompts
+from feedback.store.rows import rows_by_id
+from feedback.tables import PromptRow
+from feedback.types import Prompt
 from tests.factories import make_prompt
 
 
@@ -106,4 +110,15 @@ def test_a_full_disk_is_called_a_full_disk(tmp_path: Path, monkeypatch: pytest.M
         ):
             session.connection().exec_driver_sql("PRAGMA max_page_count = 1")
             session.connection().exec_driver_sql("CREATE TABLE more AS SELECT hex(randomblob(200000)) AS x")
+    db.dispose()
+
+
+def test_rows_are_found_by_more_ids_than_one_statement_takes(tmp_path: Path) -> None:
+    db = open_database(tmp_path / "studio.db")
+    offered = [Prompt(messages=[{"role": "user", "content": f"Question {number}"}]) for number in range(1001)]
+    ids = prompts.save_prompts(db, offered).ids
+    with db.read() as session:
+        found = rows_by_id(session, PromptRow, [*ids, *ids, "prm-nothing"])
+        assert rows_by_id(session, PromptRow, []) == {}
+    assert set(found) == set(ids) and all(row.id == key for key, row in found.items())
     db.dispose()

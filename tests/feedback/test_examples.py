@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from feedback import assignment, judging
+from feedback import assignment, formats, judging
 from feedback.datasets import freeze, split_of
 from feedback.db import Database
 from feedback.examples import (
@@ -187,3 +187,20 @@ def test_where_an_adjudicator_settled_a_matchup_the_others_verdicts_teach_nothin
     first, second = list_rankings(db, "d")
     assert {first.replies[first.ranks.index(1)], second.replies[second.ranks.index(1)]} == {"right", "fine"}
     assert label_noise(db, "d") == 0.5  # of the annotators alone; with the adjudicator it would be less
+
+
+def test_a_skip_teaches_nothing_not_even_by_what_was_typed_before_it(db: Database) -> None:
+    pair(db, "good", "bad", required=2)
+    judge_next(db, best="good")
+    judge_next(db, "bob", skip_reason="not mine", edit=("good", "goo"))
+    pair(db, "this", "that")
+    judge_next(db, skip_reason="unclear", edit=("this", "half a sen"))
+    row = freeze(db, "d", DatasetFilters(test_share=0.0))
+    assert (row.counts["pairs"], row.dropped) == (1, {"skip": 2})
+    assert all_of(list_demonstrations(db, "d")) == {"good"}
+    assert {(example.reply, example.good) for example in list_labelled_replies(db, "d")} == {
+        ("good", True), ("bad", False)
+    }  # fmt: skip
+    exported = {name: "".join(formats.stream_dataset(db, "d", name)) for name in ("trl-sft", "trl-kto")}
+    assert [len(text.splitlines()) for text in exported.values()] == [1, 2]
+    assert not any(typed in text for typed in ("half a sen", '"goo"') for text in exported.values())

@@ -124,6 +124,24 @@ def test_gold_is_not_served_when_nothing_else_is_left(db: Database) -> None:
     assert assignment.lease_next(db, "ann", checks=Checks(gold_share=0.5)) is None
 
 
+def test_what_is_counted_as_left_and_on_screens_is_work_alone(db: Database) -> None:
+    matchups.save_gold(db, make_matchup(db).id, {"verdict": "first"})
+    disputed = contested(db, required=2, max_required=2)
+    for name, text in (("ann", "yes"), ("bob", "no")):
+        say(db, name, text)
+    assert state(db, disputed) is MatchupState.disputed
+    work = make_matchup(db)
+    assert assignment.lease_next(db, "rev", part=Part.adjudicator)
+    golden = assignment.lease_next(db, "cleo", checks=Checks(gold_share=0.5), rng=random.Random(4))
+    assert golden and matchups.get_matchup(db, golden.matchup_id).purpose is Purpose.gold
+    counts = matchups.count_matchups(db)
+    assert (counts.open, counts.leased, matchups.count_open(db)) == (1, 0, 1)
+    task = assignment.lease_next(db, "dan", checks=NEVER)
+    assert task and task.matchup_id == work.id and matchups.count_matchups(db).leased == 1
+    judging.submit(db, task.lease_id, "dan", verdict="left")
+    assert assignment.lease_next(db, "eve") is None and matchups.count_open(db) == 0
+
+
 def test_a_repeat_shows_ones_own_pair_with_its_sides_swapped_after_a_delay(db: Database) -> None:
     for _ in range(2):
         make_matchup(db)
@@ -315,6 +333,47 @@ def test_a_pair_that_became_gold_does_not_come_back_when_its_policy_serves_again
     policies.promote_policy(db, ours.id)
     assert matchups.get_matchup(db, asked.id).state is MatchupState.retired
     assert matchups.get_matchup(db, open_still.id).state is MatchupState.open
+
+
+@pytest.mark.parametrize("required", [1, 2])
+def test_an_undo_or_a_late_vote_does_not_bring_back_what_became_gold(db: Database, required: int) -> None:
+    row = make_matchup(db, required=required)
+    task = assignment.lease_next(db, "ann", session="tab")
+    assert task
+    judging.submit(db, task.lease_id, "ann", verdict="left")
+    gold = matchups.save_gold(db, row.id, {"verdict": "first"})
+    before = state(db, row)
+    again = judging.undo_last(db, "ann", session="tab")
+    assert again and again.matchup_id == row.id
+    assert (before, state(db, row)) == (
+        MatchupState.satisfied if required == 1 else MatchupState.retired,
+        MatchupState.retired,
+    )
+    judging.submit(db, again.lease_id, "ann", verdict="right")
+    assert state(db, row) is before and state(db, gold) is MatchupState.open
+    assert assignment.lease_next(db, "bob") is None and matchups.count_open(db) == 0
+
+
+def test_a_vote_on_what_was_retired_meanwhile_leaves_it_so(db: Database) -> None:
+    row = make_matchup(db, required=2)
+    task = assignment.lease_next(db, "ann")
+    assert task
+    matchups.save_gold(db, row.id, {"verdict": "first"})
+    judging.submit(db, task.lease_id, "ann", verdict="left")
+    assert state(db, row) is MatchupState.retired and matchups.count_matchups(db).open == 0
+
+
+def test_an_adjudicator_who_takes_a_skip_back_leaves_the_dispute_one(db: Database) -> None:
+    row = contested(db, required=2, max_required=2)
+    for name, text in (("ann", "yes"), ("bob", "no")):
+        say(db, name, text)
+    task = assignment.lease_next(db, "rev", session="tab", part=Part.adjudicator)
+    assert task
+    judging.submit(db, task.lease_id, "rev", skip_reason="later")
+    again = judging.undo_last(db, "rev", session="tab")
+    assert again and again.matchup_id == row.id and state(db, row) is MatchupState.disputed
+    assignment.release(db, again.lease_id)
+    assert assignment.lease_next(db, "zoe", part=Part.adjudicator)  # somebody else can still settle it
 
 
 def test_an_oracle_has_no_pace_and_is_not_called_too_fast(db: Database) -> None:

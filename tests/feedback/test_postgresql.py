@@ -5,21 +5,37 @@ from __future__ import annotations
 import multiprocessing
 import random
 import threading
+import time
 from collections import Counter
-from datetime import timedelta
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlmodel import SQLModel
+from sqlalchemy import event
+from sqlmodel import Session, SQLModel
 
 from feedback import assignment, datasets, formats, judging, migrations
 from feedback.db import Database, open_database
-from feedback.errors import Conflict, StudioError
-from feedback.store import copies, judgments, leases, lineage, matchups, policies, prompts, runs
-from feedback.types import DatasetFilters, MatchupState, MetricPoint, Prompt, Run, RunState, now
+from feedback.errors import Conflict, LeaseLost, StudioError
+from feedback.store import copies, drafts, judgments, leases, lineage, matchups, policies, prompts, reviews, runs, users
+from feedback.types import (
+    DatasetFilters,
+    JudgmentState,
+    MatchupState,
+    MetricPoint,
+    Prompt,
+    Run,
+    RunState,
+    User,
+    UserRole,
+    UserStatus,
+    now,
+)
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
 spawn = multiprocessing.get_context("spawn")
@@ -244,3 +260,115 @@ def test_a_text_postgresql_cannot_hold_is_refused_with_a_sentence(postgresql: Da
     with pytest.raises(StudioError, match="NUL"):
         judging.submit(postgresql, task.lease_id, "ann", verdict="left", rationale="a\0b")
     judging.submit(postgresql, task.lease_id, "ann", verdict="left", rationale="ab")
+
+
+def _overlapping(db: Database, first: Callable[[], Any], second: Callable[[], Any]) -> list[Any]:
+    """What each gave or raised, ``second`` run while ``first`` has all but committed: to its end, or until it waits."""
+    found: list[Any] = [None, None]
+    reached, released, holder = threading.Event(), threading.Event(), []
+
+    def hold(_connection_or_session: Any) -> None:
+        if threading.get_ident() in holder:
+            holder.clear()
+            reached.set()
+            released.wait(60)
+
+    def work(number: int, act: Callable[[], Any]) -> None:
+        if number == 0:
+            holder.append(threading.get_ident())
+        try:
+            found[number] = act()
+        except Exception as error:
+            found[number] = error
+        reached.set()
+
+    def waits() -> bool:
+        asked = "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'"
+        with db.engine.connect() as connection:
+            return bool(connection.exec_driver_sql(asked).scalar())
+
+    threads = [threading.Thread(target=work, args=job) for job in enumerate((first, second))]
+    event.listen(db.engine, "commit", hold)  # a vote's, which has no session
+    event.listen(Session, "before_commit", hold)
+    try:
+        threads[0].start()
+        assert reached.wait(60)
+        threads[1].start()
+        while threads[1].is_alive() and not waits():
+            time.sleep(0.01)
+    finally:
+        released.set()
+        for thread in threads:
+            thread.join()
+        event.remove(db.engine, "commit", hold)
+        event.remove(Session, "before_commit", hold)
+    return found
+
+
+def test_two_admins_who_remove_each_other_at_once_leave_one(postgresql: Database) -> None:
+    for name in ("ann", "bob"):
+        users.save_user(postgresql, User(name=name, role=UserRole.admin), actor="setup")
+    first, second = _overlapping(
+        postgresql,
+        lambda: users.set_user_status(postgresql, "ann", UserStatus.disabled, actor="bob"),
+        lambda: users.set_user_role(postgresql, "bob", UserRole.annotator, actor="ann"),
+    )
+    assert first.status is UserStatus.disabled and isinstance(second, Conflict)
+    assert users.count_admins(postgresql) == 1
+
+
+def test_drafts_that_come_at_once_from_two_windows_are_kept_one_after_the_other(postgresql: Database) -> None:
+    make_matchup(postgresql)
+    task = assignment.lease_next(postgresql, "ann")
+    assert task
+    for words in (("first", "second"), ("third", "fourth")):  # with no draft there, and with one
+        saves = [partial(judging.save_draft, postgresql, task.lease_id, "ann", {"rationale": word}) for word in words]
+        assert all(isinstance(kept, datetime) for kept in _overlapping(postgresql, *saves))
+        assert judging.draft_of(postgresql, task) == {"rationale": words[1]}
+
+
+def test_a_draft_and_a_vote_at_once_neither_lock_each_other_out_nor_leave_a_draft(postgresql: Database) -> None:
+    for draft_first in (True, False):
+        make_matchup(postgresql)
+        task = assignment.lease_next(postgresql, "ann")
+        assert task
+        judging.save_draft(postgresql, task.lease_id, "ann", {"rationale": "so far"})
+        save = partial(judging.save_draft, postgresql, task.lease_id, "ann", {"rationale": "a word more"})
+        vote = partial(judging.submit, postgresql, task.lease_id, "ann", verdict="left")
+        if draft_first:
+            kept, voted = _overlapping(postgresql, save, vote)
+            assert isinstance(kept, datetime)
+        else:
+            voted, kept = _overlapping(postgresql, vote, save)
+            assert isinstance(kept, LeaseLost)
+        assert voted.created and drafts.get_draft(postgresql, task.matchup_id, "ann") is None
+
+
+def test_a_judgment_that_is_taken_back_while_it_is_excluded_stays_taken_back(postgresql: Database) -> None:
+    make_matchup(postgresql)
+    task = assignment.lease_next(postgresql, "ann", session="tab")
+    assert task
+    judged = judging.submit(postgresql, task.lease_id, "ann", verdict="left")
+    undone, excluded = _overlapping(
+        postgresql,
+        lambda: judging.undo_last(postgresql, "ann", session="tab"),
+        lambda: reviews.exclude_judgment(postgresql, judged.judgment_id, "rev", "spam"),
+    )
+    assert undone and undone.matchup_id == task.matchup_id
+    assert isinstance(excluded, Conflict) and "is withdrawn" in str(excluded)
+    assert [row.state for row in judgments.list_judgments(postgresql)] == [JudgmentState.withdrawn]
+
+
+def test_an_opinion_asked_for_during_the_last_vote_is_asked_for_beside_it(postgresql: Database) -> None:
+    matchup = make_matchup(postgresql)
+    task = assignment.lease_next(postgresql, "ann")
+    assert task
+    voted, asked = _overlapping(
+        postgresql,
+        lambda: judging.submit(postgresql, task.lease_id, "ann", verdict="tie"),
+        lambda: reviews.requeue_matchup(postgresql, matchup.id, "rev", "look again"),
+    )
+    assert voted.created and asked.matchup_id == matchup.id
+    now_asked = matchups.get_matchup(postgresql, matchup.id)
+    assert (now_asked.state, now_asked.required) == (MatchupState.open, 2)
+    assert assignment.lease_next(postgresql, "bob")
