@@ -29,6 +29,7 @@ from feedback.store.audit import list_events, list_moments, save_event
 from feedback.tables import UserRow
 from feedback.types import Credential, CredentialKind, UserStatus, now
 from studio.roles import Person
+from training.home import SESSION_KEY
 
 SESSION_DAYS = 14
 TOKEN_PREFIX = "studio_"
@@ -230,9 +231,9 @@ def new_token(db: Database, user: UserRow, *, actor: str) -> str:
 
 def signing_key(home_path: Path) -> bytes:
     """The key that signs this home's cookies; made at first use, readable by the owner alone."""
-    path = home_path / "session.key"
+    path = home_path / SESSION_KEY
     if not path.exists():
-        partial = home_path / f"session.key.{secrets.token_hex(8)}"
+        partial = home_path / f"{SESSION_KEY}.{secrets.token_hex(8)}"
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))

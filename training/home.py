@@ -25,6 +25,7 @@ DEFAULT_HOME = Path("~/.rlhf-studio")
 DATABASE_VARIABLE = "STUDIO_DATABASE_URL"
 STUDIO_LOCK = "studio.lock"
 WORKER_LOCK = "worker.lock"
+SESSION_KEY = "session.key"
 
 
 class Home:

@@ -28,6 +28,7 @@ from studio.auth import Auth
 from studio.roles import HOUSE_ONLY, LOCAL, PARTS, RULES, ActingServices, Person
 from studio.services import Services
 from tests import factories
+from training.backup import back_up, restore
 from training.home import Home
 
 ORIGIN = {"Origin": "http://127.0.0.1:7860"}
@@ -403,6 +404,21 @@ def test_a_session_cannot_be_made_up(home: Home, db: Database) -> None:
     assert Auth(home.path, db).person_of_cookie(cookie) is not None, "a restart keeps the sessions"
     (home.path / "session.key").unlink()
     assert Auth(home.path, db).person_of_cookie(cookie) is None, "another home's key signs for nobody here"
+
+
+def test_a_restored_home_makes_a_key_of_its_own(home: Home, tmp_path: Path) -> None:
+    db = home.open()
+    add(db, "ann")
+    cookie = Auth(home.path, db).sign_in("ann", PASSWORD, "127.0.0.1").cookie
+    back_up(home, db, tmp_path / "b.tar")
+    db.dispose()
+    restored = Home(tmp_path / "restored")
+    restore(restored, tmp_path / "b.tar")
+    sign_in = Auth(restored.path, copy := restored.open())
+    assert sign_in.person_of_cookie(cookie) is None, "a session is of the home that opened it"
+    assert sign_in.person_of_cookie(sign_in.sign_in("ann", PASSWORD, "127.0.0.1").cookie) is not None
+    assert (restored.path / "session.key").read_bytes() != (home.path / "session.key").read_bytes()
+    copy.dispose()
 
 
 def test_a_session_ends_by_itself(home: Home, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
