@@ -219,9 +219,9 @@ class Services:
         """Another password for a user, made up and in plain for this once."""
         return people.reset_password(self.db, name, actor=person.name)
 
-    def change_own_password(self, current: str, wanted: str, person: Person = LOCAL) -> None:
-        """Change the password of whoever asks."""
-        people.change_own_password(self.db, person, current, wanted)
+    def change_own_password(self, current: str, wanted: str, address: str = "unknown", person: Person = LOCAL) -> None:
+        """Change the password of whoever asks, from ``address``; a wrong present one counts as a failed sign-in."""
+        people.change_own_password(self.db, person, current, wanted, address=address)
 
     def list_audit(self, limit: int = 100, before: int | None = None, actor: str | None = None) -> list[AuditRow]:
         """Who did what when, newest first."""
