@@ -8,8 +8,11 @@ import pytest
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, UnknownSetting
-from feedback.store import checkpoints, matchups, policies, runs, scorecards
-from feedback.types import Checkpoint, RunState, Scorecard
+from feedback.store import audit, checkpoints, matchups, policies, runs, scorecards
+from feedback.tables import RunRow
+from feedback.types import Checkpoint, RunState, Scorecard, UserRole
+from studio import services as services_module
+from studio.roles import Person
 from studio.services import REFILL_BELOW, Services
 from tests import factories
 
@@ -135,6 +138,39 @@ def test_a_promotion_cancels_the_old_fill_and_starts_a_new_one(services: Service
     back = services.promote("starter")
     assert back.previous == "child"
     assert matchups.count_matchups(db).open == 3
+
+
+def test_a_promotion_goes_on_when_the_old_fill_ends_just_then(
+    services: Services, db: Database, champion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.make_prompt(db)
+    old, child = services.fill_pool(), factories.make_policy(db, "child", parent_id=champion.id)
+    cancel = services_module.runs.cancel
+
+    def late(database: Database, run_id: str) -> RunRow:
+        finish_fill(db, matchups=1)  # between the list and the cancelling
+        return cancel(database, run_id)
+
+    monkeypatch.setattr(services_module.runs, "cancel", late)
+    promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
+    assert (promotion.previous, promotion.run.config["policy"]) == ("starter", child.id)
+    assert runs.get_run(db, old.id).state is RunState.succeeded
+    assert [event.subject for event in audit.list_events(db, verb="policy.promote")] == ["child"]
+
+
+def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
+    services: Services, db: Database, champion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.make_policy(db, "child", parent_id=champion.id)
+
+    def refuse(*_: object, **__: object) -> RunRow:
+        raise InvalidInput("This run cannot be queued.")
+
+    factories.make_prompt(db)
+    monkeypatch.setattr(services_module.runs, "submit", refuse)
+    promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
+    assert (promotion.policy.name, promotion.run, services.champion_name()) == ("child", None, "child")
+    assert [event.subject for event in audit.list_events(db, verb="policy.promote")] == ["child"]
 
 
 def test_policies_carry_parent_dataset_and_newest_win_rate(services: Services, db: Database, champion) -> None:
