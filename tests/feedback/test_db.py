@@ -159,6 +159,28 @@ def test_what_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
         open_database(tmp_path / "no" / "such" / "folder.db")
 
 
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:secret@127.0.0.1:bad/db",
+        "postgresql://ann:secret@127.0.0.1:1:2/db",
+        "postgresql://ann:secret/db",  # so that the password stands where a port would
+        "postgresql://ann:with-an-@-secret@127.0.0.1/db",
+        "postgresql+psycopg://ann:secret@[::1/db",
+        "postgresql+nosuch://ann:secret@127.0.0.1/db",
+        "postgresql://ann:secret@127.0.0.1/db?port=bad",
+        "post gres://ann:secret@127.0.0.1/db",
+        "sqlite:///studio.db?timeout=secret",
+        "://secret",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidInput, match=r"://… cannot be read; valid: .* PORT is a number") as caught:
+        open_database(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None, "nor in what it came from"
+
+
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
     from feedback.store import prompts
     from feedback.tables import PromptRow
