@@ -373,8 +373,7 @@ class Services:
         return runs.submit(self.db, "generate", {"policy": champion.id, "limit": limit})
 
     def _generate_run(self, states: tuple[RunState, ...] | None) -> RunRow | None:
-        found = (run for run in run_store.list_runs(self.db, states=states) if run.method == "generate")
-        return next(found, None)
+        return next(iter(run_store.list_runs(self.db, states=states, method="generate", limit=1)), None)
 
     # Prompts and replies ----------------------------------------------------------------------------------
 
@@ -583,8 +582,8 @@ class Services:
         return Promotion(policy, before.name if before else None, fill)
 
     def _cancel_fills_of_others(self, policy: PolicyRow) -> None:
-        for run in run_store.list_runs(self.db, states=_PENDING):
-            if run.method == "generate" and run.config.get("policy") not in (policy.id, policy.name):
+        for run in run_store.list_runs(self.db, states=_PENDING, method="generate"):
+            if run.config.get("policy") not in (policy.id, policy.name):
                 with contextlib.suppress(Conflict):  # it ended since it was listed, which is all that was wanted
                     runs.cancel(self.db, run.id)
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import threading
 
 import pytest
+from sqlalchemy import event
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, UnknownSetting
 from feedback.store import audit, checkpoints, matchups, policies, runs, scorecards
 from feedback.tables import RunRow
-from feedback.types import Checkpoint, RunState, Scorecard, UserRole
+from feedback.types import Checkpoint, Run, RunState, Scorecard, UserRole
 from studio import services as services_module
 from studio.roles import Person
 from studio.services import REFILL_BELOW, Services
@@ -86,6 +87,24 @@ def test_only_one_run_fills_the_pool_at_a_time(services: Services, db: Database,
     assert first.config["policy"] == champion.id
 
 
+def test_the_last_fill_is_found_without_a_look_at_other_runs(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    old = services.fill_pool()
+    finish_fill(db, matchups=1)
+    newest = services.fill_pool()
+    finish_fill(db, matchups=1)
+    for _ in range(5):
+        runs.save_run(db, Run(method="dpo", state=RunState.succeeded))
+    read: list[str] = []
+    event.listen(RunRow, "load", note := lambda run, _: read.append(run.id))
+    try:
+        found = services.last_fill()
+    finally:
+        event.remove(RunRow, "load", note)
+    assert found is not None and found.id == newest.id != old.id
+    assert read == [newest.id]
+
+
 def test_a_pool_running_low_is_filled_once(services: Services, db: Database, champion) -> None:
     fill(db, champion, REFILL_BELOW - 1)
     assert services.refill() is None, "the first run is asked for by a person or by `studio up`"
@@ -155,7 +174,7 @@ def test_a_promotion_goes_on_when_the_old_fill_ends_just_then(
     promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
     assert (promotion.previous, promotion.run.config["policy"]) == ("starter", child.id)
     assert runs.get_run(db, old.id).state is RunState.succeeded
-    assert [event.subject for event in audit.list_events(db, verb="policy.promote")] == ["child"]
+    assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]
 
 
 def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
@@ -170,7 +189,7 @@ def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
     monkeypatch.setattr(services_module.runs, "submit", refuse)
     promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
     assert (promotion.policy.name, promotion.run, services.champion_name()) == ("child", None, "child")
-    assert [event.subject for event in audit.list_events(db, verb="policy.promote")] == ["child"]
+    assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]
 
 
 def test_policies_carry_parent_dataset_and_newest_win_rate(services: Services, db: Database, champion) -> None:
