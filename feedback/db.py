@@ -12,11 +12,11 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, OperationalError
 from sqlmodel import Session
 
@@ -27,6 +27,7 @@ from feedback.turns import Turns
 BUSY_TIMEOUT_SECONDS = 30.0
 # SQLite cannot work in less: its shared memory and the first pages of its log need some 100 KB.
 _FULL_BELOW = 2**20
+_KINDS = ("sqlite", "postgresql")
 
 
 class Database:
@@ -191,14 +192,9 @@ def _as_url(url_or_path: str | Path) -> str:
 
 
 def _create_engine(url: str) -> Engine:
-    try:
-        dialect = make_url(url).get_backend_name()
-    except ArgumentError as error:
-        raise InvalidInput(
-            f"{url!r} is not a database URL; valid: sqlite:///FILE or postgresql://USER@HOST/NAME."
-        ) from error
-    if dialect not in ("sqlite", "postgresql"):
-        raise InvalidInput(f"The database kind {dialect!r} is not supported; valid: sqlite, postgresql.")
+    dialect = _parsed(url).get_backend_name()
+    if dialect not in _KINDS:
+        raise InvalidInput(f"The database kind {dialect!r} is not supported; valid: {', '.join(_KINDS)}.")
     if dialect == "postgresql":
         return _create_postgresql(url)
     engine = create_engine(url, connect_args={"timeout": BUSY_TIMEOUT_SECONDS})
@@ -229,8 +225,25 @@ def _begin(connection: Any) -> None:
     send(connection, "BEGIN IMMEDIATE" if immediate else "BEGIN", ())
 
 
+def _parsed(url: str) -> URL:
+    """A URL in its parts. One that has none is not repeated: where its password begins and ends nobody can tell."""
+    with suppress(ArgumentError, ValueError):  # the latter for a port that is no number
+        parsed = make_url(url)
+        if parsed.get_backend_name() in _KINDS:
+            parsed.get_dialect()().create_connect_args(parsed)  # which would fail at connecting, with less to say
+        if "@" not in (parsed.host or ""):  # else the end of a password, and told as a host
+            return parsed
+    kind = url.partition("://")[0].removesuffix("+psycopg")
+    raise InvalidInput(
+        f"The database URL {kind}://… cannot be read; valid: sqlite:///FILE or "
+        "postgresql://USER:PASSWORD@HOST:PORT/NAME, where PORT is a number, and @, : and / in PASSWORD are written "
+        "%40, %3A and %2F."
+    )
+
+
 def _safe(url: str) -> str:
-    return make_url(url).render_as_string(hide_password=True)
+    parsed = make_url(url).difference_update_query(["password", "sslpassword"])
+    return parsed.render_as_string(hide_password=True)
 
 
 def _one_line(error: BaseException | None) -> str:

@@ -31,6 +31,7 @@ from feedback.errors import (
     StudioError,
 )
 from feedback.returning import USUAL_LIMIT
+from feedback.store.rows import value_of
 from feedback.tables import RunRow
 from feedback.types import Guidelines, Prompt, Split
 from studio import __version__, api_review, present
@@ -233,7 +234,7 @@ def get_guidelines(services: Given) -> dict[str, Any]:
 @router.post("/guidelines", status_code=201, tags=["labeling"])
 def save_guidelines(body: GuidelinesIn, services: Given) -> dict[str, Any]:
     """Add a version of the guidelines; one that changes nothing gives the present version back."""
-    value = _guidelines(body)
+    value = value_of(Guidelines, **body.model_dump())
     return services.save_guidelines(value).model_dump(include=_GUIDELINE_FIELDS)
 
 
@@ -333,20 +334,9 @@ def generate(body: GenerationsIn, services: Given) -> dict[str, Any]:
 
 def _prompt(index: int, messages: list[dict[str, str]], tags: list[str], split: Split) -> Prompt:
     try:
-        return Prompt.model_validate({"messages": messages, "tags": tags, "split": split})
-    except ValueError as error:
-        reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
-        raise InvalidInput(
-            f"Prompt {index + 1} cannot be used: {reason.removeprefix('Value error, ')}. Nothing was added."
-        ) from error
-
-
-def _guidelines(body: GuidelinesIn) -> Guidelines:
-    try:
-        return Guidelines(**body.model_dump())
-    except ValueError as error:
-        reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
-        raise InvalidInput(f"{reason.removeprefix('Value error, ')}; nothing was changed.") from error
+        return value_of(Prompt, messages=messages, tags=tags, split=split)
+    except InvalidInput as error:
+        raise InvalidInput(f"Prompt {index + 1} cannot be used: {error}. Nothing was added.") from error
 
 
 def _run(run: RunRow) -> dict[str, Any]:

@@ -8,6 +8,7 @@ made-up cookie is refused without a look at the database.
 Wrong passwords are counted in the audit log, which outlives a restart: five for one name from one address, or
 twenty for one name from anywhere, or thirty from one address, within a quarter of an hour, lock until the oldest
 of them is a quarter of an hour old. A password given while locked is not looked at and does not prolong the lock.
+A wrong present password of somebody who wants another one counts alike: whoever has a session has not yet a password.
 """
 
 from __future__ import annotations
@@ -23,12 +24,13 @@ from datetime import datetime, timedelta
 from pathlib import Path
 
 from feedback.db import Database
-from feedback.errors import InvalidInput, LockedOut, NotSignedIn
+from feedback.errors import InvalidInput, LockedOut, NotAllowed, NotSignedIn
 from feedback.store import credentials, users
 from feedback.store.audit import list_events, list_moments, save_event
 from feedback.tables import UserRow
 from feedback.types import Credential, CredentialKind, UserStatus, now
 from studio.roles import Person
+from training.home import SESSION_KEY
 
 SESSION_DAYS = 14
 TOKEN_PREFIX = "studio_"
@@ -40,6 +42,8 @@ TRIES_PER_NAME = 20
 TRIES_PER_ADDRESS = 30
 
 _FAILED = "sign_in.failed"
+# One password at a time: parallel guesses could all pass the count before any of them is counted.
+_ONE_BY_ONE = threading.Lock()
 
 # 32 MiB and about a tenth of a second per guess.
 _COST, _BLOCK, _PARALLEL = 2**15, 8, 1
@@ -112,8 +116,6 @@ class Auth:
         self._key = signing_key(home_path)
         # A browser keeps cookies by host and not by port, so two studios on one machine need names that differ.
         self.cookie_name = f"studio_session_{hashlib.sha256(b'name' + self._key).hexdigest()[:8]}"
-        # One password at a time: parallel guesses could all pass the count before any of them is counted.
-        self._one_by_one = threading.Lock()
         self._has_users = False
 
     @property
@@ -133,14 +135,12 @@ class Auth:
         and LockedOut when there were too many wrong ones.
         """
         name = name.strip()
-        with self._one_by_one:
+        with _ONE_BY_ONE:
             user = users.find_user(self.db, name)
             # A name nobody has may be a password typed into the wrong field, so only its hash is written down.
             known_as = user.name if user else "unknown-" + _digest(name)[:12]
-            self._refuse_locked(known_as, address)
-            usable = user is not None and user.status is UserStatus.active
-            if not password_matches(password, user.password_hash if user and usable else None) or user is None:
-                save_event(self.db, "nobody", _FAILED, f"{known_as} from {address}")
+            kept = user.password_hash if user and user.status is UserStatus.active else None
+            if not _is_right(self.db, password, kept, known_as, address) or user is None:
                 raise NotSignedIn("The name or the password is wrong.")
             return Session(_person(user), self._open_session(user, address))
 
@@ -193,25 +193,6 @@ class Auth:
     def _signature(self, credential_id: str, secret: str) -> str:
         return hmac.new(self._key, f"{credential_id}.{secret}".encode(), hashlib.sha256).hexdigest()
 
-    def _refuse_locked(self, known_as: str, address: str) -> None:
-        both, somewhere, from_there = f"{known_as} from {address}", f"{known_as} from ", f" from {address}"
-        start = now() - LOCK_WINDOW
-        renewed = self._last("user.password", known_as, start)
-        signed_in = self._last("sign_in", both, start)
-        for tries, since, starting, ending in (
-            (TRIES_PER_NAME_AND_ADDRESS, max(renewed, signed_in), both, both),
-            (TRIES_PER_NAME, renewed, somewhere, ""),
-            (TRIES_PER_ADDRESS, start, "", from_there),
-        ):
-            wrong = list_moments(self.db, _FAILED, since=since, starting=starting, ending=ending)
-            if len(wrong) >= tries:
-                raise _locked(wrong[-tries] + LOCK_WINDOW)
-
-    def _last(self, verb: str, subject: str, otherwise: datetime) -> datetime:
-        """When something was last done, or the later of that and the moment given."""
-        done = list_events(self.db, verb=verb, subject=subject, limit=1)
-        return max([otherwise, *(event.created_at for event in done)])
-
 
 def new_token(db: Database, user: UserRow, *, actor: str) -> str:
     """A fresh token for a user, in plain for this once; their earlier one stops working."""
@@ -230,9 +211,9 @@ def new_token(db: Database, user: UserRow, *, actor: str) -> str:
 
 def signing_key(home_path: Path) -> bytes:
     """The key that signs this home's cookies; made at first use, readable by the owner alone."""
-    path = home_path / "session.key"
+    path = home_path / SESSION_KEY
     if not path.exists():
-        partial = home_path / f"session.key.{secrets.token_hex(8)}"
+        partial = home_path / f"{SESSION_KEY}.{secrets.token_hex(8)}"
         descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(secrets.token_bytes(32))
@@ -243,6 +224,51 @@ def signing_key(home_path: Path) -> bytes:
         finally:
             partial.unlink()
     return path.read_bytes()
+
+
+# Wrong passwords ------------------------------------------------------------------------------------------
+
+
+def change_password(db: Database, user_id: str, current: str, wanted: str, address: str) -> None:
+    """Give a user who is signed in another password. NotAllowed when the present one is wrong, LockedOut after many."""
+    with _ONE_BY_ONE:
+        user = users.get_user(db, user_id)
+        if not _is_right(db, current, user.password_hash, user.name, address, actor=user.name):
+            raise NotAllowed("The present password is wrong; nothing was changed.")
+        hashed = hash_password(check_password_rules(wanted, user.name))
+        users.set_user_password(db, user.id, hashed, actor=user.name)
+
+
+def _is_right(
+    db: Database, password: str, kept: str | None, known_as: str, address: str, *, actor: str = "nobody"
+) -> bool:
+    """Whether a password is the kept one; a wrong one is written down, and after too many none is looked at."""
+    _refuse_locked(db, known_as, address)
+    right = password_matches(password, kept)
+    if not right:
+        save_event(db, actor, _FAILED, f"{known_as} from {address}")
+    return right
+
+
+def _refuse_locked(db: Database, known_as: str, address: str) -> None:
+    both, somewhere, from_there = f"{known_as} from {address}", f"{known_as} from ", f" from {address}"
+    start = now() - LOCK_WINDOW
+    renewed = _last(db, "user.password", known_as, start)
+    signed_in = _last(db, "sign_in", both, start)
+    for tries, since, starting, ending in (
+        (TRIES_PER_NAME_AND_ADDRESS, max(renewed, signed_in), both, both),
+        (TRIES_PER_NAME, renewed, somewhere, ""),
+        (TRIES_PER_ADDRESS, start, "", from_there),
+    ):
+        wrong = list_moments(db, _FAILED, since=since, starting=starting, ending=ending)
+        if len(wrong) >= tries:
+            raise _locked(wrong[-tries] + LOCK_WINDOW)
+
+
+def _last(db: Database, verb: str, subject: str, otherwise: datetime) -> datetime:
+    """When something was last done, or the later of that and the moment given."""
+    done = list_events(db, verb=verb, subject=subject, limit=1)
+    return max([otherwise, *(event.created_at for event in done)])
 
 
 def _locked(until: datetime) -> LockedOut:

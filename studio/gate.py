@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from anyio.to_thread import run_sync
 from starlette._utils import get_route_path
 from starlette.datastructures import Headers
-from starlette.requests import cookie_parser
+from starlette.requests import Request, cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
@@ -93,6 +93,11 @@ class Gate:
         cookie = cookie_parser(headers.get("cookie", "")).get(self.auth.cookie_name)
         person = self.auth.person_of_cookie(cookie) if cookie else None
         return Asker(person, by_cookie=True) if person else Asker(refusal=_SIGNED_OUT)
+
+
+def address_of(request: Request) -> str:
+    """Where a request comes from, as the audit log and the lock-out know it."""
+    return request.client.host if request.client else "unknown"
 
 
 def _turn_away(scope: Scope, path: str, headers: Headers, why: str) -> Response:

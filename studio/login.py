@@ -11,7 +11,7 @@ from fastapi.responses import HTMLResponse, RedirectResponse
 from feedback.errors import LockedOut, NotSignedIn, StudioError
 from studio import present
 from studio.auth import SESSION_DAYS, Auth
-from studio.gate import PERSON
+from studio.gate import PERSON, address_of
 from studio.roles import LOCAL, Person
 from studio.services import Services
 
@@ -41,12 +41,10 @@ def sign_in(request: Request, name: Field = "", password: Field = "") -> HTMLRes
     auth: Auth = request.app.state.auth
     if auth.is_open():
         return _to_the_studio()
-    address = request.client.host if request.client else "unknown"
     try:
-        session = auth.sign_in(name, password, address)
+        session = auth.sign_in(name, password, address_of(request))
     except LockedOut as error:
-        wait = max(1, int((error.until - datetime.now(UTC)).total_seconds()))
-        return _page(present.sign_in_page(name, str(error)), 429, {"Retry-After": str(wait)})
+        return _page(present.sign_in_page(name, str(error)), 429, _retry_after(error))
     except NotSignedIn as error:
         return _page(present.sign_in_page(name, str(error)), 401)
     answer = _to_the_studio()
@@ -85,7 +83,9 @@ def change_password(
     try:
         if wanted != again:
             raise StudioError("The new password was typed differently the second time; nothing was changed.")
-        services.acting_as(person).change_own_password(current, wanted)
+        services.acting_as(person).change_own_password(current, wanted, address_of(request))
+    except LockedOut as error:
+        return _page(present.account_page(person.name, person.role.value, str(error)), 429, _retry_after(error))
     except StudioError as error:
         return _page(present.account_page(person.name, person.role.value, str(error)), 422)
     return _page(present.sign_in_page(person.name, note="The password is changed. Sign in with the new one."))
@@ -94,6 +94,10 @@ def change_password(
 def _page(text: str, status: int = 200, headers: dict[str, str] | None = None) -> HTMLResponse:
     rules = {"Content-Security-Policy": present.SIGN_IN_CONTENT_POLICY, "Cache-Control": "no-store"}
     return HTMLResponse(text, status, headers={**rules, **(headers or {})})
+
+
+def _retry_after(error: LockedOut) -> dict[str, str]:
+    return {"Retry-After": str(max(1, int((error.until - datetime.now(UTC)).total_seconds())))}
 
 
 def _to_the_studio() -> RedirectResponse:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pydantic import ValidationError
 
 from feedback.db import Database
-from feedback.errors import Conflict, InvalidInput, NotAllowed
+from feedback.errors import Conflict, InvalidInput
 from feedback.store import users
 from feedback.store.rows import reason_of
 from feedback.tables import UserRow
@@ -44,16 +44,11 @@ def reset_password(db: Database, name: str, *, actor: str, password: str | None 
     return users.set_user_password(db, user.id, auth.hash_password(secret), actor=actor), secret
 
 
-def change_own_password(db: Database, person: Person, current: str, wanted: str) -> None:
+def change_own_password(db: Database, person: Person, current: str, wanted: str, *, address: str) -> None:
     """Change the password of whoever is signed in, who must know the present one."""
     if person == LOCAL:
         raise InvalidInput("This studio has no users yet, so there is no password to change.")
-    user = users.get_user(db, person.user_id)
-    if not auth.password_matches(current, user.password_hash):
-        raise NotAllowed("The present password is wrong; nothing was changed.")
-    users.set_user_password(
-        db, user.id, auth.hash_password(auth.check_password_rules(wanted, user.name)), actor=user.name
-    )
+    auth.change_password(db, person.user_id, current, wanted, address)
 
 
 def new_token(db: Database, name: str, *, actor: str) -> tuple[UserRow, str]:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
 
 from feedback.tables import UserRow
 from studio.api import Given
+from studio.gate import address_of
 from studio.roles import LOCAL
 from studio.schemas import PasswordIn, RoleIn, UserIn
 
@@ -22,9 +23,9 @@ def me(services: Given) -> dict[str, Any]:
 
 
 @router.post("/me/password")
-def change_own_password(body: PasswordIn, services: Given) -> dict[str, bool]:
+def change_own_password(body: PasswordIn, services: Given, request: Request) -> dict[str, bool]:
     """Change one's own password; one's sessions end, the token stays."""
-    services.change_own_password(body.current, body.wanted)
+    services.change_own_password(body.current, body.wanted, address_of(request))
     return {"changed": True}
 
 

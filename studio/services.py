@@ -8,6 +8,7 @@ new champion. Nothing here waits for a model, but ``generate`` (replies on deman
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import logging
 import random
@@ -21,7 +22,7 @@ from typing import Any, TypeVar, cast
 from feedback import assignment, datasets, formats, judging, returning
 from feedback.assignment import CHECKS, Task
 from feedback.db import Database
-from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, NotSignedIn, StudioError
+from feedback.errors import Conflict, InvalidInput, LeaseLost, NotEnoughData, NotSignedIn, StudioError
 from feedback.judging import Submitted
 from feedback.store import audit as audit_store
 from feedback.store import checkpoints as checkpoint_store
@@ -219,9 +220,9 @@ class Services:
         """Another password for a user, made up and in plain for this once."""
         return people.reset_password(self.db, name, actor=person.name)
 
-    def change_own_password(self, current: str, wanted: str, person: Person = LOCAL) -> None:
-        """Change the password of whoever asks."""
-        people.change_own_password(self.db, person, current, wanted)
+    def change_own_password(self, current: str, wanted: str, address: str = "unknown", person: Person = LOCAL) -> None:
+        """Change the password of whoever asks, from ``address``; a wrong present one counts as a failed sign-in."""
+        people.change_own_password(self.db, person, current, wanted, address=address)
 
     def list_audit(self, limit: int = 100, before: int | None = None, actor: str | None = None) -> list[AuditRow]:
         """Who did what when, newest first."""
@@ -372,8 +373,7 @@ class Services:
         return runs.submit(self.db, "generate", {"policy": champion.id, "limit": limit})
 
     def _generate_run(self, states: tuple[RunState, ...] | None) -> RunRow | None:
-        found = (run for run in run_store.list_runs(self.db, states=states) if run.method == "generate")
-        return next(found, None)
+        return next(iter(run_store.list_runs(self.db, states=states, method="generate", limit=1)), None)
 
     # Prompts and replies ----------------------------------------------------------------------------------
 
@@ -564,23 +564,28 @@ class Services:
     def promote(self, key: str) -> Promotion:
         """Make a policy the champion and queue a run that fills the pool with its replies.
 
-        A generate run still sampling another policy is cancelled, so that old replies do not come after new.
+        A generate run still sampling another policy is cancelled, so that old replies do not come after new. From the
+        change of champion on nothing is refused: what was asked for has happened, and is told and written down so.
         """
         before = policy_store.get_champion(self.db)
         policy = policy_store.promote_policy(self.db, key)
         if before is not None and before.id == policy.id:
             return Promotion(policy, before.name, None)
         with self._filling:
-            for run in run_store.list_runs(self.db, states=_PENDING):
-                if run.method == "generate" and run.config.get("policy") not in (policy.id, policy.name):
-                    runs.cancel(self.db, run.id)
+            self._cancel_fills_of_others(policy)
             pending = self._generate_run(_PENDING)
             try:
                 fill = pending or self._submit_fill(POOL_SIZE)
-            except NotEnoughData as error:
+            except StudioError as error:
                 log.warning("The pool was not filled after the promotion: %s", error)
                 fill = None
         return Promotion(policy, before.name if before else None, fill)
+
+    def _cancel_fills_of_others(self, policy: PolicyRow) -> None:
+        for run in run_store.list_runs(self.db, states=_PENDING, method="generate"):
+            if run.config.get("policy") not in (policy.id, policy.name):
+                with contextlib.suppress(Conflict):  # it ended since it was listed, which is all that was wanted
+                    runs.cancel(self.db, run.id)
 
     def lineage(self, key: str) -> dict[str, Any]:
         """Everything a policy came from, back to its base model."""

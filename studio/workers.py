@@ -92,14 +92,19 @@ class WorkerKeeper:
 
     def _start(self) -> subprocess.Popen[bytes]:
         command = [sys.executable, "-m", "training.worker", "--home", str(self.home.path), "--owner", self.owner]
-        if self.home.database_override is not None:
-            command += ["--database-url", self.home.database_override]
         if not self._standby:
             command.append("--no-standby")
         if self._dies_with_me:
             command += ["--parent-pid", str(os.getpid())]
         with open(self.log_path, "ab") as log:
-            return subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+            return subprocess.Popen(
+                command,
+                env=self.home.environment(),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
 
     def _last_words(self) -> str:
         try:

@@ -7,6 +7,10 @@ off has none and is refused.
 
 Restoring unpacks into a directory beside the home, checks every name, size and hash there, and only then renames it
 into place: until that moment nothing has changed.
+
+An archive and what is restored are their owner's alone: the database has the hashes of passwords and what people wrote.
+The key that signs cookies is in neither, for whoever holds it is half way to every session. A home without one makes
+another when it is served, and everybody signs in anew.
 """
 
 from __future__ import annotations
@@ -30,12 +34,13 @@ from typing import IO, Any
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, HomeInUse, InvalidInput, StudioError
 from feedback.store.copies import load_copy, open_copy, save_copy
-from training.home import STUDIO_LOCK, WORKER_LOCK, Home
+from training.home import SESSION_KEY, STUDIO_LOCK, WORKER_LOCK, Home
 
 MANIFEST = "manifest.json"
 DATABASE = "studio.db"
 VERSION = 1
 _LEFT_BEHIND = {STUDIO_LOCK, WORKER_LOCK, "worker.log", MANIFEST}
+_PRIVATE = 0o600
 _CHUNK = 1024 * 1024
 _SMALL = 4 * _CHUNK
 
@@ -68,7 +73,8 @@ def back_up(home: Home, db: Database, file: Path, *, replace: bool = False) -> B
     partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.path) as work, partial.open("wb") as stream:
+        partial.unlink(missing_ok=True)  # of a process of this number that was killed
+        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.path) as work, _new_file(partial) as stream:
             copy = Path(work) / DATABASE
             save_copy(db, copy)
             entries = _write_archive(stream, [(DATABASE, copy), *_files_of(home)])
@@ -115,6 +121,11 @@ def restore(home: Home, file: Path, *, force: bool = False) -> RestoreReport:
     return RestoreReport(home.path, files, aside)
 
 
+def _new_file(path: Path) -> IO[bytes]:
+    """A file that was not there, open to write, which no other account may read from its first byte on."""
+    return open(path, "xb", opener=lambda name, flags: os.open(name, flags, _PRIVATE))
+
+
 # Writing --------------------------------------------------------------------------------------------------
 
 
@@ -125,7 +136,7 @@ def _files_of(home: Home) -> Iterator[tuple[str, Path]]:
         for name in sorted(names):
             path = Path(folder) / name
             top = Path(folder) == home.path
-            skipped = top and (name in _LEFT_BEHIND or name.startswith(DATABASE))
+            skipped = top and (name in _LEFT_BEHIND or name.startswith((DATABASE, SESSION_KEY)))
             if not (skipped or name.startswith(".") or path.is_symlink() or not path.is_file()):
                 yield path.relative_to(home.path).as_posix(), path
 
@@ -142,7 +153,7 @@ def _write_archive(stream: IO[bytes], files: list[tuple[str, Path]]) -> list[dic
                 found = os.fstat(source.fileno())
                 hashed = _hashed(source, found.st_size)
                 info = tarfile.TarInfo(name)
-                info.size, info.mode, info.mtime = hashed.left, 0o644, int(found.st_mtime)
+                info.size, info.mode, info.mtime = hashed.left, _PRIVATE, int(found.st_mtime)
                 size = info.size
                 archive.addfile(info, hashed)  # type: ignore[arg-type]
                 entries.append({"name": name, "size": size, "sha256": hashed.digest.hexdigest()})
@@ -207,7 +218,9 @@ def _unpack(file: Path, into: Path) -> int:
     if manifest is None:
         raise InvalidInput(_damaged(file, "it has no manifest at its end, so it was cut off or is no backup"))
     _check(file, manifest, seen)
-    return len(seen)
+    # Earlier releases packed the key, into an archive that everybody could read.
+    (into / SESSION_KEY).unlink(missing_ok=True)
+    return len(seen.keys() - {SESSION_KEY})
 
 
 def _safe_name(file: Path, member: tarfile.TarInfo) -> str:
@@ -222,7 +235,7 @@ def _safe_name(file: Path, member: tarfile.TarInfo) -> str:
 def _extract(source: IO[bytes], target: Path) -> tuple[int, str]:
     target.parent.mkdir(parents=True, exist_ok=True)
     digest, size = hashlib.sha256(), 0
-    with target.open("xb") as out:
+    with _new_file(target) as out:
         while data := source.read(_CHUNK):
             out.write(data)
             digest.update(data)
@@ -259,7 +272,7 @@ def _require_idle(home: Home) -> None:
 
 
 def _directory_beside(home: Path) -> Path:
-    """A fresh directory on the same disk, so that a rename can put it into place."""
+    """A fresh directory of its owner's alone on the same disk, so that a rename can put it into place."""
     try:
         home.parent.mkdir(parents=True, exist_ok=True)
         return Path(tempfile.mkdtemp(prefix=f".{home.name}.restoring-", dir=home.parent))
@@ -286,7 +299,6 @@ def _swap(home: Path, work: Path, occupied: bool) -> Path | None:
         home.rename(aside)
     elif home.exists():
         home.rmdir()
-    os.chmod(work, 0o755)
     try:
         work.rename(home)
     except OSError:

@@ -22,8 +22,10 @@ from feedback.db import Database, open_database
 from feedback.errors import HomeInUse, InvalidInput
 
 DEFAULT_HOME = Path("~/.rlhf-studio")
+DATABASE_VARIABLE = "STUDIO_DATABASE_URL"
 STUDIO_LOCK = "studio.lock"
 WORKER_LOCK = "worker.lock"
+SESSION_KEY = "session.key"
 
 
 class Home:
@@ -38,10 +40,18 @@ class Home:
     def locate(cls, explicit: Path | None = None, database_url: str | None = None) -> Home:
         """The home asked for: the argument, else ``$STUDIO_HOME``, else ``~/.rlhf-studio``."""
         path = explicit or Path(os.environ.get("STUDIO_HOME") or DEFAULT_HOME)
-        return cls(path, database_url or os.environ.get("STUDIO_DATABASE_URL") or None)
+        return cls(path, database_url or os.environ.get(DATABASE_VARIABLE) or None)
 
     def __repr__(self) -> str:
         return f"Home({str(self.path)!r})"
+
+    def environment(self) -> dict[str, str]:
+        """The environment of a process that works on this home: it finds this very database there.
+
+        Everybody on a machine may read another's arguments, and a URL of PostgreSQL has a password in it.
+        """
+        own = {name: value for name, value in os.environ.items() if name != DATABASE_VARIABLE}
+        return own if self.database_override is None else {**own, DATABASE_VARIABLE: self.database_override}
 
     @property
     def database_url(self) -> str:

@@ -28,9 +28,13 @@ def get_run(db: Database, run_id: str) -> RunRow:
         return get_by_key(session, RunRow, "run", run_id, hint="`studio runs list` shows all.")
 
 
-def list_runs(db: Database, *, states: Collection[RunState] | None = None, limit: int | None = None) -> list[RunRow]:
-    """Runs, newest first, in the given states or in any."""
+def list_runs(
+    db: Database, *, states: Collection[RunState] | None = None, method: str | None = None, limit: int | None = None
+) -> list[RunRow]:
+    """Runs, newest first, in the given states and of the given method, or in and of any."""
     query = select(RunRow).order_by(col(RunRow.created_at).desc(), col(RunRow.id))
+    if method is not None:
+        query = query.where(RunRow.method == method)
     if states is not None:
         query = query.where(col(RunRow.state).in_(list(states)))
     if limit is not None:

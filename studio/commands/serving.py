@@ -134,8 +134,8 @@ def bind(host: str, port: int) -> socket.socket:
 
 def fill_first_pool(db: Database) -> None:
     """When nobody would find a pair to judge, ask for some before anybody asks."""
-    pending = list_runs(db, states=[RunState.queued, RunState.starting, RunState.running])
-    if count_matchups(db).open or any(run.method == "generate" for run in pending):
+    pending = [RunState.queued, RunState.starting, RunState.running]
+    if count_matchups(db).open or list_runs(db, states=pending, method="generate", limit=1):
         return
     try:
         submit(db, "generate", {"limit": FIRST_POOL})

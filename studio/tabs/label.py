@@ -16,6 +16,7 @@ import gradio as gr
 
 from feedback.assignment import Task
 from feedback.errors import InvalidInput, LeaseLost, NotFound
+from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
 from feedback.types import Guidelines, now
 from studio import present
@@ -98,12 +99,8 @@ def figures(services: Services, ticket: str) -> str:
 
 def ask(services: Services, text: str, criteria: str, asks_rationale: bool) -> str:
     """Add a version of what annotators are asked."""
-    try:
-        value = Guidelines(text=text, criteria=list(present.criteria_of(criteria)), asks_rationale=asks_rationale)
-    except ValueError as error:
-        reason = error.errors()[0]["msg"] if hasattr(error, "errors") else str(error)
-        raise InvalidInput(f"{reason.removeprefix('Value error, ')}; nothing was changed.") from error
-    row = services.save_guidelines(value)
+    named = list(present.criteria_of(criteria))
+    row = services.save_guidelines(value_of(Guidelines, text=text, criteria=named, asks_rationale=asks_rationale))
     gr.Info(f"Version {row.version} is what annotators see from their next pair on.")
     return row.text
 

@@ -3,11 +3,14 @@ from __future__ import annotations
 import multiprocessing
 import shutil
 import sqlite3
+import threading
+from contextlib import closing
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from sqlalchemy import Engine
 from sqlalchemy.exc import OperationalError
 from sqlmodel import SQLModel
 
@@ -19,6 +22,7 @@ from feedback.store.rows import rows_by_id
 from feedback.tables import PromptRow
 from feedback.types import Prompt
 from tests.factories import make_prompt
+from tests.feedback.test_migration_adapters import migrate_to
 
 
 def test_migrations_build_exactly_the_tables(tmp_path: Path) -> None:
@@ -63,6 +67,84 @@ def test_eight_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     assert len(set(revisions)) == 1 and revisions[0] is not None
 
 
+def _head() -> str:
+    parents = migrations._parents()
+    return next(iter(set(parents).difference(*parents.values())))
+
+
+def _revision_of(copy: Path) -> str:
+    with closing(sqlite3.connect(copy)) as connection:
+        found: str = connection.execute("SELECT version_num FROM alembic_version").fetchone()[0]
+        return found
+
+
+def test_the_copy_before_a_migration_is_not_taken_again_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two that open an old file, one reads its revision, and the other has migrated before it goes on."""
+    path = tmp_path / "studio.db"
+    migrate_to(path, "0001")
+    has_read, migrated = threading.Event(), threading.Event()
+    real = migrations.current_revision
+
+    def read_then_wait(engine: Engine) -> str | None:
+        found = real(engine)
+        if threading.current_thread().name == "late":
+            has_read.set()
+            migrated.wait(30)
+        return found
+
+    monkeypatch.setattr(migrations, "current_revision", read_then_wait)
+    late = threading.Thread(target=lambda: open_database(path).dispose(), name="late")
+    late.start()
+    assert has_read.wait(30)
+    open_database(path).dispose()
+    copies = {copy.name: _revision_of(copy) for copy in tmp_path.glob("studio.db.before-*")}
+    migrated.set()
+    late.join()
+    assert list(copies.values()) == ["0001"]
+    assert {copy.name: _revision_of(copy) for copy in tmp_path.glob("studio.db.before-*")} == copies
+
+
+def test_a_copy_that_is_there_is_never_written_over(tmp_path: Path) -> None:
+    path = tmp_path / "studio.db"
+    migrate_to(path, "0001")
+    old = path.read_bytes()
+    open_database(path).dispose()
+    (first,) = tmp_path.glob("studio.db.before-*")
+    kept = first.read_bytes()
+    path.write_bytes(old)  # put back as it was, and tried again: one copy of it is enough
+    open_database(path).dispose()
+    assert list(tmp_path.glob("studio.db.before-*")) == [first]
+    path.write_bytes(old)
+    with sqlite3.connect(path) as connection:  # put back, and the old release worked on
+        connection.execute("CREATE TABLE note (words)")
+    open_database(path).dispose()
+    assert sorted(tmp_path.glob("studio.db.before-*")) == [first, first.with_name(f"{first.name}-2")]
+    assert first.read_bytes() == kept and _revision_of(first.with_name(f"{first.name}-2")) == "0001"
+
+
+def test_a_copy_has_its_name_when_it_is_whole(tmp_path: Path) -> None:
+    path = tmp_path / "studio.db"
+    migrate_to(path, "0001")
+    path.chmod(0o600)
+    partial = tmp_path / f"studio.db.before-{_head()}.partial"
+    partial.write_bytes(b"half of a copy, left by a process that was killed" * 200)
+    open_database(path).dispose()
+    copy = tmp_path / f"studio.db.before-{_head()}"
+    assert _revision_of(copy) == "0001" and copy.stat().st_mode & 0o777 == 0o600
+    assert not partial.exists()
+
+
+def test_a_database_that_cannot_be_copied_is_not_migrated(tmp_path: Path) -> None:
+    path = tmp_path / "studio.db"
+    migrate_to(path, "0001")
+    (tmp_path / f"studio.db.before-{_head()}.partial").mkdir()  # in the way
+    with pytest.raises(StudioError, match="cannot be copied .* Nothing was changed"):
+        open_database(path)
+    assert _revision_of(path) == "0001"
+
+
 def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
     open_database(tmp_path / "studio.db").dispose()
     with sqlite3.connect(tmp_path / "studio.db") as connection:
@@ -79,6 +161,28 @@ def test_what_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
         open_database("mysql://root:secret@localhost/x")
     with pytest.raises(StudioError, match="cannot be opened"):
         open_database(tmp_path / "no" / "such" / "folder.db")
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "postgresql://ann:secret@127.0.0.1:bad/db",
+        "postgresql://ann:secret@127.0.0.1:1:2/db",
+        "postgresql://ann:secret/db",  # so that the password stands where a port would
+        "postgresql://ann:with-an-@-secret@127.0.0.1/db",
+        "postgresql+psycopg://ann:secret@[::1/db",
+        "postgresql+nosuch://ann:secret@127.0.0.1/db",
+        "postgresql://ann:secret@127.0.0.1/db?port=bad",
+        "post gres://ann:secret@127.0.0.1/db",
+        "sqlite:///studio.db?timeout=secret",
+        "://secret",
+    ],
+)
+def test_a_url_that_cannot_be_read_is_told_without_its_password(url: str) -> None:
+    with pytest.raises(InvalidInput, match=r"://… cannot be read; valid: .* PORT is a number") as caught:
+        open_database(url)
+    assert "secret" not in str(caught.value)
+    assert caught.value.__context__ is None, "nor in what it came from"
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:

@@ -69,6 +69,12 @@ def test_a_server_that_is_not_there_is_told_without_its_password() -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_a_password_among_the_options_is_not_told() -> None:
+    with pytest.raises(StudioError, match="cannot be opened") as caught:
+        open_database("postgresql://ann@127.0.0.1:1/none?password=secret&connect_timeout=2")
+    assert "secret" not in str(caught.value) and "connect_timeout=2" in str(caught.value)
+
+
 def _label(job: tuple[str, int]) -> list[tuple[str, str]]:
     """One annotator at work until nothing is left: skips some, judges the rest."""
     url, number = job

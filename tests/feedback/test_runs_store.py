@@ -14,6 +14,20 @@ from feedback.types import Checkpoint, DatasetFilters, MetricPoint, Policy, Run,
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
 
+def test_runs_are_listed_by_state_and_method(db: Database) -> None:
+    ids = [runs.save_run(db, Run(method=method)).id for method in ("generate", "dpo", "generate", "dpo")]
+    runs.transition_run(db, ids[0], expected=[RunState.queued], to=RunState.starting)
+
+    def listed(**asked: Any) -> list[str]:
+        return [run.id for run in runs.list_runs(db, **asked)]
+
+    assert listed() == ids[::-1]
+    assert listed(method="generate") == [ids[2], ids[0]]
+    assert listed(method="generate", limit=1) == [ids[2]]
+    assert listed(method="generate", states=[RunState.starting]) == [ids[0]]
+    assert listed(method="sft") == []
+
+
 def test_a_run_moves_only_from_the_states_expected(db: Database) -> None:
     run = runs.save_run(db, Run(method="dpo"))
     assert runs.transition_run(db, run.id, expected={RunState.running}, to=RunState.succeeded) is None

@@ -60,6 +60,7 @@ def test_prompts_are_added_once_and_listed_by_split(client: TestClient) -> None:
         ({"prompts": []}, "prompts"),
         ({"prompts": [{"messages": []}]}, "messages"),
         ({"prompts": [prompt("fine"), {"messages": [{"role": "assistant", "content": "x"}]}]}, "Prompt 2"),
+        ({"prompts": [{"messages": [{"role": "user", "content": " "}]}]}, "1 cannot be used: messages.0.content: "),
         ({"prompts": [{"messages": [{"role": "robot", "content": "x"}]}]}, "role"),
         ({"prompts": [prompt("   ")]}, "empty"),
         ({"prompts": [prompt("x") | {"colour": "red"}]}, "colour"),
@@ -68,6 +69,13 @@ def test_prompts_are_added_once_and_listed_by_split(client: TestClient) -> None:
 def test_a_bad_prompt_adds_nothing(client: TestClient, bad: dict, says: str) -> None:
     assert says in sentence(client.post("/api/prompts", json=bad), 422)
     assert client.get("/api/prompts").json() == {"prompts": []}
+
+
+@pytest.mark.parametrize(("bad", "field"), [({"text": " "}, "text"), ({"criteria": ["a", "a"]}, "criteria")])
+def test_bad_guidelines_name_their_field_and_change_nothing(client: TestClient, bad: dict, field: str) -> None:
+    told = client.post("/api/guidelines", json={"text": "Choose well.", **bad})
+    assert (told.status_code, told.json()["detail"].partition(": ")[0]) == (422, field)
+    assert client.get("/api/guidelines").json()["version"] == 0
 
 
 def test_a_task_has_the_contract_and_names_no_policy(client: TestClient, db: Database) -> None:

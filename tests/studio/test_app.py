@@ -203,7 +203,7 @@ def test_guidelines_are_saved_as_versions(services: Services, db: Database, cham
     assert "<strong>kind</strong>" in told["html"]
     label.ask(services, "Be **kind**.", "clear, true", True)
     assert services.guidelines().version == 1, "what changes nothing is no new version"
-    with pytest.raises(InvalidInput, match="must not be empty"):
+    with pytest.raises(InvalidInput, match="^text: guidelines must not be empty"):
         label.ask(services, " ", "", False)
 
 

@@ -385,6 +385,13 @@ def test_a_setting_that_is_wrong_lists_the_valid_ones_with_their_ranges(studio: 
     assert told.exit_code == 1 and "the base's own weights" in told.stderr and "lora_rank" not in told.stderr
 
 
+def test_doctor_says_of_a_url_that_cannot_be_read_what_a_url_is(tmp_path: Path) -> None:
+    findings = doctor.examine(Home(tmp_path / "home", "postgresql://ann:secret@127.0.0.1:bad/x"))
+    (found,) = (finding for finding in findings if finding.name == "database")
+    assert not found.ok and "PORT is a number" in found.remedy
+    assert not [finding for finding in findings if "secret" in f"{finding.seen} {finding.remedy}"]
+
+
 def test_doctor_says_of_a_full_disk_to_free_space(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(home: Home) -> doctor.Finding:
         raise OSError(errno.ENOSPC, "No space left on device")

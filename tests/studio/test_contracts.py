@@ -464,6 +464,7 @@ WRONG = [
     ("runs list --home /dev/null", 1),
     ("runs list --database-url mysql://x", 1),
     ("runs list --database-url postgresql://ann:secret@127.0.0.1:1/x", 1),
+    ("runs list --database-url postgresql://ann:secret@127.0.0.1:bad/x", 1),
 ]
 
 

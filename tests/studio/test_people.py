@@ -28,6 +28,7 @@ from studio.auth import Auth
 from studio.roles import HOUSE_ONLY, LOCAL, PARTS, RULES, ActingServices, Person
 from studio.services import Services
 from tests import factories
+from training.backup import back_up, restore
 from training.home import Home
 
 ORIGIN = {"Origin": "http://127.0.0.1:7860"}
@@ -406,6 +407,21 @@ def test_a_session_cannot_be_made_up(home: Home, db: Database) -> None:
     assert Auth(home.path, db).person_of_cookie(cookie) is None, "another home's key signs for nobody here"
 
 
+def test_a_restored_home_makes_a_key_of_its_own(home: Home, tmp_path: Path) -> None:
+    db = home.open()
+    add(db, "ann")
+    cookie = Auth(home.path, db).sign_in("ann", PASSWORD, "127.0.0.1").cookie
+    back_up(home, db, tmp_path / "b.tar")
+    db.dispose()
+    restored = Home(tmp_path / "restored")
+    restore(restored, tmp_path / "b.tar")
+    sign_in = Auth(restored.path, copy := restored.open())
+    assert sign_in.person_of_cookie(cookie) is None, "a session is of the home that opened it"
+    assert sign_in.person_of_cookie(sign_in.sign_in("ann", PASSWORD, "127.0.0.1").cookie) is not None
+    assert (restored.path / "session.key").read_bytes() != (home.path / "session.key").read_bytes()
+    copy.dispose()
+
+
 def test_a_session_ends_by_itself(home: Home, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     add(db, "ann")
     sign_in = Auth(home.path, db)
@@ -509,6 +525,28 @@ def test_too_many_wrong_passwords_lock_and_say_until_when(client: TestClient, db
     people.reset_password(db, "ann", actor="test", password=PASSWORD)
     with browser_of(client, "ann"):
         assert client.get("/api/me").status_code == 200
+
+
+def test_a_session_is_no_place_to_guess_the_password(client: TestClient, db: Database) -> None:
+    """At either door, and together: a stolen session or token must not become the password."""
+    made = add(db, "ann")
+    form = {"current": "wrong", "wanted": "another long password", "again": "another long password"}
+    with browser_of(client, "ann"):
+        statuses = [client.post("/account", data=form, headers=ORIGIN).status_code for _ in range(3)]
+        body = {"current": "wrong", "wanted": form["wanted"]}
+        statuses += [client.post("/api/me/password", json=body, headers=bearer(made)).status_code for _ in range(3)]
+        assert statuses == [422] * 3 + [403] * 2 + [429]
+        right = client.post("/account", data={**form, "current": PASSWORD}, headers=ORIGIN)
+        assert (right.status_code, "locked until" in right.text) == (429, True), "not even the right one is looked at"
+        assert 0 < int(right.headers["retry-after"]) <= 15 * 60
+    answer = client.post("/login", data={"name": "ann", "password": PASSWORD}, headers=ORIGIN, follow_redirects=False)
+    assert answer.status_code == 429, "one count for both"
+    told = {(event.actor, event.subject) for event in audit.list_events(db, verb="sign_in.failed")}
+    assert told == {("ann", "ann from testclient")}
+    assert auth.password_matches(PASSWORD, users.get_user(db, "ann").password_hash)
+    people.reset_password(db, "ann", actor="test", password=PASSWORD)
+    changed = client.post("/api/me/password", json={**body, "current": PASSWORD}, headers=bearer(made))
+    assert changed.json() == {"changed": True}
 
 
 def test_a_lock_ends_by_itself_and_survives_a_restart(

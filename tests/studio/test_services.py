@@ -5,11 +5,15 @@ from __future__ import annotations
 import threading
 
 import pytest
+from sqlalchemy import event
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, UnknownSetting
-from feedback.store import checkpoints, matchups, policies, runs, scorecards
-from feedback.types import Checkpoint, RunState, Scorecard
+from feedback.store import audit, checkpoints, matchups, policies, runs, scorecards
+from feedback.tables import RunRow
+from feedback.types import Checkpoint, Run, RunState, Scorecard, UserRole
+from studio import services as services_module
+from studio.roles import Person
 from studio.services import REFILL_BELOW, Services
 from tests import factories
 
@@ -83,6 +87,24 @@ def test_only_one_run_fills_the_pool_at_a_time(services: Services, db: Database,
     assert first.config["policy"] == champion.id
 
 
+def test_the_last_fill_is_found_without_a_look_at_other_runs(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    old = services.fill_pool()
+    finish_fill(db, matchups=1)
+    newest = services.fill_pool()
+    finish_fill(db, matchups=1)
+    for _ in range(5):
+        runs.save_run(db, Run(method="dpo", state=RunState.succeeded))
+    read: list[str] = []
+    event.listen(RunRow, "load", note := lambda run, _: read.append(run.id))
+    try:
+        found = services.last_fill()
+    finally:
+        event.remove(RunRow, "load", note)
+    assert found is not None and found.id == newest.id != old.id
+    assert read == [newest.id]
+
+
 def test_a_pool_running_low_is_filled_once(services: Services, db: Database, champion) -> None:
     fill(db, champion, REFILL_BELOW - 1)
     assert services.refill() is None, "the first run is asked for by a person or by `studio up`"
@@ -135,6 +157,39 @@ def test_a_promotion_cancels_the_old_fill_and_starts_a_new_one(services: Service
     back = services.promote("starter")
     assert back.previous == "child"
     assert matchups.count_matchups(db).open == 3
+
+
+def test_a_promotion_goes_on_when_the_old_fill_ends_just_then(
+    services: Services, db: Database, champion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.make_prompt(db)
+    old, child = services.fill_pool(), factories.make_policy(db, "child", parent_id=champion.id)
+    cancel = services_module.runs.cancel
+
+    def late(database: Database, run_id: str) -> RunRow:
+        finish_fill(db, matchups=1)  # between the list and the cancelling
+        return cancel(database, run_id)
+
+    monkeypatch.setattr(services_module.runs, "cancel", late)
+    promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
+    assert (promotion.previous, promotion.run.config["policy"]) == ("starter", child.id)
+    assert runs.get_run(db, old.id).state is RunState.succeeded
+    assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]
+
+
+def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
+    services: Services, db: Database, champion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.make_policy(db, "child", parent_id=champion.id)
+
+    def refuse(*_: object, **__: object) -> RunRow:
+        raise InvalidInput("This run cannot be queued.")
+
+    factories.make_prompt(db)
+    monkeypatch.setattr(services_module.runs, "submit", refuse)
+    promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
+    assert (promotion.policy.name, promotion.run, services.champion_name()) == ("child", None, "child")
+    assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]
 
 
 def test_policies_carry_parent_dataset_and_newest_win_rate(services: Services, db: Database, champion) -> None:

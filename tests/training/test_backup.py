@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import json
+import os
 import random
 import tarfile
 import threading
@@ -51,6 +53,10 @@ def files_of(home: Home) -> dict[str, bytes]:
         for path in home.path.rglob("*")
         if path.is_file() and not path.name.startswith("studio.db")
     }
+
+
+def mode(path: Path) -> int:
+    return path.stat().st_mode & 0o777
 
 
 def test_a_home_comes_back_whole(home: Home, db: Database, tmp_path: Path) -> None:
@@ -111,6 +117,50 @@ def test_an_archive_that_is_there_is_not_overwritten(home: Home, db: Database, t
     assert (tmp_path / "b.tar").read_text() == "an older backup"
     back_up(home, db, tmp_path / "b.tar", replace=True)
     restore(Home(tmp_path / "other"), tmp_path / "b.tar")
+
+
+def test_a_backup_and_what_is_restored_are_for_their_owner_alone(home: Home, db: Database, tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        back_up(home, db, tmp_path / "b.tar")
+        (tmp_path / "there").mkdir()
+        for name in ("new", "there"):
+            restore(Home(tmp_path / name), tmp_path / "b.tar")
+            assert mode(tmp_path / name) == 0o700
+            assert {mode(path) for path in (tmp_path / name).glob("studio.db*")} == {0o600}
+        assert mode(tmp_path / "b.tar") == 0o600
+        (tmp_path / "b.tar").chmod(0o644)
+        back_up(home, db, tmp_path / "b.tar", replace=True)
+        assert mode(tmp_path / "b.tar") == 0o600
+    finally:
+        os.umask(before)
+
+
+def test_the_key_of_the_cookies_stays_behind(home: Home, db: Database, tmp_path: Path) -> None:
+    (home.path / "session.key").write_bytes(b"k" * 32)
+    (home.path / "session.key.12ab").write_bytes(b"k" * 32)  # one that is being made
+    (home.checkpoints / "first" / "session.key").write_bytes(b"no key")
+    back_up(home, db, tmp_path / "b.tar")
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        assert [name for name in archive.getnames() if "session.key" in name] == ["checkpoints/first/session.key"]
+
+
+def test_an_archive_of_an_earlier_release_restores_without_its_key(home: Home, db: Database, tmp_path: Path) -> None:
+    back_up(home, db, tmp_path / "b.tar")
+    with tarfile.open(tmp_path / "b.tar") as archive:
+        held = {member.name: archive.extractfile(member).read() for member in archive}  # type: ignore[union-attr]
+    manifest = json.loads(held.pop("manifest.json"))
+    held["session.key"] = b"k" * 32
+    manifest["files"].append({"name": "session.key", "size": 32, "sha256": hashlib.sha256(b"k" * 32).hexdigest()})
+    with tarfile.open(tmp_path / "old.tar", "w") as archive:
+        for name, data in [*held.items(), ("manifest.json", json.dumps(manifest).encode())]:
+            member = tarfile.TarInfo(name)  # readable by all, as they were
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+    other = Home(tmp_path / "other")
+    assert restore(other, tmp_path / "old.tar").files == len(held) - 1
+    assert files_of(other) == files_of(home)
+    assert judgments.count_judgments(other.open()) == 6
 
 
 def test_a_run_that_was_at_work_is_interrupted_in_the_copy_alone(home: Home, db: Database, tmp_path: Path) -> None:

@@ -44,8 +44,8 @@ def launchers(home: Home) -> Iterator[Callable[..., LocalLauncher]]:
     """Launchers of pretended runs; whatever they left alive is killed at the end."""
     made: list[LocalLauncher] = []
 
-    def make(behaviour: str, *, standby: bool = False) -> LocalLauncher:
-        made.append(LocalLauncher(home, standby=standby, command=(sys.executable, PRETEND, behaviour)))
+    def make(behaviour: str, *, standby: bool = False, at: Home = home) -> LocalLauncher:
+        made.append(LocalLauncher(at, standby=standby, command=(sys.executable, PRETEND, behaviour)))
         return made[-1]
 
     yield make
@@ -231,6 +231,25 @@ def test_a_dead_standby_is_no_obstacle(db: Database, home: Home, launchers: Call
     run = queue(db)
     turn_until(worker, ended(db, run))
     assert get_run(db, run.id).state is RunState.succeeded and get_run(db, run.id).pid != pid
+
+
+def test_no_process_shows_the_database_url_in_its_arguments(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, launchers: Callable[..., LocalLauncher]
+) -> None:
+    monkeypatch.setenv("STUDIO_DATABASE_URL", f"sqlite:///{tmp_path / 'wrong.db'}")
+    elsewhere = Home(tmp_path / "elsewhere", f"sqlite:///{tmp_path / 'secret.db'}")
+    db, launcher = elsewhere.open(), launchers("steps", standby=True, at=elsewhere)
+    worker, shown = Worker(elsewhere, db, launcher), []
+    for _ in ("cold", "handed to the standby"):
+        run = queue(db)
+        turn_until(worker, is_at_step(db, run))  # so it found this database, and not that of its parent's environment
+        shown.append(psutil.Process(launcher.standby_pid).cmdline())
+        shown.append(psutil.Process(get_run(db, run.id).pid).cmdline())
+        runs.cancel(db, run.id)
+        turn_until(worker, ended(db, run))
+    assert not [arguments for arguments in shown if "secret" in " ".join(arguments)]
+    assert not (tmp_path / "wrong.db").exists()
+    db.dispose()
 
 
 def test_a_stranger_with_a_reused_pid_is_left_alone(home: Home, launchers: Callable[..., LocalLauncher]) -> None:

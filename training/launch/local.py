@@ -103,7 +103,8 @@ class LocalLauncher:
     def _start_cold(self, run_id: str, log: Path) -> subprocess.Popen[bytes]:
         with log.open("ab") as output:
             return subprocess.Popen(
-                [*self.command, *_home_arguments(self.home), "--run", run_id],
+                [*self.command, "--home", str(self.home.path), "--run", run_id],
+                env=self.home.environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=output,
@@ -115,7 +116,8 @@ class LocalLauncher:
             self._standby_retry_at = time.monotonic() + STANDBY_RETRY_SECONDS
             return
         self._standby = subprocess.Popen(
-            [*self.command, *_home_arguments(self.home), "--standby"],
+            [*self.command, "--home", str(self.home.path), "--standby"],
+            env=self.home.environment(),
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
@@ -141,13 +143,6 @@ def _dismiss(standby: subprocess.Popen[bytes]) -> None:
             standby.stdin.close()
     standby.send_signal(signal.SIGKILL)
     standby.wait()
-
-
-def _home_arguments(home: Home) -> list[str]:
-    arguments = ["--home", str(home.path)]
-    if home.database_override is not None:
-        arguments += ["--database-url", home.database_override]
-    return arguments
 
 
 def _family(launched: Launched) -> list[psutil.Process]:
