@@ -205,7 +205,8 @@ def test_a_measured_checkpoint_carries_its_newest_scorecard(make_context: Any, t
     METHODS["dpo"].train(make_context("dpo", quick | {"name": "p1"}))
     context = make_context("reward", quick | {"name": "rm"})
     METHODS["reward"].train(context)
-    save_prompts(context.db, [Prompt(messages=messages, split=Split.evaluation) for messages in PROMPTS])
+    apart = [[{"role": "user", "content": f"Tell of {number}."}] for number in range(6)]
+    save_prompts(context.db, [Prompt(messages=messages, split=Split.evaluation) for messages in apart])
     drawn = {"oracle": "shorter", "max_new_tokens": 8, "samples": 1}
     for seed in (0, 1):
         result = METHODS["evaluate"].train(make_context("evaluate", drawn | {"a": "p1", "b": "tiny", "seed": seed}))
