@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from feedback.errors import RunFailed
 from training import objectives
+from training.best_policy import BestPolicy
 from training.canary import Canary
 from training.config import PpoSettings
 from training.judges import Judges, ScoreScale
@@ -102,7 +103,7 @@ class Learner:
         self.beta = settings.beta
         self.scale: ScoreScale | None = None
         self.open: Rollout | None = None  # drawn and scored, not yet learnt from
-        self.best: dict[str, Any] | None = None
+        self.best = BestPolicy(roles, canary, settings)
         self.proxy: float | None = None
         self.ending = ""
         self._kept: dict[str, Kept] = {}
@@ -139,9 +140,9 @@ class Learner:
         self.optimize(rollout, *self.advantages(rollout))
         seconds = time.monotonic() - began
         found = {"seconds_per_step": round(seconds, 3), "seconds_in_all": round(seconds * self.settings.iterations)}
-        score = round(float(rollout.scores.mean()), 3)
+        reward = round(float(rollout.judged.mean()), 3)  # the score is 0 here: it is measured by these very replies
         memory = peak_memory_mb(self.roles.device.type)
-        raise DryRunDone(self.reporter.told | {"dry_run": True, **found, "peak_memory_mb": memory, "score": score})
+        raise DryRunDone(self.reporter.told | {"dry_run": True, **found, "peak_memory_mb": memory, "reward": reward})
 
     def draw(self) -> Rollout:
         """Draw an iteration's replies, have them judged, and work out what there is to know about their tokens."""
@@ -188,9 +189,7 @@ class Learner:
         settings, distance = self.settings, float(rollout.distances.mean())
         self.proxy = float(rollout.scores.mean())
         if distance <= settings.kl_budget:
-            # Until a look finds what was learnt within the budget, who drew this is the last that surely is
-            if self.best is None or (self.iteration > self._still and not self._was_seen()):
-                self.best = {"worth": None, "look": None, "policy": self.roles.state_of("policy")}
+            self.best.drew(self.iteration)
             return False
         self.ending = (
             f"the policy is {distance:.1f} nats per reply from its parent, and kl_budget is "
@@ -358,11 +357,7 @@ class Learner:
             return
         look = self.canary.look(self.roles, self.iteration, self.proxy, self.ends, self.reporter.check)
         self.reporter.metrics(self.iteration, **look.figures())
-        worth = self.canary.worth(look)
-        # What a run learnt is kept even where it is worth less than the parent, which is there already
-        better = self.best is None or not self._was_seen() or worth > self.best["worth"]
-        if better and look.kl <= self.settings.kl_budget:
-            self.best = {"worth": worth, "look": asdict(look), "policy": self.roles.state_of("policy")}
+        self.best.seen(look)
         if self.canary.alarmed():
             self.reporter.log(
                 "ALARM: the training score rises while the held-out score falls, three looks in a row: the policy "
@@ -379,39 +374,8 @@ class Learner:
         if self.ending:
             figures["stopped"] = self.ending
         # Without looks the last weights are as good as any, unless it was they that went too far
-        if self.best is not None and (self.canary.looks or self.ending):
-            self.roles.load_state("policy", self.best["policy"])
-            figures |= self._describe_kept()
-        return figures
-
-    @property
-    def _still(self) -> int:
-        """The iterations after which the policy is its parent as it was."""
-        return self.settings.value_warmup if self.settings.baseline == "value" else 0
-
-    def _was_seen(self) -> bool:
-        """Whether the policy to keep has learnt something and was looked at."""
-        return self.best is not None and self.best["look"] is not None and self.best["look"]["iteration"] > self._still
-
-    def _describe_kept(self) -> dict[str, Any]:
-        """Figures of the policy that is kept; what there is to warn of is logged."""
-        assert self.best is not None
-        if self.best["look"] is None:
-            self.reporter.log("kept: the policy that drew the last replies within kl_budget; no look found one")
-            return {}
-        figures = {f"best_{name}": value for name, value in self.best["look"].items() if value is not None}
-        self.reporter.log(f"kept: the policy after iteration {self.best['look']['iteration']}")
-        parent = self.canary.worth(self.canary.looks[0])
-        if not self._was_seen():
-            self.reporter.log(
-                "warning: the policy is its parent unchanged: nothing that was learnt stayed within kl_budget; "
-                "raise beta or lower learning_rate"
-            )
-        elif self.best["worth"] <= parent:
-            self.reporter.log(
-                f"warning: on the prompts kept apart the policy is worth {self.best['worth']:.2f} and its parent "
-                f"{parent:.2f}; compare them before you promote it"
-            )
+        if self.canary.looks or self.ending:
+            figures |= self.best.put_back(self.reporter.log)
         return figures
 
     def save(self) -> None:
@@ -422,7 +386,7 @@ class Learner:
             "iteration": self.iteration,
             "beta": self.beta,
             "scale": asdict(self.scale) if self.scale else None,
-            "best": self.best,
+            "best": self.best.to_state(),
             "proxy": self.proxy,
             "ending": self.ending,
             "canary": self.canary.to_state(),
@@ -437,8 +401,9 @@ class Learner:
         state = read_state(self.directory / STATE_FILE)
         if state is None:
             return
-        self.iteration, self.beta, self.best = state["iteration"], state["beta"], state["best"]
+        self.iteration, self.beta = state["iteration"], state["beta"]
         self.proxy, self.ending = state["proxy"], state["ending"]
+        self.best.load_state(state["best"])
         self.scale = ScoreScale(**state["scale"]) if state["scale"] else None
         self.canary.load_state(state["canary"])
         for role, weights in state["roles"].items():
