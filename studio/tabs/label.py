@@ -210,7 +210,8 @@ def _connect(
     ticket: gr.Textbox,
     answer: gr.Textbox,
 ) -> None:
-    options = QUICK if event.__name__ == "load" else {**QUICK, "trigger_mode": "multiple"}
+    # The pool is filled from a button that a person presses; all else that is refused the ticket's answer says.
+    options = TOLD if act == "fill" else QUICK if event.__name__ == "load" else {**QUICK, "trigger_mode": "multiple"}
     sent = event(bind(handler, services), [ticket], [answer], js=f"() => window.studio.ticket('{act}')", **options)
     sent.then(None, [answer], None, js=f"(answer) => {{ window.studio.receive('{act}', answer); return []; }}")
 

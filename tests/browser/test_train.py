@@ -51,6 +51,16 @@ def test_a_method_that_can_do_without_a_dataset_is_started_without_one(studio: S
     expect(page.locator("#no-dataset")).to_be_visible()
 
 
+def test_a_start_that_is_refused_says_why(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Train")
+    page.get_by_role("radio", name=re.compile("^ppo")).check()
+    page.locator("#start-run").click()
+    expect(page.locator(".toast-body").filter(has_text="reward")).to_be_visible()
+    assert not [run for run in runs.list_runs(studio.db) if run.method == "ppo"]
+
+
 def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     first = trained(studio, "dpo", 3)

@@ -127,6 +127,22 @@ def test_errors_become_toasts(services: Services) -> None:
     assert raised.value.message == "That is &lt;taken&gt;."
 
 
+def test_whatever_a_person_asks_for_can_answer_with_an_error(services: Services) -> None:
+    """Gradio tells ``gr.Error`` only through its queue; past it a refused press seems to do nothing."""
+    page = build_page(services)
+    asked = [
+        (getattr(page.blocks[block], "elem_id", None) or "", fn)
+        for fn in page.fns.values()
+        for block, event in fn.targets
+        if fn.fn is not None and event in ("click", "select", "input", "submit") and block in page.blocks
+    ]
+    told = {name for name, fn in asked if fn.queue}
+    assert {"start-run", "try-run", "cancel-run", "runs-table", "add-user", "promote", "fill-pool"} <= told
+    # A tab that opens is nobody's press on a button, tickets answer in words, a question is closed in silence.
+    silent = {name for name, fn in asked if not fn.queue and not name.endswith("-tab") and not name.startswith("send-")}
+    assert silent == {"promote-no", "disable-no"}
+
+
 def ticket(**fields: object) -> str:
     return json.dumps({"seq": 1, "session": SESSION, "have": [], "guidelines": -1, **fields})
 
