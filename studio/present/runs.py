@@ -102,13 +102,16 @@ def run_detail(
             ]
         ),
         # What a training told of its last batch is not what was measured at its end, though it has the same name
-        _mapping("Result", _with_intervals(run.result), is_open=True),
-        _mapping(_latest_words(metrics), curves, is_open=not run.state.is_terminal),
+        _mapping("result", "Result", _with_intervals(run.result), is_open=True),
+        _mapping("latest", _latest_words(metrics), curves, is_open=not run.state.is_terminal),
         _samples(looks),
         _rollouts(rollouts),
-        _mapping("Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}),
+        _mapping(
+            "settings", "Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}
+        ),
         _again(run, bool(metrics)),
         class_="detail",
+        data_run=run.id,
     )
 
 
@@ -131,7 +134,7 @@ def _why(run: RunRow, traceback: str) -> Html:
     if not traceback:
         return told
     box = element("pre", traceback, class_="log", tabindex="0", aria_label="Last traceback")
-    return element("div", told, element("details", element("summary", "Last traceback"), box))
+    return element("div", told, _part("traceback", "Last traceback", box))
 
 
 def _samples(looks: Looks) -> Html:
@@ -148,7 +151,7 @@ def _samples(looks: Looks) -> Html:
             before = reply
         parts.append(element("li", plain_text(prompt, "sample-prompt"), element("ol", *lines, class_="sample-replies")))
     shown = element("ul", *parts, class_="samples")
-    return element("details", element("summary", f"Sample replies, up to step {looks[-1][0]}"), shown, open=True)
+    return _part("samples", f"Sample replies, up to step {looks[-1][0]}", shown, open=True)
 
 
 def _rollouts(rollouts: Rollouts) -> Html:
@@ -166,7 +169,7 @@ def _rollouts(rollouts: Rollouts) -> Html:
         for asked, row in rollouts
     ]
     shown = table(("Iteration", "Score", "Nats", "Prompt", "Reply"), rows, caption="Newest first")
-    return element("details", element("summary", "Replies it learns from"), shown, id="rollouts")
+    return _part("rollouts", "Replies it learns from", shown, id="rollouts")
 
 
 def _again(run: RunRow, has_curves: bool) -> Html:
@@ -184,7 +187,7 @@ def _again(run: RunRow, has_curves: bool) -> Html:
             for kind in ("csv", "jsonl")
         ]
         parts.append(element("p", join(links, " · ")))
-    return element("details", element("summary", "Do it again"), *parts)
+    return _part("again", "Do it again", *parts)
 
 
 def _run_progress(run: RunRow) -> Html:
@@ -195,11 +198,16 @@ def _run_progress(run: RunRow) -> Html:
     return element("div", bar, element("p", words, class_="quiet"), class_="run-progress")
 
 
-def _mapping(title: str, values: Mapping[str, Any], is_open: bool = False) -> Html:
+def _mapping(part: str, title: str, values: Mapping[str, Any], is_open: bool = False) -> Html:
     if not values:
         return Html("")
     shown = facts((label_of(name), figure(value)) for name, value in values.items())
-    return element("details", element("summary", title), shown, open=is_open)
+    return _part(part, title, shown, open=is_open)
+
+
+def _part(part: str, title: str, *children: object, **attributes: object) -> Html:
+    """A part that folds away; ``assets/runs.js`` knows it by its name, whatever its title says by now."""
+    return element("details", element("summary", title), *children, data_part=part, **attributes)
 
 
 def _latest_words(metrics: Sequence[MetricRow]) -> str:

@@ -85,6 +85,24 @@ def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: Ope
     expect(page.locator("#first-plot .legendtext").last).to_contain_text("reward", timeout=60_000)
 
 
+def test_what_is_read_on_a_runs_card_stays_open_while_the_run_goes_on(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    run = runs.save_run(studio.db, Run(method="ppo", config={"iterations": 3}))  # it waits: looked at as one that works
+    runs.save_metrics(studio.db, run.id, [MetricPoint(step=1, name="score", value=0.5)])
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Train")
+    page.locator(f"[data-pick={run.id}]").click()
+    card = page.locator("#run-detail")
+    card.locator("summary", has_text="Settings").click()
+    card.locator("summary", has_text="Do it again").click()
+    card.locator("summary", has_text="At step 1").click()  # it was open, and is closed by hand
+    for step in (2, 3):
+        runs.save_metrics(studio.db, run.id, [MetricPoint(step=step, name="score", value=0.5)])
+        expect(card).to_contain_text(f"At step {step}")
+        assert card.locator("details[open] > summary").all_text_contents() == ["Settings", "Do it again"]
+    expect(card.get_by_label("JSON")).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_failed_run_says_why_and_shows_its_traceback_on_a_click(
     studio: Studio, open_page: OpenPage, scheme: str
