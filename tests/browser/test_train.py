@@ -103,6 +103,21 @@ def test_what_is_read_on_a_runs_card_stays_open_while_the_run_goes_on(studio: St
     expect(card.get_by_label("JSON")).to_be_visible()
 
 
+def test_a_run_that_is_picked_comes_into_sight(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    made = [runs.save_run(studio.db, Run(method="ppo", config={"name": f"try-{n}"})).id for n in range(20)]
+    page = open_page(studio.start("--no-worker"), viewport={"width": 390, "height": 800})
+    open_tab(page, "Train")
+    page.locator(f"[data-pick={made[-1]}]").click()
+    expect(page.locator("#run-detail h3")).to_be_in_viewport()
+    page.locator(f"[data-pick={made[0]}]").click()
+    expect(page.locator(f"[data-run={made[0]}] h3")).to_be_in_viewport()
+    page.evaluate("scrollTo(0, 0)")
+    runs.save_metrics(studio.db, made[0], [MetricPoint(step=1, name="score", value=0.5)])
+    expect(page.locator("#run-detail")).to_contain_text("At step 1")
+    assert page.evaluate("scrollY") == 0, "a look at the run took the page away from its reader"
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_failed_run_says_why_and_shows_its_traceback_on_a_click(
     studio: Studio, open_page: OpenPage, scheme: str
