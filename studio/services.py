@@ -480,6 +480,13 @@ class Services:
         named += checkpoint_store.list_checkpoints(self.db)
         return {row.id: row.name for row in named}
 
+    def runs_with_curves(self) -> list[RunRow]:
+        """The newest trainings that have points to draw; a dry run leaves none."""
+        methods = self.training_methods()
+        begun = [run for run in self.list_runs() if run.method in methods and not run.config.get("dry_run")]
+        # One that succeeded has points, and looking for them would read them all
+        return [run for run in begun if run.state is RunState.succeeded or run_store.list_metrics(self.db, run.id)]
+
     def any_run_active(self) -> bool:
         """True while a run is queued or a process works on one."""
         return bool(run_store.list_runs(self.db, states=_ACTIVE, limit=1))

@@ -9,7 +9,7 @@ from typing import Any
 
 from feedback.tables import GenerationRow, MetricRow, RunRow
 from feedback.types import RunState
-from studio.markup import Html, badge, element, facts, join, notice, plain_text, progress_bar, table
+from studio.markup import Html, badge, element, escape, facts, join, notice, plain_text, progress_bar, table
 from studio.present.curves import first_plots
 from studio.present.words import ago, duration, figure, label_of, share
 from training.reproduce import command_of, spec_of
@@ -50,7 +50,7 @@ def runs_table(
         return notice("No runs yet", "Generating replies, training and evaluating all show up here.")
     rows = [
         [
-            run.id,
+            _named(run),
             run.method,
             _run_state(run),
             _made_from(run, names or {}),
@@ -63,6 +63,16 @@ def runs_table(
     return table(headers, rows, caption="Runs, newest first", keys=[run.id for run in runs], selected=selected)
 
 
+def _name_of(run: RunRow) -> str:
+    """The name a run was given, or that of what it made; empty where there is neither."""
+    return str(run.config.get("name") or run.result.get("policy") or run.result.get("checkpoint") or "")
+
+
+def _named(run: RunRow) -> Html:
+    name = _name_of(run)
+    return join([name, element("span", run.id, class_="block quiet")]) if name else escape(run.id)
+
+
 def _run_state(run: RunRow) -> Html:
     text = f"{run.state.value} {share(run.progress)}" if run.state is RunState.running else run.state.value
     return badge(text, STATE_TONES[run.state])
@@ -72,7 +82,7 @@ def _made_from(run: RunRow, names: Mapping[str, str]) -> str:
     config = {name: names.get(str(value), value) for name, value in run.config.items()}
     if run.method == "evaluate":
         return f"{config.get('a') or config.get('reward')} against {config.get('b') or config.get('oracle')}"
-    return str(config.get("dataset") or config.get("policy") or "—")
+    return str(config.get("dataset") or config.get("policy") or config.get("parent") or "—")
 
 
 def run_detail(
@@ -89,7 +99,12 @@ def run_detail(
     curves = _telling_first(latest_metrics(metrics), run.method)
     return element(
         "div",
-        element("div", element("h3", f"{run.method} · {run.id}"), _run_state(run), class_="detail-head"),
+        element(
+            "div",
+            element("h3", " · ".join(filter(None, (_name_of(run), run.method, run.id)))),
+            _run_state(run),
+            class_="detail-head",
+        ),
         _run_progress(run),
         _why(run, traceback),
         facts(
@@ -116,13 +131,18 @@ def run_detail(
 
 
 def run_choices(runs: Sequence[RunRow], names: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Runs to choose from: what each did and from what, with its id."""
-    return [(f"{run_words(run)}: {_made_from(run, names or {})}, {run.state.value}", run.id) for run in runs]
+    """Runs to choose from: what each is called, what it did and from what, with its id."""
+    choices = []
+    for run in runs:
+        method = [run.method] if _name_of(run) else []
+        told = ", ".join([*method, _made_from(run, names or {}), run.state.value])
+        choices.append((f"{run_words(run)}: {told}", run.id))
+    return choices
 
 
 def run_words(run: RunRow) -> str:
-    """A run in few words: its method and the beginning of its id."""
-    return f"{run.method} {run.id.removeprefix('run-')[:4]}"
+    """A run in few words: its name, else its method, and the beginning of its id, as a name may be given again."""
+    return f"{_name_of(run) or run.method} {run.id.removeprefix('run-')[:4]}"
 
 
 def _why(run: RunRow, traceback: str) -> Html:

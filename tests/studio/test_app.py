@@ -15,7 +15,7 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store import judgments, policies, runs
 from feedback.store.checkpoints import save_checkpoint
-from feedback.types import Checkpoint, MetricPoint, Run
+from feedback.types import Checkpoint, MetricPoint, Run, RunState
 from studio import present
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
@@ -273,6 +273,18 @@ def test_several_runs_are_drawn_over_one_another(services: Services, db: Databas
     again = train.tick(services, ours.id, shown[2], [other.id], "margin")
     assert all(part == gr.skip() for part in again[4:9])
     assert train.watch(services, ours.id, shown[2], [], "margin")[6] != gr.skip()
+
+
+def test_a_run_is_compared_with_trainings_that_have_curves(services: Services, db: Database) -> None:
+    point = [MetricPoint(step=1, name="loss", value=0.5)]
+    named = runs.save_run(db, Run(method="dpo", config={"dataset": "d", "name": "mild"}))
+    ours = runs.save_run(db, Run(method="dpo", config={"dataset": "d"}))
+    for run in (named, ours, runs.save_run(db, Run(method="generate", config={"policy": "p"}))):
+        runs.save_metrics(db, run.id, point)
+    runs.save_run(db, Run(method="ppo", state=RunState.succeeded, config={"dry_run": True}))
+    runs.save_run(db, Run(method="ppo", state=RunState.failed))
+    offered = train.watch(services, ours.id, None)[4]
+    assert offered.choices == [(f"mild {named.id[4:8]}: dpo, d, queued", named.id)]
 
 
 def test_the_page_and_the_settings_classes_cannot_drift(services: Services) -> None:

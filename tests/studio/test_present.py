@@ -130,6 +130,21 @@ def test_runs_say_their_state_in_words() -> None:
     assert "Loss is nan; lower the rate." in present.run_detail(failed, [], NOW)
 
 
+def test_runs_are_told_apart_by_name_and_origin() -> None:
+    given = RunRow(id="run-aaaa1111", method="ppo", config={"name": "warmer", "parent": "pol-1"})
+    made = RunRow(id="run-bbbb2222", method="dpo", config={"dataset": "dat-1"}, result={"policy": "dpo-7"})
+    bare = RunRow(id="run-cccc3333", method="evaluate", config={"a": "x", "b": "y"})
+    names = {"pol-1": "starter", "dat-1": "round-1"}
+    text = Reader(present.runs_table([given, made, bare], None, NOW, names)).text
+    assert all(part in text for part in ("warmer", "run-aaaa1111", "starter", "dpo-7", "round-1", "run-cccc3333"))
+    assert [words for words, _ in present.run_choices([given, made, bare], names)] == [
+        "warmer aaaa: ppo, starter, queued",
+        "dpo-7 bbbb: dpo, round-1, queued",
+        "evaluate cccc: x against y, queued",
+    ]
+    assert "warmer · ppo · run-aaaa1111" in Reader(present.run_detail(given, [], NOW, names)).text
+
+
 @pytest.mark.parametrize("state", list(RunState))
 def test_what_can_be_done_with_a_run_follows_its_state(state: RunState) -> None:
     run = RunRow(method="dpo", state=state)
