@@ -66,6 +66,7 @@ from feedback.types import (
     Split,
     UserRole,
     UserStatus,
+    Verdict,
     now,
 )
 from studio import people
@@ -117,10 +118,14 @@ _PENDING = (RunState.queued, RunState.starting, RunState.running)
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Where an annotator stands: judgments made, and matchups still waiting in the pool."""
+    """Where an annotator stands: what they judged and what they skipped; and the matchups open in the pool.
+
+    What is open is the pool's, not theirs: a pair they skipped waits on for somebody else.
+    """
 
     done: int
     left: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -295,9 +300,10 @@ class Services:
         return judging.draft_of(self.db, task)
 
     def label_counts(self, annotator: str = LOCAL_ANNOTATOR) -> LabelCounts:
-        """How many judgments the annotator made and how many matchups wait."""
-        done = judgment_store.count_judgments(self.db, annotator=annotator)
-        return LabelCounts(done, matchup_store.count_open(self.db))
+        """How many judgments the annotator made, how many tasks they skipped and how many matchups wait."""
+        tally = judgment_store.tally_judgments(self.db, annotator)
+        skipped = tally[Verdict.skip.value]
+        return LabelCounts(tally["total"] - skipped, matchup_store.count_open(self.db), skipped)
 
     def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR) -> AnnotatorFigures:
         """The annotator's own work in numbers."""

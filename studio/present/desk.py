@@ -331,8 +331,8 @@ def figures(own: AnnotatorFigures, written: Sequence[ReviewRow], now: datetime) 
     seconds = "not measured yet" if own.median_ms is None else f"{own.median_ms / 1000:.1f} s of active time"
     numbers = facts(
         (
-            ("Judged in all", f"{own.total:,}"),
-            ("In the last 24 hours", f"{own.recent:,}"),
+            ("Judged in all", f"{own.total - own.verdicts.get('skip', 0):,}"),
+            ("In the last 24 hours, skips too", f"{own.recent:,}"),
             ("Half of them took less than", seconds),
             ("Left was better", f"{left:,} of {sided:,}" if sided else "none yet"),
             ("Ties", f"{own.verdicts.get('tie', 0):,}"),

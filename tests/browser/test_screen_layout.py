@@ -113,7 +113,7 @@ def test_a_thumb_can_hit_every_button(desk: Studio, open_page: OpenPage) -> None
     assert small == []
     done = judgments.count_judgments(desk.db)
     page.locator("#vote-left-2").tap()
-    expect(page.locator(".count-done")).to_have_text(f"{done + 1} done by you")
+    expect(page.locator(".count-done")).to_have_text(f"{done + 1} judged by you")
 
 
 def test_dialogs_stand_in_the_middle_of_the_window(desk: Studio, open_page: OpenPage) -> None:

@@ -162,7 +162,7 @@ def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, cha
     then = answer(label.vote(services, voted))
     assert then["deck"] == [{"lease": ahead}], "what the browser holds already is only named"
     assert then["more"] and "guidelines" not in then
-    assert "1</strong> done" in then["status"]
+    assert "1</strong> judged" in then["status"]
     again = answer(label.vote(services, voted))
     assert again["deck"] == then["deck"], "a second press on the same lease shows what is next and counts nothing"
     assert judgments.count_judgments(db) == 1
