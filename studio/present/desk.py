@@ -92,18 +92,20 @@ def verdicts() -> Html:
 
 
 def _strength(side: str, level: int) -> Html:
+    """How much better one side is; an arrow says which where the replies stand side by side, else its number."""
     action = f"{side}-{level}"
     return element(
         "button",
         keycap(action),
-        element("span", "◂", aria_hidden="true") if side == "left" else "",
+        element("span", "1" if side == "left" else "2", class_="stack-mark", aria_hidden="true"),
+        element("span", "◂", class_="side-mark", aria_hidden="true") if side == "left" else "",
         element(
             "span",
             element("span", f"{side.capitalize()} is ", class_="unseen"),
             STRENGTHS[level],
             element("span", " better", class_="unseen"),
         ),
-        element("span", "▸", aria_hidden="true") if side == "right" else "",
+        element("span", "▸", class_="side-mark", aria_hidden="true") if side == "right" else "",
         type="button",
         class_=f"verdict strength strength-{side}",
         id=f"vote-{action}",
