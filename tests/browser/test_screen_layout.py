@@ -130,6 +130,27 @@ def test_a_phone_says_which_reply_a_strength_is_for(desk: Studio, open_page: Ope
     assert marks.count() == 0
 
 
+def test_a_long_request_opens_at_its_beginning_and_a_chat_at_its_end(desk: Studio, open_page: OpenPage) -> None:
+    long = " ".join(f"word{n}" for n in range(700))
+    chat = [{"role": role, "content": f"{role} {n}. " * 12} for n in range(6) for role in ("user", "assistant")]
+    asked = {
+        "once": long,
+        "chat": [*chat, {"role": "user", "content": "And?"}],
+        "chat, long": [*chat, {"role": "user", "content": long}],
+    }
+    above = {}
+    for name, ask in asked.items():
+        empty_pool(desk.db)
+        put(desk.db, ["One.", "Two."], ask)
+        card = open_page(desk, viewport={"width": 1280, "height": 780}).locator(".prompt-card")
+        box, last = card.bounding_box(), card.locator(".turn").last.bounding_box()
+        assert box and last and box["y"] - 1 <= last["y"] < box["y"] + box["height"], (
+            f"{name}: its beginning is out of sight"
+        )
+        above[name] = card.evaluate("e => [e.scrollTop, e.scrollHeight - e.clientHeight - e.scrollTop]")
+    assert above["once"][0] == 0 and above["chat"][1] <= 1 and min(above["chat, long"]) > 0
+
+
 def test_a_thumb_ranks_a_reply_by_its_heading(desk: Studio, open_page: OpenPage) -> None:
     empty_pool(desk.db)
     put(desk.db, [f"Answer {n}" for n in range(4)], "Why walk?")
