@@ -11,7 +11,8 @@ from feedback.tables import GenerationRow, MetricRow, RunRow
 from feedback.types import RunState
 from studio.markup import Html, badge, element, escape, facts, join, notice, plain_text, progress_bar, table
 from studio.present.curves import first_plots
-from studio.present.words import ago, duration, figure, label_of, share
+from studio.present.meanings import figure_label, meanings
+from studio.present.words import ago, duration, figure, share
 from training.reproduce import command_of, spec_of
 
 Looks = Sequence[tuple[int, Sequence[tuple[str, str]]]]
@@ -55,7 +56,7 @@ def runs_table(
             _run_state(run),
             _made_from(run, names or {}),
             ago(run.started_at, now),
-            duration(run.started_at, run.ended_at or now),
+            _took(run, now),
         ]
         for run in runs
     ]
@@ -73,8 +74,20 @@ def _named(run: RunRow) -> Html:
     return join([name, element("span", run.id, class_="block quiet")]) if name else escape(run.id)
 
 
+def _took(run: RunRow, now: datetime) -> str:
+    """How long a run took; of one that was resumed, the last attempt, which is all that the database keeps."""
+    spent = duration(run.started_at, run.ended_at or now)
+    return f"{spent}, attempt {run.attempt} alone" if run.attempt > 1 and run.started_at else spent
+
+
+def _is_loading(run: RunRow) -> bool:
+    """True for a resumed run that has not said yet how far it is: its progress is 0 until then, its work is not."""
+    return run.state is RunState.running and run.attempt > 1 and not run.progress_text
+
+
 def _run_state(run: RunRow) -> Html:
-    text = f"{run.state.value} {share(run.progress)}" if run.state is RunState.running else run.state.value
+    known = run.state is RunState.running and not _is_loading(run)
+    text = f"{run.state.value} {share(run.progress)}" if known else run.state.value
     return badge(text, STATE_TONES[run.state])
 
 
@@ -96,7 +109,7 @@ def run_detail(
     rollouts: Rollouts = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
-    curves = _telling_first(latest_metrics(metrics), run.method)
+    curves, result = _telling_first(latest_metrics(metrics), run.method), _with_intervals(run.result)
     return element(
         "div",
         element(
@@ -110,15 +123,15 @@ def run_detail(
         facts(
             [
                 ("Started", ago(run.started_at, now)),
-                ("Took", duration(run.started_at, run.ended_at or now) if run.started_at else ""),
-                ("Attempt", run.attempt if run.attempt > 1 else ""),
+                ("Took", _took(run, now) if run.started_at else ""),
                 ("After", run.after or ""),
                 ("Priority", run.priority or ""),
             ]
         ),
         # What a training told of its last batch is not what was measured at its end, though it has the same name
-        _mapping("result", "Result", _with_intervals(run.result), is_open=True),
-        _mapping("latest", _latest_words(metrics), curves, is_open=not run.state.is_terminal),
+        _mapping("result", "Result", result, is_open=True),
+        _mapping("latest", _latest_words(metrics), curves, _earlier(metrics), is_open=not run.state.is_terminal),
+        _meanings([*result, *curves]),
         _samples(looks),
         _rollouts(rollouts),
         _mapping(
@@ -213,15 +226,22 @@ def _again(run: RunRow, has_curves: bool) -> Html:
 def _run_progress(run: RunRow) -> Html:
     if run.state.is_terminal:
         return Html("")
+    if _is_loading(run):
+        return element(
+            "p", f"Attempt {run.attempt} goes on from the last saved state, if there is one …", class_="quiet"
+        )
     words = run.progress_text or ("Waiting for the worker" if run.state is RunState.queued else "Starting …")
     bar = progress_bar(run.progress, f"Progress of {run.id}")
     return element("div", bar, element("p", words, class_="quiet"), class_="run-progress")
 
 
-def _mapping(part: str, title: str, values: Mapping[str, Any], is_open: bool = False) -> Html:
+def _mapping(
+    part: str, title: str, values: Mapping[str, Any], notes: Mapping[str, str] | None = None, *, is_open: bool = False
+) -> Html:
+    """Values under their labels; ``notes`` says what is to be added to a label."""
     if not values:
         return Html("")
-    shown = facts((label_of(name), figure(value)) for name, value in values.items())
+    shown = facts((figure_label(name) + (notes or {}).get(name, ""), figure(value)) for name, value in values.items())
     return _part(part, title, shown, open=is_open)
 
 
@@ -232,6 +252,21 @@ def _part(part: str, title: str, *children: object, **attributes: object) -> Htm
 
 def _latest_words(metrics: Sequence[MetricRow]) -> str:
     return f"At step {max(point.step for point in metrics)}" if metrics else ""
+
+
+def _earlier(metrics: Sequence[MetricRow]) -> dict[str, str]:
+    """The step of every curve that has no point at the last one, as its label adds it: looks are taken now and then."""
+    last = {point.name: point.step for point in metrics}
+    newest = max(last.values(), default=0)
+    return {name: f", step {step}" for name, step in last.items() if step < newest}
+
+
+def _meanings(names: Sequence[str]) -> Html:
+    told = meanings(names)
+    if not told:
+        return Html("")
+    lines = [element("div", element("dt", label), element("dd", words)) for label, words in told.items()]
+    return _part("meanings", "What these figures mean", element("dl", *lines, class_="meanings"))
 
 
 def _with_intervals(result: Mapping[str, Any]) -> dict[str, Any]:

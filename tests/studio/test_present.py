@@ -205,6 +205,34 @@ def test_what_was_measured_at_the_end_is_not_taken_for_the_last_batch() -> None:
     assert "Win rate0.75 [0.7, 0.8]" in Reader(shown).text
 
 
+def test_figures_say_of_which_step_they_are_and_what_they_mean() -> None:
+    points = [MetricRow(run_id="r", step=20, name=name, value=1.0) for name in ("canary_score", "canary_kl")]
+    points += [MetricRow(run_id="r", step=23, name=name, value=2.0) for name in ("score", "kl_k3", "divergence")]
+    shown = present.run_detail(RunRow(method="ppo", state=RunState.running), points, NOW)
+    text = Reader(shown).text
+    assert "At step 23" in text and "Canary score, step 201" in text and "Score, step" not in text
+    for told in ("Canary …", "kept apart from learning", "KL k3", "never below 0", "Divergence", "nats per token"):
+        assert told in text.split("What these figures mean")[1]
+    result = {"best_tokens": 31.4, "best_proxy": 1.5, "best_repetition": -0.0, "best_iteration": 4, "best_of_kl": 0.6}
+    text = Reader(present.run_detail(RunRow(method="ppo", state=RunState.succeeded, result=result), [], NOW)).text
+    assert "Tokens of the kept policy31.4" in text and "Repetition of the kept policy0" in text
+    assert "Training score of the kept policy1.5" in text and "Best of KL0.6" in text and "Best tokens" not in text
+    assert "What these figures mean" not in present.run_detail(RunRow(method="generate"), [], NOW)
+
+
+def test_a_resumed_run_claims_no_progress_it_does_not_know() -> None:
+    run = RunRow(
+        id="run-1", method="ppo", state=RunState.running, attempt=2, started_at=NOW - timedelta(seconds=28)
+    )  # fmt: skip
+    card, table = (
+        Reader(made).text for made in (present.run_detail(run, [], NOW), present.runs_table([run], None, NOW))
+    )
+    assert "0 %" not in card + table and "goes on from the last saved state" in card
+    assert "28 s, attempt 2 alone" in card and "28 s, attempt 2 alone" in table
+    run.progress, run.progress_text = 0.5, "iteration 20 of 40"
+    assert "running 50 %" in Reader(present.run_detail(run, [], NOW)).text
+
+
 @pytest.mark.parametrize(("last", "step"), [(0, 1), (8, 1), (9, 2), (17, 5), (90, 20), (300, 50), (801, 200)])
 def test_ticks_are_whole_steps_and_few(last: int, step: int) -> None:
     assert present.tick_step(last) == step
