@@ -24,12 +24,15 @@ Rollouts = Sequence[tuple[str, GenerationRow]]
 FAILURES = {
     "memory": "Out of memory",
     "diverged": "The training diverged",
-    "data": "The data will not do",
+    "data": "What it was given will not do",
     "disk": "The disk is full",
     "checkpoint": "A checkpoint could not be used",
     "crash": "It crashed",
 }
 """What a failed run's card says above its reason."""
+
+HOPELESS = "data"
+"""The failure that comes of what a run was given, settings and dataset, which never change: it would come again."""
 
 STATE_TONES = {
     RunState.queued: "neutral",
@@ -162,8 +165,10 @@ def _why(run: RunRow, traceback: str) -> Html:
     """Why a run ended, in one sentence; the traceback behind one click."""
     if not run.error:
         return Html("")
-    title = FAILURES.get(str(run.result.get("failure")), "Why it ended")
-    told = notice(title, run.error, tone="bad" if run.state is RunState.failed else "warn")
+    failure = str(run.result.get("failure"))
+    title = FAILURES.get(failure, "Why it ended")
+    remedy = "As it is, it would end so again: start another run with that put right." if failure == HOPELESS else ""
+    told = notice(title, run.error, remedy, tone="bad" if run.state is RunState.failed else "warn")
     if not traceback:
         return told
     box = element("pre", traceback, class_="log", tabindex="0", aria_label="Last traceback")
@@ -309,5 +314,7 @@ def can_annotate(run: RunRow | None, rollouts: Rollouts) -> bool:
 
 
 def can_resume(run: RunRow | None) -> bool:
-    """True for a run that ended before its work was done."""
-    return run is not None and run.state in (RunState.failed, RunState.cancelled, RunState.interrupted)
+    """True for a run that ended before its work was done, unless what it was given must fail again."""
+    if run is None or run.result.get("failure") == HOPELESS:
+        return False
+    return run.state in (RunState.failed, RunState.cancelled, RunState.interrupted)

@@ -154,6 +154,18 @@ def test_what_can_be_done_with_a_run_follows_its_state(state: RunState) -> None:
     assert present.can_resume(run) == (state in {RunState.failed, RunState.cancelled, RunState.interrupted})
 
 
+def test_a_run_whose_settings_will_not_do_is_not_offered_again() -> None:
+    run = RunRow(
+        id="run-1", method="ppo", state=RunState.failed, result={"failure": "data"},
+        error="The reward checkpoint 'judge' was trained on another base.",
+    )  # fmt: skip
+    text = Reader(present.run_detail(run, [], NOW)).text
+    assert not present.can_resume(run) and "start another run" in text
+    assert "What it was given will not do" in text and "The data" not in text
+    run.result = {"failure": "memory"}
+    assert present.can_resume(run) and "start another run" not in Reader(present.run_detail(run, [], NOW)).text
+
+
 def test_curves_are_split_by_what_they_measure() -> None:
     points = [
         MetricRow(run_id="r", step=step, name=name, value=float(step))
