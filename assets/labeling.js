@@ -160,8 +160,9 @@
     say("");
     studio.painted?.(item);
     if (pair.getBoundingClientRect().top < 0) pair.scrollIntoView({ block: "start" });
-    const context = pair.querySelector(".prompt-card");
-    if (context) context.scrollTop = context.scrollHeight; // the last turn is what the replies answer
+    // The last turn is what the replies answer: all of it where it has room, else its beginning.
+    const turns = [...pair.querySelectorAll(".prompt-card .turn")].map((turn) => turn.getBoundingClientRect().top);
+    if (turns.length) pair.querySelector(".prompt-card").scrollTop = turns.at(-1) - turns[0];
   };
 
   // Gradio may build its pieces anew; then what should stand there is put back.

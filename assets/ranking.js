@@ -64,7 +64,9 @@
   Object.assign(studio.acts, { "rank-submit": submit, "rank-rest": tieRest, "rank-back": takeBack });
 
   document.addEventListener("click", (event) => {
-    const button = event.target instanceof Element && event.target.closest("#pair .rank-pick");
+    // All of a reply's heading gives it its place: the number alone is small for a thumb.
+    const heading = event.target instanceof Element && event.target.closest("#pair .reply-heading");
+    const button = heading && heading.querySelector(".rank-pick");
     if (!button) return;
     place(Number(button.dataset.index), event.shiftKey);
     if (event.detail) button.blur(); // after a click of the mouse, Enter submits and does not take the place back

@@ -29,6 +29,7 @@ SCRIPTS = (
     "remarks.js",
     "messages.js",
     "shortcuts.js",
+    "runs.js",
 )  # in the order they build on
 
 

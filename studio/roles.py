@@ -91,6 +91,7 @@ RULES: dict[str, Rule] = {
     "names": Rule(_RESEARCHER),
     "any_run_active": Rule(_RESEARCHER),
     "run_metrics": Rule(_RESEARCHER),
+    "runs_with_curves": Rule(_RESEARCHER),
     "log_tail": Rule(_RESEARCHER),
     "cancel_run": Rule(_RESEARCHER, "run.cancel", "run_id"),
     "rollouts": Rule(_RESEARCHER),

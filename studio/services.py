@@ -67,6 +67,7 @@ from feedback.types import (
     Split,
     UserRole,
     UserStatus,
+    Verdict,
     now,
 )
 from studio import people
@@ -118,10 +119,14 @@ _PENDING = (RunState.queued, RunState.starting, RunState.running)
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Where an annotator stands: judgments made, and matchups still waiting in the pool."""
+    """Where an annotator stands: what they judged and what they skipped; and the matchups open in the pool.
+
+    What is open is the pool's, not theirs: a pair they skipped waits on for somebody else.
+    """
 
     done: int
     left: int
+    skipped: int = 0
 
 
 @dataclass(frozen=True)
@@ -296,9 +301,10 @@ class Services:
         return judging.draft_of(self.db, task)
 
     def label_counts(self, annotator: str = LOCAL_ANNOTATOR) -> LabelCounts:
-        """How many judgments the annotator made and how many matchups wait."""
-        done = judgment_store.count_judgments(self.db, annotator=annotator)
-        return LabelCounts(done, matchup_store.count_open(self.db))
+        """How many judgments the annotator made, how many tasks they skipped and how many matchups wait."""
+        tally = judgment_store.tally_judgments(self.db, annotator)
+        skipped = tally[Verdict.skip.value]
+        return LabelCounts(tally["total"] - skipped, matchup_store.count_open(self.db), skipped)
 
     def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR) -> AnnotatorFigures:
         """The annotator's own work in numbers."""
@@ -479,6 +485,13 @@ class Services:
         named: list[Any] = [*policy_store.list_policies(self.db), *dataset_store.list_datasets(self.db)]
         named += checkpoint_store.list_checkpoints(self.db)
         return {row.id: row.name for row in named}
+
+    def runs_with_curves(self) -> list[RunRow]:
+        """The newest trainings that have points to draw; a dry run leaves none."""
+        methods = self.training_methods()
+        begun = [run for run in self.list_runs() if run.method in methods and not run.config.get("dry_run")]
+        # One that succeeded has points, and looking for them would read them all
+        return [run for run in begun if run.state is RunState.succeeded or run_store.list_metrics(self.db, run.id)]
 
     def any_run_active(self) -> bool:
         """True while a run is queued or a process works on one."""

@@ -92,18 +92,20 @@ def verdicts() -> Html:
 
 
 def _strength(side: str, level: int) -> Html:
+    """How much better one side is; an arrow says which where the replies stand side by side, else its number."""
     action = f"{side}-{level}"
     return element(
         "button",
         keycap(action),
-        element("span", "◂", aria_hidden="true") if side == "left" else "",
+        element("span", "1" if side == "left" else "2", class_="stack-mark", aria_hidden="true"),
+        element("span", "◂", class_="side-mark", aria_hidden="true") if side == "left" else "",
         element(
             "span",
             element("span", f"{side.capitalize()} is ", class_="unseen"),
             STRENGTHS[level],
             element("span", " better", class_="unseen"),
         ),
-        element("span", "▸", aria_hidden="true") if side == "right" else "",
+        element("span", "▸", class_="side-mark", aria_hidden="true") if side == "right" else "",
         type="button",
         class_=f"verdict strength strength-{side}",
         id=f"vote-{action}",
@@ -331,8 +333,8 @@ def figures(own: AnnotatorFigures, written: Sequence[ReviewRow], now: datetime) 
     seconds = "not measured yet" if own.median_ms is None else f"{own.median_ms / 1000:.1f} s of active time"
     numbers = facts(
         (
-            ("Judged in all", f"{own.total:,}"),
-            ("In the last 24 hours", f"{own.recent:,}"),
+            ("Judged in all", f"{own.total - own.verdicts.get('skip', 0):,}"),
+            ("In the last 24 hours, skips too", f"{own.recent:,}"),
             ("Half of them took less than", seconds),
             ("Left was better", f"{left:,} of {sided:,}" if sided else "none yet"),
             ("Ties", f"{own.verdicts.get('tie', 0):,}"),

@@ -92,14 +92,16 @@ def _reply(index: int, text: str, *, is_pair: bool) -> Html:
 
 
 def label_status(counts: LabelCounts) -> Html:
-    """How far the annotator is: done, left, and a bar of the two."""
+    """How far the annotator is: judged, skipped, what is open in the pool, and a bar of the first and the last."""
     total = counts.done + counts.left
+    skipped = element("span", element("strong", f"{counts.skipped:,}"), " skipped", class_="count-skipped")
     return element(
         "div",
         element(
             "div",
-            element("span", element("strong", f"{counts.done:,}"), " done by you", class_="count-done"),
-            element("span", element("strong", f"{counts.left:,}"), " left in the pool", class_="count-left"),
+            element("span", element("strong", f"{counts.done:,}"), " judged by you", class_="count-done"),
+            skipped if counts.skipped else "",
+            element("span", element("strong", f"{counts.left:,}"), " open in the pool", class_="count-left"),
             class_="counter",
         ),
         progress_bar(counts.done / total if total else 0.0, "Share of the pool you have judged"),
@@ -107,8 +109,8 @@ def label_status(counts: LabelCounts) -> Html:
     )
 
 
-def empty_pool(fill: RunRow | None) -> Html:
-    """Why there is nothing to judge, and what will or can be done about it."""
+def empty_pool(fill: RunRow | None, left: int = 0) -> Html:
+    """Why there is nothing to judge, and what can be done about it; ``left`` is what is open for others."""
     if fill is not None and not fill.state.is_terminal:
         waiting = fill.state is RunState.queued
         return element(
@@ -122,10 +124,10 @@ def empty_pool(fill: RunRow | None) -> Html:
             ),
             class_="pair-empty",
         )
-    return element("div", _idle_pool(fill), class_="pair-empty")
+    return element("div", _idle_pool(fill, left), class_="pair-empty")
 
 
-def _idle_pool(fill: RunRow | None) -> Html:
+def _idle_pool(fill: RunRow | None, left: int) -> Html:
     if fill is not None and fill.state in (RunState.failed, RunState.interrupted):
         reason = fill.error or "Its process ended without saying why; the log is on the Train tab."
         return notice(
@@ -143,6 +145,7 @@ def _idle_pool(fill: RunRow | None) -> Html:
         )
     return notice(
         "Nothing to judge right now",
+        "What is open in the pool is for others: you have judged or skipped it, or somebody is at it." if left else "",
         "No pair waits for you. A researcher or an admin fills the pool: the button lets the model write two replies "
         "to each of a batch of prompts.",
         "If you are an annotator, tell one of them, and leave this page open: new pairs appear here by themselves.",

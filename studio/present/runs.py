@@ -9,9 +9,10 @@ from typing import Any
 
 from feedback.tables import GenerationRow, MetricRow, RunRow
 from feedback.types import RunState
-from studio.markup import Html, badge, element, facts, join, notice, plain_text, progress_bar, table
+from studio.markup import Html, badge, element, escape, facts, join, notice, plain_text, progress_bar, table
 from studio.present.curves import first_plots
-from studio.present.words import ago, duration, figure, label_of, share
+from studio.present.meanings import figure_label, meanings
+from studio.present.words import ago, duration, figure, share
 from training.reproduce import command_of, spec_of
 
 Looks = Sequence[tuple[int, Sequence[tuple[str, str]]]]
@@ -23,12 +24,15 @@ Rollouts = Sequence[tuple[str, GenerationRow]]
 FAILURES = {
     "memory": "Out of memory",
     "diverged": "The training diverged",
-    "data": "The data will not do",
+    "data": "What it was given will not do",
     "disk": "The disk is full",
     "checkpoint": "A checkpoint could not be used",
     "crash": "It crashed",
 }
 """What a failed run's card says above its reason."""
+
+HOPELESS = "data"
+"""The failure that comes of what a run was given, settings and dataset, which never change: it would come again."""
 
 STATE_TONES = {
     RunState.queued: "neutral",
@@ -50,12 +54,12 @@ def runs_table(
         return notice("No runs yet", "Generating replies, training and evaluating all show up here.")
     rows = [
         [
-            run.id,
+            _named(run),
             run.method,
             _run_state(run),
             _made_from(run, names or {}),
             ago(run.started_at, now),
-            duration(run.started_at, run.ended_at or now),
+            _took(run, now),
         ]
         for run in runs
     ]
@@ -63,8 +67,30 @@ def runs_table(
     return table(headers, rows, caption="Runs, newest first", keys=[run.id for run in runs], selected=selected)
 
 
+def _name_of(run: RunRow) -> str:
+    """The name a run was given, or that of what it made; empty where there is neither."""
+    return str(run.config.get("name") or run.result.get("policy") or run.result.get("checkpoint") or "")
+
+
+def _named(run: RunRow) -> Html:
+    name = _name_of(run)
+    return join([name, element("span", run.id, class_="block quiet")]) if name else escape(run.id)
+
+
+def _took(run: RunRow, now: datetime) -> str:
+    """How long a run took; of one that was resumed, the last attempt, which is all that the database keeps."""
+    spent = duration(run.started_at, run.ended_at or now)
+    return f"{spent}, attempt {run.attempt} alone" if run.attempt > 1 and run.started_at else spent
+
+
+def _is_loading(run: RunRow) -> bool:
+    """True for a resumed run that has not said yet how far it is: its progress is 0 until then, its work is not."""
+    return run.state is RunState.running and run.attempt > 1 and not run.progress_text
+
+
 def _run_state(run: RunRow) -> Html:
-    text = f"{run.state.value} {share(run.progress)}" if run.state is RunState.running else run.state.value
+    known = run.state is RunState.running and not _is_loading(run)
+    text = f"{run.state.value} {share(run.progress)}" if known else run.state.value
     return badge(text, STATE_TONES[run.state])
 
 
@@ -72,7 +98,7 @@ def _made_from(run: RunRow, names: Mapping[str, str]) -> str:
     config = {name: names.get(str(value), value) for name, value in run.config.items()}
     if run.method == "evaluate":
         return f"{config.get('a') or config.get('reward')} against {config.get('b') or config.get('oracle')}"
-    return str(config.get("dataset") or config.get("policy") or "—")
+    return str(config.get("dataset") or config.get("policy") or config.get("parent") or "—")
 
 
 def run_detail(
@@ -86,52 +112,67 @@ def run_detail(
     rollouts: Rollouts = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
-    curves = _telling_first(latest_metrics(metrics), run.method)
+    curves, result = _telling_first(latest_metrics(metrics), run.method), _with_intervals(run.result)
     return element(
         "div",
-        element("div", element("h3", f"{run.method} · {run.id}"), _run_state(run), class_="detail-head"),
+        element(
+            "div",
+            element("h3", " · ".join(filter(None, (_name_of(run), run.method, run.id)))),
+            _run_state(run),
+            class_="detail-head",
+        ),
         _run_progress(run),
         _why(run, traceback),
         facts(
             [
                 ("Started", ago(run.started_at, now)),
-                ("Took", duration(run.started_at, run.ended_at or now) if run.started_at else ""),
-                ("Attempt", run.attempt if run.attempt > 1 else ""),
+                ("Took", _took(run, now) if run.started_at else ""),
                 ("After", run.after or ""),
                 ("Priority", run.priority or ""),
             ]
         ),
         # What a training told of its last batch is not what was measured at its end, though it has the same name
-        _mapping("Result", _with_intervals(run.result), is_open=True),
-        _mapping(_latest_words(metrics), curves, is_open=not run.state.is_terminal),
+        _mapping("result", "Result", result, is_open=True),
+        _mapping("latest", _latest_words(metrics), curves, _earlier(metrics), is_open=not run.state.is_terminal),
+        _meanings([*result, *curves]),
         _samples(looks),
         _rollouts(rollouts),
-        _mapping("Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}),
+        _mapping(
+            "settings", "Settings", {name: (names or {}).get(str(value), value) for name, value in run.config.items()}
+        ),
         _again(run, bool(metrics)),
         class_="detail",
+        data_run=run.id,
     )
 
 
 def run_choices(runs: Sequence[RunRow], names: Mapping[str, str] | None = None) -> list[tuple[str, str]]:
-    """Runs to choose from: what each did and from what, with its id."""
-    return [(f"{run_words(run)}: {_made_from(run, names or {})}, {run.state.value}", run.id) for run in runs]
+    """Runs to choose from: what each is called, what it did and from what, with its id."""
+    choices = []
+    for run in runs:
+        method = [run.method] if _name_of(run) else []
+        told = ", ".join([*method, _made_from(run, names or {}), run.state.value])
+        choices.append((f"{run_words(run)}: {told}", run.id))
+    return choices
 
 
 def run_words(run: RunRow) -> str:
-    """A run in few words: its method and the beginning of its id."""
-    return f"{run.method} {run.id.removeprefix('run-')[:4]}"
+    """A run in few words: its name, else its method, and the beginning of its id, as a name may be given again."""
+    return f"{_name_of(run) or run.method} {run.id.removeprefix('run-')[:4]}"
 
 
 def _why(run: RunRow, traceback: str) -> Html:
     """Why a run ended, in one sentence; the traceback behind one click."""
     if not run.error:
         return Html("")
-    title = FAILURES.get(str(run.result.get("failure")), "Why it ended")
-    told = notice(title, run.error, tone="bad" if run.state is RunState.failed else "warn")
+    failure = str(run.result.get("failure"))
+    title = FAILURES.get(failure, "Why it ended")
+    remedy = "As it is, it would end so again: start another run with that put right." if failure == HOPELESS else ""
+    told = notice(title, run.error, remedy, tone="bad" if run.state is RunState.failed else "warn")
     if not traceback:
         return told
     box = element("pre", traceback, class_="log", tabindex="0", aria_label="Last traceback")
-    return element("div", told, element("details", element("summary", "Last traceback"), box))
+    return element("div", told, _part("traceback", "Last traceback", box))
 
 
 def _samples(looks: Looks) -> Html:
@@ -148,7 +189,7 @@ def _samples(looks: Looks) -> Html:
             before = reply
         parts.append(element("li", plain_text(prompt, "sample-prompt"), element("ol", *lines, class_="sample-replies")))
     shown = element("ul", *parts, class_="samples")
-    return element("details", element("summary", f"Sample replies, up to step {looks[-1][0]}"), shown, open=True)
+    return _part("samples", f"Sample replies, up to step {looks[-1][0]}", shown, open=True)
 
 
 def _rollouts(rollouts: Rollouts) -> Html:
@@ -166,7 +207,7 @@ def _rollouts(rollouts: Rollouts) -> Html:
         for asked, row in rollouts
     ]
     shown = table(("Iteration", "Score", "Nats", "Prompt", "Reply"), rows, caption="Newest first")
-    return element("details", element("summary", "Replies it learns from"), shown, id="rollouts")
+    return _part("rollouts", "Replies it learns from", shown, id="rollouts")
 
 
 def _again(run: RunRow, has_curves: bool) -> Html:
@@ -184,26 +225,53 @@ def _again(run: RunRow, has_curves: bool) -> Html:
             for kind in ("csv", "jsonl")
         ]
         parts.append(element("p", join(links, " · ")))
-    return element("details", element("summary", "Do it again"), *parts)
+    return _part("again", "Do it again", *parts)
 
 
 def _run_progress(run: RunRow) -> Html:
     if run.state.is_terminal:
         return Html("")
+    if _is_loading(run):
+        return element(
+            "p", f"Attempt {run.attempt} goes on from the last saved state, if there is one …", class_="quiet"
+        )
     words = run.progress_text or ("Waiting for the worker" if run.state is RunState.queued else "Starting …")
     bar = progress_bar(run.progress, f"Progress of {run.id}")
     return element("div", bar, element("p", words, class_="quiet"), class_="run-progress")
 
 
-def _mapping(title: str, values: Mapping[str, Any], is_open: bool = False) -> Html:
+def _mapping(
+    part: str, title: str, values: Mapping[str, Any], notes: Mapping[str, str] | None = None, *, is_open: bool = False
+) -> Html:
+    """Values under their labels; ``notes`` says what is to be added to a label."""
     if not values:
         return Html("")
-    shown = facts((label_of(name), figure(value)) for name, value in values.items())
-    return element("details", element("summary", title), shown, open=is_open)
+    shown = facts((figure_label(name) + (notes or {}).get(name, ""), figure(value)) for name, value in values.items())
+    return _part(part, title, shown, open=is_open)
+
+
+def _part(part: str, title: str, *children: object, **attributes: object) -> Html:
+    """A part that folds away; ``assets/runs.js`` knows it by its name, whatever its title says by now."""
+    return element("details", element("summary", title), *children, data_part=part, **attributes)
 
 
 def _latest_words(metrics: Sequence[MetricRow]) -> str:
     return f"At step {max(point.step for point in metrics)}" if metrics else ""
+
+
+def _earlier(metrics: Sequence[MetricRow]) -> dict[str, str]:
+    """The step of every curve that has no point at the last one, as its label adds it: looks are taken now and then."""
+    last = {point.name: point.step for point in metrics}
+    newest = max(last.values(), default=0)
+    return {name: f", step {step}" for name, step in last.items() if step < newest}
+
+
+def _meanings(names: Sequence[str]) -> Html:
+    told = meanings(names)
+    if not told:
+        return Html("")
+    lines = [element("div", element("dt", label), element("dd", words)) for label, words in told.items()]
+    return _part("meanings", "What these figures mean", element("dl", *lines, class_="meanings"))
 
 
 def _with_intervals(result: Mapping[str, Any]) -> dict[str, Any]:
@@ -246,5 +314,7 @@ def can_annotate(run: RunRow | None, rollouts: Rollouts) -> bool:
 
 
 def can_resume(run: RunRow | None) -> bool:
-    """True for a run that ended before its work was done."""
-    return run is not None and run.state in (RunState.failed, RunState.cancelled, RunState.interrupted)
+    """True for a run that ended before its work was done, unless what it was given must fail again."""
+    if run is None or run.result.get("failure") == HOPELESS:
+        return False
+    return run.state in (RunState.failed, RunState.cancelled, RunState.interrupted)

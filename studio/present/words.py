@@ -49,7 +49,7 @@ def figure(value: Any) -> str:
     if isinstance(value, bool) or value is None:
         return {True: "yes", False: "no", None: "—"}[value]
     if isinstance(value, float):
-        return f"{value:.4g}"
+        return f"{value + 0.0:.4g}"  # -0.0 is 0
     if isinstance(value, Mapping):
         return ", ".join(f"{label_of(str(name))}: {figure(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):

@@ -25,10 +25,13 @@ QUICK: dict[str, Any] = {
     "api_visibility": "private",
     "concurrency_limit": None,
 }
-"""Event options of a handler: none waits for a model, so none needs Gradio's queue or its spinner."""
+"""Event options of what the page asks by itself: a tab that opens, a timer, a ticket, which carries its own errors.
+
+None waits for a model, so none needs Gradio's queue or its spinner.
+"""
 
 TOLD: dict[str, Any] = {**QUICK, "queue": True}
-"""Event options of a handler that says what it did: Gradio delivers ``gr.Info`` only through its queue."""
+"""Event options of what a person asks for: Gradio delivers ``gr.Info`` and ``gr.Error`` only through its queue."""
 
 _PICK = """
 element.addEventListener('click', (event) => {
@@ -72,7 +75,7 @@ def on_pick(
     def picked(event: gr.EventData, request: gr.Request, *values: Any) -> Any:
         return _told(handler, services, request, str(event._data.get("key", "")), *values)
 
-    table.select(picked, list(inputs), list(outputs), **QUICK)
+    table.select(picked, list(inputs), list(outputs), **TOLD)
 
 
 def _told(handler: Handler, services: Services, request: gr.Request | None, *values: Any) -> Any:

@@ -86,4 +86,4 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
         **TOLD,
     )
     on_pick(table, select, services, [format_name], shown)
-    format_name.change(bind(choose_format, services), [selected, format_name], [link], **QUICK)
+    format_name.change(bind(choose_format, services), [selected, format_name], [link], **TOLD)

@@ -133,17 +133,17 @@ def _messages(services: Services) -> list[ReviewRow]:
 def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: int = DECK_SIZE, **more: Any) -> str:
     """Everything the screen needs to be right again; what the browser has already is only named."""
     known = set(asked.get("have", []))
-    deck = services.deck(asked["session"], size=size)
+    deck, counts = services.deck(asked["session"], size=size), services.label_counts()
     answer: dict[str, Any] = {
         "seq": asked["seq"],
         "deck": [{"lease": task.lease_id} if task.lease_id in known else _item(services, task) for task in deck],
-        "status": present.label_status(services.label_counts()),
+        "status": present.label_status(counts),
         "note": note,
         "more": len(deck) == size < DECK_SIZE,
         **more,
     }
     if not deck:
-        answer["empty"] = present.empty_pool(services.last_fill())
+        answer["empty"] = present.empty_pool(services.last_fill(), counts.left)
     rules = services.guidelines()
     if rules.version != asked.get("guidelines"):
         answer["guidelines"] = {
@@ -207,7 +207,8 @@ def _connect(
     ticket: gr.Textbox,
     answer: gr.Textbox,
 ) -> None:
-    options = QUICK if event.__name__ == "load" else {**QUICK, "trigger_mode": "multiple"}
+    # The pool is filled from a button that a person presses; all else that is refused the ticket's answer says.
+    options = TOLD if act == "fill" else QUICK if event.__name__ == "load" else {**QUICK, "trigger_mode": "multiple"}
     sent = event(bind(handler, services), [ticket], [answer], js=f"() => window.studio.ticket('{act}')", **options)
     sent.then(None, [answer], None, js=f"(answer) => {{ window.studio.receive('{act}', answer); return []; }}")
 

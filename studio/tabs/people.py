@@ -12,7 +12,7 @@ from feedback.types import UserRole, UserStatus, now
 from studio import present
 from studio.roles import LOCAL
 from studio.services import Services
-from studio.tabs import QUICK, bind, markup, on_pick, picker
+from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
 
 AUDIT_SHOWN = 50
 
@@ -140,10 +140,10 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     shown = [table, secret, log, selected, detail, acts, other_role, disable_button, question, confirm]
     tab.select(bind(refresh, services), [selected], shown, **QUICK)
     on_pick(table, select, services, [], shown)
-    add_button.click(bind(add, services), [name, role], [*shown, name], **QUICK)
-    role_button.click(bind(set_role, services), [selected, other_role], shown, **QUICK)
-    token_button.click(bind(renew_token, services), [selected], shown, **QUICK)
-    password_button.click(bind(renew_password, services), [selected], shown, **QUICK)
-    disable_button.click(bind(ask_disable, services), [selected], shown, **QUICK)
-    yes.click(bind(disable, services), [selected], shown, **QUICK)
+    add_button.click(bind(add, services), [name, role], [*shown, name], **TOLD)
+    role_button.click(bind(set_role, services), [selected, other_role], shown, **TOLD)
+    token_button.click(bind(renew_token, services), [selected], shown, **TOLD)
+    password_button.click(bind(renew_password, services), [selected], shown, **TOLD)
+    disable_button.click(bind(ask_disable, services), [selected], shown, **TOLD)
+    yes.click(bind(disable, services), [selected], shown, **TOLD)
     no.click(bind(keep, services), None, [question, confirm], **QUICK)

@@ -122,6 +122,6 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     looking.tick(bind(watch, services), [selected], seen, **QUICK)
     on_pick(table, select, services, [], shown)
     evaluate_button.click(bind(evaluate, services), [selected, against, judge, prompts], [looking], **TOLD)
-    promote_button.click(bind(ask_promote, services), [selected], [question, confirm], **QUICK)
+    promote_button.click(bind(ask_promote, services), [selected], [question, confirm], **TOLD)
     yes.click(bind(promote, services), [selected], shown, **TOLD)
     no.click(bind(keep_champion, services), None, [question, confirm], **QUICK)

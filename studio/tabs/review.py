@@ -187,13 +187,13 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     tab.select(bind(refresh, services), [annotator], figures, **QUICK)
     on_pick(people, pick_annotator, services, [], [*figures, annotator, *listed, acts])
     on_pick(evidence, pick_judgment, services, [annotator, offset], listed)
-    newer.click(bind(turn, services, -1), [annotator, offset], listed, **QUICK)
-    older.click(bind(turn, services, 1), [annotator, offset], listed, **QUICK)
+    newer.click(bind(turn, services, -1), [annotator, offset], listed, **TOLD)
+    older.click(bind(turn, services, 1), [annotator, offset], listed, **TOLD)
     for name, button in buttons.items():
         inputs = [annotator, judgment, reason, requeue, offset]
         button.click(bind(act, services, name), inputs, [*figures, *listed, reason], **TOLD)
     desk = [disputed, lease, bar, *(button for button, _ in of_a_pair), order, in_order]
-    show.click(bind(next_dispute, services), None, desk, **QUICK)
+    show.click(bind(next_dispute, services), None, desk, **TOLD)
     for button, said in [*of_a_pair, *of_any]:
         settled = button.click(bind(settle, services, said), [lease], desk, **TOLD)
         settled.then(bind(refresh, services), [annotator], figures, **QUICK)

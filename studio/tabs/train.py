@@ -76,6 +76,19 @@ def watch(
     services: Services, selected: str | None, seen: Seen, others: Sequence[str] | None = None, curve: str | None = None
 ) -> tuple[Any, ...]:
     """The runs as they are now, everything about the one shown, and its curves over those of ``others``."""
+    return _look(services, selected, seen, others, curve, offer=True)
+
+
+def _look(
+    services: Services,
+    selected: str | None,
+    seen: Seen,
+    others: Sequence[str] | None = None,
+    curve: str | None = None,
+    *,
+    offer: bool,
+) -> tuple[Any, ...]:
+    """What ``watch`` shows; the runs to compare with are listed anew only where they are to be offered."""
     timer = gr.Timer(active=services.any_run_active())
     runs, names = services.list_runs(), services.names()
     if not selected:
@@ -96,9 +109,7 @@ def watch(
             looks=services.sample_replies(run.id),
             rollouts=rollouts,
         ),
-        gr.Dropdown(
-            choices=present.run_choices([one for one in runs if one.id != run.id], names), visible=bool(metrics)
-        ),
+        _comparable(services, run, bool(metrics), names) if offer else gr.skip(),
         *([gr.skip()] * 4 if newest == seen else drawn),
         present.log_tail(services.log_tail(run.id)),
         gr.Button(visible=present.can_cancel(run)),
@@ -113,9 +124,10 @@ def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ..
 
     Which run is shown is not written: a look that began before a run was picked must not take the pick back.
     """
-    table, _, now_seen, detail, others, *rest = watch(services, selected, *shown)
-    began = not shown[0] or len(now_seen or ()) < 2 or shown[0][1][1] == 0  # the first points have just come
-    return table, gr.skip(), now_seen, detail, others if began else gr.skip(), *rest
+    seen = shown[0]
+    offer = not seen or seen[1][1] == 0  # without points until now: the first may just have come
+    table, _, *rest = _look(services, selected, *shown, offer=offer)
+    return table, gr.skip(), *rest
 
 
 def cancel(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
@@ -167,6 +179,11 @@ def _drawn(
     # Left alone while it shows what it should: a list that is filled again would close under the reader's hand.
     chooser = gr.skip() if chosen == curve else gr.Dropdown(choices=choices, value=chosen, visible=bool(names))
     return [chooser, *plots], newest
+
+
+def _comparable(services: Services, run: RunRow, visible: bool, names: dict[str, str]) -> gr.Dropdown:
+    runs = [one for one in services.runs_with_curves() if one.id != run.id] if visible else []
+    return gr.Dropdown(choices=present.run_choices(runs, names), visible=visible)
 
 
 def _waited_for(services: Services) -> list[tuple[str, str]]:
@@ -318,12 +335,12 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     )
     gated = [form.empty, form.start, form.try_out]
     form.method.change(bind(show_form, services, list(forms)), [form.method], [*gated, *form.columns], **QUICK)
-    form.start.click(bind(start, services, forms), form.filled_in(), shown, **QUICK)
-    form.try_out.click(bind(try_out, services, forms), form.filled_in(), shown, **QUICK)
+    form.start.click(bind(start, services, forms), form.filled_in(), shown, **TOLD)
+    form.try_out.click(bind(try_out, services, forms), form.filled_in(), shown, **TOLD)
     on_pick(view.table, watch, services, looking, shown)
-    view.cancel.click(bind(cancel, services), [selected, *looking], shown, **QUICK)
-    view.resume.click(bind(resume, services), [selected, *looking], shown, **QUICK)
+    view.cancel.click(bind(cancel, services), [selected, *looking], shown, **TOLD)
+    view.resume.click(bind(resume, services), [selected, *looking], shown, **TOLD)
     view.annotate.click(bind(annotate, services), [selected], [], **TOLD)
-    view.others.input(bind(watch, services), [selected, *looking], shown, **QUICK)
-    view.curve.input(bind(watch, services), [selected, *looking], shown, **QUICK)
+    view.others.input(bind(watch, services), [selected, *looking], shown, **TOLD)
+    view.curve.input(bind(watch, services), [selected, *looking], shown, **TOLD)
     view.timer.tick(bind(tick, services), [selected, *looking], shown, **QUICK)

@@ -51,7 +51,7 @@ def test_each_key_says_what_it_shows(studio: Studio, open_page: OpenPage) -> Non
     for key, verdict in (("t", Verdict.tie), ("X", Verdict.both_bad), ("s", Verdict.skip)):
         press(page, key)
         assert current(studio.db)[-1].verdict is verdict
-    expect(page.locator(".counter")).to_have_text("7 done by you2 left in the pool")
+    expect(page.locator(".counter")).to_have_text("6 judged by you1 skipped2 open in the pool")
 
 
 def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, open_page: OpenPage) -> None:

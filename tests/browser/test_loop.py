@@ -39,7 +39,7 @@ def label_by_keyboard(studio: Studio, page: Page) -> None:
     assert len(judgments.list_judgments(studio.db, current_only=True)) == 12
     withdrawn = [row for row in judgments.list_judgments(studio.db) if row.state is JudgmentState.withdrawn]
     assert len(withdrawn) == 1
-    expect(page.locator(".count-done")).to_have_text("12 done by you")
+    expect(page.locator(".count-done")).to_have_text("12 judged by you")
 
 
 def freeze(page: Page) -> None:

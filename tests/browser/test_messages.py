@@ -68,7 +68,7 @@ def test_several_messages_come_one_after_the_other_with_the_votes(judged: Studio
     for _ in range(2):
         page.keyboard.press("i")
     expect(card).to_be_hidden()
-    expect(page.locator(".count-done")).to_have_text("3 done by you")
+    expect(page.locator(".count-done")).to_have_text("3 judged by you")
 
 
 def test_a_message_sent_on_the_review_tab_arrives(judged: Studio, open_page: OpenPage) -> None:

@@ -17,7 +17,7 @@ from feedback.types import Guidelines
 from tests import factories
 from tests.browser.conftest import Studio, press, studio_in
 from tests.browser.test_layout import CONTRAST, UNNAMED
-from tests.browser.worlds import empty_pool, put_all_kinds
+from tests.browser.worlds import empty_pool, put, put_all_kinds
 
 pytestmark = pytest.mark.timeout(400)
 OpenPage = Callable[..., Page]
@@ -113,7 +113,55 @@ def test_a_thumb_can_hit_every_button(desk: Studio, open_page: OpenPage) -> None
     assert small == []
     done = judgments.count_judgments(desk.db)
     page.locator("#vote-left-2").tap()
-    expect(page.locator(".count-done")).to_have_text(f"{done + 1} done by you")
+    expect(page.locator(".count-done")).to_have_text(f"{done + 1} judged by you")
+
+
+def test_a_phone_says_which_reply_a_strength_is_for(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    put_all_kinds(desk.db)
+    page = open_page(desk, viewport={"width": 390, "height": 780}, has_touch=True)
+    look(page, "390-strengths")
+    marks = page.locator(".strength .stack-mark:visible")
+    assert marks.all_inner_texts() == ["1", "1", "1", "2", "2", "2"]
+    assert page.locator(".strength").evaluate_all("all => all.every(e => e.scrollWidth <= e.clientWidth)")
+    assert page.locator(".side-mark:visible").count() == 0
+    page.set_viewport_size({"width": 1280, "height": 780})
+    expect(page.locator(".side-mark:visible")).to_have_count(6)
+    assert marks.count() == 0
+
+
+def test_a_long_request_opens_at_its_beginning_and_a_chat_at_its_end(desk: Studio, open_page: OpenPage) -> None:
+    long = " ".join(f"word{n}" for n in range(700))
+    chat = [{"role": role, "content": f"{role} {n}. " * 12} for n in range(6) for role in ("user", "assistant")]
+    asked = {
+        "once": long,
+        "chat": [*chat, {"role": "user", "content": "And?"}],
+        "chat, long": [*chat, {"role": "user", "content": long}],
+    }
+    above = {}
+    for name, ask in asked.items():
+        empty_pool(desk.db)
+        put(desk.db, ["One.", "Two."], ask)
+        card = open_page(desk, viewport={"width": 1280, "height": 780}).locator(".prompt-card")
+        box, last = card.bounding_box(), card.locator(".turn").last.bounding_box()
+        assert box and last and box["y"] - 1 <= last["y"] < box["y"] + box["height"], (
+            f"{name}: its beginning is out of sight"
+        )
+        above[name] = card.evaluate("e => [e.scrollTop, e.scrollHeight - e.clientHeight - e.scrollTop]")
+    assert above["once"][0] == 0 and above["chat"][1] <= 1 and min(above["chat, long"]) > 0
+
+
+def test_a_thumb_ranks_a_reply_by_its_heading(desk: Studio, open_page: OpenPage) -> None:
+    empty_pool(desk.db)
+    put(desk.db, [f"Answer {n}" for n in range(4)], "Why walk?")
+    page = open_page(desk, viewport={"width": 390, "height": 780}, has_touch=True)
+    headings = page.locator(".reply-heading")
+    assert all(box["height"] >= 44 for box in (one.bounding_box() for one in headings.all()) if box)
+    look(page, "390-ranking")
+    page.locator(".reply-heading .stack-name").nth(2).tap()
+    headings.nth(0).tap(position={"x": 300, "y": 22})
+    page.locator(".rank-pick").nth(3).tap()
+    expect(page.locator("#rank-order")).to_have_text("3 > 1 > 4")
 
 
 def test_dialogs_stand_in_the_middle_of_the_window(desk: Studio, open_page: OpenPage) -> None:

@@ -51,6 +51,16 @@ def test_a_method_that_can_do_without_a_dataset_is_started_without_one(studio: S
     expect(page.locator("#no-dataset")).to_be_visible()
 
 
+def test_a_start_that_is_refused_says_why(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Train")
+    page.get_by_role("radio", name=re.compile("^ppo")).check()
+    page.locator("#start-run").click()
+    expect(page.locator(".toast-body").filter(has_text="reward")).to_be_visible()
+    assert not [run for run in runs.list_runs(studio.db) if run.method == "ppo"]
+
+
 def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     first = trained(studio, "dpo", 3)
@@ -73,6 +83,39 @@ def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: Ope
     page.get_by_role("option", name="reward").first.click()
     expect(page.locator(LINES)).to_have_count(2, timeout=60_000)
     expect(page.locator("#first-plot .legendtext").last).to_contain_text("reward", timeout=60_000)
+
+
+def test_what_is_read_on_a_runs_card_stays_open_while_the_run_goes_on(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    run = runs.save_run(studio.db, Run(method="ppo", config={"iterations": 3}))  # it waits: looked at as one that works
+    runs.save_metrics(studio.db, run.id, [MetricPoint(step=1, name="score", value=0.5)])
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Train")
+    page.locator(f"[data-pick={run.id}]").click()
+    card = page.locator("#run-detail")
+    card.locator("summary", has_text="Settings").click()
+    card.locator("summary", has_text="Do it again").click()
+    card.locator("summary", has_text="At step 1").click()  # it was open, and is closed by hand
+    for step in (2, 3):
+        runs.save_metrics(studio.db, run.id, [MetricPoint(step=step, name="score", value=0.5)])
+        expect(card).to_contain_text(f"At step {step}")
+        assert card.locator("details[open] > summary").all_text_contents() == ["Settings", "Do it again"]
+    expect(card.get_by_label("JSON")).to_be_visible()
+
+
+def test_a_run_that_is_picked_comes_into_sight(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
+    made = [runs.save_run(studio.db, Run(method="ppo", config={"name": f"try-{n}"})).id for n in range(20)]
+    page = open_page(studio.start("--no-worker"), viewport={"width": 390, "height": 800})
+    open_tab(page, "Train")
+    page.locator(f"[data-pick={made[-1]}]").click()
+    expect(page.locator("#run-detail h3")).to_be_in_viewport()
+    page.locator(f"[data-pick={made[0]}]").click()
+    expect(page.locator(f"[data-run={made[0]}] h3")).to_be_in_viewport()
+    page.evaluate("scrollTo(0, 0)")
+    runs.save_metrics(studio.db, made[0], [MetricPoint(step=1, name="score", value=0.5)])
+    expect(page.locator("#run-detail")).to_contain_text("At step 1")
+    assert page.evaluate("scrollY") == 0, "a look at the run took the page away from its reader"
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -15,7 +15,7 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store import judgments, policies, runs
 from feedback.store.checkpoints import save_checkpoint
-from feedback.types import Checkpoint, MetricPoint, Run
+from feedback.types import Checkpoint, MetricPoint, Run, RunState
 from studio import present
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
@@ -127,6 +127,22 @@ def test_errors_become_toasts(services: Services) -> None:
     assert raised.value.message == "That is &lt;taken&gt;."
 
 
+def test_whatever_a_person_asks_for_can_answer_with_an_error(services: Services) -> None:
+    """Gradio tells ``gr.Error`` only through its queue; past it a refused press seems to do nothing."""
+    page = build_page(services)
+    asked = [
+        (getattr(page.blocks[block], "elem_id", None) or "", fn)
+        for fn in page.fns.values()
+        for block, event in fn.targets
+        if fn.fn is not None and event in ("click", "select", "input", "submit") and block in page.blocks
+    ]
+    told = {name for name, fn in asked if fn.queue}
+    assert {"start-run", "try-run", "cancel-run", "runs-table", "add-user", "promote", "fill-pool"} <= told
+    # A tab that opens is nobody's press on a button, tickets answer in words, a question is closed in silence.
+    silent = {name for name, fn in asked if not fn.queue and not name.endswith("-tab") and not name.startswith("send-")}
+    assert silent == {"promote-no", "disable-no"}
+
+
 def ticket(**fields: object) -> str:
     return json.dumps({"seq": 1, "session": SESSION, "have": [], "guidelines": -1, **fields})
 
@@ -146,7 +162,7 @@ def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, cha
     then = answer(label.vote(services, voted))
     assert then["deck"] == [{"lease": ahead}], "what the browser holds already is only named"
     assert then["more"] and "guidelines" not in then
-    assert "1</strong> done" in then["status"]
+    assert "1</strong> judged" in then["status"]
     again = answer(label.vote(services, voted))
     assert again["deck"] == then["deck"], "a second press on the same lease shows what is next and counts nothing"
     assert judgments.count_judgments(db) == 1
@@ -257,6 +273,18 @@ def test_several_runs_are_drawn_over_one_another(services: Services, db: Databas
     again = train.tick(services, ours.id, shown[2], [other.id], "margin")
     assert all(part == gr.skip() for part in again[4:9])
     assert train.watch(services, ours.id, shown[2], [], "margin")[6] != gr.skip()
+
+
+def test_a_run_is_compared_with_trainings_that_have_curves(services: Services, db: Database) -> None:
+    point = [MetricPoint(step=1, name="loss", value=0.5)]
+    named = runs.save_run(db, Run(method="dpo", config={"dataset": "d", "name": "mild"}))
+    ours = runs.save_run(db, Run(method="dpo", config={"dataset": "d"}))
+    for run in (named, ours, runs.save_run(db, Run(method="generate", config={"policy": "p"}))):
+        runs.save_metrics(db, run.id, point)
+    runs.save_run(db, Run(method="ppo", state=RunState.succeeded, config={"dry_run": True}))
+    runs.save_run(db, Run(method="ppo", state=RunState.failed))
+    offered = train.watch(services, ours.id, None)[4]
+    assert offered.choices == [(f"mild {named.id[4:8]}: dpo, d, queued", named.id)]
 
 
 def test_the_page_and_the_settings_classes_cannot_drift(services: Services) -> None:

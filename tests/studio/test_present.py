@@ -87,6 +87,8 @@ def test_a_pair_carries_its_lease_and_nothing_else_about_it() -> None:
 def test_the_counter_survives_an_empty_pool() -> None:
     assert 'aria-valuenow="0"' in present.label_status(LabelCounts(0, 0))
     assert 'aria-valuenow="25"' in present.label_status(LabelCounts(1, 3))
+    assert "1 judged by you2 skipped3 open in the pool" in Reader(present.label_status(LabelCounts(1, 3, 2))).text
+    assert "for others" in present.empty_pool(None, left=3) and "for others" not in present.empty_pool(None)
 
 
 @pytest.mark.parametrize(
@@ -130,11 +132,38 @@ def test_runs_say_their_state_in_words() -> None:
     assert "Loss is nan; lower the rate." in present.run_detail(failed, [], NOW)
 
 
+def test_runs_are_told_apart_by_name_and_origin() -> None:
+    given = RunRow(id="run-aaaa1111", method="ppo", config={"name": "warmer", "parent": "pol-1"})
+    made = RunRow(id="run-bbbb2222", method="dpo", config={"dataset": "dat-1"}, result={"policy": "dpo-7"})
+    bare = RunRow(id="run-cccc3333", method="evaluate", config={"a": "x", "b": "y"})
+    names = {"pol-1": "starter", "dat-1": "round-1"}
+    text = Reader(present.runs_table([given, made, bare], None, NOW, names)).text
+    assert all(part in text for part in ("warmer", "run-aaaa1111", "starter", "dpo-7", "round-1", "run-cccc3333"))
+    assert [words for words, _ in present.run_choices([given, made, bare], names)] == [
+        "warmer aaaa: ppo, starter, queued",
+        "dpo-7 bbbb: dpo, round-1, queued",
+        "evaluate cccc: x against y, queued",
+    ]
+    assert "warmer · ppo · run-aaaa1111" in Reader(present.run_detail(given, [], NOW, names)).text
+
+
 @pytest.mark.parametrize("state", list(RunState))
 def test_what_can_be_done_with_a_run_follows_its_state(state: RunState) -> None:
     run = RunRow(method="dpo", state=state)
     assert not (present.can_cancel(run) and present.can_resume(run))
     assert present.can_resume(run) == (state in {RunState.failed, RunState.cancelled, RunState.interrupted})
+
+
+def test_a_run_whose_settings_will_not_do_is_not_offered_again() -> None:
+    run = RunRow(
+        id="run-1", method="ppo", state=RunState.failed, result={"failure": "data"},
+        error="The reward checkpoint 'judge' was trained on another base.",
+    )  # fmt: skip
+    text = Reader(present.run_detail(run, [], NOW)).text
+    assert not present.can_resume(run) and "start another run" in text
+    assert "What it was given will not do" in text and "The data" not in text
+    run.result = {"failure": "memory"}
+    assert present.can_resume(run) and "start another run" not in Reader(present.run_detail(run, [], NOW)).text
 
 
 def test_curves_are_split_by_what_they_measure() -> None:
@@ -186,6 +215,34 @@ def test_what_was_measured_at_the_end_is_not_taken_for_the_last_batch() -> None:
     card = {"win_rate": 0.75, "low": 0.7, "high": 0.8, "kl": 2.0}
     shown = present.run_detail(RunRow(method="evaluate", state=RunState.succeeded, result=card), [], NOW)
     assert "Win rate0.75 [0.7, 0.8]" in Reader(shown).text
+
+
+def test_figures_say_of_which_step_they_are_and_what_they_mean() -> None:
+    points = [MetricRow(run_id="r", step=20, name=name, value=1.0) for name in ("canary_score", "canary_kl")]
+    points += [MetricRow(run_id="r", step=23, name=name, value=2.0) for name in ("score", "kl_k3", "divergence")]
+    shown = present.run_detail(RunRow(method="ppo", state=RunState.running), points, NOW)
+    text = Reader(shown).text
+    assert "At step 23" in text and "Canary score, step 201" in text and "Score, step" not in text
+    for told in ("Canary …", "kept apart from learning", "KL k3", "never below 0", "Divergence", "nats per token"):
+        assert told in text.split("What these figures mean")[1]
+    result = {"best_tokens": 31.4, "best_proxy": 1.5, "best_repetition": -0.0, "best_iteration": 4, "best_of_kl": 0.6}
+    text = Reader(present.run_detail(RunRow(method="ppo", state=RunState.succeeded, result=result), [], NOW)).text
+    assert "Tokens of the kept policy31.4" in text and "Repetition of the kept policy0" in text
+    assert "Training score of the kept policy1.5" in text and "Best of KL0.6" in text and "Best tokens" not in text
+    assert "What these figures mean" not in present.run_detail(RunRow(method="generate"), [], NOW)
+
+
+def test_a_resumed_run_claims_no_progress_it_does_not_know() -> None:
+    run = RunRow(
+        id="run-1", method="ppo", state=RunState.running, attempt=2, started_at=NOW - timedelta(seconds=28)
+    )  # fmt: skip
+    card, table = (
+        Reader(made).text for made in (present.run_detail(run, [], NOW), present.runs_table([run], None, NOW))
+    )
+    assert "0 %" not in card + table and "goes on from the last saved state" in card
+    assert "28 s, attempt 2 alone" in card and "28 s, attempt 2 alone" in table
+    run.progress, run.progress_text = 0.5, "iteration 20 of 40"
+    assert "running 50 %" in Reader(present.run_detail(run, [], NOW)).text
 
 
 @pytest.mark.parametrize(("last", "step"), [(0, 1), (8, 1), (9, 2), (17, 5), (90, 20), (300, 50), (801, 200)])

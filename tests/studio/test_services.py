@@ -14,7 +14,7 @@ from feedback.tables import RunRow
 from feedback.types import Checkpoint, Run, RunState, Scorecard, UserRole
 from studio import services as services_module
 from studio.roles import Person
-from studio.services import REFILL_BELOW, Services
+from studio.services import REFILL_BELOW, LabelCounts, Services
 from tests import factories
 
 SESSION = "browser-0001"
@@ -245,3 +245,12 @@ def test_counts_say_what_a_dataset_would_hold(services: Services, db: Database, 
     assert (counts.verdicts["total"], counts.drawn["pairs"], counts.open_matchups) == (4, 4, 2)
     assert counts.sources["human"] == 4
     assert services.label_counts().done == 4
+
+
+def test_a_skip_is_told_apart_from_a_judgment(services: Services, db: Database, champion) -> None:
+    fill(db, champion, 3)
+    for _ in range(2):
+        services.judge(services.lease_task().lease_id, skip_reason="not_said")
+    services.judge(services.lease_task().lease_id, verdict="tie")
+    assert services.lease_task() is None
+    assert services.label_counts() == LabelCounts(done=1, left=2, skipped=2)
