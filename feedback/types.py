@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -763,9 +764,11 @@ def storable(text: str, what: str) -> str:
 
 
 def storable_throughout(value: Any, what: str) -> None:
-    """As ``storable``, for every text in nested lists and dictionaries, their keys included."""
+    """As ``storable``, for every text in nested lists and dictionaries, their keys included; JSON has no NaN either."""
     if isinstance(value, str):
         storable(value, what)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, not {value}")
     elif isinstance(value, dict):
         for key, inner in value.items():
             storable_throughout(key, what)
@@ -794,5 +797,5 @@ def _known_answer(gold: dict[str, Any], kind: MatchupKind, size: int) -> None:
     if kind is MatchupKind.pair:
         if set(gold) != {"verdict"} or gold["verdict"] not in (Verdict.first, Verdict.second, Verdict.tie):
             raise ValueError(f'the gold of a pair is {{"verdict": "first", "second" or "tie"}}, not {gold}')
-    elif set(gold) != {"ranking"} or len(gold["ranking"]) != size:
+    elif set(gold) != {"ranking"} or not isinstance(gold["ranking"], list) or len(gold["ranking"]) != size:
         raise ValueError(f'the gold of a ranking is {{"ranking": [{size} ranks in stored order]}}, not {gold}')

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from sqlmodel import Session, SQLModel, select
 
 from feedback.errors import Conflict, InvalidInput, NotFound, StudioError
+from feedback.types import storable_throughout
 
 RowT = TypeVar("RowT", bound=SQLModel)
 
@@ -50,6 +51,15 @@ def reason_of(error: ValidationError) -> str:
     where = ".".join(part for part, _ in groupby(map(str, first["loc"])))
     text = str(first["msg"]).removeprefix("Value error, ")
     return f"{where}: {text}" if where else text
+
+
+def check_keepable(row: SQLModel, noun: str) -> None:
+    """Raise InvalidInput for a row with a value that no database can hold, in whatever column it stands."""
+    for name, value in row.model_dump().items():
+        try:
+            storable_throughout(value, f"{noun}.{name}")
+        except ValueError as error:
+            raise InvalidInput(str(error)) from error
 
 
 def refusal(session: Session, row: SQLModel, noun: str, references: Mapping[str, type[SQLModel]]) -> StudioError:
