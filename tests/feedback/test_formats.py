@@ -148,6 +148,26 @@ INCOHERENT: list[tuple[str, Any, str]] = [
     ("matchup.kind", "rank", "judgment.verdict (first|second) is of a pair; the matchup ranks 2 replies"),
     ("generations.0.sampling", {"a": ["\ud800"]}, "generation.sampling must be whole Unicode characters"),
     ("generations.0.sampling", {"a": float("inf")}, "generation.sampling must be a finite number"),
+    ("generations.0.sampling", {"a": json.loads("[" * 300 + "]" * 300)}, "generation is nested too deeply"),
+    ("generations.0.seed", 10**30, "generation.seed is a larger number than any database can hold"),
+    ("generations.0.tokens", 10**30, "generation.tokens is a larger number"),
+    ("judgment.active_ms", 10**30, "judgment.active_ms is a larger number"),
+    ("matchup.required", 10**30, "matchup.required is a larger number"),
+    ("judgment.annotator", "\ud800", "judgment: annotator must be whole Unicode characters"),
+    ("judgment.id", "\ud800", "judgment.id must be whole Unicode characters"),
+    ("lease.expires_at", "0001-01-01T00:00:00+14:00", "lease.expires_at lies outside the years 1 to 9999 in UTC"),
+    (
+        "matchup",
+        {
+            "id": "m",
+            "prompt_id": "p",
+            "generation_ids": ["a", "b", "c"],
+            "kind": "rank",
+            "purpose": "gold",
+            "gold": {"ranking": 5},
+        },
+        "matchup: the gold of a ranking is",
+    ),
     ("policies.0.base", "\ud800", "policy.base must be whole Unicode characters"),
 ]
 
