@@ -145,6 +145,25 @@ def test_a_usage_error_is_typers() -> None:
     assert result.exit_code == 2 and "No such option: --nope" in result.stderr
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"policies", b"show", b"\xff"],
+        [b"judge", b"--oracle", b"keyword:\xff", b"--count", b"1"],
+        [b"prompts", b"import", b"\xff.jsonl"],
+        [b"--database-url", b"\xff", b"doctor"],
+    ],
+    ids=["name", "rule", "file", "url"],
+)
+def test_arguments_that_are_not_utf_8_are_bad_usage(home: Home, arguments: list[bytes]) -> None:
+    command = [sys.executable, "-m", "studio.cli", "--home", str(home.path), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    (told,) = done.stderr.decode().splitlines()
+    assert told.startswith("'") and "\\xff" in told
+    assert "is not UTF-8; write it in UTF-8, or rename the file" in told and not home.path.exists()
+
+
 def test_json_is_all_there_is_on_stdout(studio: Studio, home: Home) -> None:
     judged_home(home)
     queued = json.loads(studio("train", "dpo", "--dataset", "d", "--set", "epochs=2", "--json").stdout)
