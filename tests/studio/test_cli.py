@@ -164,6 +164,21 @@ def test_arguments_that_are_not_utf_8_are_bad_usage(home: Home, arguments: list[
     assert "is not UTF-8; write it in UTF-8, or rename the file" in told and not home.path.exists()
 
 
+def test_a_database_that_is_no_url_is_refused_and_none_is_made(
+    studio: Studio, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = "'nonsense' is not a database URL; valid: sqlite:///FILE or postgresql://USER@HOST/NAME.\n"
+    for command in (["doctor"], ["runs", "list"], ["worker"], ["restore", "none.tar"]):
+        result = studio("--database-url", "nonsense", *command)
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", told), command
+    monkeypatch.setenv("STUDIO_DATABASE_URL", "nonsense")
+    assert studio("runs", "list").stderr == told
+    assert list(tmp_path.iterdir()) == []
+    assert studio("--database-url", f"sqlite:///{tmp_path}/other.db", "runs", "list").stdout == "No runs yet.\n"
+    assert (tmp_path / "other.db").exists() and not home.database_file.exists()
+
+
 def test_json_is_all_there_is_on_stdout(studio: Studio, home: Home) -> None:
     judged_home(home)
     queued = json.loads(studio("train", "dpo", "--dataset", "d", "--set", "epochs=2", "--json").stdout)
