@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
-from feedback.store.checkpoints import get_checkpoint, list_checkpoints
+from feedback.store.checkpoints import get_checkpoint, get_to_score
 from feedback.store.datasets import get_dataset
 from feedback.store.policies import check_can_reply, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
@@ -292,11 +292,7 @@ def _check_dataset(db: Database, key: str, settings: BaseModel) -> None:
 
 
 def _check_reward(db: Database, key: str) -> None:
-    try:
-        checkpoint = get_checkpoint(db, key)
-    except NotFound:
-        known = [row.name for row in list_checkpoints(db, kind="reward")]
-        raise NotFound("reward model", key, known, hint="Train one: `studio train reward --dataset D`.") from None
+    checkpoint = get_to_score(db, key)
     if checkpoint.kind != "reward":
         raise UnknownSetting(f"Checkpoint {key!r} is a {checkpoint.kind}, not a reward model.")
 

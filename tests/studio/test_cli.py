@@ -106,6 +106,9 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "Hello?"}\n{"prompt": \n')
     judged_home(home)
+    db = home.open()
+    save_checkpoint(db, Checkpoint(name="judge", kind="reward", path="checkpoints/judge", base="starter"))
+    db.dispose()
     for arguments, said in [
         (["runs", "show", "run-nope"], "There is no run 'run-nope'. `studio runs list` shows all."),
         (["policies", "promote", "nobody"], "There is no policy 'nobody'. Known: elsewhere, starter."),
@@ -125,6 +128,10 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
         (["dataset", "freeze", "x", "--min-agreement", "2"], "min_agreement must be between 0.5 and 1, not 2.0"),
         (["export", "d", "--format", "xml", "--out", str(tmp_path / "x")], "'xml' is not a format; valid: raw"),
         (["judge", "--oracle", "sweeter", "--count", "1"], "There is no oracle 'sweeter'. Oracles: shorter"),
+        (
+            ["judge", "--oracle", "reward:nope", "--count", "1"],
+            "There is no reward model 'nope'. Known: judge. Train one: `studio train reward --dataset D`.",
+        ),
         (["loop", "--oracle", "shorter", "--method", "fly"], "The loop cannot train by 'fly'. Valid: dpo, "),
         (["loop", "--oracle", "shorter", "--policy", "/nowhere/x"], "There is no model directory '/nowhere/x'"),
         (["up", "--host", "0.0.0.0"], "Refusing to bind 0.0.0.0"),
