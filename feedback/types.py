@@ -40,6 +40,8 @@ from sqlmodel import SQLModel
 from feedback.errors import InvalidInput
 
 MAX_MATCHUP_SIZE = 9
+MAX_PRIORITY = 1000
+"""Runs and batches have a priority between minus this and this."""
 ASKED_HERE = "asked-here"
 """The tag of prompts that came in with a request for replies: nobody meant them for the annotators."""
 CANNOT_REPLY = "cannot reply here"
@@ -594,6 +596,11 @@ class DatasetFilters(BaseModel):
     split_seed: int = 0
     weighting: Weighting = Weighting.none
 
+    @field_validator("min_agreement", "test_share", "split_seed", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        return number_not_truth(value)
+
     @field_validator("since", "until")
     @classmethod
     def _aware(cls, moment: datetime | None) -> datetime | None:
@@ -776,6 +783,13 @@ def storable_throughout(value: Any, what: str) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             storable_throughout(inner, what)
+
+
+def number_not_truth(value: Any) -> Any:
+    """The value, unless it is true or false: Python counts these as 1 and 0, and nobody means that by them."""
+    if isinstance(value, bool):
+        raise ValueError(f"a number is needed, not {str(value).lower()}")
+    return value
 
 
 def usable_name(name: str, noun: str) -> str:
