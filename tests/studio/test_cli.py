@@ -125,6 +125,10 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
         (["prompts", "import", str(broken)], "broken.jsonl, line 2: "),
         (["prompts", "import", str(tmp_path / "none.jsonl")], str(tmp_path / "none.jsonl")),
         (["dataset", "freeze", "a b"], "'a b' cannot name a dataset"),
+        (
+            ["dataset", "freeze", "x", "--annotator", "nobody"],
+            "There is no judgment by 'nobody'. Known: ann. Leave the annotator out to take everybody's.",
+        ),
         (["dataset", "freeze", "x", "--min-agreement", "2"], "min_agreement must be between 0.5 and 1, not 2.0"),
         (["export", "d", "--format", "xml", "--out", str(tmp_path / "x")], "'xml' is not a format; valid: raw"),
         (["judge", "--oracle", "sweeter", "--count", "1"], "There is no oracle 'sweeter'. Oracles: shorter"),
