@@ -21,6 +21,7 @@ from feedback.pairing import same_text
 from feedback.ranking import Tally, Vote
 from feedback.store import datasets as store
 from feedback.store.datasets import JudgedMatchup
+from feedback.store.judgments import check_annotators
 from feedback.store.opinions import list_opinions
 from feedback.tables import DatasetRow
 from feedback.types import (
@@ -84,8 +85,14 @@ def freeze(db: Database, name: str, filters: DatasetFilters | None = None) -> Da
 
 
 def preview(db: Database, filters: DatasetFilters | None = None) -> Derivation:
-    """What ``freeze`` would take and leave out, without keeping anything."""
+    """What ``freeze`` would take and leave out, without keeping anything.
+
+    Raises NotFound for a policy that is not there and an annotator who never judged: a misspelt name, and an empty
+    dataset under a name that is then taken for ever.
+    """
     chosen = filters or DatasetFilters()
+    if chosen.annotators:
+        check_annotators(db, chosen.annotators)
     judged, dropped = store.list_judged_matchups(db, chosen)
     model = fit_annotators(db, judged, chosen) if chosen.weighting is Weighting.reliability else None
     return derive(judged, chosen, dropped, model)

@@ -5,11 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from feedback.errors import InvalidInput, InvalidLine
+
+TOO_LONG = f"a number in it has more than the {sys.get_int_max_str_digits()} digits that can be read"
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
@@ -77,6 +80,8 @@ def _parse(source: str, number: int, raw: bytes) -> dict[str, Any]:
         raise InvalidLine(source, number, f"not JSON ({error.msg} at column {error.colno})") from error
     except RecursionError as error:
         raise InvalidLine(source, number, "nested too deeply") from error
+    except ValueError as error:  # all that is left: Python reads no whole number of thousands of digits
+        raise InvalidLine(source, number, TOO_LONG) from error
     if not isinstance(value, dict):
         raise InvalidLine(source, number, f"a JSON object is needed, not a {type(value).__name__}")
     return value

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any, Literal
@@ -39,6 +40,8 @@ from sqlmodel import SQLModel
 from feedback.errors import InvalidInput
 
 MAX_MATCHUP_SIZE = 9
+MAX_PRIORITY = 1000
+"""Runs and batches have a priority between minus this and this."""
 ASKED_HERE = "asked-here"
 """The tag of prompts that came in with a request for replies: nobody meant them for the annotators."""
 CANNOT_REPLY = "cannot reply here"
@@ -593,6 +596,11 @@ class DatasetFilters(BaseModel):
     split_seed: int = 0
     weighting: Weighting = Weighting.none
 
+    @field_validator("min_agreement", "test_share", "split_seed", mode="before")
+    @classmethod
+    def _is_a_number(cls, value: Any) -> Any:
+        return number_not_truth(value)
+
     @field_validator("since", "until")
     @classmethod
     def _aware(cls, moment: datetime | None) -> datetime | None:
@@ -763,9 +771,11 @@ def storable(text: str, what: str) -> str:
 
 
 def storable_throughout(value: Any, what: str) -> None:
-    """As ``storable``, for every text in nested lists and dictionaries, their keys included."""
+    """As ``storable``, for every text in nested lists and dictionaries, their keys included; JSON has no NaN either."""
     if isinstance(value, str):
         storable(value, what)
+    elif isinstance(value, float) and not math.isfinite(value):
+        raise ValueError(f"{what} must be a finite number, not {value}")
     elif isinstance(value, dict):
         for key, inner in value.items():
             storable_throughout(key, what)
@@ -773,6 +783,13 @@ def storable_throughout(value: Any, what: str) -> None:
     elif isinstance(value, list | tuple):
         for inner in value:
             storable_throughout(inner, what)
+
+
+def number_not_truth(value: Any) -> Any:
+    """The value, unless it is true or false: Python counts these as 1 and 0, and nobody means that by them."""
+    if isinstance(value, bool):
+        raise ValueError(f"a number is needed, not {str(value).lower()}")
+    return value
 
 
 def usable_name(name: str, noun: str) -> str:
@@ -794,5 +811,5 @@ def _known_answer(gold: dict[str, Any], kind: MatchupKind, size: int) -> None:
     if kind is MatchupKind.pair:
         if set(gold) != {"verdict"} or gold["verdict"] not in (Verdict.first, Verdict.second, Verdict.tie):
             raise ValueError(f'the gold of a pair is {{"verdict": "first", "second" or "tie"}}, not {gold}')
-    elif set(gold) != {"ranking"} or len(gold["ranking"]) != size:
+    elif set(gold) != {"ranking"} or not isinstance(gold["ranking"], list) or len(gold["ranking"]) != size:
         raise ValueError(f'the gold of a ranking is {{"ranking": [{size} ranks in stored order]}}, not {gold}')

@@ -10,13 +10,16 @@ from __future__ import annotations
 
 import itertools
 import json
+import sys
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Query, Request, Response
+from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
+from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
@@ -60,6 +63,12 @@ _BEYOND: list[tuple[type[Exception], str]] = [
         "A text holds half of a surrogate pair, which no database can hold; send whole Unicode characters.",
     ),
 ]
+# What FastAPI calls an error in parsing, whatever it was; of two that fit, the first is the reason.
+_UNREADABLE: list[tuple[type[Exception], str]] = [
+    (RecursionError, "it is nested too deeply; send an object with fewer levels"),
+    (UnicodeDecodeError, "it is not UTF-8; encode it as UTF-8"),
+    (ValueError, f"a number in it has more than {sys.get_int_max_str_digits()} digits; give a smaller one"),
+]
 TOLD: tuple[type[Exception], ...] = (StudioError, *(kind for kind, _ in _BEYOND))
 _GUIDELINE_FIELDS = {"version", "text", "criteria", "asks_rationale"}
 _METHODS = ["GET", "HEAD", "OPTIONS", "POST", "PUT", "PATCH", "DELETE"]
@@ -72,6 +81,7 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.include_router(router)
     app.include_router(api_review.router)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
+    app.add_exception_handler(HTTPException, _tell_unreadable)
     for kind in TOLD:
         app.add_exception_handler(kind, tell)
 
@@ -410,6 +420,15 @@ def tell(_request: Request, error: Exception) -> JSONResponse:
         return JSONResponse({"detail": next(said for kind, said in _BEYOND if isinstance(error, kind))}, 422)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 400)
     return JSONResponse({"detail": str(error)}, status_code=status)
+
+
+async def _tell_unreadable(request: Request, error: Exception) -> Response:
+    """Why a body could not be read and what to send; FastAPI's other errors as it tells them itself."""
+    cause = error.__cause__
+    for kind, reason in _UNREADABLE:
+        if isinstance(cause, kind):
+            return JSONResponse({"detail": f"The body cannot be read: {reason}."}, 400)
+    return await http_exception_handler(request, error)  # type: ignore[arg-type]
 
 
 def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:

@@ -17,9 +17,9 @@ from feedback.store.batches import BatchSummary
 from feedback.store.evidence import Evidence
 from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
-from feedback.types import Batch, Checks, MatchupState, Purpose
+from feedback.types import MAX_PRIORITY, Batch, Checks, MatchupState, Purpose
 from studio.api_shapes import Given, Name, task_json
-from studio.schemas import Body, Reason
+from studio.schemas import Body, Integer, Real, Reason
 from studio.services import LOCAL_ANNOTATOR
 
 router = APIRouter(prefix="/api")
@@ -54,26 +54,26 @@ class BatchIn(Body):
 
     name: str
     purpose: Purpose = Purpose.collect
-    priority: int = Field(0, ge=-1000, le=1000)
-    required: int = 1
-    max_required: int = 0
+    priority: Integer = Field(0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
+    required: Integer = 1
+    max_required: Integer = 0
     note: str = Field("", max_length=2000)
     matchups: list[str] | None = Field(None, min_length=1, max_length=100_000)
-    count: int | None = Field(None, ge=1, le=1_000_000)
+    count: Integer | None = Field(None, ge=1, le=1_000_000)
 
 
 class ChecksIn(Body):
     """Shares of the tasks, 0 (off) to 0.5, and seconds until a repeat; what is left out stays as it is."""
 
-    gold_share: float | None = None
-    repeat_share: float | None = None
-    repeat_after: float | None = None
+    gold_share: Real | None = None
+    repeat_share: Real | None = None
+    repeat_after: Real | None = None
 
 
 class PriorityIn(Body):
     """A new place in the queue; higher comes first."""
 
-    priority: int = Field(ge=-1000, le=1000)
+    priority: Integer = Field(ge=-MAX_PRIORITY, le=MAX_PRIORITY)
 
 
 # Tasks at hand --------------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ class StudioGroup(TyperGroup):
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Read the arguments, those about the home first wherever they stand."""
         try:
+            refuse_other_encodings(args)
             return super().parse_args(ctx, home_options_first(args))
         except UsageError as error:
             raise _told(error) from error
@@ -75,6 +76,18 @@ def home_options_first(args: list[str]) -> list[str]:
         else:
             rest.append(argument)
     return first + rest
+
+
+def refuse_other_encodings(args: list[str]) -> None:
+    """Raise a usage error for an argument that is not UTF-8.
+
+    File names are no exception: what a command was given goes to the audit log, which the database lets only grow.
+    """
+    for argument in args:
+        typed = argument.encode(errors="surrogateescape")  # how Python keeps the bytes that it could not read
+        shown = typed.decode(errors="backslashreplace")
+        if shown != argument:
+            raise UsageError(f"'{shown}' is not UTF-8; write it in UTF-8, or rename the file that it names")
 
 
 def _print_version(asked: bool) -> None:

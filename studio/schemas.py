@@ -7,12 +7,16 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
-from feedback.types import DatasetFilters, ShownVerdict, Split, UserRole
+from feedback.types import MAX_PRIORITY, DatasetFilters, ShownVerdict, Split, UserRole, number_not_truth
 
 Whole = Annotated[int, Field(strict=True)]
 """A number that was meant as one: neither ``true`` nor ``"2"``, which would be counted as 1 and 2 by silence."""
+
+Integer = Annotated[int, BeforeValidator(number_not_truth)]
+Real = Annotated[float, BeforeValidator(number_not_truth)]
+"""Numbers outside a judgment: ``"2"`` may mean 2, as in a run's settings, but ``true`` is none here either."""
 
 
 class Body(BaseModel):
@@ -55,7 +59,7 @@ class RunIn(Body):
     method: str
     config: dict[str, Any] = {}
     after: str | None = None
-    priority: int = Field(0, ge=-1000, le=1000)
+    priority: Integer = Field(0, ge=-MAX_PRIORITY, le=MAX_PRIORITY)
 
 
 class TaskIn(Body):
@@ -144,8 +148,8 @@ class GenerationsIn(Body):
 
     policy: str
     messages: list[MessageIn] = Field(min_length=1, max_length=200)
-    n: int = Field(1, ge=1, le=64)
-    temperature: float | None = Field(None, ge=0.0, le=5.0)
-    top_p: float | None = Field(None, gt=0.0, le=1.0)
-    max_new_tokens: int | None = Field(None, ge=1, le=8192)
-    seed: int | None = Field(None, ge=0, le=2**31 - 1)
+    n: Integer = Field(1, ge=1, le=64)
+    temperature: Real | None = Field(None, ge=0.0, le=5.0)
+    top_p: Real | None = Field(None, gt=0.0, le=1.0)
+    max_new_tokens: Integer | None = Field(None, ge=1, le=8192)
+    seed: Integer | None = Field(None, ge=0, le=2**31 - 1)

@@ -7,6 +7,7 @@ size of the base model*: a 3 M starter wants a hundred times the rate of a 7 B m
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from enum import StrEnum
 from types import UnionType
@@ -629,11 +630,18 @@ def parse_settings(method: str, config: Mapping[str, Any]) -> Any:
 
 
 def _from_text(kind: type[Settings], key: str, value: Any) -> Any:
-    """A command line has no way to say None but by a word."""
+    """A command line has no way to say None but by a word; and true is no number, though Python counts it as 1."""
     field = kind.model_fields.get(key)
+    if isinstance(value, bool) and field is not None and _is_number(field):
+        return json.dumps(value)  # a word, which is refused with the range as any other word is
     if isinstance(value, str) and field is not None and type(None) in get_args(field.annotation):
         return None if value.strip().lower() in ("", "none", "null", "default") else value
     return value
+
+
+def _is_number(field: FieldInfo) -> bool:
+    parts = set(get_args(field.annotation)) or {field.annotation}
+    return bool(parts & {int, float}) and not parts & {bool, str}
 
 
 def _describe(name: str, field: FieldInfo) -> Setting:

@@ -22,12 +22,12 @@ from pydantic import BaseModel
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
-from feedback.store.checkpoints import get_checkpoint, list_checkpoints
+from feedback.store.checkpoints import get_checkpoint, get_to_score
 from feedback.store.datasets import get_dataset
 from feedback.store.policies import check_can_reply, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
-from feedback.types import Run, RunState, now
+from feedback.types import MAX_PRIORITY, Run, RunState, now, number_not_truth
 from training.config import DpoSettings, PpoSettings, RewardedSettings, RewardSettings, TrainSettings, parse_settings
 from training.dependencies import check_after, promised_names
 from training.home import Home
@@ -107,7 +107,10 @@ def submit(
     if method not in METHODS:
         raise UnknownSetting(f"There is no method {method!r}. Valid: {', '.join(sorted(METHODS))}.")
     config = dict(config)
-    after, priority = config.pop("after", None) or after, _whole(config.pop("priority", None), priority)
+    after, asked = config.pop("after", None) or after, config.pop("priority", None)
+    priority = _priority(priority if asked is None else asked)
+    if not isinstance(after, str | None):
+        raise InvalidInput(f"after={after!r:.40} is not the id of a run; `studio runs list` shows them.")
     before = check_after(db, after)
     settings = parse_settings(method, {name: value for name, value in config.items() if value is not None})
     # As understood, not as typed: a command line says "3" where 3 is meant.
@@ -308,11 +311,7 @@ def _check_dataset(db: Database, key: str, settings: BaseModel) -> None:
 
 
 def _check_reward(db: Database, key: str) -> None:
-    try:
-        checkpoint = get_checkpoint(db, key)
-    except NotFound:
-        known = [row.name for row in list_checkpoints(db, kind="reward")]
-        raise NotFound("reward model", key, known, hint="Train one: `studio train reward --dataset D`.") from None
+    checkpoint = get_to_score(db, key)
     if checkpoint.kind != "reward":
         named = ", ".join(row.name for row in list_checkpoints(db, kind="reward")) or "none yet"
         raise UnknownSetting(
@@ -348,13 +347,17 @@ def _check_libraries(settings: BaseModel) -> None:
         )
 
 
-def _whole(given: Any, otherwise: int) -> int:
-    if given is None:
-        return otherwise
+def _priority(given: Any) -> int:
     try:
-        return int(given)
-    except (TypeError, ValueError):
-        raise InvalidInput(f"priority={given!r} is not a whole number; higher begins first, 0 is usual.") from None
+        number = int(number_not_truth(given))
+        if number != float(given) or abs(number) > MAX_PRIORITY:
+            raise ValueError
+    except (TypeError, ValueError, OverflowError):
+        raise InvalidInput(
+            f"priority={given!r:.40} is not a whole number from {-MAX_PRIORITY} to {MAX_PRIORITY}; "
+            "higher begins first, 0 is usual."
+        ) from None
+    return number
 
 
 def _check_name(db: Database, home: Home | None, settings: BaseModel, promised: Collection[str] = ()) -> None:

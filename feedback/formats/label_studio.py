@@ -106,6 +106,8 @@ def _tasks(path: Path) -> Iterator[tuple[int, Row]]:
         raise InvalidLine(path.name, error.lineno, f"not JSON ({error.msg} at column {error.colno})") from error
     except (UnicodeDecodeError, RecursionError) as error:
         raise InvalidInput(f"{path.name} is not JSON in UTF-8 ({error}). Nothing was imported.") from error
+    except ValueError as error:
+        raise InvalidInput(f"{path.name} cannot be read: {jsonl.TOO_LONG}. Nothing was imported.") from error
     for number, task in enumerate(tasks, start=1):
         if not isinstance(task, dict):
             raise InvalidLine(path.name, number, f"a task is a JSON object, not a {type(task).__name__}")
@@ -157,7 +159,7 @@ def _moment(text: Any) -> datetime | None:
         return None
     try:
         return datetime.fromisoformat(text).astimezone()
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, OverflowError) as error:
         raise Refused(f"created_at must be a moment as 2026-01-31T12:00:00Z, not {text!r}") from error
 
 

@@ -10,9 +10,10 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
+from feedback.coherence import check_coherent
 from feedback.db import Database, one_at_a_time
-from feedback.errors import InvalidLine
-from feedback.store.rows import reason_of, rows_by_id
+from feedback.errors import InvalidInput, InvalidLine
+from feedback.store.rows import check_keepable, reason_of, rows_by_id
 from feedback.store.users import list_pseudonyms
 from feedback.tables import (
     DatasetJudgmentRow,
@@ -153,32 +154,58 @@ def _known_elsewhere(policy: PolicyRow) -> dict[str, Any]:
 
 
 def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: dict[str, int]) -> None:
-    for policy in entry.policies:
+    line = _checked(place, entry)
+    for policy in line.policies:
         counts["policies"] += _restore_policy(session, place, policy)
     session.flush()
-    prompt_id, is_new = _restore_prompt(session, place, entry.prompt)
+    prompt_id, is_new = _restore_prompt(session, place, line.prompt)
     counts["prompts"] += is_new
     session.flush()
-    for generation in entry.generations:
-        fields = {**generation, "prompt_id": prompt_id}
-        counts["generations"] += _restore_row(session, place, GenerationRow, "generation", fields, compare=("text",))
-    matchup = {**entry.matchup, "prompt_id": prompt_id}
-    counts["matchups"] += _restore_row(session, place, MatchupRow, "matchup", matchup, compare=("generation_ids",))
+    for generation in line.generations:
+        generation.prompt_id = prompt_id
+        counts["generations"] += _restore_row(session, place, "generation", generation, compare=("text",))
+    line.matchup.prompt_id = prompt_id
+    counts["matchups"] += _restore_row(session, place, "matchup", line.matchup, compare=("generation_ids",))
     session.flush()
-    _restore_row(session, place, LeaseRow, "lease", entry.lease, compare=("matchup_id", "annotator"))
+    _restore_row(session, place, "lease", line.lease, compare=("matchup_id", "annotator"))
     session.flush()
-    is_new = _restore_row(
-        session, place, JudgmentRow, "judgment", entry.judgment, compare=("verdict", "ranking", "matchup_id")
-    )
+    is_new = _restore_row(session, place, "judgment", line.judgment, compare=("verdict", "ranking", "matchup_id"))
     counts["judgments" if is_new else "already_there"] += 1
 
 
-def _restore_row(
-    session: Session, place: _Place, table: type[Any], noun: str, fields: dict[str, Any], *, compare: Sequence[str]
-) -> bool:
+@dataclass(frozen=True)
+class _Line:
+    """An archived judgment as rows."""
+
+    judgment: JudgmentRow
+    lease: LeaseRow
+    matchup: MatchupRow
+    prompt: PromptRow
+    generations: list[GenerationRow]
+    policies: list[PolicyRow]
+
+
+def _checked(place: _Place, entry: ArchivedJudgment) -> _Line:
+    """The rows of a line, each by its own rules and all by what they say of each other."""
+    known = [{name: value for name, value in fields.items() if name in _POLICY_FIELDS} for fields in entry.policies]
+    line = _Line(
+        judgment=_validated(place, JudgmentRow, "judgment", entry.judgment),
+        lease=_validated(place, LeaseRow, "lease", entry.lease),
+        matchup=_validated(place, MatchupRow, "matchup", entry.matchup),
+        prompt=_validated(place, PromptRow, "prompt", entry.prompt),
+        generations=[_validated(place, GenerationRow, "generation", fields) for fields in entry.generations],
+        policies=[_validated(place, PolicyRow, "policy", fields) for fields in known],
+    )
+    try:
+        check_coherent(line.judgment, line.lease, line.matchup, line.prompt, line.generations)
+    except InvalidInput as error:
+        raise place.refuse(str(error).rstrip(".")) from error
+    return line
+
+
+def _restore_row(session: Session, place: _Place, noun: str, row: Any, *, compare: Sequence[str]) -> bool:
     """Store a row unless it is there; True when it was new."""
-    row = _validated(place, table, noun, fields)
-    known = session.get(table, row.id)
+    known = session.get(type(row), row.id)
     if known is None:
         session.add(row)
         return True
@@ -188,9 +215,8 @@ def _restore_row(
     return False
 
 
-def _restore_prompt(session: Session, place: _Place, fields: dict[str, Any]) -> tuple[str, bool]:
+def _restore_prompt(session: Session, place: _Place, row: PromptRow) -> tuple[str, bool]:
     """A prompt's identity is its content: one stored under another id is used in its place."""
-    row = _validated(place, PromptRow, "prompt", fields)
     known = session.exec(select(PromptRow).where(PromptRow.content_hash == row.content_hash)).first()
     if known is not None:
         return known.id, False
@@ -200,9 +226,7 @@ def _restore_prompt(session: Session, place: _Place, fields: dict[str, Any]) -> 
     return row.id, True
 
 
-def _restore_policy(session: Session, place: _Place, fields: dict[str, Any]) -> bool:
-    kept = {name: value for name, value in fields.items() if name in _POLICY_FIELDS}
-    row = _validated(place, PolicyRow, "policy", kept)
+def _restore_policy(session: Session, place: _Place, row: PolicyRow) -> bool:
     if session.get(PolicyRow, row.id) is not None:
         return False
     if session.exec(select(PolicyRow).where(PolicyRow.name == row.name)).first() is not None:
@@ -218,4 +242,8 @@ def _validated(place: _Place, table: type[Any], noun: str, fields: dict[str, Any
         row: SQLModel = table.model_validate(fields)
     except ValidationError as error:
         raise place.refuse(f"{noun}: {reason_of(error)}") from error
+    try:
+        check_keepable(row, noun)
+    except InvalidInput as error:
+        raise place.refuse(str(error)) from error
     return row

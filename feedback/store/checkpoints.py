@@ -9,6 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, col, select
 
 from feedback.db import Database
+from feedback.errors import NotFound
 from feedback.store.rows import as_row, get_by_key, refusal
 from feedback.tables import CheckpointRow, DatasetRow, RunRow
 from feedback.types import Checkpoint
@@ -40,6 +41,18 @@ def get_checkpoint(db: Database, key: str) -> CheckpointRow:
     """The checkpoint with this id or name."""
     with db.read() as session:
         return get_by_key(session, CheckpointRow, "checkpoint", key)
+
+
+def get_to_score(db: Database, key: str) -> CheckpointRow:
+    """The checkpoint with this id or name, where a reward model is meant: NotFound lists those there are.
+
+    Whether it is one, the caller looks at.
+    """
+    try:
+        return get_checkpoint(db, key)
+    except NotFound:
+        known = [row.name for row in list_checkpoints(db, kind="reward")]
+        raise NotFound("reward model", key, known, hint="Train one: `studio train reward --dataset D`.") from None
 
 
 def list_checkpoints(db: Database, *, kind: Literal["policy", "reward"] | None = None) -> list[CheckpointRow]:

@@ -21,9 +21,28 @@ from feedback.db import Database, one_at_a_time
 from feedback.errors import InvalidLine
 from feedback.store.rows import in_chunks, reason_of
 from feedback.tables import GenerationRow, JudgmentRow, LeaseRow, MatchupRow, PolicyRow, PromptRow
-from feedback.types import CANNOT_REPLY, JudgmentState, LeaseState, MatchupState, Source, Verdict, content_hash, now
+from feedback.types import (
+    CANNOT_REPLY,
+    JudgmentState,
+    LeaseState,
+    MatchupState,
+    Source,
+    Verdict,
+    content_hash,
+    now,
+    storable_throughout,
+)
 
 _BATCH = 400
+_TEXTS = {
+    "messages": "a message",
+    "replies": "a reply",
+    "policies": "a model's name",
+    "annotator": "a judge's name",
+    "rationale": "a rationale",
+    "key": "an id",
+}
+"""What a vote holds in words, and what a person calls it."""
 _SWAPPED = {Verdict.first: Verdict.second, Verdict.second: Verdict.first}
 _TABLES = (PromptRow, PolicyRow, GenerationRow, MatchupRow, LeaseRow, JudgmentRow)  # each after what it refers to
 
@@ -116,6 +135,7 @@ def _save_batch(
     policies: _Policies,
     counts: dict[str, int],
 ) -> None:
+    _check_texts(source, batch)
     known_keys = _existing(session, JudgmentRow, [vote.judgment_key for _, vote in batch if vote.key])
     fresh = [(number, vote) for number, vote in batch if vote.judgment_key not in known_keys]
     counts["already_there"] += len(batch) - len(fresh)
@@ -136,6 +156,16 @@ def _save_batch(
         if noun in counts:
             counts[noun] += len(wanted)
     policies.new = []
+
+
+def _check_texts(source: str, batch: Sequence[tuple[int, ImportedVote]]) -> None:
+    """Refuse what no database can hold before anything is hashed or looked up, which would fail at it."""
+    for number, vote in batch:
+        try:
+            for name, what in _TEXTS.items():
+                storable_throughout(getattr(vote, name), what)
+        except ValueError as error:
+            raise InvalidLine(source, number, str(error)) from error
 
 
 def _draft(source: str, number: int, vote: ImportedVote, policies: _Policies, prompt_ids: dict[str, str]) -> _Draft:

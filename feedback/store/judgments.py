@@ -198,6 +198,17 @@ def tally_sources(db: Database) -> dict[str, int]:
     return {source.value: found.get(source.value, 0) for source in Source}
 
 
+def check_annotators(db: Database, names: Sequence[str]) -> None:
+    """Raise NotFound for the first name under which nothing was ever judged, with those under which something was."""
+    judged = select(JudgmentRow.annotator).distinct()
+    with db.read() as session:
+        found = set(session.exec(judged.where(col(JudgmentRow.annotator).in_(names))))
+        missing = [name for name in names if name not in found]
+        if missing:
+            known = session.exec(judged.order_by(col(JudgmentRow.annotator)).limit(9)).all()
+            raise NotFound("judgment by", missing[0], known, hint="Leave the annotator out to take everybody's.")
+
+
 def judgments_mark(db: Database) -> tuple[tuple[str, int], ...]:
     """What changes whenever a judgment is added or changes its state: how many there are in each."""
     query = select(JudgmentRow.state, func.count()).group_by(col(JudgmentRow.state))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, datetime
 from itertools import groupby
 from types import SimpleNamespace
 from typing import Any, TypeVar, cast
@@ -11,6 +12,9 @@ from pydantic import ValidationError
 from sqlmodel import Session, SQLModel, col, select
 
 from feedback.errors import Conflict, InvalidInput, NotFound, StudioError
+from feedback.types import storable_throughout
+
+_TOO_LARGE = 2**63  # what a column of whole numbers ends before
 
 RowT = TypeVar("RowT", bound=SQLModel)
 
@@ -50,6 +54,30 @@ def reason_of(error: ValidationError) -> str:
     where = ".".join(part for part, _ in groupby(map(str, first["loc"])))
     text = str(first["msg"]).removeprefix("Value error, ")
     return f"{where}: {text}" if where else text
+
+
+def check_keepable(row: SQLModel, noun: str) -> None:
+    """Raise InvalidInput for a row with a value that no database or export can hold, in whatever column it stands."""
+    try:
+        for name, value in row.model_dump().items():
+            _check_value(value, f"{noun}.{name}")
+    except ValueError as error:
+        raise InvalidInput(str(error)) from error
+    try:
+        row.model_dump(mode="json")  # as it would leave again; pydantic writes no more than some 250 levels
+    except ValueError as error:
+        raise InvalidInput(f"{noun} is nested too deeply") from error
+
+
+def _check_value(value: Any, what: str) -> None:
+    storable_throughout(value, what)
+    if isinstance(value, int) and not -_TOO_LARGE <= value < _TOO_LARGE:
+        raise ValueError(f"{what} is a larger number than any database can hold")
+    if isinstance(value, datetime):
+        try:
+            value.astimezone(UTC)
+        except OverflowError:
+            raise ValueError(f"{what} lies outside the years 1 to 9999 in UTC") from None
 
 
 def refusal(session: Session, row: SQLModel, noun: str, references: Mapping[str, type[SQLModel]]) -> StudioError:

@@ -19,6 +19,7 @@ from typing import Annotated, Any
 import typer
 
 from feedback.db import Database
+from feedback.errors import InvalidInput
 from feedback.store.audit import save_event
 from feedback.store.runs import get_run
 from feedback.tables import RunRow
@@ -55,9 +56,17 @@ class Session:
 
 
 def home_of(context: typer.Context) -> Home:
-    """The home the command was asked to work on; nothing is created."""
+    """The home the command was asked to work on; nothing is created.
+
+    What stands in place of its database must be a URL: code may open a bare path, but a misspelt URL is one as well,
+    and would become an empty studio in a new file.
+    """
     asked: Asked = context.obj
-    return Home.locate(asked.home, asked.database_url)
+    home = Home.locate(asked.home, asked.database_url)
+    url = home.database_override
+    if url is not None and "://" not in url:
+        raise InvalidInput(f"{url!r} is not a database URL; valid: sqlite:///FILE or postgresql://USER@HOST/NAME.")
+    return home
 
 
 @contextmanager

@@ -210,6 +210,17 @@ def test_filters_choose_by_source_annotator_and_policy_and_say_what_they_left_ou
     assert later.dropped == {"before_since": 2}
     with pytest.raises(NotFound, match="nobody"):
         datasets.freeze(db, "x", DatasetFilters(policies=("nobody",)))
+    known = "There is no judgment by 'nobody'. Known: ann, oracle:longer. Leave the annotator out"
+    with pytest.raises(NotFound, match=known):
+        datasets.freeze(db, "x", DatasetFilters(annotators=("ann", "nobody")))
+    assert "x" not in [row.name for row in store.list_datasets(db)]
+
+
+def test_an_annotator_who_took_everything_back_is_known_all_the_same(db: Database) -> None:
+    make_matchup(db)
+    judge_by(db, longer)
+    assert judging.undo_last(db, "ann")
+    assert datasets.freeze(db, "d", DatasetFilters(annotators=("ann",))).counts["judgments"] == 0
 
 
 def test_the_same_two_texts_judged_twice_make_one_pair(db: Database) -> None:

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from feedback.errors import Conflict, InvalidInput, InvalidLine
 from feedback.store import judgments, matchups, prompts
 from feedback.store import policies as policy_store
 from feedback.store.checkpoints import save_checkpoint
-from feedback.types import Checkpoint
-from tests.factories import judge_by, longer, make_matchup, make_policy
+from feedback.types import Checkpoint, Matchup, MatchupKind
+from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -115,6 +116,121 @@ def test_a_bad_line_imports_nothing_and_says_where(judged: Database, tmp_path: P
             formats.import_file(other, tmp_path / "bad.jsonl", "raw")
     assert judgments.count_judgments(other) == prompts.count_prompts(other) == 0
     assert matchups.count_matchups(other).open == 0 and policy_store.list_policies(other) == []
+
+
+def _set(path: str, value: Any) -> Callable[[dict[str, Any]], None]:
+    """A change of one line of a raw file: ``value`` at a path such as ``matchup.generation_ids.0``."""
+
+    def change(line: dict[str, Any]) -> None:
+        *outer, last = (int(part) if part.isdigit() else part for part in path.split("."))
+        found: Any = line
+        for part in outer:
+            found = found[part]
+        found[last] = value
+
+    return change
+
+
+INCOHERENT: list[tuple[str, Any, str]] = [
+    ("matchup.generation_ids.0", "gen-no", r"matchup.generation_ids names 'gen-no', which is not among .*\(gen-"),
+    ("matchup.prompt_id", "prm-no", "matchup.prompt_id must be 'prm-.*', as in the rest of the line, not 'prm-no'"),
+    ("generations.1.prompt_id", "prm-no", "generations.1.prompt_id must be"),
+    ("judgment.matchup_id", "mat-no", "judgment.matchup_id must be"),
+    ("judgment.lease_id", "lea-no", "judgment.lease_id must be"),
+    ("lease.matchup_id", "mat-no", "lease.matchup_id must be"),
+    ("lease.annotator", "bob", "lease.annotator must be 'ann'"),
+    ("judgment.shown_order", [5, 6], r"judgment.shown_order holds each of 0 to 1 once, not \[5, 6\]"),
+    ("lease.shown_order", [], "lease.shown_order holds each of 0 to 1 once"),
+    ("judgment.edited", {"index": 9, "text": "x"}, "edited.index names a shown reply, 0 to 1, not 9"),
+    ("judgment.edited", {"index": 0}, "edited.text must be the edited reply"),
+    ("judgment.spans", [{"index": 0, "start": 0, "end": 999, "mark": "bad"}], "A span lies within the"),
+    ("judgment.criteria", {"clear": [1, 2, 3]}, "'clear' needs 2 ratings"),
+    ("matchup.kind", "rank", "judgment.verdict (first|second) is of a pair; the matchup ranks 2 replies"),
+    ("generations.0.sampling", {"a": ["\ud800"]}, "generation.sampling must be whole Unicode characters"),
+    ("generations.0.sampling", {"a": float("inf")}, "generation.sampling must be a finite number"),
+    ("generations.0.sampling", {"a": json.loads("[" * 300 + "]" * 300)}, "generation is nested too deeply"),
+    ("generations.0.seed", 10**30, "generation.seed is a larger number than any database can hold"),
+    ("generations.0.tokens", 10**30, "generation.tokens is a larger number"),
+    ("judgment.active_ms", 10**30, "judgment.active_ms is a larger number"),
+    ("matchup.required", 10**30, "matchup.required is a larger number"),
+    ("judgment.annotator", "\ud800", "judgment: annotator must be whole Unicode characters"),
+    ("judgment.id", "\ud800", "judgment.id must be whole Unicode characters"),
+    ("lease.expires_at", "0001-01-01T00:00:00+14:00", "lease.expires_at lies outside the years 1 to 9999 in UTC"),
+    (
+        "matchup",
+        {
+            "id": "m",
+            "prompt_id": "p",
+            "generation_ids": ["a", "b", "c"],
+            "kind": "rank",
+            "purpose": "gold",
+            "gold": {"ranking": 5},
+        },
+        "matchup: the gold of a ranking is",
+    ),
+    ("policies.0.base", "\ud800", "policy.base must be whole Unicode characters"),
+]
+
+
+@pytest.mark.parametrize(("path", "value", "reason"), INCOHERENT, ids=[f"{i}-{c[0]}" for i, c in enumerate(INCOHERENT)])
+def test_a_line_whose_parts_contradict_each_other_is_refused(
+    path: str, value: Any, reason: str, judged: Database, tmp_path: Path
+) -> None:
+    """Each row is right by itself; such a line came in, and every freeze or export after it failed."""
+    formats.export_dataset(judged, "d", "raw", tmp_path / "one.jsonl")
+    rows = read(tmp_path / "one.jsonl")
+    place = next(i for i, row in enumerate(rows) if row["judgment"]["verdict"] in ("first", "second"))
+    _set(path, value)(rows[place])
+    (tmp_path / "bad.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    other = open_database(tmp_path / "other.db")
+    with pytest.raises(InvalidLine, match=f"line {place + 1}: ({reason})"):
+        formats.import_file(other, tmp_path / "bad.jsonl", "raw")
+    assert prompts.count_prompts(other) == 0 and policy_store.list_policies(other) == []
+
+
+@pytest.mark.parametrize("ranking", [[1, 2], [1, 2, 3, 4], [1, 2, 4], [0, 1, 2]])
+def test_a_ranking_of_other_replies_is_refused(ranking: list[int], db: Database, tmp_path: Path) -> None:
+    _ranked(db, ranking=[1, 2, 3])
+    rows = read(formats.export_dataset(db, "d", "raw", tmp_path / "one.jsonl").path)
+    rows[0]["judgment"]["ranking"] = ranking
+    (tmp_path / "bad.jsonl").write_text(json.dumps(rows[0]))
+    with pytest.raises(InvalidLine, match=r"line 1: judgment.ranking (needs 3 numbers|goes from 1 \(best\) to 3)"):
+        formats.import_file(open_database(tmp_path / "other.db"), tmp_path / "bad.jsonl", "raw")
+
+
+def test_whatever_can_be_said_here_comes_back(db: Database, tmp_path: Path) -> None:
+    """Rankings, of two replies as well, with both-bad and skip; edits, marks and ratings; whatever the order shown."""
+    _ranked(db, ranking=[2, 1, 2])
+    _ranked(db, verdict="both_bad")
+    marks = [{"index": 1, "start": 1, "end": 3, "mark": "bad", "reason": "no"}]
+    for number, said in enumerate(
+        ({"ranking": [2, 1]}, {"verdict": "left", "edited": {"index": 1, "text": "Better."}, "spans": marks})
+    ):
+        make_matchup(db, texts=[f"One {number}.", f"Another {number}."])
+        task = assignment.lease_next(db, "ann")
+        assert task
+        judging.submit(db, task.lease_id, "ann", criteria={"clear": [5, None]}, **said)
+    _ranked(db, skip_reason="unclear")
+    datasets.freeze(db, "all")
+    raw = formats.export_dataset(db, "all", "raw", tmp_path / "one.jsonl").path
+    other = open_database(tmp_path / "other.db")
+    assert formats.import_file(other, raw, "raw")["judgments"] == 5
+    datasets.freeze(other, "all")
+    assert formats.export_dataset(other, "all", "raw", tmp_path / "two.jsonl").path.read_bytes() == raw.read_bytes()
+
+
+def _ranked(db: Database, **said: Any) -> None:
+    """A ranking of three that was answered, in a dataset ``d``."""
+    number = matchups.count_matchups(db).open + len(judgments.list_judgments(db))
+    prompt, policy = make_prompt(db), make_policy(db)
+    rows = make_generations(db, prompt, policy, [f"{word} {number}." for word in ("One", "Two", "Three")])
+    keys = [row.id for row in rows]
+    matchups.save_matchups(db, [Matchup(prompt_id=prompt.id, generation_ids=keys, kind=MatchupKind.rank)])
+    task = assignment.lease_next(db, f"ann-{number}")
+    assert task and len(task.responses) == 3
+    judging.submit(db, task.lease_id, task.annotator, **said)
+    if number == 0:
+        datasets.freeze(db, "d")
 
 
 def test_a_row_that_says_something_else_refuses_the_file(judged: Database, tmp_path: Path) -> None:

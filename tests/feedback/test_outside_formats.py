@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from feedback import assignment, datasets, formats, judging
 from feedback.db import Database, open_database
-from feedback.errors import InvalidLine
+from feedback.errors import InvalidInput, InvalidLine
 from feedback.formats import label_studio, spreadsheet
 from feedback.store import datasets as dataset_store
 from feedback.store import generations, judgments, matchups, policies, prompts
@@ -364,6 +364,56 @@ def test_a_malformed_line_is_named_and_nothing_of_the_file_is_kept(
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, [good, good])))
     counts = formats.import_file(db, tmp_path / "in.jsonl", format)
     assert (counts["judgments"], counts["already_there"]) == (1, 1)
+
+
+HALF = "a \ud800"
+REPLY, MODEL = "a reply must be whole", "a model's name must be whole"
+JUDGED = TASK["annotations"][0]["result"][0]  # type: ignore[index]
+
+
+def task(**said: Any) -> dict[str, Any]:
+    return TASK | {"annotations": [{"result": [JUDGED]} | said]}  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("format", "line", "reason"),
+    [
+        ("trl-preference", TEXTS | {"chosen": HALF}, REPLY),
+        ("trl-preference", TEXTS | {"prompt": HALF}, "content must be whole"),
+        ("trl-conversational", WHOLE | {"rejected": asked("p") + reply(HALF)}, REPLY),
+        ("openai-preference", INPUT | {"preferred_output": reply(HALF)}, REPLY),
+        ("hh", TRANSCRIPTS | {"chosen": TRANSCRIPTS["chosen"] + HALF}, REPLY),
+        ("ultrafeedback", WHOLE | {"chosen": asked("p") + reply(HALF)}, REPLY),
+        ("helpsteer3", RESPONSES | {"response1": HALF}, REPLY),
+        ("helpsteer3", RESPONSES | {"individual_preference": [{"score": 1, "reasoning": HALF}]}, "a rationale must be"),
+        ("arena", BATTLE | {"conversation_a": asked("p") + reply(HALF)}, REPLY),
+        ("arena", BATTLE | {"judge": HALF}, "a judge's name must be whole"),
+        ("arena", BATTLE | {"question_id": HALF}, "an id must be whole"),
+        ("arena", BATTLE | {"model_a": HALF}, MODEL),
+        ("arena", BATTLE | {"model_a": "a\0"}, "a model's name must not hold a NUL"),
+        ("label-studio", TASK | {"data": {"prompt": "p", "answer1": HALF, "answer2": "b"}}, REPLY),
+        ("label-studio", task(result=[JUDGED | {"id": HALF}]), "an id must be whole"),  # type: ignore[operator]
+        ("label-studio", task(created_at="0001-01-01T00:00:00+14:00"), "created_at must be a moment"),
+    ],
+)
+def test_what_no_database_can_hold_refuses_the_file(
+    format: str, line: dict[str, Any], reason: str, db: Database, tmp_path: Path
+) -> None:
+    """Hashing it, or looking it up, failed before anything had looked at it: a traceback, and no line."""
+    (tmp_path / "in.jsonl").write_text(json.dumps(line))
+    with pytest.raises(InvalidLine, match=f"line 1: .*{reason}"):
+        formats.import_file(db, tmp_path / "in.jsonl", format)
+    assert prompts.count_prompts(db) == 0 and policies.list_policies(db) == []
+
+
+def test_a_number_of_thousands_of_digits_is_told_with_its_line(db: Database, tmp_path: Path) -> None:
+    endless = '{"id": ' + "9" * 5000 + "}"
+    (tmp_path / "in.jsonl").write_text(f"{json.dumps(TEXTS)}\n{endless}")
+    with pytest.raises(InvalidLine, match="line 2: a number in it has more than the 4300 digits that can be read"):
+        formats.import_file(db, tmp_path / "in.jsonl", "trl-preference")
+    (tmp_path / "in.json").write_text(f"[{endless}]")
+    with pytest.raises(InvalidInput, match="in.json cannot be read: a number in it has more than"):
+        formats.import_file(db, tmp_path / "in.json", "label-studio")
 
 
 def test_lines_that_say_nothing_are_counted_and_passed_over(db: Database, tmp_path: Path) -> None:

@@ -343,6 +343,58 @@ def test_a_body_that_is_no_json_is_called_so(client: TestClient) -> None:
     assert sentence(answer, 422).startswith("The body is not JSON: ") and "at character 1" in answer.text
 
 
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        (b'{"method": ' + b"[" * 5000, "it is nested too deeply; send an object with fewer levels"),
+        (b'{"priority": ' + b"9" * 5000 + b"}", "a number in it has more than 4300 digits; give a smaller one"),
+        (b'{"method": "\xff"}', "it is not UTF-8; encode it as UTF-8"),
+    ],
+    ids=["deep", "long", "bytes"],
+)
+def test_a_body_that_cannot_be_read_is_told_with_the_reason(client: TestClient, body: bytes, reason: str) -> None:
+    for path in ("/api/runs", "/api/judgments"):
+        answer = client.post(path, content=body, headers={"Content-Type": "application/json"})
+        assert sentence(answer, 400) == f"The body cannot be read: {reason}."
+
+
+@pytest.mark.parametrize(
+    ("path", "body", "says"),
+    [
+        (
+            "runs",
+            {"method": "generate", "config": {"limit": True}},
+            "limit='true' is not valid for generate: int, 1 to",
+        ),
+        (
+            "runs",
+            {"method": "generate", "config": {"seed": False}},
+            "seed='false' is not valid for generate: int, 0 to",
+        ),
+        ("runs", {"method": "generate", "config": {"top_p": True}}, "top_p='true' is not valid for generate: float"),
+        ("runs", {"method": "generate", "config": {"priority": True}}, "priority=True is not a whole number from"),
+        ("runs", {"method": "generate", "config": {}, "priority": True}, "priority: a number is needed, not true"),
+        ("runs", {"method": "generate", "config": {"priority": 5000}}, "from -1000 to 1000; higher begins first"),
+        ("runs", {"method": "generate", "config": {"priority": 1.5}}, "priority=1.5 is not a whole number"),
+        ("runs", {"method": "generate", "config": {"priority": 1e999}}, "priority=inf is not a whole number"),
+        ("runs", {"method": "generate", "config": {"after": ["run-1"]}}, "after=['run-1'] is not the id of a run"),
+        ("generations", {"policy": "p", **prompt("Hi?"), "n": True}, "n: a number is needed, not true"),
+        ("generations", {"policy": "p", **prompt("Hi?"), "seed": False}, "seed: a number is needed, not false"),
+        ("generations", {"policy": "p", **prompt("Hi?"), "temperature": True}, "temperature: a number is needed"),
+        ("datasets", {"name": "d", "filters": {"min_agreement": True}}, "min_agreement: a number is needed, not true"),
+        ("batches", {"name": "b", "count": True}, "count: a number is needed, not true"),
+    ],
+    ids=str,
+)
+def test_true_is_no_number_and_a_priority_has_its_bounds(
+    client: TestClient, db: Database, path: str, body: dict, says: str
+) -> None:
+    fill(db, 1)
+    answer = client.post(f"/api/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"})
+    assert says in sentence(answer, 422)
+    assert runs.list_runs(db) == []
+
+
 VOTES = [
     ("/api/tasks/next", "{}"),
     ("/api/tasks/next", ""),

@@ -106,6 +106,9 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
     broken = tmp_path / "broken.jsonl"
     broken.write_text('{"prompt": "Hello?"}\n{"prompt": \n')
     judged_home(home)
+    db = home.open()
+    save_checkpoint(db, Checkpoint(name="judge", kind="reward", path="checkpoints/judge", base="starter"))
+    db.dispose()
     for arguments, said in [
         (["runs", "show", "run-nope"], "There is no run 'run-nope'. `studio runs list` shows all."),
         (["policies", "promote", "nobody"], "There is no policy 'nobody'. Known: elsewhere, starter."),
@@ -122,9 +125,17 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
         (["prompts", "import", str(broken)], "broken.jsonl, line 2: "),
         (["prompts", "import", str(tmp_path / "none.jsonl")], str(tmp_path / "none.jsonl")),
         (["dataset", "freeze", "a b"], "'a b' cannot name a dataset"),
+        (
+            ["dataset", "freeze", "x", "--annotator", "nobody"],
+            "There is no judgment by 'nobody'. Known: ann. Leave the annotator out to take everybody's.",
+        ),
         (["dataset", "freeze", "x", "--min-agreement", "2"], "min_agreement must be between 0.5 and 1, not 2.0"),
         (["export", "d", "--format", "xml", "--out", str(tmp_path / "x")], "'xml' is not a format; valid: raw"),
         (["judge", "--oracle", "sweeter", "--count", "1"], "There is no oracle 'sweeter'. Oracles: shorter"),
+        (
+            ["judge", "--oracle", "reward:nope", "--count", "1"],
+            "There is no reward model 'nope'. Known: judge. Train one: `studio train reward --dataset D`.",
+        ),
         (["loop", "--oracle", "shorter", "--method", "fly"], "The loop cannot train by 'fly'. Valid: dpo, "),
         (["loop", "--oracle", "shorter", "--policy", "/nowhere/x"], "There is no model directory '/nowhere/x'"),
         (["up", "--host", "0.0.0.0"], "Refusing to bind 0.0.0.0"),
@@ -143,6 +154,40 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
 def test_a_usage_error_is_typers() -> None:
     result = CliRunner().invoke(app, ["generate", "--nope"])
     assert result.exit_code == 2 and "No such option: --nope" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [b"policies", b"show", b"\xff"],
+        [b"judge", b"--oracle", b"keyword:\xff", b"--count", b"1"],
+        [b"prompts", b"import", b"\xff.jsonl"],
+        [b"--database-url", b"\xff", b"doctor"],
+    ],
+    ids=["name", "rule", "file", "url"],
+)
+def test_arguments_that_are_not_utf_8_are_bad_usage(home: Home, arguments: list[bytes]) -> None:
+    command = [sys.executable, "-m", "studio.cli", "--home", str(home.path), *arguments]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True)
+    assert (done.returncode, done.stdout) == (2, b"")
+    (told,) = done.stderr.decode().splitlines()
+    assert told.startswith("'") and "\\xff" in told
+    assert "is not UTF-8; write it in UTF-8, or rename the file" in told and not home.path.exists()
+
+
+def test_a_database_that_is_no_url_is_refused_and_none_is_made(
+    studio: Studio, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    told = "'nonsense' is not a database URL; valid: sqlite:///FILE or postgresql://USER@HOST/NAME.\n"
+    for command in (["doctor"], ["runs", "list"], ["worker"], ["restore", "none.tar"]):
+        result = studio("--database-url", "nonsense", *command)
+        assert (result.exit_code, result.stdout, result.stderr) == (1, "", told), command
+    monkeypatch.setenv("STUDIO_DATABASE_URL", "nonsense")
+    assert studio("runs", "list").stderr == told
+    assert list(tmp_path.iterdir()) == []
+    assert studio("--database-url", f"sqlite:///{tmp_path}/other.db", "runs", "list").stdout == "No runs yet.\n"
+    assert (tmp_path / "other.db").exists() and not home.database_file.exists()
 
 
 def test_json_is_all_there_is_on_stdout(studio: Studio, home: Home) -> None:

@@ -44,6 +44,13 @@ def test_a_value_out_of_range_is_answered_with_the_range() -> None:
         parse_settings("dpo", {"dataset": "d1", "learning_rate": 0})
 
 
+def test_true_is_a_value_of_switches_alone() -> None:
+    assert parse_settings("dpo", {"dataset": "d1", "allow_few": True, "learning_rate": None}).allow_few is True
+    for name in ("epochs", "learning_rate", "beta"):
+        with pytest.raises(UnknownSetting, match=f"{name}='true' is not valid for dpo"):
+            parse_settings("dpo", {"dataset": "d1", name: True})
+
+
 def test_a_missing_dataset_and_an_unusable_name_are_named() -> None:
     with pytest.raises(UnknownSetting, match="reward needs dataset: The frozen dataset to learn from"):
         parse_settings("reward", {})
