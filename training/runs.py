@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
-from feedback.store.checkpoints import get_checkpoint, get_to_score
+from feedback.store.checkpoints import get_checkpoint, get_to_score, list_checkpoints
 from feedback.store.datasets import get_dataset
 from feedback.store.policies import check_can_reply, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
