@@ -25,8 +25,8 @@ FAMILIES: Mapping[str, tuple[str, str]] = {
     ),
     "best_": (
         "… of the kept policy",
-        "The same of the policy that the run publishes, as it was on the prompts kept apart: of all looks, the one "
-        "with the highest score after beta times KL is taken off.",
+        "The same of the policy that the run publishes, as it was on the prompts kept apart: of all looks at what was "
+        "learnt, the one with the highest score after beta times KL is taken off.",
     ),
 }
 """Figures that repeat others for something else, by the beginning of their names."""

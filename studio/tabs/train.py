@@ -145,7 +145,7 @@ def resume(services: Services, selected: str | None, *shown: Any) -> tuple[Any, 
 def annotate(services: Services, selected: str) -> None:
     """Send the replies of the run shown to the annotators."""
     count = len(services.annotate_run(selected))
-    gr.Info(f"{count} pairs wait on the Label tab.")
+    gr.Info(f"{count} pairs were sent: they come next on the Label tab.")
 
 
 def show_form(services: Services, methods: Sequence[str], method: str) -> list[Any]:
