@@ -10,7 +10,7 @@ from pydantic import ValidationError
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
-from feedback.coherence import check_coherent
+from feedback.coherence import Testimony, check_coherent
 from feedback.db import Database, one_at_a_time
 from feedback.errors import InvalidInput, InvalidLine
 from feedback.store.rows import check_keepable, reason_of, rows_by_id
@@ -174,14 +174,9 @@ def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: d
 
 
 @dataclass(frozen=True)
-class _Line:
-    """An archived judgment as rows."""
+class _Line(Testimony):
+    """An archived judgment as rows, with the policies whose replies it is about."""
 
-    judgment: JudgmentRow
-    lease: LeaseRow
-    matchup: MatchupRow
-    prompt: PromptRow
-    generations: list[GenerationRow]
     policies: list[PolicyRow]
 
 
@@ -197,7 +192,7 @@ def _checked(place: _Place, entry: ArchivedJudgment) -> _Line:
         policies=[_validated(place, PolicyRow, "policy", fields) for fields in known],
     )
     try:
-        check_coherent(line.judgment, line.lease, line.matchup, line.prompt, line.generations)
+        check_coherent(line)
     except InvalidInput as error:
         raise place.refuse(str(error).rstrip(".")) from error
     return line

@@ -31,8 +31,9 @@ def policy_lineage(db: Database, key: str) -> dict[str, Any]:
     Keys: ``policy``; ``run``, ``checkpoint``, ``dataset`` (None for a base model); ``judgments`` with ``count``,
     ``by_source``, ``annotators`` (votes each) and ``ids``; ``judged_policies`` (whose replies were judged, with how
     many); ``rewards``: for each reward model that scored while it learnt ``checkpoint``, ``run``, ``dataset``,
-    ``judgments`` and ``judged_policies``; ``parent``: the same again for the policy it was trained from, None at the
-    base. Where there are rewards, people speak through them, and of the dataset itself only the prompts were used.
+    ``judgments`` and ``judged_policies``; ``reward_function``: the one that scored, or None; ``prompts_only``: whether
+    scores taught it, so that of the dataset itself only the prompts were used; ``parent``: the same again for the
+    policy it was trained from, None at the base.
     """
     with db.read() as session:
         policy = get_by_key(session, PolicyRow, "policy", key, hint="`studio policies list` shows all.")
@@ -69,10 +70,8 @@ def _made_with(session: Session, checkpoints: set[str], rewards: set[str]) -> li
     found: dict[str, PolicyRow] = {}
     for policy in session.exec(select(PolicyRow).order_by(*_oldest(PolicyRow))):  # a parent is older than its child
         run = session.get(RunRow, policy.run_id) if policy.run_id else None
-        if run is not None and (run.config.get("reward") or run.config.get("reward_function")):
-            taught = bool(
-                rewards & {row.id for row in _scorers(session, run)}
-            )  # of a dataset it took the prompts alone
+        if run is not None and _is_scored(run):
+            taught = bool(rewards & {row.id for row in _scorers(session, run)})
         else:
             taught = policy.checkpoint_id in checkpoints
         if taught or policy.parent_id in found:
@@ -88,6 +87,8 @@ def _walk(session: Session, policy: PolicyRow) -> dict[str, Any]:
         "policy": policy.model_dump(mode="json", include={"id", "name", "base", "created_at", "parent_id"}),
         **_made(session, checkpoint, run),
         "rewards": [_made(session, row, _run_of(session, row)) for row in _scorers(session, run)] if run else [],
+        "reward_function": run.config.get("reward_function") if run else None,
+        "prompts_only": run is not None and _is_scored(run),
         "parent": _walk(session, parent) if parent else None,
     }
 
@@ -105,6 +106,11 @@ def _made(session: Session, checkpoint: CheckpointRow | None, run: RunRow | None
         "judgments": _judgments(session, dataset.id) if dataset else None,
         "judged_policies": _judged_policies(session, dataset.id) if dataset else None,
     }
+
+
+def _is_scored(run: RunRow) -> bool:
+    """Whether a run learnt from scores of replies; a dataset gave it prompts alone."""
+    return bool(run.config.get("reward") or run.config.get("reward_function"))
 
 
 def _scorers(session: Session, run: RunRow) -> list[CheckpointRow]:

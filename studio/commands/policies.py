@@ -78,12 +78,12 @@ def _lineage_lines(step: dict[str, Any]) -> list[str]:
     lines = [f"{policy['name']} (over {policy['base']})"]
     if run:
         lines.append(f"  made by run {run['id']} ({run['method']}, {run['state']})")
-    if dataset and step["rewards"]:
+    if dataset and step["prompts_only"]:
         lines.append(f"  with the prompts of dataset {dataset['name']}, hash {dataset['hash'][:12]}")
     elif dataset:
         lines += _dataset_lines(dataset, judgments, indent="  ")
-    elif run and run["config"].get("reward_function"):
-        lines.append(f"  scored by the function {run['config']['reward_function']}")
+    if step["reward_function"]:
+        lines.append(f"  scored by the function {step['reward_function']}")
     for reward in step["rewards"]:
         lines.append(f"  scored by reward model {reward['checkpoint']['name']}")
         if reward["dataset"]:

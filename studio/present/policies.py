@@ -105,14 +105,13 @@ def _lineage_step(step: Mapping[str, Any]) -> list[object]:
     if not run:
         return [*lines, _line("base model", step["policy"]["base"])] if not step.get("parent") else lines
     lines.append(_line("made by", f"run {run['id']} ({run['method']})"))
-    rewards, function = step.get("rewards") or [], run.get("config", {}).get("reward_function")
-    if not (rewards or function):
+    if not step.get("prompts_only"):
         return [*lines, *_taught_by(step)]
     if step.get("dataset"):
         lines.append(_line("with the prompts of", f"dataset {step['dataset']['name']}"))
-    if function:
-        lines.append(_line("scored by", f"the function {function}"))
-    for reward in rewards:
+    if step.get("reward_function"):
+        lines.append(_line("scored by", f"the function {step['reward_function']}"))
+    for reward in step.get("rewards") or []:
         lines += [_line("scored by", f"reward model {reward['checkpoint']['name']}"), *_taught_by(reward)]
     return lines
 

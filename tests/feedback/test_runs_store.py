@@ -127,7 +127,12 @@ def test_lineage_goes_through_the_reward_model_and_back(db: Database) -> None:
     assert walk["rewards"][0]["checkpoint"]["id"] == judge.id and walk["rewards"][0]["run"]["method"] == "reward"
     assert [step["judgments"]["annotators"] for step in walk["rewards"]] == [{"ann": 1}, {"bob": 1}]
     assert walk["dataset"]["name"] == "prompts-only"
-    assert lineage.policy_lineage(db, "by-votes")["rewards"] == []
+    told = {name: lineage.policy_lineage(db, name) for name in made}
+    assert {name: walk["prompts_only"] for name, walk in told.items()} == {
+        "by-judge": True, "by-function": True, "by-votes": False,
+    }  # fmt: skip
+    assert [told[name]["reward_function"] for name in made] == [None, "no_repetition", None]
+    assert told["by-function"]["rewards"] == told["by-votes"]["rewards"] == []
 
     (vote,) = lineage.policy_lineage(db, "by-votes")["judgments"]["ids"]
     back = lineage.judgment_lineage(db, vote)

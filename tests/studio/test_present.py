@@ -311,13 +311,14 @@ def test_the_lineage_reads_from_the_policy_to_the_base() -> None:
     assert places == sorted(places)
     assert text.rindex("/models/starter") > places[-1]
     scored = lineage | {
-        "run": {"id": "run-1", "method": "ppo", "config": {"reward": "judge"}},
+        "run": {"id": "run-1", "method": "ppo"},
+        "prompts_only": True,
         "rewards": [lineage | {"checkpoint": {"name": "judge"}}],
     }
     text = Reader(present.policy_detail(summary, scored, [])).text
     assert text.index("with the prompts of dataset round-1") < text.index("reward model judge") < text.index("11 pairs")
     assert text.count("ann (12): 12 judgments") == 1
-    by_rule = lineage | {"run": {"id": "run-1", "method": "ppo", "config": {"reward_function": "no_repetition"}}}
+    by_rule = lineage | {"prompts_only": True, "reward_function": "no_repetition"}
     text = Reader(present.policy_detail(summary, by_rule, [])).text
     assert "the function no_repetition" in text and "judgments" not in text
 
