@@ -24,8 +24,9 @@ from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, Run
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.generations import list_generations
 from feedback.store.policies import get_policy
+from feedback.store.prompts import save_prompts
 from feedback.store.runs import list_metrics, transition_run
-from feedback.types import RunState
+from feedback.types import ASKED_HERE, Prompt, RunState
 from tests.factories import make_prompt
 from training import objectives
 from training.canary import Canary, Look
@@ -376,12 +377,13 @@ def test_a_used_up_budget_ends_the_run_and_keeps_a_policy_within_it(tiny_base: P
     assert any(line.startswith("kept: the policy after iteration") for line in progress.lines)
 
 
+@pytest.mark.parametrize("canary_every", [0, 40], ids=["no looks", "a look at the parent alone"])
 def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_kept(
-    tiny_base: Path, tmp_path: Path
+    tiny_base: Path, tmp_path: Path, canary_every: int
 ) -> None:
-    """Without looks: what is kept is who drew the last replies within the budget."""
+    """Where no look found it, what is kept is who drew the last replies within the budget, which is not the parent."""
     settings = settings_of(
-        iterations=40, kl_budget=0.3, learning_rate=2e-2, canary_every=0, beta=0.0, divergence_stop=10.0
+        iterations=40, kl_budget=0.3, learning_rate=2e-3, canary_every=canary_every, beta=0.0, divergence_stop=10.0
     )
     progress = LocalProgress()
     learner = make_learner(tiny_base, settings, tmp_path, progress)
@@ -393,6 +395,7 @@ def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_
         return real()
 
     learner.draw = draw  # type: ignore[method-assign]
+    learner.canary._distance = lambda *_: 1000.0 * bool(learner.canary.looks)  # type: ignore[method-assign]
     figures = learner.learn()
     distances = curve(progress, "kl")
     assert len(drew) == len(distances) and distances[-1] > 0.3 >= max(distances[:-1])
@@ -400,6 +403,7 @@ def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_
     assert len(curve(progress, "value_loss")) == len(drew) - 1
     state = learner.roles.state_of("policy")
     assert all(torch.equal(state[name], value) for name, value in drew[-2].items())
+    assert not all(torch.equal(state[name], value) for name, value in drew[0].items())
     again = make_learner(tiny_base, settings, tmp_path, LocalProgress())
     assert again.learn() == figures
     assert all(torch.equal(state[name], value) for name, value in again.roles.state_of("policy").items())
@@ -877,5 +881,8 @@ def test_prompts_longer_than_the_window_are_left_out_or_refused(make_context: An
 
 
 def test_without_prompts_it_says_how_to_get_some(make_context: Any) -> None:
+    context = make_context("ppo", run_config(reward_function="no_repetition"))
+    asked = Prompt(messages=[{"role": "user", "content": "Somebody's test question."}], tags=[ASKED_HERE])
+    save_prompts(context.db, [asked])  # came in with a request for replies: nothing to train on
     with pytest.raises(NotEnoughData, match="studio prompts import"):
-        METHODS["ppo"].train(make_context("ppo", run_config(reward_function="no_repetition")))
+        METHODS["ppo"].train(context)
