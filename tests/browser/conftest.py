@@ -157,9 +157,13 @@ def lease_of(page: Page) -> str:
 
 
 def press(page: Page, key: str) -> None:
-    """Press a verdict key, once there is a pair to judge, and wait for another or for the empty state."""
+    """Press a verdict key, once there is a pair to judge, and wait for another or for the empty state.
+
+    While the page waits for an answer (a tab change asks what is on the screen anew) it takes no key, by design.
+    """
     if key != "u":
         page.wait_for_selector("#pair .pair", timeout=120_000)
+    page.wait_for_selector("#pair:not([aria-busy])")
     before = lease_of(page)
     page.keyboard.press(key)
     page.wait_for_function(

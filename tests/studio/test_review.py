@@ -35,7 +35,7 @@ def test_nothing_that_reaches_an_annotator_tells_gold_repeat_batch_or_policy(cli
     rows = [make_matchup(db, policy=policy, required=9) for _ in range(30)]
     for row in rows[:10]:
         matchups.save_gold(db, row.id, {"verdict": "first"})
-    batches.save_batch(db, Batch(name="hush", priority=2), count=5)
+    batches.save_batch(db, Batch(name="secret-batch", priority=2), count=5)
     services: Services = client.app.state.services  # type: ignore[attr-defined]
     services.change_checks({"gold_share": 0.4, "repeat_share": 0.4, "repeat_after": 0})
     replies = []
@@ -52,7 +52,7 @@ def test_nothing_that_reaches_an_annotator_tells_gold_repeat_batch_or_policy(cli
     purposes = {matchups.get_matchup(db, row.matchup_id).purpose.value for row in judgments.list_judgments(db)}
     assert purposes == {"collect", "gold", "repeat"}  # all kinds were met
     told = " ".join(f"{reply.text} {reply.headers}" for reply in replies)
-    assert not re.search(r"gold|repeat|hush|secret-policy|purpose|mat-|pol-|gen-|bat-", told)
+    assert not re.search(r"gold|repeat|secret|purpose|mat-|pol-|gen-|bat-", told)
 
 
 def test_the_report_has_everybody_and_explains_what_is_undefined(client: TestClient, db: Database) -> None:
