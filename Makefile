@@ -1,6 +1,7 @@
 # make studio   everything for the first use: environment, page, API and worker at http://127.0.0.1:7860
 # make test     lint, types and every test, the browser's included
 # make setup    only the environment, into .venv      make check   lint and types
+# make eval     adds lm-evaluation-harness, for benchmarks of policies (200 MB)
 # make bench    the benchmarks of tests/benchmarks    make lock    pin today's versions into requirements.lock
 
 # The first that runs and is new enough: a name on the path may be a shim that leads nowhere.
@@ -14,8 +15,9 @@ PGSERVER_WHEELS := ; python_version < "3.13" and (platform_machine == "x86_64" o
 UVLOOP_WHEELS := ; sys_platform != "win32"
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+EVAL_STAMP := $(VENV)/.eval-installed
 
-.PHONY: studio test setup check format bench lock chromium clean
+.PHONY: studio test setup eval check format bench lock chromium clean
 
 studio: setup
 	$(BIN)/studio up
@@ -30,6 +32,12 @@ $(STAMP): requirements.lock pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -e .
 	touch $(STAMP)
 
+eval: $(EVAL_STAMP)
+
+$(EVAL_STAMP): $(STAMP) requirements-eval.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-eval.lock
+	touch $(EVAL_STAMP)
+
 check: setup
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -43,7 +51,7 @@ format: setup
 chromium: setup
 	$(BIN)/python tests/browser/chromium.py
 
-test: check chromium
+test: check chromium eval
 	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 
 bench: setup
@@ -56,9 +64,9 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.loop
 	$(BIN)/python -m tests.benchmarks.trainers_vs_trl
 
-# torch by its plain version: each platform then takes its own build.
+# torch by its plain version: each platform then takes its own build. What only `make eval` adds stays out.
 lock: setup
-	$(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^pgserver==/s/$$/ $(PGSERVER_WHEELS)/' -e '/^uvloop==/s/$$/ $(UVLOOP_WHEELS)/' > requirements.lock.partial
+	$(BIN)/python -m pip freeze --exclude-editable | grep -vxFf requirements-eval.lock | sed -e 's/+cpu$$//' -e '/^nvidia-/d' -e '/^triton==/d' -e '/^pgserver==/s/$$/ $(PGSERVER_WHEELS)/' -e '/^uvloop==/s/$$/ $(UVLOOP_WHEELS)/' > requirements.lock.partial
 	mv requirements.lock.partial requirements.lock
 
 clean:

@@ -20,6 +20,7 @@ from feedback.types import (
     Act,
     AuditEvent,
     Batch,
+    Benchmark,
     Checkpoint,
     Checks,
     Credential,
@@ -398,3 +399,26 @@ class ScorecardRow(Scorecard, _Row, table=True):
     run_id: str | None = Field(default=None, foreign_key="run.id")
     settings: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
     figures: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+
+
+class BenchmarkRow(Benchmark, _Row, table=True):
+    __tablename__ = "benchmark"
+
+    id: str = Field(default_factory=lambda: new_id("ben"), primary_key=True)
+    policy_id: str = Field(foreign_key="policy.id", index=True)
+    run_id: str | None = Field(default=None, foreign_key="run.id")
+    means: dict[str, float] = Field(sa_type=JSON)
+    higher_is_better: dict[str, bool] = Field(default_factory=dict, sa_type=JSON)
+    settings: dict[str, Any] = Field(default_factory=dict, sa_type=JSON)
+
+
+class BenchmarkItemRow(SQLModel, table=True):
+    """One item of one benchmark."""
+
+    __tablename__ = "benchmark_item"
+
+    benchmark_id: str = Field(foreign_key="benchmark.id", primary_key=True)
+    item: str = Field(primary_key=True)
+    scores: dict[str, float] = Field(sa_type=JSON)
+    asked: str = ""
+    answer: str = ""

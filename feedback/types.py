@@ -15,6 +15,7 @@ Dataset         an immutable, hashed snapshot of judgments and what was derived 
 Run             one background job: generate, train, evaluate
 Checkpoint      what a training run leaves: adapters, heads and a manifest
 Policy          a checkpoint or a base model that can reply; the *champion* is the one that serves
+Benchmark       what one policy scored on one task of the evaluation harness, item by item
 Oracle          a simulated annotator; its judgments carry ``source=simulated`` for ever
 User            a person with an account: annotator < reviewer < researcher < admin
 
@@ -757,6 +758,44 @@ class Scorecard(SQLModel):
     run_id: str | None = None
     settings: dict[str, Any] = {}
     figures: dict[str, Any] = {}
+
+
+class BenchmarkItem(BaseModel):
+    """One item of a benchmark: its scores by metric, what was asked and what the policy said.
+
+    ``item`` names the item in every policy's results, so that two of them can be compared item by item.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    item: str
+    scores: dict[str, float]
+    asked: str = ""
+    answer: str = ""
+
+
+class Benchmark(SQLModel):
+    """What a policy scored on one task: the mean of each metric over ``n`` items, the task's main metric first.
+
+    ``settings`` are those that two results must share to be comparable (examples shown, chat template, version of the
+    task); ``higher_is_better`` names the direction of each metric.
+    """
+
+    policy_id: str
+    task: str
+    n: int
+    means: dict[str, float]
+    higher_is_better: dict[str, bool] = {}
+    settings: dict[str, Any] = {}
+    run_id: str | None = None
+
+    @model_validator(mode="after")
+    def _holds_figures(self) -> Benchmark:
+        if self.n < 1 or not self.means:
+            raise ValueError("a benchmark needs at least one item and one metric")
+        if not all(math.isfinite(mean) for mean in self.means.values()):
+            raise ValueError("every mean of a benchmark must be a finite number")
+        return self
 
 
 def storable(text: str, what: str) -> str:

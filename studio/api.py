@@ -37,7 +37,7 @@ from feedback.returning import USUAL_LIMIT
 from feedback.store.rows import value_of
 from feedback.tables import RunRow
 from feedback.types import Guidelines, Prompt, Split
-from studio import __version__, api_review, present
+from studio import __version__, api_benchmarks, api_review, present
 from studio.api_shapes import Given, Name, task_json
 from studio.curves import metric_lines
 from studio.schemas import DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PromptsIn, RunIn, TaskIn
@@ -80,6 +80,7 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.state.services = services
     app.include_router(router)
     app.include_router(api_review.router)
+    app.include_router(api_benchmarks.router)
     app.add_exception_handler(RequestValidationError, _tell_invalid)
     app.add_exception_handler(HTTPException, _tell_unreadable)
     for kind in TOLD:

@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from feedback.errors import StudioError
 from feedback.store.rows import reason_of
 from studio import __version__
-from studio.commands import archive, checkpoints, data, people, policies, review, running, serving
+from studio.commands import archive, benchmarks, checkpoints, data, people, policies, review, running, serving
 from studio.commands.session import Asked
 
 HOME_OPTIONS = ("--home", "--database-url")
@@ -143,6 +143,7 @@ app.add_typer(running.runs, name="runs")
 app.add_typer(policies.policies, name="policies")
 app.add_typer(checkpoints.checkpoints, name="checkpoints")
 app.command()(running.evaluate)
+app.add_typer(benchmarks.benchmark, name="benchmark")
 app.command()(running.loop)
 app.add_typer(review.review, name="review")
 app.add_typer(review.batches, name="batches")

@@ -129,6 +129,11 @@ RULES: dict[str, Rule] = {
     "reviewing.add_batch": Rule(_RESEARCHER, "batch.add"),
     "reviewing.set_priority": Rule(_RESEARCHER, "batch.priority", "key"),
     "reviewing.list_batches": Rule(_REVIEWER),
+    "measuring.take": Rule(_RESEARCHER, "run.submit", "tasks"),
+    "measuring.list_benchmarks": Rule(_RESEARCHER),
+    "measuring.compare": Rule(_RESEARCHER),
+    "measuring.list_differing": Rule(_RESEARCHER),
+    "measuring.decide": Rule(_RESEARCHER),
     # The store writes these down itself, in the transaction that does them.
     "list_users": Rule(_ADMIN),
     "add_user": Rule(_ADMIN),
@@ -144,7 +149,7 @@ HOUSE_ONLY = {"acting_as", "close"}
 """Acts of the studio itself, which no person is given."""
 
 
-PARTS = {"reviewing"}
+PARTS = {"reviewing", "measuring"}
 """Members of the services that have acts of their own; these stand in ``RULES`` as ``part.act``."""
 
 

@@ -71,6 +71,7 @@ from feedback.types import (
     now,
 )
 from studio import people
+from studio.measuring import Measuring
 from studio.people import NewUser
 from studio.replies import ReplyMaker
 from studio.reviewing import Reviewing
@@ -172,6 +173,7 @@ class Services:
         self.db = db
         self.replies = ReplyMaker(home, db)
         self.reviewing = Reviewing(db)
+        self.measuring = Measuring(db)
         self._filling = threading.Lock()
         self._in_force = InForce(db)
         self._judged = itertools.count()

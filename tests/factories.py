@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 import random
+from collections.abc import Sequence
 from typing import Any
 
 from feedback import assignment, judging, pairing
 from feedback.db import Database
 from feedback.store import generations, matchups, policies, prompts
-from feedback.tables import GenerationRow, MatchupRow, PolicyRow, PromptRow
+from feedback.store.benchmarks import save_benchmark
+from feedback.tables import BenchmarkRow, GenerationRow, MatchupRow, PolicyRow, PromptRow
 from feedback.types import Generation, Policy, Prompt, ShownVerdict, Source, Split
 
 _numbers = itertools.count(1)
@@ -66,3 +68,18 @@ def judge_by(
 
 def longer(left: str, right: str) -> int:
     return len(left) - len(right)
+
+
+def sample(number: int, score: float, **changed: Any) -> dict[str, Any]:
+    """One item as lm-evaluation-harness logs it."""
+    hashes = {f"{part}_hash": f"{part}-{number}" for part in ("doc", "prompt", "target")}
+    asked = {"arguments": [[f"What is {number}?", "this"]], "filtered_resps": [f"It is {score:g}."]}
+    return {**hashes, **asked, "filter": "none", "metrics": ["acc"], "acc": score, **changed}
+
+
+def keep_benchmark(db: Database, policy: str, scores: Sequence[float], task: str = "sums") -> BenchmarkRow:
+    """What a policy scored, item by item, on a task that others may take too."""
+    from training.benchmarks import from_report
+
+    logged = [sample(number, score) for number, score in enumerate(scores)]
+    return save_benchmark(db, *next(iter(from_report({}, {task: logged}, policy))))

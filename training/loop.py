@@ -1,8 +1,8 @@
 """The round, turned by an oracle: generate → judge → freeze → reward and policy → evaluate → promote or hold.
 
 A plain function over ``submit`` and a way to wait, so that a command, a test or a notebook can turn it. Win rates
-are measured on evaluation prompts, which no dataset ever saw; a policy is promoted when the lower bound of its
-win rate over the champion is above one half, and held otherwise.
+are measured on evaluation prompts, which no dataset ever saw; a policy is promoted when the gate says so: the lower
+bound of its win rate over the champion is above one half, and nothing else that was measured speaks against it.
 """
 
 from __future__ import annotations
@@ -24,10 +24,12 @@ from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
 from training.config import RewardedSettings, RewardSettings, parse_settings
+from training.gate import Answer, Decision, TaskResult, Verdict, decide
+from training.gate_evidence import task_results
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import check_rule
-from training.runs import submit
+from training.runs import check_harness, submit
 
 # A few replies of a batch come out identical or empty and make no pair.
 SPARE_SHARE = 0.1
@@ -51,6 +53,7 @@ class Plan:
     seed: int = 0
     policy: str | None = None
     prompts: int = 150
+    benchmarks: tuple[str, ...] = ()
     settings: dict[str, Any] = field(default_factory=dict)
 
     def check(self) -> None:
@@ -65,6 +68,8 @@ class Plan:
         if not 0.0 <= self.noise <= 0.5:
             raise InvalidInput(f"noise must be between 0 and 0.5 (a coin), not {self.noise}.")
         parse_settings(self.method, self.train_config("dataset", "reward"))
+        if self.benchmarks:
+            check_harness()
 
     def train_config(self, dataset: str, reward: str, **given: Any) -> dict[str, Any]:
         """What the round's method is asked for: what is given, under what the plan sets."""
@@ -88,6 +93,7 @@ class Round:
     over_start: dict[str, Any] = field(default_factory=dict)
     over_champion: dict[str, Any] = field(default_factory=dict)
     reward: dict[str, Any] = field(default_factory=dict)
+    gate: dict[str, Any] = field(default_factory=dict)
     promoted: bool = False
     seconds: dict[str, float] = field(default_factory=dict)
 
@@ -144,7 +150,8 @@ class Loop:
         dataset = self._freeze(done)
         self._train(done, dataset)
         self._evaluate(done, start)
-        done.promoted = done.over_champion.get("low", 0.0) > 0.5
+        done.gate = self._decide(done).as_json()
+        done.promoted = done.gate["verdict"] == Verdict.promote
         if done.promoted:
             promote_policy(self.db, done.policy)
         return done
@@ -229,6 +236,16 @@ class Loop:
             card = {"reward": done.reward["checkpoint"], "noise": self.plan.noise, "samples": CARD_SAMPLES, **judge}
             done.reward |= self._do("evaluate", card)
 
+    def _decide(self, done: Round) -> Decision:
+        """May the new policy serve? By its win rate over the champion, and by the benchmarks the plan asks for."""
+        tasks: list[TaskResult] = []
+        if self.plan.benchmarks:
+            with self._timed(done, "benchmarks"):
+                for policy in (done.champion, done.policy):
+                    self._do("benchmark", {"policy": policy, "tasks": self.plan.benchmarks, "seed": self.plan.seed})
+            tasks = task_results(self.db, get_policy(self.db, done.policy).id, get_policy(self.db, done.champion).id)
+        return decide(done.over_champion, against=done.champion, tasks=tasks)
+
     def _do(self, method: str, config: dict[str, Any]) -> dict[str, Any]:
         run = self._wait_for(submit(self.db, method, config, home=self.home))
         if run.state is not RunState.succeeded:
@@ -244,9 +261,10 @@ class Loop:
 
 def report_lines(done: Round, plan: Plan) -> list[str]:
     """A round in words: what a person reads at the end of it."""
-    verdict = "promoted" if done.promoted else f"held ({done.champion} stays champion)"
+    refused = "rejected" if done.gate.get("verdict") == Verdict.reject else "held"
+    verdict = "promoted" if done.promoted else f"{refused} ({done.champion} stays champion)"
     stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in done.seconds.items())
-    lines = [f"Round {done.number}: {done.policy} {verdict}"]
+    lines = [f"Round {done.number}: {done.policy} {verdict}", *map("  {}".format, _against(done))]
     lines.append(f"  win rate over {done.champion}: {_win_rate(done.over_champion)}, judged by {plan.oracle}")
     if done.over_start is not done.over_champion:
         lines.append(f"  win rate over the starting policy: {_win_rate(done.over_start)}")
@@ -263,6 +281,11 @@ def report_lines(done: Round, plan: Plan) -> list[str]:
     lines.append(f"  learned from {done.pairs} pairs ({done.judged} judged, {done.ties} ties), dataset {done.dataset}")
     lines.append(f"  seconds: {stages}; {sum(done.seconds.values()):.0f} in all")
     return lines
+
+
+def _against(done: Round) -> list[str]:
+    """The gate's sentences that kept the policy out."""
+    return [one["words"] for one in done.gate.get("reasons", ()) if one["answer"] in (Answer.failed, Answer.unclear)]
 
 
 def _win_rate(figures: dict[str, Any]) -> str:

@@ -28,7 +28,15 @@ from feedback.store.policies import check_can_reply, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import MAX_PRIORITY, Run, RunState, now, number_not_truth
-from training.config import DpoSettings, PpoSettings, RewardedSettings, RewardSettings, TrainSettings, parse_settings
+from training.config import (
+    BenchmarkSettings,
+    DpoSettings,
+    PpoSettings,
+    RewardedSettings,
+    RewardSettings,
+    TrainSettings,
+    parse_settings,
+)
 from training.dependencies import check_after, promised_names
 from training.home import Home
 from training.judges import refuse_other_base
@@ -336,9 +344,20 @@ def _check_oracle(db: Database, rule: str) -> None:
         _check_reward(db, checkpoint.strip())
 
 
+def check_harness() -> None:
+    """Raise InvalidInput where lm-evaluation-harness, which benchmarks need, is not installed."""
+    if find_spec("lm_eval") is None:
+        raise InvalidInput(
+            "Benchmarks need lm-evaluation-harness, which is not installed: `make eval`, or `pip install lm-eval`. "
+            "Results from elsewhere come in by `studio benchmark import`."
+        )
+
+
 def _check_libraries(settings: BaseModel) -> None:
     """A setting that needs a library which is missing must be refused now, not in the run's process."""
     check_quantize(str(getattr(settings, "quantize", None) or "none"))
+    if isinstance(settings, BenchmarkSettings):
+        check_harness()
     reporter = getattr(settings, "report_to", None) or "none"
     if reporter != "none" and find_spec(reporter) is None:
         raise InvalidInput(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from feedback.store.policies import get_champion, get_policy, list_policies, pro
 from feedback.store.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
 from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table
+from training.gate import Limits, in_words
+from training.gate_evidence import decide_policy
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 
@@ -56,6 +58,27 @@ def promote(context: typer.Context, policy: str, as_json: AsJson = False) -> Non
             show_json(_summary(session, row))
             return
     typer.echo(f"{row.name} is the champion now; fill the pool with its replies by `studio generate`.")
+
+
+@policies.command("gate")
+def gate(
+    context: typer.Context,
+    policy: str,
+    against: Annotated[str | None, typer.Option(help="Measured against this policy; left out, the champion.")] = None,
+    margin: Annotated[
+        float, typer.Option(min=0.0, max=1.0, help="How much of a benchmark's score may be lost.")
+    ] = Limits.margin,
+    kl: Annotated[float | None, typer.Option(min=0.0, help="How many nats per reply it may have moved.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say whether a policy may serve by what was measured: PROMOTE, HOLD or REJECT, and why. Changes nothing."""
+    with opened(context) as session:
+        decision = decide_policy(session.db, policy, against, Limits(margin=margin, kl=kl))
+    if as_json:
+        show_json(decision.as_json())
+        return
+    for line in in_words(decision.as_json()):
+        typer.echo(line)
 
 
 @policies.command("lineage")

@@ -32,6 +32,7 @@ from studio.curves import metric_lines
 from studio.workers import worker_for
 from training import runs as run_queue
 from training.first_steps import serve_model
+from training.gate import in_words
 from training.loop import Loop, Plan
 from training.methods import METHODS
 from training.reproduce import command_of, spec_of
@@ -109,7 +110,9 @@ def evaluate(
     low, high = ("low", "high") if a else ("accuracy_low", "accuracy_high")
     shares = [f"{100 * run.result[name]:.1f} %" for name in (figure, low, high)]
     typer.echo(f"{measured}: {shares[0]} [{shares[1]}, {shares[2]}], judged by {oracle or reward}.")
-    show_fields({name: value for name, value in run.result.items() if name not in (figure, low, high)})
+    show_fields({name: value for name, value in run.result.items() if name not in (figure, low, high, "gate")})
+    if "gate" in run.result:
+        typer.echo("\n".join(in_words(run.result["gate"])))
 
 
 def loop(
@@ -122,13 +125,18 @@ def loop(
     seed: Annotated[int, typer.Option(help="Seed of everything drawn.")] = 0,
     policy: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
     prompts: Annotated[int, typer.Option(help="Held-out prompts each evaluation uses.")] = 150,
+    benchmarks: Annotated[
+        str | None,
+        typer.Option(help="Benchmark tasks, separated by commas, on which a new champion must not be worse."),
+    ] = None,
     settings: Annotated[
         list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="A setting of the method; may be repeated.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Turn whole rounds with an oracle: generate, judge, freeze, train, evaluate, promote or hold."""
-    plan = Plan(rounds, pairs, method, oracle, noise, seed, None, prompts, parse_assignments(settings or []))
+    tasks = tuple(name.strip() for name in (benchmarks or "").split(",") if name.strip())
+    plan = Plan(rounds, pairs, method, oracle, noise, seed, None, prompts, tasks, parse_assignments(settings or []))
     with opened(context) as session:
         plan.check()
         if policy is not None:

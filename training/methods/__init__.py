@@ -13,6 +13,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
 from training.config import (
+    BenchmarkSettings,
     DpoSettings,
     EvaluateSettings,
     GenerateSettings,
@@ -57,6 +58,7 @@ METHODS: Mapping[str, Method] = _table(
         "Measure a policy or a reward model.",
         "job",
     ),
+    Method("benchmark", BenchmarkSettings, "training.methods.benchmark", "Have a policy take benchmark tasks.", "job"),
     Method("reward", RewardSettings, "training.methods.reward", "Learn to score replies as people did.", "train"),
     Method("dpo", DpoSettings, "training.methods.dpo", "Move a policy towards the chosen replies.", "train"),
     Method("sft", SftSettings, "training.methods.sft", "Imitate edited and chosen replies.", "train"),

@@ -23,6 +23,7 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
     from feedback.store.policies import get_policy
     from training.checkpoints import open_policy
     from training.evaluate import compare_policies
+    from training.gate_evidence import decide_policy
     from training.oracles import get_oracle
     from training.rewards import open_picker
 
@@ -44,7 +45,10 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
         picker=open_picker(context.db, context.home, settings.picker) if settings.picker else None,
     )
     checkpoint = get_checkpoint(context.db, a.checkpoint_id) if a.checkpoint_id else None
-    return _saved(context, "win_rate", a.id, b.id, figures, checkpoint)
+    saved = _saved(context, "win_rate", a.id, b.id, figures, checkpoint)
+    if settings.best_of > 1 or a.id == b.id:
+        return saved  # says nothing of whether the policy itself should serve
+    return {**saved, "gate": decide_policy(context.db, a.id, b.id).as_json()}
 
 
 def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:

@@ -1,0 +1,97 @@
+"""What a researcher asks before a policy is let serve, by the shell and by REST."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from starlette.testclient import TestClient
+from typer.testing import CliRunner, Result
+
+from feedback.db import Database
+from feedback.store.policies import promote_policy, save_policy
+from feedback.store.scorecards import save_scorecard
+from feedback.types import Policy, Scorecard
+from studio.cli import app
+from tests.factories import keep_benchmark, sample
+from training.home import Home
+
+FIGURES = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
+
+
+@pytest.fixture
+def measured(home: Home) -> Home:
+    """A home with a champion and a child that people prefer and that lost a little elsewhere."""
+    db = home.open()
+    parent = promote_policy(db, save_policy(db, Policy(name="parent", base="starter")).id)
+    child = save_policy(db, Policy(name="child", base="starter", parent_id=parent.id))
+    save_scorecard(db, Scorecard(kind="win_rate", subject_id=child.id, against_id=parent.id, figures=FIGURES))
+    keep_benchmark(db, parent.id, [1.0] * 50)
+    keep_benchmark(db, child.id, [1.0] * 47 + [0.0] * 3)
+    db.dispose()
+    return home
+
+
+def said(home: Home, *words: str) -> Result:
+    return CliRunner().invoke(app, ["--home", str(home.path), *words])
+
+
+def test_the_shell_compares_and_shows_what_was_lost(measured: Home) -> None:
+    shown = said(measured, "benchmark", "compare", "child", "parent", "--items", "2")
+    assert shown.exit_code == 0, shown.output
+    assert "-0.0600" in shown.output and "cannot tell" in shown.output
+    assert "0 against 1: What is 47?" in shown.output and "child: It is 0." in shown.output
+    (found,) = json.loads(said(measured, "benchmark", "compare", "child", "parent", "--json").output)
+    assert (found["n"], found["lost"], found["p_value"], found["items"]) == (50, 3, 0.25, [])
+    assert found["detectable"] > 0.06 and found["finding"] == "cannot tell"
+    listed = json.loads(said(measured, "benchmark", "list", "--policy", "child", "--json").output)
+    assert [(row["policy"], row["task"], row["means"]) for row in listed] == [("child", "sums", {"acc": 0.94})]
+
+
+def test_the_gate_speaks_in_the_shell_and_changes_nothing(measured: Home) -> None:
+    held = said(measured, "policies", "gate", "child")
+    assert held.exit_code == 0 and held.output.startswith("HOLD\n  passed: It wins 80.0 %")
+    assert "unclear: sums: -6.0 points (1.000 to 0.940, 50 items): cannot tell" in held.output
+    decision = json.loads(said(measured, "policies", "gate", "child", "--margin", "0.2", "--json").output)
+    assert decision["verdict"] == "PROMOTE" and decision["limits"]["margin"] == 0.2
+    assert said(measured, "policies", "gate", "parent").exit_code == 1
+    assert "no parent" in said(measured, "policies", "gate", "parent").output
+    policies = json.loads(said(measured, "policies", "list", "--json").output)
+    assert [row["name"] for row in policies if row["champion"]] == ["parent"]
+
+
+def test_a_report_from_elsewhere_comes_in_by_the_shell(measured: Home, tmp_path: Path) -> None:
+    (tmp_path / "results_2026.json").write_text(json.dumps({"results": {"facts": {}}, "versions": {"facts": 2}}))
+    lines = [json.dumps(sample(number, 1.0)) for number in range(4)]
+    (tmp_path / "samples_facts_2026.jsonl").write_text("\n".join(lines))
+    (row,) = json.loads(said(measured, "benchmark", "import", str(tmp_path), "--policy", "child", "--json").output)
+    assert (row["task"], row["n"], row["means"], row["settings"]["version"]) == ("facts", 4, {"acc": 1.0}, 2)
+    lost = said(measured, "benchmark", "import", str(tmp_path / "none"), "--policy", "child")
+    assert lost.exit_code == 1 and "results_*.json" in lost.output and "Traceback" not in lost.output
+
+
+def test_rest_tells_benchmarks_comparisons_and_the_gate(client: TestClient, db: Database) -> None:
+    parent = promote_policy(db, save_policy(db, Policy(name="parent", base="starter")).id)
+    child = save_policy(db, Policy(name="child", base="starter", parent_id=parent.id))
+    assert client.get("/api/policies/child/benchmarks").json() == {"comparisons": []}
+    assert client.get("/api/policies/child/gate").json()["verdict"] == "HOLD"
+    for policy, wrong in ((parent.id, 0), (child.id, 120)):
+        keep_benchmark(db, policy, [0.0] * wrong + [1.0] * (400 - wrong))
+    assert len(client.get("/api/benchmarks").json()["benchmarks"]) == 2
+    assert len(client.get("/api/benchmarks", params={"policy": "child"}).json()["benchmarks"]) == 1
+    (found,) = client.get("/api/policies/child/benchmarks", params={"items": 3}).json()["comparisons"]
+    assert found["finding"] == "worse" and found["difference"] == -0.3 and len(found["items"]) == 3
+    assert found["items"][0]["asked"].startswith("What is ")
+    (other,) = client.get("/api/policies/parent/benchmarks", params={"against": "child"}).json()["comparisons"]
+    assert other["finding"] == "better"
+    decision = client.get("/api/policies/child/gate").json()
+    assert decision["verdict"] == "REJECT" and decision["reasons"][0]["answer"] == "unclear"
+    assert client.get("/api/policies/child/gate", params={"margin": 2}).status_code == 422
+    assert client.get("/api/policies/nobody/gate").status_code == 404
+    assert client.get("/api/policies/child/benchmarks", params={"against": "child"}).status_code == 422
+    refused = client.post("/api/runs", json={"method": "benchmark", "config": {"policy": "child", "tasks": []}})
+    assert refused.status_code == 422 and "tasks" in refused.text
+    queued = client.post("/api/runs", json={"method": "benchmark", "config": {"policy": "child", "tasks": "a, b"}})
+    config = client.get(f"/api/runs/{queued.json()['run_id']}").json()
+    assert queued.status_code == 202 and config["method"] == "benchmark"

@@ -1,0 +1,253 @@
+"""Benchmarks of lm-evaluation-harness: results with their items, out of its report, and two policies compared by them.
+
+The harness says how it would judge a difference by two means and their errors, as if the two policies had answered
+different questions. Here its samples are kept item by item, and compared item by item (``training.paired``).
+
+An item is named by what was asked and what was right, so that two results meet only where both policies were asked
+the very same thing: with the same examples, in the same chat template.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from feedback.db import Database
+from feedback.errors import InvalidInput, NotEnoughData, NotFound
+from feedback.jsonl import read_objects
+from feedback.store.benchmarks import list_benchmarks, list_scores
+from feedback.tables import BenchmarkRow
+from feedback.types import Benchmark, BenchmarkItem
+from training.paired import Finding, Paired, finding, holm, paired
+
+TASKS_DIR = Path(__file__).resolve().parents[1] / "assets" / "benchmarks"
+"""Where the tasks that come with the studio lie; each is a YAML file of the harness and its items."""
+
+CLIP = 1000  # of a long prompt the end is kept, where the question stands
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Policy A against policy B on one task by one metric; the p-value is adjusted for all tasks compared at once."""
+
+    task: str
+    metric: str
+    a: BenchmarkRow
+    b: BenchmarkRow
+    paired: Paired
+    p_adjusted: float
+    higher_is_better: bool
+
+    @property
+    def finding(self) -> Finding:
+        """What may be said of A against B."""
+        return finding(self.paired, self.p_adjusted, self.higher_is_better)
+
+
+def compare(db: Database, a_id: str, b_id: str, metric: str | None = None) -> list[Comparison]:
+    """Compare two policies on every task both took, the newest results of each; empty where there is none in common.
+
+    ``metric`` picks one by name; left out, each task's main metric counts. NotEnoughData for a task that both took
+    but never on the same items, InvalidInput for one policy named twice.
+    """
+    if a_id == b_id:
+        raise InvalidInput("A policy cannot be compared with itself; name another.")
+    newest_a, newest_b = (_newest(db, policy_id) for policy_id in (a_id, b_id))
+    found = []
+    for task in sorted(newest_a.keys() & newest_b.keys()):
+        a, b = newest_a[task], newest_b[task]
+        name = metric or next((name for name in a.means if name in b.means), "")
+        if name in a.means and name in b.means:
+            found.append((task, name, a, b, _paired(db, a, b, name)))
+    adjusted = holm([one[4].p_value for one in found])
+    return [
+        Comparison(task, name, a, b, pair, p, a.higher_is_better.get(name, True))
+        for (task, name, a, b, pair), p in zip(found, adjusted, strict=True)
+    ]
+
+
+def comparison_json(found: Comparison) -> dict[str, Any]:
+    """A comparison as plain JSON, the interval and what so many items can show beside the difference."""
+    return {
+        "task": found.task,
+        "metric": found.metric,
+        "higher_is_better": found.higher_is_better,
+        "finding": found.finding.value,
+        **asdict(found.paired),
+        "p_adjusted": found.p_adjusted,
+        "benchmark_a": found.a.id,
+        "benchmark_b": found.b.id,
+    }
+
+
+def _newest(db: Database, policy_id: str) -> dict[str, BenchmarkRow]:
+    newest: dict[str, BenchmarkRow] = {}
+    for row in list_benchmarks(db, policy_id=policy_id):
+        newest.setdefault(row.task, row)
+    return newest
+
+
+def _paired(db: Database, a: BenchmarkRow, b: BenchmarkRow, metric: str) -> Paired:
+    scores = list_scores(db, a.id, b.id, metric)
+    if len(scores) < 2:
+        raise NotEnoughData(
+            f"Both policies took {a.task}, but were asked {len(scores)} items alike (of {a.n} and {b.n}): the "
+            "examples, the chat template or the limit differ. Run both again with the same settings."
+        )
+    return paired([score for score, _ in scores], [score for _, score in scores])
+
+
+# What the harness reports --------------------------------------------------------------------------------------
+
+
+def from_report(
+    report: Mapping[str, Any],
+    samples: Mapping[str, Iterable[Mapping[str, Any]]],
+    policy_id: str,
+    run_id: str | None = None,
+) -> Iterator[tuple[Benchmark, list[BenchmarkItem]]]:
+    """Each task of a report as a result with its items; ``samples`` holds the harness's own samples by task.
+
+    InvalidInput for a task none of whose metrics is a number for every item (a perplexity, for instance).
+    """
+    for task, logged in samples.items():
+        items = _items(task, logged)
+        names = _in_order(report, task, items[0].scores)
+        settings = {
+            "harness": f"lm-eval {report.get('lm_eval_version', '?')}",
+            "version": report.get("versions", {}).get(task),
+            "num_fewshot": report.get("n-shot", {}).get(task),
+        }
+        better = report.get("higher_is_better", {}).get(task, {})
+        yield (
+            Benchmark(
+                policy_id=policy_id,
+                run_id=run_id,
+                task=task,
+                n=len(items),
+                means={name: math.fsum(item.scores[name] for item in items) / len(items) for name in names},
+                higher_is_better={name: bool(better.get(name.partition(",")[0], True)) for name in names},
+                settings={name: value for name, value in settings.items() if value is not None},
+            ),
+            items,
+        )
+
+
+def _items(task: str, logged: Iterable[Mapping[str, Any]]) -> list[BenchmarkItem]:
+    """The samples of a task, those of one item under several filters put together."""
+    found: dict[str, BenchmarkItem] = {}
+    repeats: Counter[tuple[str, str]] = Counter()
+    for sample in logged:
+        name, filtered = _name(sample), str(sample.get("filter", "none"))
+        repeats[name, filtered] += 1
+        name = f"{name}-{repeats[name, filtered]}"
+        scores = _scores(sample, "" if filtered == "none" else f",{filtered}")
+        before = found.get(name)
+        found[name] = BenchmarkItem(
+            item=name,
+            scores={**(before.scores if before else {}), **scores},
+            asked=_clipped(_arguments(sample)[0][0] if _arguments(sample) else ""),
+            answer=before.answer if before and before.answer else _clipped(_answer(sample)),
+        )
+    items = list(found.values())
+    shared = set.intersection(*(set(item.scores) for item in items)) if items else set()
+    if not shared:
+        raise InvalidInput(f"{task} has no metric that is a number for each of its items, so nothing can be compared.")
+    return [item.model_copy(update={"scores": {name: item.scores[name] for name in sorted(shared)}}) for item in items]
+
+
+def _name(sample: Mapping[str, Any]) -> str:
+    hashes = [str(sample.get(part, "")) for part in ("doc_hash", "prompt_hash", "target_hash")]
+    if not all(hashes):
+        raise InvalidInput(
+            "A sample has no doc_hash, prompt_hash and target_hash: no samples of lm-eval 0.4.3 or later."
+        )
+    return hashlib.sha256("/".join(hashes).encode()).hexdigest()[:20]
+
+
+def _scores(sample: Mapping[str, Any], suffix: str) -> dict[str, float]:
+    named = ((name, sample.get(name)) for name in sample.get("metrics", ()))
+    return {
+        f"{name}{suffix}": float(value)
+        for name, value in named
+        if isinstance(value, int | float) and math.isfinite(value)
+    }
+
+
+def _in_order(report: Mapping[str, Any], task: str, names: Iterable[str]) -> list[str]:
+    """The metrics as the task lists them, its main one first."""
+    listed = [str(one.get("metric")) for one in report.get("configs", {}).get(task, {}).get("metric_list") or []]
+    place = {name: at for at, name in reversed(list(enumerate(listed)))}
+    return sorted(names, key=lambda name: (place.get(name.partition(",")[0], len(listed)), name))
+
+
+def _arguments(sample: Mapping[str, Any]) -> list[list[Any]]:
+    """What the model was given, request by request: lists as they are reported, objects as they are written down."""
+    given = sample.get("arguments") or []
+    if isinstance(given, Mapping):
+        given = [list(one.values()) for one in given.values()]
+    return [list(one) for one in given if one]
+
+
+def _answer(sample: Mapping[str, Any]) -> str:
+    """What the model said, or which of the choices it found likeliest."""
+    said = sample.get("filtered_resps") or []
+    if said and isinstance(said[0], str):
+        return str(said[0])
+    likely = [_likelihood(one) for one in said]
+    arguments = _arguments(sample)
+    if len(likely) < 2 or len(likely) != len(arguments):
+        return ""
+    chosen = arguments[likely.index(max(likely))]
+    return str(chosen[1]).strip() if len(chosen) > 1 else ""
+
+
+def _likelihood(response: Any) -> float:
+    first = response[0] if isinstance(response, Sequence) and not isinstance(response, str) and response else response
+    try:
+        return float(first)
+    except (TypeError, ValueError):
+        return -math.inf
+
+
+def _clipped(text: Any) -> str:
+    """The end of a long text, in characters that every database holds."""
+    words = str(text).replace("\0", "\ufffd").encode("utf-8", "replace").decode()
+    return words if len(words) <= CLIP else "…" + words[1 - CLIP :]
+
+
+# What the harness wrote to disk ----------------------------------------------------------------------------------
+
+
+def read_report(path: Path) -> tuple[dict[str, Any], dict[str, list[dict[str, Any]]]]:
+    """The report of ``lm_eval --output_path DIR --log_samples`` with its samples by task.
+
+    ``path`` is the ``results_*.json`` file, or a folder whose newest one counts. InvalidInput says what is missing.
+    """
+    file = _report_file(path)
+    try:
+        report = json.loads(file.read_text(encoding="utf-8"))
+        tasks = list(report["results"])
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InvalidInput(f"{file} is no report of lm-eval: it should be a results_*.json file.") from error
+    moment = file.stem.removeprefix("results_")
+    logged = {task: file.with_name(f"samples_{task}_{moment}.jsonl") for task in tasks}
+    there = {task: samples for task, samples in logged.items() if samples.is_file()}
+    if not there:
+        raise InvalidInput(f"No samples lie beside {file.name}; run lm_eval with --log_samples.")
+    return report, {task: [row for _, row in read_objects(file)] for task, file in there.items()}
+
+
+def _report_file(path: Path) -> Path:
+    if path.is_file():
+        return path
+    found = sorted(path.rglob("results_*.json"), key=lambda file: file.stem) if path.is_dir() else []
+    if not found:
+        raise NotFound("report of lm-eval", str(path), [], hint="Name the results_*.json file or the folder it is in.")
+    return found[-1]
