@@ -38,8 +38,9 @@ def compare(
                 **comparison_json(one),
                 "items": [row._asdict() for row in services.measuring.list_differing(one, items)] if items else [],
             }
-            for one in found
-        ]
+            for one in found.comparisons
+        ],
+        "unlike": list(found.unlike),
     }
 
 

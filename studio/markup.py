@@ -81,6 +81,20 @@ def progress_bar(fraction: float, label: str) -> Html:
     )  # fmt: skip
 
 
+def range_plot(low: float, value: float, high: float, *, title: str, said: str, marks: Iterable[float] = ()) -> Html:
+    """A dot with its interval on a line from 0 to 1, read out as ``said``; ``marks`` are lines to read it by."""
+    return element(
+        "span",
+        *(element("span", class_="range-mark", style=f"left:{100 * mark:.0f}%") for mark in marks),
+        element("span", class_="range-span", style=f"left:{100 * low:.1f}%;width:{100 * max(0.01, high - low):.1f}%"),
+        element("span", class_="range-dot", style=f"left:{100 * value:.1f}%"),
+        class_="range",
+        role="img",
+        aria_label=f"{title}: {said}",
+        title=said,
+    )
+
+
 def table(
     headers: Sequence[str],
     rows: Sequence[Sequence[object]],

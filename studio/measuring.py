@@ -9,7 +9,7 @@ from feedback.store.benchmarks import Both
 from feedback.store.policies import get_policy
 from feedback.tables import BenchmarkRow, RunRow
 from training import benchmarks, runs
-from training.benchmarks import Comparison
+from training.benchmarks import Compared, Comparison
 from training.gate import Decision, Limits
 from training.gate_evidence import decide_policy, opponent_of
 
@@ -23,11 +23,20 @@ class Measuring:
     def __init__(self, db: Database) -> None:
         self.db = db
 
-    def take(self, policies: list[str], tasks: str) -> list[RunRow]:
-        """Queue a run per policy that takes these benchmark tasks, names separated by commas."""
-        if not tasks.strip():
+    def take(self, policy: str, tasks: str, against: str | None = None) -> list[RunRow]:
+        """Queue a run in which a policy takes these benchmark tasks, names separated by commas.
+
+        Whom it is to be measured against takes those that it has no result of, so that there is something to compare.
+        """
+        wanted = [task.strip() for task in tasks.split(",") if task.strip()]
+        if not wanted:
             raise InvalidInput("Name a benchmark task; `starter_topic` comes with the studio.")
-        return [runs.submit(self.db, "benchmark", {"policy": policy, "tasks": tasks}) for policy in policies]
+        queued = [runs.submit(self.db, "benchmark", {"policy": policy, "tasks": wanted})]
+        taken = {row.task for row in self.list_benchmarks(against)} if against else set(wanted)
+        missing = [task for task in wanted if task not in taken]
+        if missing:
+            queued.append(runs.submit(self.db, "benchmark", {"policy": against, "tasks": missing}))
+        return queued
 
     def list_benchmarks(self, policy: str | None = None) -> list[BenchmarkRow]:
         """What policies scored, newest first, of one or of all."""
@@ -35,7 +44,7 @@ class Measuring:
             self.db, policy_id=get_policy(self.db, policy).id if policy is not None else None
         )
 
-    def compare(self, policy: str, against: str | None = None, metric: str | None = None) -> list[Comparison]:
+    def compare(self, policy: str, against: str | None = None, metric: str | None = None) -> Compared:
         """A policy against another, the champion if none is named, on every task both took."""
         a = get_policy(self.db, policy)
         return benchmarks.compare(self.db, a.id, opponent_of(self.db, a, against).id, metric)

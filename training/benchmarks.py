@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.db import Database
-from feedback.errors import InvalidInput, NotEnoughData, NotFound
+from feedback.errors import InvalidInput, NotFound
 from feedback.jsonl import read_objects
 from feedback.store.benchmarks import list_benchmarks, list_scores
 from feedback.tables import BenchmarkRow
@@ -50,26 +50,39 @@ class Comparison:
         return finding(self.paired, self.p_adjusted, self.higher_is_better)
 
 
-def compare(db: Database, a_id: str, b_id: str, metric: str | None = None) -> list[Comparison]:
-    """Compare two policies on every task both took, the newest results of each; empty where there is none in common.
+@dataclass(frozen=True)
+class Compared:
+    """The comparisons of two policies, and of each task that both took but were asked otherwise a sentence."""
 
-    ``metric`` picks one by name; left out, each task's main metric counts. NotEnoughData for a task that both took
-    but never on the same items, InvalidInput for one policy named twice.
+    comparisons: tuple[Comparison, ...]
+    unlike: tuple[str, ...]
+
+
+def compare(db: Database, a_id: str, b_id: str, metric: str | None = None) -> Compared:
+    """Compare two policies on every task both took, the newest results of each.
+
+    ``metric`` picks one by name; left out, each task's main metric counts. InvalidInput for one policy named twice.
     """
     if a_id == b_id:
         raise InvalidInput("A policy cannot be compared with itself; name another.")
     newest_a, newest_b = (_newest(db, policy_id) for policy_id in (a_id, b_id))
-    found = []
+    found, unlike = [], []
     for task in sorted(newest_a.keys() & newest_b.keys()):
         a, b = newest_a[task], newest_b[task]
         name = metric or next((name for name in a.means if name in b.means), "")
-        if name in a.means and name in b.means:
-            found.append((task, name, a, b, _paired(db, a, b, name)))
-    adjusted = holm([one[4].p_value for one in found])
-    return [
-        Comparison(task, name, a, b, pair, p, a.higher_is_better.get(name, True))
-        for (task, name, a, b, pair), p in zip(found, adjusted, strict=True)
+        if name not in a.means or name not in b.means:
+            continue
+        scores = list_scores(db, a.id, b.id, name)
+        if len(scores) < 2:
+            unlike.append(_asked_otherwise(a, b, len(scores)))
+        else:
+            found.append((name, a, b, paired([score for score, _ in scores], [score for _, score in scores])))
+    adjusted = holm([pair.p_value for *_, pair in found])
+    comparisons = [
+        Comparison(a.task, name, a, b, pair, p, a.higher_is_better.get(name, True))
+        for (name, a, b, pair), p in zip(found, adjusted, strict=True)
     ]
+    return Compared(tuple(comparisons), tuple(unlike))
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -93,14 +106,11 @@ def _newest(db: Database, policy_id: str) -> dict[str, BenchmarkRow]:
     return newest
 
 
-def _paired(db: Database, a: BenchmarkRow, b: BenchmarkRow, metric: str) -> Paired:
-    scores = list_scores(db, a.id, b.id, metric)
-    if len(scores) < 2:
-        raise NotEnoughData(
-            f"Both policies took {a.task}, but were asked {len(scores)} items alike (of {a.n} and {b.n}): the "
-            "examples, the chat template or the limit differ. Run both again with the same settings."
-        )
-    return paired([score for score, _ in scores], [score for _, score in scores])
+def _asked_otherwise(a: BenchmarkRow, b: BenchmarkRow, shared: int) -> str:
+    return (
+        f"Both took {a.task}, but were asked {shared} items alike (of {a.n} and {b.n}): the examples, the chat "
+        "template or the items differ. Let both take it again with the same settings."
+    )
 
 
 # What the harness reports --------------------------------------------------------------------------------------

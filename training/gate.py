@@ -85,13 +85,15 @@ def decide(
     *,
     against: str = "the champion",
     tasks: Sequence[TaskResult] = (),
+    notes: Sequence[str] = (),
     judge_taught_it: bool = False,
     limits: Limits | None = None,
 ) -> Decision:
     """Decide by a win-rate scorecard over the champion and by the benchmarks both took.
 
     ``figures`` are those of ``training.evaluate.compare_policies``, None where nothing was measured yet;
-    ``judge_taught_it`` says that the judge is a reward model this very policy was trained to please.
+    ``notes`` are told and decide nothing; ``judge_taught_it`` says that the judge is a reward model this very policy
+    was trained to please.
     """
     limits = limits or Limits()
     reasons = [_win_rate(figures, against)]
@@ -100,6 +102,7 @@ def decide(
         reasons += [*_ends(figures, limits), *_variety(figures, limits), *_distance(figures, limits)]
         reasons += _length(figures, limits)
     reasons += [_task(result, limits) for result in tasks] or [_NO_BENCHMARK]
+    reasons += [Reason("benchmarks", Answer.note, words) for words in notes]
     return Decision(_verdict({reason.answer for reason in reasons}), tuple(reasons), limits)
 
 

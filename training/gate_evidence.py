@@ -8,7 +8,7 @@ from feedback.store.lineage import policy_lineage
 from feedback.store.policies import get_champion, get_policy
 from feedback.store.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
-from training.benchmarks import compare
+from training.benchmarks import Compared, compare
 from training.gate import Decision, Limits, TaskResult, decide
 
 
@@ -20,11 +20,12 @@ def decide_policy(db: Database, key: str, against: str | None = None, limits: Li
     policy = get_policy(db, key)
     other = opponent_of(db, policy, against)
     card = _newest_card(db, policy.id, other.id)
-    tasks = [TaskResult(found.task, found.paired, found.higher_is_better) for found in compare(db, policy.id, other.id)]
+    taken = compare(db, policy.id, other.id)
     return decide(
         card.figures if card else None,
         against=other.name,
-        tasks=tasks,
+        tasks=task_results(taken),
+        notes=taken.unlike,
         judge_taught_it=card is not None and _judge_taught(db, policy, card),
         limits=limits,
     )
@@ -49,10 +50,9 @@ def opponent_of(db: Database, policy: PolicyRow, against: str | None = None) -> 
     return other
 
 
-def task_results(db: Database, policy_id: str, against_id: str) -> list[TaskResult]:
+def task_results(taken: Compared) -> list[TaskResult]:
     """The benchmarks that both took, each by its main metric."""
-    found = compare(db, policy_id, against_id)
-    return [TaskResult(one.task, one.paired, one.higher_is_better) for one in found]
+    return [TaskResult(one.task, one.paired, one.higher_is_better) for one in taken.comparisons]
 
 
 def _newest_card(db: Database, policy_id: str, against_id: str) -> ScorecardRow | None:

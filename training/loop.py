@@ -23,6 +23,7 @@ from feedback.store.prompts import count_prompts
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
+from training.benchmarks import compare
 from training.config import RewardedSettings, RewardSettings, parse_settings
 from training.gate import Answer, Decision, TaskResult, Verdict, decide
 from training.gate_evidence import task_results
@@ -243,7 +244,8 @@ class Loop:
             with self._timed(done, "benchmarks"):
                 for policy in (done.champion, done.policy):
                     self._do("benchmark", {"policy": policy, "tasks": self.plan.benchmarks, "seed": self.plan.seed})
-            tasks = task_results(self.db, get_policy(self.db, done.policy).id, get_policy(self.db, done.champion).id)
+            new, champion = get_policy(self.db, done.policy), get_policy(self.db, done.champion)
+            tasks = task_results(compare(self.db, new.id, champion.id))
         return decide(done.over_champion, against=done.champion, tasks=tasks)
 
     def _do(self, method: str, config: dict[str, Any]) -> dict[str, Any]:

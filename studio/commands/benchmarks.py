@@ -90,15 +90,17 @@ def show_comparison(
     """Compare two policies on the tasks both took: paired, item by item, with what so many items can show at all."""
     with opened(context) as session:
         found = compare(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id, metric)
-        differing = {one.task: _differing(session, one, items) for one in found if items > 0}
+        differing = {one.task: _differing(session, one, items) for one in found.comparisons if items > 0}
     if as_json:
-        show_json([{**comparison_json(one), "items": differing.get(one.task, [])} for one in found])
+        show_json([{**comparison_json(one), "items": differing.get(one.task, [])} for one in found.comparisons])
         return
-    rows = [_row(one) for one in found]
+    rows = [_row(one) for one in found.comparisons]
     headers = ("task", "metric", a, b, "difference", "95 %", "p", "shows from", "items", "")
     show_table(headers, rows, f"{a} and {b} took no task in common; `studio benchmark run` takes one.")
-    if len(found) > 1:
-        tell(f"p is adjusted for {len(found)} tasks (Holm).")
+    if len(rows) > 1:
+        tell(f"p is adjusted for {len(rows)} tasks (Holm).")
+    for sentence in found.unlike:
+        tell(sentence)
     for task, lines in differing.items():
         typer.echo(f"\n{task}: items that differ")
         for line in lines:

@@ -25,6 +25,7 @@ from studio.present.desk import (
     verdicts,
 )
 from studio.present.forms import FormField, chosen_settings, existing_choices, form_fields, settings_of
+from studio.present.gate import benchmarks_panel, gate_panel, gate_sentence
 from studio.present.label import empty_pool, hint, label_status, pair
 from studio.present.login import SIGN_IN_CONTENT_POLICY, account_page, sign_in_page
 from studio.present.page import api_reference, header
@@ -69,6 +70,7 @@ __all__ = [
     "ago",
     "api_reference",
     "audit_table",
+    "benchmarks_panel",
     "can_annotate",
     "can_cancel",
     "can_resume",
@@ -90,6 +92,8 @@ __all__ = [
     "figures",
     "first_plots",
     "form_fields",
+    "gate_panel",
+    "gate_sentence",
     "guidelines_frame",
     "guidelines_text",
     "header",

@@ -58,16 +58,22 @@ def win_rate(card: ScorecardRow | None, against: str | None) -> Html:
 
 
 def policy_detail(
-    summary: PolicySummary, lineage: Mapping[str, Any], measured: Sequence[tuple[ScorecardRow, str]]
+    summary: PolicySummary,
+    lineage: Mapping[str, Any],
+    measured: Sequence[tuple[ScorecardRow, str]],
+    gate: Html = Html(""),
+    benchmarks: Html = Html(""),
 ) -> Html:
-    """One policy: what it is, every time it was measured, and its way back to the base model."""
+    """One policy: what it is, whether it may serve, all that was measured, and its way back to the base model."""
     policy = summary.policy
     champion = badge("champion", "good") if summary.is_champion else ""
     return element(
         "div",
         element("div", element("h3", policy.name), champion, class_="detail-head"),
         facts([("Id", policy.id), ("Base model", policy.base), ("Note", policy.note)]),
+        gate,
         _measured(measured),
+        benchmarks,
         element("h4", "Where it came from"),
         element("ol", *_generations_back(lineage), class_="lineage"),
         class_="detail",
@@ -156,12 +162,13 @@ def promote_label(chosen: PolicySummary) -> str:
     return f"{name} serves already" if chosen.is_champion else f"Promote {name}"
 
 
-def promote_question(chosen: PolicySummary, champion: str | None) -> Html:
-    """What a promotion will do, before it is done."""
+def promote_question(chosen: PolicySummary, champion: str | None, gate: str = "") -> Html:
+    """What a promotion will do, before it is done, and what the gate says of it."""
     name = chosen.policy.name
     undo = f"To undo it, promote {champion} again: nothing is deleted." if champion else ""
     return notice(
         f"Promote {name}?",
+        gate,
         f"{name} will serve from now on: pairs waiting from other policies leave the pool, and new ones are written.",
         undo,
         tone="warn",

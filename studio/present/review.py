@@ -15,7 +15,7 @@ from feedback.remarks import FLAG_REASONS, SKIP_REASONS, to_shown
 from feedback.store.evidence import Evidence
 from feedback.tables import ReviewRow
 from feedback.types import JudgmentState, MatchupState, Purpose, Verdict
-from studio.markup import Html, badge, element, facts, notice, plain_text, table
+from studio.markup import Html, badge, element, facts, notice, plain_text, range_plot, table
 from studio.present.desk import STRENGTHS
 from studio.present.words import ago, label_of, share
 
@@ -113,16 +113,7 @@ def interval_plot(measure: Measure, title: str, *, marks: Sequence[float] = ()) 
     low = measure.value if measure.low is None else measure.low
     high = measure.value if measure.high is None else measure.high
     said = f"{share(measure.value)} ({share(low)} to {share(high)}, {measure.n} judgments)"
-    line = element(
-        "span",
-        *(element("span", class_="range-mark", style=f"left:{100 * mark:.0f}%") for mark in marks),
-        element("span", class_="range-span", style=f"left:{100 * low:.1f}%;width:{100 * max(0.01, high - low):.1f}%"),
-        element("span", class_="range-dot", style=f"left:{100 * measure.value:.1f}%"),
-        class_="range",
-        role="img",
-        aria_label=f"{title}: {said}",
-        title=said,
-    )
+    line = range_plot(low, measure.value, high, title=title, said=said, marks=marks)
     return element("span", line, element("span", share(measure.value), class_="range-value"), class_="range-cell")
 
 

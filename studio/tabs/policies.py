@@ -6,10 +6,16 @@ from typing import Any
 
 import gradio as gr
 
+from feedback.errors import InvalidInput
 from feedback.types import now
 from studio import present
+from studio.measuring import STANDARD_TASKS
 from studio.services import PolicySummary, Services
 from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
+from training.gate import Decision
+
+SHOWN_ITEMS = 5
+"""Of a benchmark so many items that differ can be read on the page; the shell and REST give more."""
 
 
 def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
@@ -48,7 +54,39 @@ def select(services: Services, key: str) -> tuple[Any, ...]:
 
 def _detail(services: Services, chosen: PolicySummary) -> Any:
     policy_id = chosen.policy.id
-    return present.policy_detail(chosen, services.lineage(policy_id), services.list_win_rates(policy_id))
+    return present.policy_detail(
+        chosen,
+        services.lineage(policy_id),
+        services.list_win_rates(policy_id),
+        present.gate_panel(_decision(services, policy_id)),
+        _benchmarks(services, chosen),
+    )
+
+
+def _decision(services: Services, policy_id: str) -> Decision | None:
+    """What the gate says; None for a policy that has nobody to be measured against."""
+    try:
+        return services.measuring.decide(policy_id)
+    except InvalidInput:
+        return None
+
+
+def _benchmarks(services: Services, chosen: PolicySummary) -> Any:
+    other = present.default_opponent(chosen, services.list_policies())
+    taken = services.measuring.list_benchmarks(chosen.policy.id)
+    if other is None or not taken:
+        return present.benchmarks_panel(taken, None, (chosen.policy.name, ""), {})
+    compared = services.measuring.compare(chosen.policy.id, other)
+    differing = {one.task: services.measuring.list_differing(one, SHOWN_ITEMS) for one in compared.comparisons}
+    names = (chosen.policy.name, services.get_policy(other).policy.name)
+    return present.benchmarks_panel(taken, compared, names, differing)
+
+
+def take_benchmarks(services: Services, selected: str | None, against: str | None, tasks: str) -> Any:
+    """Queue runs in which the policy shown, and whom it is compared with, take benchmark tasks."""
+    queued = services.measuring.take(given(selected, "a policy"), tasks, against)
+    gr.Info(f"{' and '.join(run.id for run in queued)} wait for the worker; what they find is shown here.")
+    return gr.Timer(active=True)
 
 
 def evaluate(services: Services, selected: str, against: str | None, judge: str | None, prompts: float) -> Any:
@@ -60,7 +98,9 @@ def evaluate(services: Services, selected: str, against: str | None, judge: str 
 
 def ask_promote(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Ask before the champion changes."""
-    question = present.promote_question(services.get_policy(given(selected, "a policy")), services.champion_name())
+    chosen = services.get_policy(given(selected, "a policy"))
+    gate = present.gate_sentence(_decision(services, chosen.policy.id))
+    question = present.promote_question(chosen, services.champion_name(), gate)
     return gr.update(value=question, visible=True), gr.update(visible=True)
 
 
@@ -108,6 +148,15 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
                 min_width=150,
             )
             evaluate_button = gr.Button("Measure win rate", elem_id="evaluate", min_width=160)
+        with gr.Row(elem_id="benchmark-bar"):
+            tasks = gr.Textbox(
+                STANDARD_TASKS,
+                label="Benchmark tasks",
+                info="Tasks of lm-evaluation-harness, separated by commas; both policies take them",
+                elem_id="benchmark-tasks",
+                min_width=260,
+            )
+            take_button = gr.Button("Take benchmarks", elem_id="take-benchmarks", min_width=160)
         promote_button = gr.Button("Promote", variant="primary", elem_id="promote")
         question = markup(elem_id="promote-question", visible=False)
         with gr.Row(visible=False, elem_id="promote-confirm") as confirm:
@@ -122,6 +171,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     looking.tick(bind(watch, services), [selected], seen, **QUICK)
     on_pick(table, select, services, [], shown)
     evaluate_button.click(bind(evaluate, services), [selected, against, judge, prompts], [looking], **TOLD)
+    take_button.click(bind(take_benchmarks, services), [selected, against, tasks], [looking], **TOLD)
     promote_button.click(bind(ask_promote, services), [selected], [question, confirm], **TOLD)
     yes.click(bind(promote, services), [selected], shown, **TOLD)
     no.click(bind(keep_champion, services), None, [question, confirm], **QUICK)

@@ -74,7 +74,7 @@ def test_a_report_from_elsewhere_comes_in_by_the_shell(measured: Home, tmp_path:
 def test_rest_tells_benchmarks_comparisons_and_the_gate(client: TestClient, db: Database) -> None:
     parent = promote_policy(db, save_policy(db, Policy(name="parent", base="starter")).id)
     child = save_policy(db, Policy(name="child", base="starter", parent_id=parent.id))
-    assert client.get("/api/policies/child/benchmarks").json() == {"comparisons": []}
+    assert client.get("/api/policies/child/benchmarks").json() == {"comparisons": [], "unlike": []}
     assert client.get("/api/policies/child/gate").json()["verdict"] == "HOLD"
     for policy, wrong in ((parent.id, 0), (child.id, 120)):
         keep_benchmark(db, policy, [0.0] * wrong + [1.0] * (400 - wrong))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from feedback.db import Database
-from feedback.errors import InvalidInput, NotEnoughData, NotFound, RunCancelled
+from feedback.errors import InvalidInput, NotFound, RunCancelled
 from feedback.store.benchmarks import list_benchmarks, list_differing, list_scores, save_benchmark
 from feedback.store.policies import save_policy
 from feedback.store.scorecards import save_scorecard
@@ -100,7 +100,7 @@ def test_what_the_harness_wrote_to_disk_comes_in_with_the_same_items(
     there = save_benchmark(db, benchmark, items)
     assert there.means == here.means and there.higher_is_better == {"acc_norm": True, "acc": True}
     assert len(list_scores(db, here.id, there.id, "acc")) == 8
-    (found,) = compare(db, here.policy_id, there.policy_id)
+    (found,) = compare(db, here.policy_id, there.policy_id).comparisons
     assert found.metric == "acc_norm" and found.paired.difference == 0 and found.finding is Finding.unclear
     assert items[0].asked.startswith("<|user|>0 and 1?") and items[0].answer in {"0", "1", "none"}
 
@@ -151,8 +151,13 @@ def test_what_was_asked_otherwise_is_not_compared(
     other = save_policy(db, Policy(name="twin", base=tiny_policy.base))
     plain = {"policy": other.id, "tasks": "sums", "include": str(tasks), "chat_template": False}
     METHODS["benchmark"].train(make_context("benchmark", plain))
-    with pytest.raises(NotEnoughData, match=r"asked 0 items alike \(of 8 and 8\).*same settings"):
-        compare(db, tiny_policy.id, other.id)
+    keep_benchmark(db, tiny_policy.id, [1.0, 0.0], task="facts")
+    keep_benchmark(db, other.id, [1.0, 1.0], task="facts")
+    found = compare(db, tiny_policy.id, other.id)
+    assert [one.task for one in found.comparisons] == ["facts"]
+    (sentence,) = found.unlike
+    assert "sums, but were asked 0 items alike (of 8 and 8)" in sentence and "same settings" in sentence
+    assert any(reason.words == sentence for reason in decide_policy(db, other.id).reasons)
     with pytest.raises(InvalidInput, match="with itself"):
         compare(db, other.id, other.id)
 
@@ -172,7 +177,7 @@ def test_the_gate_weighs_the_newest_results_and_who_judged(db: Database, tiny_po
     decision = decide_policy(db, child.id)
     assert decision.verdict is Verdict.reject
     assert any("sums: -25.0 points (1.000 to 0.750, 400 items)" in reason.words for reason in decision.reasons)
-    (found,) = compare(db, child.id, tiny_policy.id)
+    (found,) = compare(db, child.id, tiny_policy.id).comparisons
     assert found.finding is Finding.worse and found.paired.lost == 100
     assert len(list_differing(db, found.a.id, found.b.id, "acc", limit=1000)) == 100
     with pytest.raises(InvalidInput, match="no parent"):
