@@ -43,12 +43,17 @@ class JudgedMatchup:
     judgments: list[JudgmentRow]
 
     @property
+    def texts(self) -> list[str]:
+        """The replies, in stored order."""
+        return [reply.text for reply in self.generations]
+
+    @property
     def place(self) -> tuple[str, list[str], str]:
         """What matchups are sorted by: what was judged first, so that the order is the same wherever it was judged.
 
         Ids are drawn at random; pairs in their order would make other batches, and another model, in every home.
         """
-        return self.prompt_hash, sorted(reply.text for reply in self.generations), self.matchup_id
+        return self.prompt_hash, sorted(self.texts), self.matchup_id
 
 
 def save_dataset(

@@ -107,17 +107,17 @@ def test_kto_labels_winners_losers_and_both_sides_of_a_both_bad(mixed: Database,
         "uno due": False,
     }
     assert all(list(row) == ["prompt", "completion", "label"] for row in rows)
-    assert dropped == {"skip": 1, "tie": 1}
+    assert dropped == {"skip": 2, "tie": 2}  # replies, not judgments
 
 
-def test_sft_takes_what_people_wrote_else_what_they_chose(mixed: Database, tmp_path: Path) -> None:
+def test_sft_takes_what_people_wrote_and_what_they_chose(mixed: Database, tmp_path: Path) -> None:
     rows, dropped = exported(mixed, "trl-sft", tmp_path)
     assert {row["messages"][0]["content"]: row["messages"][1]["content"] for row in rows} == {
         "Say hello.": "Hello, friend!",
         "Count.": "one two three",
     }
     assert all(list(row) == ["messages"] for row in rows)
-    assert dropped == {"prompt_without_wanted_reply": 3}  # a tie, a both-bad, a skip
+    assert dropped == {"edited": 1, "rejected": 5, "skip": 2, "tie": 2}
 
 
 def test_prompts_alone_come_out_and_back(mixed: Database, tmp_path: Path) -> None:
