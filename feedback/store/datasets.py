@@ -91,6 +91,13 @@ def list_datasets(db: Database) -> list[DatasetRow]:
         return list(session.exec(select(DatasetRow).order_by(col(DatasetRow.created_at).desc(), col(DatasetRow.id))))
 
 
+def twin_of(db: Database, dataset: DatasetRow) -> str | None:
+    """The name of the oldest other dataset of the same hash, which holds the same judgments and the same pairs."""
+    query = select(DatasetRow.name).where(DatasetRow.hash == dataset.hash, DatasetRow.id != dataset.id)
+    with db.read() as session:
+        return session.exec(query.order_by(col(DatasetRow.created_at), col(DatasetRow.id))).first()
+
+
 def list_pairs(
     db: Database, dataset_key: str, *, split: Literal["train", "test"] | None = None, limit: int | None = None
 ) -> list[PreferencePair]:
