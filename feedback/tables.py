@@ -146,7 +146,12 @@ class GenerationRow(Generation, _Row, table=True):
 class MatchupRow(Matchup, _Row, table=True):
     __tablename__ = "matchup"
     # The pool is walked in this order by every lease; without the index each hand-out scans all matchups.
-    __table_args__ = (Index("ix_matchup_pool", "state", text("priority DESC"), "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_matchup_pool", "state", text("priority DESC"), "created_at", "id"),
+        # How many are open work is asked with every counter on the page. Both columns: an index of purpose alone
+        # would tempt a planner that has statistics to sort the whole pool for every hand-out.
+        Index("ix_matchup_open_work", "state", "purpose"),
+    )
 
     id: str = Field(default_factory=lambda: new_id("mat"), primary_key=True)
     prompt_id: str = Field(foreign_key="prompt.id", index=True)
