@@ -246,7 +246,7 @@ def _believed(unit: Unit, tally: Tally, model: Reliability) -> _Outcome | str:
     """What the model of the annotators holds likely; a preference that nobody expressed is none."""
     chance = model.second_better.get(unit, 0.5)
     votes = tally.for_high if chance > 0.5 else tally.for_low
-    weight = round(abs(2 * chance - 1), 4)
+    weight = round(model.weight(unit), 4)
     if not votes or weight < UNDECIDED:
         return "undecided"
     return _Outcome(votes[0].better, votes[0].worse, votes, weight, len(votes) / tally.total)

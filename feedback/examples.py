@@ -9,14 +9,17 @@ unless they skipped.
     winners and losers, both replies of a both-bad  →  LabelledReply
     one person's order of k replies, ties allowed   →  Ranking
     two replies most people call equally good       →  Ranking of two that tie
+
+Our own methods and the exports ask the same two functions, ``imitable`` and ``labelled``, about one prompt at a time:
+what a file teaches is what a run here learns.
 """
 
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
-from itertools import combinations
-from typing import Literal
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import combinations, groupby
+from typing import Any, Literal, Protocol, TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
@@ -24,10 +27,33 @@ from feedback import ranking
 from feedback.datasets import split_of
 from feedback.db import Database
 from feedback.store.datasets import JudgedMatchup, get_dataset, list_frozen_matchups
-from feedback.tables import JudgmentRow
 from feedback.types import DatasetFilters, Message, Part, Verdict
 
 SplitName = Literal["train", "test"]
+Origin = Literal["edited", "chosen"]
+
+
+class Statement(ranking.Voted, ranking.Edited, Protocol):
+    """A judgment with all that an example is derived from."""
+
+    @property
+    def id(self) -> str: ...
+
+    @property
+    def part(self) -> Part: ...
+
+
+StatementT = TypeVar("StatementT", bound=Statement)
+
+
+class Judged(Protocol):
+    """A matchup with a dataset's judgments on it, as training reads it or as an export does."""
+
+    @property
+    def texts(self) -> Sequence[str]: ...
+
+    @property
+    def judgments(self) -> Sequence[Statement]: ...
 
 
 class _Example(BaseModel):
@@ -42,7 +68,7 @@ class Demonstration(_Example):
     """A reply worth imitating: one a person *edited*, or one that people *chose* over every other they saw."""
 
     reply: str
-    origin: Literal["edited", "chosen"]
+    origin: Origin
 
 
 class LabelledReply(_Example):
@@ -63,28 +89,68 @@ class Ranking(_Example):
 
 
 def list_demonstrations(db: Database, dataset: str, *, split: SplitName | None = None) -> list[Demonstration]:
-    """Replies worth imitating, each text once per prompt; an edit stands for the reply it was made from."""
-    judged, filters = _frozen(db, dataset)
-    found = [example for matchup in judged for example in _demonstrations(matchup, filters)]
-    # The edits first: where somebody typed what another reply already said, the person's word counts
-    ordered = sorted(found, key=lambda example: example.origin != "edited")
-    unique = {(example.prompt_id, example.reply): example for example in reversed(ordered)}
-    kept = list(reversed(unique.values()))
-    return [example for example in kept if split in (None, example.split)]
+    """Replies worth imitating, each text once per prompt, the edited ones first."""
+    found = [
+        Demonstration.model_validate({**common, "reply": text, "origin": origin})
+        for matchups, filters, common in _judged_prompts(db, dataset, split)
+        for text, origin in imitable(matchups, filters.min_agreement)[0].items()
+    ]
+    return sorted(found, key=lambda example: example.origin != "edited")
 
 
 def list_labelled_replies(db: Database, dataset: str, *, split: SplitName | None = None) -> list[LabelledReply]:
     """Replies called good or bad, each text once per prompt; one called both as often as the other is left out."""
-    judged, filters = _frozen(db, dataset)
-    found: dict[tuple[str, str], LabelledReply] = {}
-    balance: Counter[tuple[str, str]] = Counter()
-    for matchup in judged:
-        for example in _labelled(matchup, filters):
-            key = (example.prompt_id, example.reply)
-            found.setdefault(key, example)
-            balance[key] += 1 if example.good else -1
-    kept = [example.model_copy(update={"good": balance[key] > 0}) for key, example in found.items() if balance[key]]
-    return [example for example in kept if split in (None, example.split)]
+    return [
+        LabelledReply.model_validate({**common, "reply": text, "good": good})
+        for matchups, filters, common in _judged_prompts(db, dataset, split)
+        for text, good in labelled(matchups, filters.min_agreement)[0].items()
+    ]
+
+
+def imitable(matchups: Iterable[Judged], min_agreement: float) -> tuple[dict[str, Origin], Counter[str]]:
+    """The texts worth imitating among all that was shown and written for a prompt; the others counted by reason.
+
+    Where somebody typed what another reply already said, the person's word counts. The reasons are ``edited`` (its
+    edit stands for it), ``rejected`` (another was preferred, or it was called bad) and those of ``labelled``.
+    """
+    written: dict[str, Origin] = {}
+    chosen: dict[str, Origin] = {}
+    others: list[tuple[str, str]] = []
+    for matchup in matchups:
+        improved = set()
+        for _, index, text in ranking.edits_of(matchup.judgments):
+            improved.add(index)
+            written[text] = "edited"
+        for index, (text, fate) in enumerate(zip(matchup.texts, _fates(matchup, min_agreement), strict=True)):
+            if index in improved:
+                others.append((text, "edited"))
+            elif fate is True:
+                chosen.pop(text, None)  # a text stands where it was chosen last
+                chosen[text] = "chosen"
+            else:
+                others.append((text, fate or "rejected"))
+    found = chosen | written
+    return found, _left_out(found, others)
+
+
+def labelled(matchups: Iterable[Judged], min_agreement: float) -> tuple[dict[str, bool], Counter[str]]:
+    """The texts that are good or bad among all that was shown and written for a prompt; the others by reason.
+
+    The reasons are ``undecided_reply`` (called good as often as bad), ``skip`` and ``tie`` (nobody said otherwise),
+    ``conflict`` (the sides are equal), ``below_agreement`` and ``in_between`` (it beat one reply and lost to another).
+    """
+    balance: Counter[str] = Counter()
+    others: list[tuple[str, str]] = []
+    for matchup in matchups:
+        balance.update(text for _, _, text in ranking.edits_of(matchup.judgments))
+        fates = zip(matchup.texts, _fates(matchup, min_agreement), strict=True)
+        for text, fate in sorted(fates, key=lambda told: told[1] is not True):
+            if isinstance(fate, str):
+                others.append((text, fate))
+            else:
+                balance[text] += 1 if fate else -1
+    found = {text: count > 0 for text, count in balance.items() if count}
+    return found, _left_out(found, [(text, "undecided_reply") for text in balance] + others)
 
 
 def list_rankings(db: Database, dataset: str, *, split: SplitName | None = None) -> list[Ranking]:
@@ -147,32 +213,20 @@ def _common(matchup: JudgedMatchup, filters: DatasetFilters) -> dict[str, object
     }
 
 
-def _demonstrations(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Demonstration]:
-    common = _common(matchup, filters)
-    improved = set()
-    for _, index, text in ranking.edits_of(matchup.judgments):
-        improved.add(index)
-        yield Demonstration.model_validate({**common, "reply": text, "origin": "edited"})
-    for index in _ends(matchup, filters)[0]:
-        if index not in improved:
-            yield Demonstration.model_validate({**common, "reply": matchup.generations[index].text, "origin": "chosen"})
-
-
-def _labelled(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[LabelledReply]:
-    common = _common(matchup, filters)
-    for _, _, text in ranking.edits_of(matchup.judgments):
-        yield LabelledReply.model_validate({**common, "reply": text, "good": True})
-    good, bad = _ends(matchup, filters)
-    said = [judgment for judgment in _deciding(matchup) if judgment.verdict is not Verdict.skip]
-    if 2 * sum(judgment.verdict is Verdict.both_bad for judgment in said) > len(said):
-        good, bad = [], list(range(len(matchup.generations)))
-    for indices, verdict in ((good, True), (bad, False)):
-        for index in indices:
-            yield LabelledReply.model_validate({**common, "reply": matchup.generations[index].text, "good": verdict})
+def _judged_prompts(
+    db: Database, dataset: str, split: SplitName | None
+) -> Iterator[tuple[list[JudgedMatchup], DatasetFilters, dict[str, object]]]:
+    """A dataset's matchups prompt by prompt, with the filters and what every example of the prompt has."""
+    judged, filters = _frozen(db, dataset)
+    for _, group in groupby(judged, key=lambda matchup: matchup.prompt_id):
+        matchups = list(group)
+        common = _common(matchups[0], filters)
+        if split in (None, common["split"]):
+            yield matchups, filters, common
 
 
 def _rankings(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranking]:
-    for judgment in _deciding(matchup):
+    for judgment in _deciding(matchup.judgments):
         if judgment.ranking is not None:
             ranks = tuple(judgment.ranking)
         elif judgment.verdict in (Verdict.first, Verdict.second):
@@ -184,7 +238,7 @@ def _rankings(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranki
                 {
                     **_common(matchup, filters),
                     "matchup_id": matchup.matchup_id,
-                    "replies": tuple(generation.text for generation in matchup.generations),
+                    "replies": tuple(matchup.texts),
                     "ranks": ranks,
                     "strength": float(judgment.strength or 0),
                 }
@@ -193,32 +247,56 @@ def _rankings(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranki
 
 def _ties(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranking]:
     said: defaultdict[tuple[int, int], list[Verdict]] = defaultdict(list)
-    for judgment in _deciding(matchup):
+    for judgment in _deciding(matchup.judgments):
         for one, other, verdict in ranking.pairwise_verdicts(judgment.verdict, judgment.ranking):
             if verdict is not Verdict.skip:
                 said[one, other].append(verdict)
     for pair, verdicts in sorted(said.items()):
         if 2 * verdicts.count(Verdict.tie) > len(verdicts):
-            replies = tuple(matchup.generations[index].text for index in pair)
+            replies = tuple(matchup.texts[index] for index in pair)
             common = _common(matchup, filters)
             yield Ranking.model_validate(
                 {**common, "matchup_id": matchup.matchup_id, "replies": replies, "ranks": (1, 1)}
             )
 
 
-def _deciding(matchup: JudgedMatchup) -> list[JudgmentRow]:
+def _deciding(judgments: Sequence[StatementT]) -> Sequence[StatementT]:
     """The judgments whose verdicts count: the adjudicator's where there is one, as for the dataset's pairs."""
-    settled = [judgment for judgment in matchup.judgments if judgment.part is Part.adjudicator]
-    return settled or matchup.judgments
+    return [judgment for judgment in judgments if judgment.part is Part.adjudicator] or judgments
 
 
-def _ends(matchup: JudgedMatchup, filters: DatasetFilters) -> tuple[Sequence[int], Sequence[int]]:
-    """Stored indices that beat another and were never beaten, and those that were beaten and never beat another."""
-    votes = [vote for judgment in _deciding(matchup) for vote in ranking.votes_of(judgment, judgment.id)]
+def _fates(matchup: Judged, min_agreement: float) -> list[bool | str]:
+    """For each stored index: is the reply good, is it bad, or why do its judges leave that open?
+
+    Good is what beat another and was never beaten, bad what was beaten and never beat another, and every reply of a
+    matchup that more than half of its judges call all bad.
+    """
+    deciding = _deciding(matchup.judgments)
+    said = [judgment.verdict for judgment in deciding if judgment.verdict is not Verdict.skip]
+    if not said:
+        return ["skip"] * len(matchup.texts)
+    if 2 * said.count(Verdict.both_bad) > len(said):
+        return [False] * len(matchup.texts)
     won, lost = set(), set()
-    for tally in ranking.tally_votes(votes).values():
+    fates: list[bool | str] = ["conflict" if Verdict.both_bad in said else "tie"] * len(matchup.texts)
+    votes = [vote for judgment in deciding for vote in ranking.votes_of(judgment, judgment.id)]
+    for places, tally in ranking.tally_votes(votes).items():
         winners = tally.winners()
-        if winners and tally.agreement >= filters.min_agreement:
+        if winners and tally.agreement >= min_agreement:
             won.add(winners[0].better)
             lost.add(winners[0].worse)
-    return sorted(won - lost), sorted(lost - won)
+        else:
+            for index in places:
+                fates[index] = "below_agreement" if winners else "conflict"
+    for index in won | lost:
+        fates[index] = "in_between" if index in won and index in lost else index in won
+    return fates
+
+
+def _left_out(found: dict[str, Any], others: Iterable[tuple[str, str]]) -> Counter[str]:
+    """How many texts are not among the found, each under the first reason given for it."""
+    reasons: dict[str, str] = {}
+    for text, reason in others:
+        if text not in found:
+            reasons.setdefault(text, reason)
+    return Counter(reasons.values())

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from itertools import combinations
 from typing import Any, Protocol, TypeVar
 
-from feedback.types import Judgment, Verdict
+from feedback.types import Verdict
 
 
 class Edited(Protocol):
@@ -23,6 +23,19 @@ class Edited(Protocol):
 
     @property
     def edited(self) -> dict[str, Any] | None: ...
+
+
+class Voted(Protocol):
+    """What votes are read from."""
+
+    @property
+    def verdict(self) -> Verdict | None: ...
+
+    @property
+    def ranking(self) -> list[int] | None: ...
+
+    @property
+    def strength(self) -> int | None: ...
 
 
 EditedT = TypeVar("EditedT", bound=Edited)
@@ -62,7 +75,7 @@ class Tally:
         return max(self.for_low, self.for_high, key=len)
 
 
-def votes_of(judgment: Judgment, judgment_id: str) -> Iterator[Vote]:
+def votes_of(judgment: Voted, judgment_id: str) -> Iterator[Vote]:
     """The decisive votes in a judgment: one for a pair's verdict, up to k(k-1)/2 for a ranking of k."""
     strength = float(judgment.strength or 0)
     if judgment.ranking is not None:

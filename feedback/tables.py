@@ -147,7 +147,12 @@ class GenerationRow(Generation, _Row, table=True):
 class MatchupRow(Matchup, _Row, table=True):
     __tablename__ = "matchup"
     # The pool is walked in this order by every lease; without the index each hand-out scans all matchups.
-    __table_args__ = (Index("ix_matchup_pool", "state", text("priority DESC"), "created_at", "id"),)
+    __table_args__ = (
+        Index("ix_matchup_pool", "state", text("priority DESC"), "created_at", "id"),
+        # How many are open work is asked with every counter on the page. Both columns: an index of purpose alone
+        # would tempt a planner that has statistics to sort the whole pool for every hand-out.
+        Index("ix_matchup_open_work", "state", "purpose"),
+    )
 
     id: str = Field(default_factory=lambda: new_id("mat"), primary_key=True)
     prompt_id: str = Field(foreign_key="prompt.id", index=True)
@@ -301,7 +306,7 @@ class DatasetPairRow(SQLModel, table=True):
     """One derived pair of a dataset; texts and messages are read from the generations and the prompt it names."""
 
     __tablename__ = "dataset_pair"
-    # Exports that group by prompt walk this index; without it each page would read all pairs of the dataset.
+    # Exports walked this index until they derived their examples from judgments; a later migration may drop it.
     __table_args__ = (Index("ix_dataset_pair_prompt", "dataset_id", "prompt_id"),)
 
     dataset_id: str = Field(foreign_key="dataset.id", primary_key=True)

@@ -254,7 +254,7 @@ def save_guidelines(body: GuidelinesIn, services: Given) -> dict[str, Any]:
 
 @router.post("/datasets", status_code=201, tags=["datasets"])
 def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
-    """Freeze the judgments that pass the filters into an immutable dataset."""
+    """Freeze the judgments that pass the filters; ``same_as`` names an older one that holds the same, or is null."""
     row = services.freeze(body.name, body.filters)
     return {
         "dataset_id": row.id,
@@ -262,6 +262,7 @@ def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
         "hash": row.hash,
         "counts": row.counts,
         "dropped": row.dropped,
+        "same_as": services.twin_of(row),
     }
 
 

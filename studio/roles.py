@@ -78,6 +78,7 @@ RULES: dict[str, Rule] = {
     "freeze": Rule(_RESEARCHER, "dataset.freeze", "name"),
     "list_datasets": Rule(_RESEARCHER),
     "get_dataset": Rule(_RESEARCHER),
+    "twin_of": Rule(_RESEARCHER),
     "preview_pairs": Rule(_RESEARCHER),
     "suggest_dataset_name": Rule(_RESEARCHER),
     "export": Rule(_RESEARCHER, "dataset.export", "key"),

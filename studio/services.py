@@ -427,6 +427,10 @@ class Services:
         """A dataset by id or name."""
         return dataset_store.get_dataset(self.db, key)
 
+    def twin_of(self, row: DatasetRow) -> str | None:
+        """The name of an older dataset that holds the same as this one."""
+        return dataset_store.twin_of(self.db, row)
+
     def preview_pairs(self, key: str, limit: int = 8) -> list[PreferencePair]:
         """The first pairs of a dataset."""
         return dataset_store.list_pairs(self.db, key, limit=limit)

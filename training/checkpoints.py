@@ -346,12 +346,9 @@ def policy_directory(db: Database, home: Home, row: PolicyRow) -> Path | None:
 
 def open_reward(db: Database, home: Home, key: str, device: str | None = None) -> LoadedReward:
     """The reward checkpoint with this id or name, ready to score."""
-    from feedback.store.checkpoints import get_to_score, list_checkpoints
+    from feedback.store.checkpoints import get_to_score
 
     row = get_to_score(db, key)
-    if row.kind != "reward":
-        known = [checkpoint.name for checkpoint in list_checkpoints(db, kind="reward")]
-        raise NotFound("reward checkpoint", key, known, hint=f"{key!r} is a policy's checkpoint; it cannot score.")
     return load_reward(home.path / row.path, row.base, device)
 
 

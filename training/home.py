@@ -10,7 +10,6 @@ from __future__ import annotations
 import fcntl
 import json
 import os
-import shutil
 import time
 from pathlib import Path
 from types import TracebackType
@@ -107,10 +106,6 @@ class Home:
     def is_present(self) -> bool:
         """False once somebody removed the home (or its database file) under a running process."""
         return self.path.is_dir() and (self.database_override is not None or self.database_file.exists())
-
-    def free_bytes(self) -> int:
-        """Free space on the disk that holds the home."""
-        return shutil.disk_usage(self.path).free
 
     def lock_studio(self, **details: Any) -> HomeLock:
         """Take the home for one web process; its ``url`` is shown to whoever comes second."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feedback.errors import NotEnoughData, NotFound
+from feedback.errors import NotEnoughData
 from training.adapters import adapter_config
 from training.canary import Canary
 from training.checkpoints import Adapter, measure_probe, read_manifest
@@ -205,13 +205,9 @@ def _prompts(context: RunContext, settings: PpoSettings) -> list[PromptRow]:
 
 def _reward_directory(context: RunContext, key: str, base: str) -> Path:
     """The directory of a reward checkpoint that fits the base."""
-    from feedback.store.checkpoints import get_checkpoint, list_checkpoints
+    from feedback.store.checkpoints import get_to_score
 
-    row = get_checkpoint(context.db, key)
-    if row.kind != "reward":
-        known = [checkpoint.name for checkpoint in list_checkpoints(context.db, kind="reward")]
-        raise NotFound("reward checkpoint", key, known, hint=f"{key!r} is a policy's checkpoint; it cannot score.")
-    directory = context.home.path / row.path
+    directory = context.home.path / get_to_score(context.db, key).path
     manifest = read_manifest(directory)
     refuse_other_base(manifest.name, manifest.base, manifest.base_hash, base)
     return directory

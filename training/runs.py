@@ -22,7 +22,7 @@ from pydantic import BaseModel
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
-from feedback.store.checkpoints import get_checkpoint, get_to_score, list_checkpoints
+from feedback.store.checkpoints import get_checkpoint, get_to_score
 from feedback.store.datasets import get_dataset
 from feedback.store.policies import check_can_reply, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
@@ -249,9 +249,9 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
     if values.get("reward") is not None:
         several = isinstance(settings, RewardedSettings)
         for key in checkpoint_keys(values["reward"]) if several else [values["reward"]]:
-            _check_reward(db, key)
+            get_to_score(db, key)
     if values.get("canary_reward") is not None:
-        _check_reward(db, values["canary_reward"])
+        get_to_score(db, values["canary_reward"])
     if isinstance(settings, PpoSettings):
         _check_one_base(db, settings, promised)
     if values.get("reward_function") is not None:
@@ -318,30 +318,20 @@ def _check_dataset(db: Database, key: str, settings: BaseModel) -> None:
         )
 
 
-def _check_reward(db: Database, key: str) -> None:
-    checkpoint = get_to_score(db, key)
-    if checkpoint.kind != "reward":
-        named = ", ".join(row.name for row in list_checkpoints(db, kind="reward")) or "none yet"
-        raise UnknownSetting(
-            f"Checkpoint {key!r} is a {checkpoint.kind}, not a reward model. Reward models: {named}; "
-            "train one: `studio train reward --dataset D`."
-        )
-
-
 def _check_picker(db: Database, picker: str) -> None:
     """A picker is a reward function by its rule, or reward checkpoints."""
     if picker.partition(":")[0] in reward_function_names():
         get_reward_function(picker)
         return
     for key in checkpoint_keys(picker):
-        _check_reward(db, key)
+        get_to_score(db, key)
 
 
 def _check_oracle(db: Database, rule: str) -> None:
     check_rule(rule)
     kind, _, checkpoint = rule.partition(":")
     if kind == "reward":
-        _check_reward(db, checkpoint.strip())
+        get_to_score(db, checkpoint.strip())
 
 
 def check_harness() -> None:

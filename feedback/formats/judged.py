@@ -36,7 +36,7 @@ def judged_pairs(prompt: PromptRecord, export: Export) -> Iterator[PairOfReplies
         said: dict[tuple[int, int], list[tuple[Verdict, VoteRecord]]] = {
             places: [] for places in combinations(range(size), 2)
         }
-        for vote in matchup.votes:
+        for vote in matchup.judgments:
             if size > 2 and vote.ranking is None:
                 export.dropped["skip"] += 1
                 continue

@@ -17,7 +17,7 @@ from feedback.tables import DatasetRow
 Row = dict[str, Any]
 Side = Literal["train", "test"]
 
-_BY_FREEZING = ("tie", "both_bad", "skip", "conflict", "below_agreement", "identical", "duplicate")
+_BY_FREEZING = ("tie", "both_bad", "skip", "conflict", "below_agreement", "identical", "duplicate", "undecided")
 
 
 @dataclass

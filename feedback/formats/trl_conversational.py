@@ -1,6 +1,7 @@
 """TRL's conversational preference format: ``prompt``, ``chosen`` and ``rejected`` as lists of messages.
 
-What ``trl dpo`` and ``trl reward`` read for a chat model: the trainer applies the model's own chat template.
+What ``trl dpo`` and ``trl reward`` read for a chat model: the trainer applies the model's own chat template. Strengths
+are a ``margin``, as in ``trl-preference``.
 """
 
 from __future__ import annotations
@@ -8,17 +9,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from feedback.formats.shape import Export, Format, Row
-from feedback.formats.trl_preference import read
-from feedback.store.exports import iterate_pair_records
+from feedback.formats.trl_preference import read, with_margins
 
 
 def rows(export: Export) -> Iterator[Row]:
     """One object per pair, with exactly the columns TRL names."""
-    for pair in iterate_pair_records(export.db, export.dataset.id, split=export.split):
+    for pair, margin in with_margins(export):
         yield {
             "prompt": pair.messages,
             "chosen": [{"role": "assistant", "content": pair.chosen}],
             "rejected": [{"role": "assistant", "content": pair.rejected}],
+            **margin,
         }
 
 

@@ -24,7 +24,7 @@ from feedback.tables import (
     PolicyRow,
     PromptRow,
 )
-from feedback.types import CANNOT_REPLY
+from feedback.types import CANNOT_REPLY, JudgmentState
 
 _PAGE = 200
 
@@ -158,6 +158,7 @@ def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: d
     for policy in line.policies:
         counts["policies"] += _restore_policy(session, place, policy)
     session.flush()
+    _check_there(session, place, line)
     prompt_id, is_new = _restore_prompt(session, place, line.prompt)
     counts["prompts"] += is_new
     session.flush()
@@ -169,6 +170,7 @@ def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: d
     session.flush()
     _restore_row(session, place, "lease", line.lease, compare=("matchup_id", "annotator"))
     session.flush()
+    _check_only_word(session, place, line.judgment)
     is_new = _restore_row(session, place, "judgment", line.judgment, compare=("verdict", "ranking", "matchup_id"))
     counts["judgments" if is_new else "already_there"] += 1
 
@@ -196,6 +198,34 @@ def _checked(place: _Place, entry: ArchivedJudgment) -> _Line:
     except InvalidInput as error:
         raise place.refuse(str(error).rstrip(".")) from error
     return line
+
+
+def _check_there(session: Session, place: _Place, line: _Line) -> None:
+    """Refuse a line that refers to what is neither stored nor in a line before it."""
+    named: list[tuple[str, type[SQLModel], str | None]] = [
+        *((f"generations.{i}.policy_id", PolicyRow, reply.policy_id) for i, reply in enumerate(line.generations)),
+        ("matchup.repeat_of", MatchupRow, line.matchup.repeat_of),
+        ("judgment.supersedes", JudgmentRow, line.judgment.supersedes),
+    ]
+    for name, table, key in named:
+        if key is not None and session.get(table, key) is None:
+            raise place.refuse(f"{name} names {key!r}, which is neither stored here nor in the file before this line")
+
+
+def _check_only_word(session: Session, place: _Place, judgment: JudgmentRow) -> None:
+    """Refuse a second judgment in force of one matchup by one person."""
+    if judgment.state is not JudgmentState.current:
+        return
+    own = select(JudgmentRow.id).where(
+        JudgmentRow.matchup_id == judgment.matchup_id,
+        JudgmentRow.annotator == judgment.annotator,
+        JudgmentRow.state == JudgmentState.current,
+    )
+    other = session.exec(own.where(JudgmentRow.id != judgment.id)).first()
+    if other is not None:
+        raise place.refuse(
+            f"{judgment.annotator!r} has another judgment of the matchup {judgment.matchup_id} in force, {other!r}"
+        )
 
 
 def _restore_row(session: Session, place: _Place, noun: str, row: Any, *, compare: Sequence[str]) -> bool:

@@ -9,7 +9,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import SQLModel, col, select
 
 from feedback.db import Database
-from feedback.errors import NotFound
+from feedback.errors import NotFound, UnknownSetting
 from feedback.store.rows import as_row, get_by_key, refusal
 from feedback.tables import CheckpointRow, DatasetRow, RunRow
 from feedback.types import Checkpoint
@@ -44,15 +44,19 @@ def get_checkpoint(db: Database, key: str) -> CheckpointRow:
 
 
 def get_to_score(db: Database, key: str) -> CheckpointRow:
-    """The checkpoint with this id or name, where a reward model is meant: NotFound lists those there are.
-
-    Whether it is one, the caller looks at.
-    """
+    """The reward model with this id or name; NotFound, or UnknownSetting for another kind, lists those there are."""
     try:
-        return get_checkpoint(db, key)
+        row = get_checkpoint(db, key)
     except NotFound:
         known = [row.name for row in list_checkpoints(db, kind="reward")]
         raise NotFound("reward model", key, known, hint="Train one: `studio train reward --dataset D`.") from None
+    if row.kind != "reward":
+        named = ", ".join(row.name for row in list_checkpoints(db, kind="reward")) or "none yet"
+        raise UnknownSetting(
+            f"Checkpoint {key!r} is a {row.kind}, not a reward model. Reward models: {named}; "
+            "train one: `studio train reward --dataset D`."
+        )
+    return row
 
 
 def list_checkpoints(db: Database, *, kind: Literal["policy", "reward"] | None = None) -> list[CheckpointRow]:

@@ -43,12 +43,17 @@ class JudgedMatchup:
     judgments: list[JudgmentRow]
 
     @property
+    def texts(self) -> list[str]:
+        """The replies, in stored order."""
+        return [reply.text for reply in self.generations]
+
+    @property
     def place(self) -> tuple[str, list[str], str]:
         """What matchups are sorted by: what was judged first, so that the order is the same wherever it was judged.
 
         Ids are drawn at random; pairs in their order would make other batches, and another model, in every home.
         """
-        return self.prompt_hash, sorted(reply.text for reply in self.generations), self.matchup_id
+        return self.prompt_hash, sorted(self.texts), self.matchup_id
 
 
 def save_dataset(
@@ -84,6 +89,13 @@ def list_datasets(db: Database) -> list[DatasetRow]:
     """Datasets, newest first."""
     with db.read() as session:
         return list(session.exec(select(DatasetRow).order_by(col(DatasetRow.created_at).desc(), col(DatasetRow.id))))
+
+
+def twin_of(db: Database, dataset: DatasetRow) -> str | None:
+    """The name of the oldest other dataset of the same hash, which holds the same judgments and the same pairs."""
+    query = select(DatasetRow.name).where(DatasetRow.hash == dataset.hash, DatasetRow.id != dataset.id)
+    with db.read() as session:
+        return session.exec(query.order_by(col(DatasetRow.created_at), col(DatasetRow.id))).first()
 
 
 def list_pairs(

@@ -27,7 +27,7 @@ from feedback.tables import (
     PolicyRow,
     PromptRow,
 )
-from feedback.types import Source, Verdict
+from feedback.types import Part, Source, Verdict
 
 PAIRS_A_PAGE = 2000
 PROMPTS_A_PAGE = 500
@@ -62,29 +62,26 @@ class VoteRecord(NamedTuple):
     rationale: str | None
     edited: dict[str, Any] | None
     at: datetime
+    part: Part
 
 
 class MatchupRecord(NamedTuple):
-    """One matchup with its replies, the names of the policies that made them, and the dataset's votes on it."""
+    """One matchup with its replies, the names of the policies that made them, and the dataset's judgments of it."""
 
     id: str
     texts: list[str]
     policies: list[str]
-    votes: list[VoteRecord]
+    judgments: list[VoteRecord]
 
 
 class PromptRecord(NamedTuple):
-    """One prompt with all the dataset says of its replies: matchups as judged, and (chosen, rejected) as frozen.
-
-    A pair that came of an edit is not among the pairs: its edit stands in the vote.
-    """
+    """One prompt with all the dataset says of its replies, matchup by matchup."""
 
     id: str
     content_hash: str
     messages: Messages
     tags: list[str]
     matchups: list[MatchupRecord]
-    pairs: list[tuple[str, str]]
 
 
 def iterate_pair_records(
@@ -99,6 +96,15 @@ def iterate_pair_records(
         if len(page) < PAIRS_A_PAGE:
             return
         position = page[-1].position
+
+
+def has_strengths(db: Database, dataset_id: str) -> bool:
+    """Was a strength given for any pair of a dataset, on either side of its split?"""
+    query = select(DatasetPairRow.position).where(
+        DatasetPairRow.dataset_id == dataset_id, col(DatasetPairRow.margin) > 0
+    )
+    with db.read() as session:
+        return session.exec(query.limit(1)).first() is not None
 
 
 def iterate_prompt_records(db: Database, dataset_id: str) -> Iterator[PromptRecord]:
@@ -179,10 +185,8 @@ def _prompt_page(session: Session, dataset_id: str, after: str) -> list[PromptRe
     prompts = session.exec(query).all()
     ids = [prompt[0] for prompt in prompts]
     matchups = _matchups(session, dataset_id, ids)
-    pairs = _pairs(session, dataset_id, ids)
     return [
-        PromptRecord(key, digest, list(messages), list(tags), matchups[key], pairs[key])
-        for key, digest, messages, tags in prompts
+        PromptRecord(key, digest, list(messages), list(tags), matchups[key]) for key, digest, messages, tags in prompts
     ]
 
 
@@ -215,6 +219,7 @@ def _matchups(session: Session, dataset_id: str, prompt_ids: Sequence[str]) -> d
             JudgmentRow.rationale,
             JudgmentRow.edited,
             JudgmentRow.created_at,
+            JudgmentRow.part,
         )
         .join(JudgmentRow, col(JudgmentRow.matchup_id) == col(MatchupRow.id))
         .where(col(MatchupRow.prompt_id).in_(prompt_ids), _in_dataset(dataset_id))
@@ -228,7 +233,7 @@ def _matchups(session: Session, dataset_id: str, prompt_ids: Sequence[str]) -> d
         if not listed or listed[-1].id != row[0]:
             made = [replies[key] for key in row[2]]
             listed.append(MatchupRecord(row[0], [text for text, _ in made], [name for _, name in made], []))
-        listed[-1].votes.append(VoteRecord(*row[3:]))
+        listed[-1].judgments.append(VoteRecord(*row[3:]))
     return found
 
 
@@ -244,22 +249,3 @@ def _replies(session: Session, generation_ids: set[str]) -> dict[str, tuple[str,
         ),
     )
     return {key: (text, name) for key, text, name in rows}
-
-
-def _pairs(session: Session, dataset_id: str, prompt_ids: Sequence[str]) -> dict[str, list[tuple[str, str]]]:
-    chosen, rejected = aliased(GenerationRow), aliased(GenerationRow)
-    query = (
-        select(DatasetPairRow.prompt_id, chosen.text, rejected.text)
-        .join(chosen, col(chosen.id) == col(DatasetPairRow.chosen_generation))
-        .join(rejected, col(rejected.id) == col(DatasetPairRow.rejected_generation))
-        .where(
-            DatasetPairRow.dataset_id == dataset_id,
-            col(DatasetPairRow.prompt_id).in_(prompt_ids),
-            col(DatasetPairRow.edited_by).is_(None),
-        )
-        .order_by(col(DatasetPairRow.position))
-    )
-    found: dict[str, list[tuple[str, str]]] = defaultdict(list)
-    for prompt_id, better, worse in session.exec(query):
-        found[prompt_id].append((better, worse))
-    return found

@@ -29,11 +29,5 @@ def get_guidelines(db: Database) -> GuidelinesRow | None:
         return session.exec(_newest_first()).first()
 
 
-def list_guidelines(db: Database) -> list[GuidelinesRow]:
-    """Every version, newest first."""
-    with db.read() as session:
-        return list(session.exec(select(GuidelinesRow).order_by(col(GuidelinesRow.version).desc())))
-
-
 def _newest_first() -> SelectOfScalar[GuidelinesRow]:
     return select(GuidelinesRow).order_by(col(GuidelinesRow.version).desc()).limit(1)

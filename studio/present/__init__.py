@@ -11,6 +11,7 @@ from studio.present.datasets import (
     datasets_table,
     download_link,
     feedback_counts,
+    frozen_text,
     no_dataset,
 )
 from studio.present.desk import (
@@ -92,6 +93,7 @@ __all__ = [
     "figures",
     "first_plots",
     "form_fields",
+    "frozen_text",
     "gate_panel",
     "gate_sentence",
     "guidelines_frame",

@@ -60,6 +60,13 @@ def datasets_table(rows: Sequence[DatasetRow], selected: str | None, now: dateti
     return table(headers, cells, caption="Datasets, newest first", keys=[row.id for row in rows], selected=selected)
 
 
+def frozen_text(row: DatasetRow, twin: str | None) -> str:
+    """What is said when a dataset is frozen, and whether there was one like it."""
+    if twin is not None:
+        return f"{row.name} is frozen, and holds the same judgments and pairs as {twin}: nothing new was judged for it."
+    return f"{row.name} is frozen: {row.counts.get('pairs', 0)} pairs. Train on it on the Train tab."
+
+
 def dataset_detail(row: DatasetRow, pairs: Sequence[PreferencePair]) -> Html:
     """One dataset: its identity, what was left out and why, and its first pairs."""
     return element(

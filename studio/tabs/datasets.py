@@ -26,7 +26,7 @@ def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
 def freeze(services: Services, name: str, sources: list[str], format_name: str) -> tuple[Any, ...]:
     """Freeze what was judged, and show the new dataset."""
     row = services.freeze(name, DatasetFilters(sources=tuple(Source(source) for source in sources)))
-    gr.Info(f"{row.name} is frozen: {row.counts.get('pairs', 0)} pairs. Train on it on the Train tab.")
+    gr.Info(present.frozen_text(row, services.twin_of(row)))
     return (*refresh(services, row.id), *select(services, row.id, format_name)[1:])
 
 

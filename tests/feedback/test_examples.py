@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 import random
-from typing import Any
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 
-from feedback import assignment, formats, judging
+from feedback import assignment, formats, judging, ranking
 from feedback.datasets import freeze, split_of
 from feedback.db import Database
 from feedback.examples import (
+    Demonstration,
+    LabelledReply,
+    SplitName,
     label_noise,
     list_demonstrations,
     list_judged_prompts,
@@ -18,7 +23,7 @@ from feedback.examples import (
     list_rankings,
     list_ties,
 )
-from feedback.store.datasets import list_pairs
+from feedback.store.datasets import list_frozen_matchups, list_pairs
 from feedback.store.matchups import save_matchups
 from feedback.tables import PromptRow
 from feedback.types import DatasetFilters, Matchup, MatchupKind, Part
@@ -187,6 +192,82 @@ def test_where_an_adjudicator_settled_a_matchup_the_others_verdicts_teach_nothin
     first, second = list_rankings(db, "d")
     assert {first.replies[first.ranks.index(1)], second.replies[second.ranks.index(1)]} == {"right", "fine"}
     assert label_noise(db, "d") == 0.5  # of the annotators alone; with the adjudicator it would be less
+
+
+def test_a_reply_that_most_call_bad_is_not_imitated_though_one_preferred_it(db: Database) -> None:
+    pair(db, "least bad", "worst", required=3)
+    judge_next(db, "ann", best="least bad")
+    judge_next(db, "bob", verdict="both_bad")
+    judge_next(db, "cem", verdict="both_bad")
+    freeze(db, "d", DatasetFilters(test_share=0.0))
+    assert list_demonstrations(db, "d") == []
+    assert [example.good for example in list_labelled_replies(db, "d")] == [False, False]
+
+
+def judge_anyhow(db: Database, rng: random.Random, annotator: str, part: Part = Part.annotator) -> None:
+    """Judge the next task, if there is one, by the dice: any answer there is, with an edit now and then."""
+    task = assignment.lease_next(db, annotator, rng=rng, part=part)
+    if task is None:
+        return
+    said: dict[str, Any] = {"verdict": rng.choice(["left", "right", "left", "right", "tie", "both_bad"])}
+    if len(task.responses) > 2:
+        said = {"ranking": [rng.randint(1, len(task.responses)) for _ in task.responses]}
+    if part is Part.annotator and rng.random() < 0.15:
+        said = {"skip_reason": "unclear"}
+    if part is Part.annotator and rng.random() < 0.2:
+        said["edited"] = {"index": 0, "text": rng.choice(["edit one", "edit two", "text 1"])}
+    judging.submit(db, task.lease_id, annotator, **said)
+
+
+def judge_all_sorts(db: Database, rng: random.Random) -> None:
+    """Texts that come back in several matchups, disagreement, rankings, edits, skips and adjudicators."""
+    for _ in range(36):
+        prompt, policy = make_prompt(db), make_policy(db)
+        for _ in range(2):
+            size = rng.choice([2, 2, 3])
+            rows = make_generations(db, prompt, policy, [f"text {n}" for n in rng.sample(range(4), size)])
+            kind = MatchupKind.pair if size == 2 else MatchupKind.rank
+            keys = [row.id for row in rows]
+            save_matchups(db, [Matchup(prompt_id=prompt.id, generation_ids=keys, kind=kind, required=3)])
+            for annotator in ("ann", "bob", "cem"):
+                judge_anyhow(db, rng, annotator)
+            if rng.random() < 0.5:
+                judge_anyhow(db, rng, "rev", Part.adjudicator)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_exports_teach_exactly_what_training_here_learns_and_count_all_the_rest(
+    db: Database, tmp_path: Path, seed: int
+) -> None:
+    rng = random.Random(seed)
+    judge_all_sorts(db, rng)
+    filters = DatasetFilters(test_share=0.4, min_agreement=rng.choice([0.5, 0.7]))
+    freeze(db, "d", filters)
+    texts: dict[str, set[tuple[str, str]]] = {"train": set(), "test": set()}
+    for matchup in list_frozen_matchups(db, "d"):
+        written = [text for _, _, text in ranking.edits_of(matchup.judgments)]
+        side = split_of(matchup.prompt_hash, filters.test_share, filters.split_seed)
+        texts[side] |= {(matchup.prompt_id, text) for text in [*matchup.texts, *written]}
+    assert {judgment.part for m in list_frozen_matchups(db, "d") for judgment in m.judgments} == set(Part)
+    for split in get_args(SplitName):
+        labelled = [(asked(e), e.reply, e.good) for e in list_labelled_replies(db, "d", split=split)]
+        rows, dropped = exported(db, "trl-kto", split, tmp_path)
+        made = [(row["prompt"][-1]["content"], row["completion"][0]["content"], row["label"]) for row in rows]
+        assert sorted(made) == sorted(labelled) and len(made) > 10
+        assert len(rows) + sum(dropped.values()) == len(texts[split])
+        imitated = [(asked(e), e.reply) for e in list_demonstrations(db, "d", split=split)]
+        rows, dropped = exported(db, "trl-sft", split, tmp_path)
+        assert sorted(tuple(turn["content"] for turn in row["messages"]) for row in rows) == sorted(imitated)
+        assert len(rows) + sum(dropped.values()) == len(texts[split])
+
+
+def asked(example: LabelledReply | Demonstration) -> str:
+    return example.messages[-1].content
+
+
+def exported(db: Database, format: str, split: str, folder: Path) -> tuple[list[dict[str, Any]], dict[str, int]]:
+    report = formats.export_dataset(db, "d", format, folder / f"{format}.{split}.jsonl", split)
+    return [json.loads(line) for line in report.path.read_text(encoding="utf-8").splitlines()], report.dropped
 
 
 def test_a_skip_teaches_nothing_not_even_by_what_was_typed_before_it(db: Database) -> None:

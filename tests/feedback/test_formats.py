@@ -169,6 +169,13 @@ INCOHERENT: list[tuple[str, Any, str]] = [
         "matchup: the gold of a ranking is",
     ),
     ("policies.0.base", "\ud800", "policy.base must be whole Unicode characters"),
+    (
+        "judgment.supersedes",
+        "jud-no",
+        "judgment.supersedes names 'jud-no', which is neither stored here nor in",
+    ),
+    ("matchup.repeat_of", "mat-no", "matchup.repeat_of names 'mat-no', which is neither"),
+    ("generations.1.policy_id", "pol-no", "generations.1.policy_id names 'pol-no', which is neither"),
 ]
 
 
@@ -186,6 +193,17 @@ def test_a_line_whose_parts_contradict_each_other_is_refused(
     with pytest.raises(InvalidLine, match=f"line {place + 1}: ({reason})"):
         formats.import_file(other, tmp_path / "bad.jsonl", "raw")
     assert prompts.count_prompts(other) == 0 and policy_store.list_policies(other) == []
+
+
+def test_a_second_judgment_in_force_by_one_person_is_told_in_words(judged: Database, tmp_path: Path) -> None:
+    rows = read(formats.export_dataset(judged, "d", "raw", tmp_path / "one.jsonl").path)
+    again = json.loads(json.dumps(rows[0]))
+    again["judgment"] |= {"id": "jud-again", "lease_id": "lea-again"}
+    again["lease"]["id"] = "lea-again"
+    (tmp_path / "bad.jsonl").write_text("\n".join(map(json.dumps, [*rows, again])))
+    told = f"line {len(rows) + 1}: 'ann' has another judgment of the matchup mat-.* in force, 'jud-"
+    with pytest.raises(InvalidLine, match=told):
+        formats.import_file(open_database(tmp_path / "other.db"), tmp_path / "bad.jsonl", "raw")
 
 
 @pytest.mark.parametrize("ranking", [[1, 2], [1, 2, 3, 4], [1, 2, 4], [0, 1, 2]])

@@ -25,6 +25,7 @@ from feedback.types import DatasetFilters, Generation, Matchup, MatchupKind, Pro
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
 PAIR_FORMATS = ("trl-conversational", "openai-preference", "hh", "ultrafeedback")
+SIDES = ("train", "test")
 _numbers = itertools.count()
 
 
@@ -107,17 +108,17 @@ def test_kto_labels_winners_losers_and_both_sides_of_a_both_bad(mixed: Database,
         "uno due": False,
     }
     assert all(list(row) == ["prompt", "completion", "label"] for row in rows)
-    assert dropped == {"skip": 1, "tie": 1}
+    assert dropped == {"skip": 2, "tie": 2}  # replies, not judgments
 
 
-def test_sft_takes_what_people_wrote_else_what_they_chose(mixed: Database, tmp_path: Path) -> None:
+def test_sft_takes_what_people_wrote_and_what_they_chose(mixed: Database, tmp_path: Path) -> None:
     rows, dropped = exported(mixed, "trl-sft", tmp_path)
     assert {row["messages"][0]["content"]: row["messages"][1]["content"] for row in rows} == {
         "Say hello.": "Hello, friend!",
         "Count.": "one two three",
     }
     assert all(list(row) == ["messages"] for row in rows)
-    assert dropped == {"prompt_without_wanted_reply": 3}  # a tie, a both-bad, a skip
+    assert dropped == {"edited": 1, "rejected": 5, "skip": 2, "tie": 2}
 
 
 def test_prompts_alone_come_out_and_back(mixed: Database, tmp_path: Path) -> None:
@@ -133,6 +134,22 @@ def test_prompts_alone_come_out_and_back(mixed: Database, tmp_path: Path) -> Non
     other = open_database(tmp_path / "other.db")
     assert formats.import_file(other, tmp_path / "trl-prompt.jsonl", "trl-prompt") == {"prompts": 5, "already_there": 0}
     assert formats.import_file(other, tmp_path / "trl-prompt.jsonl", "trl-prompt")["already_there"] == 5
+
+
+@pytest.mark.parametrize("format", ["trl-preference", "trl-conversational"])
+def test_strengths_are_margins_in_every_row_of_both_sides_or_in_none(format: str, db: Database, tmp_path: Path) -> None:
+    for number in range(12):
+        make_matchup(db, texts=[f"a {number}", f"a longer {number}"])
+    judge_by(db, longer, count=11)
+    datasets.freeze(db, "none", DatasetFilters(test_share=0.5))
+    judge_by(db, longer, strength=2)
+    datasets.freeze(db, "d", DatasetFilters(test_share=0.5))
+    columns = ["prompt", "chosen", "rejected"]
+    without = [json.loads(line) for line in formats.stream_dataset(db, "none", format)]
+    assert all(list(row) == columns for row in without) and len(without) == 11
+    sides = {side: [json.loads(line) for line in formats.stream_dataset(db, "d", format, side)] for side in SIDES}
+    assert all(list(row) == [*columns, "margin"] for rows in sides.values() for row in rows) and all(sides.values())
+    assert sorted(row["margin"] for rows in sides.values() for row in rows) == [0.0] * 11 + [2.0]
 
 
 def test_openai_rows_hold_the_three_keys_and_nothing_else(mixed: Database, tmp_path: Path) -> None:

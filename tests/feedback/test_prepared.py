@@ -5,12 +5,13 @@ from __future__ import annotations
 from datetime import UTC, datetime
 
 import pytest
-from sqlalchemy import bindparam, insert, select
+from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from feedback import assignment
 from feedback.db import Database, open_database
 from feedback.store import users
+from feedback.store.matchups import WORK
 from feedback.store.pool import MATCHUP
 from feedback.store.prepared import Prepared
 from feedback.tables import LeaseRow
@@ -72,6 +73,20 @@ def test_what_never_changes_stands_in_the_sql_so_that_a_partial_index_is_used(db
         driver.set_trace_callback(None)  # type: ignore[union-attr]
         plan = connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {seen[0]}").all()
     assert "state = 'leased'" in seen[0] and "ix_lease_live" in plan[0][-1]
+
+
+def test_open_work_is_counted_from_an_index_alone_and_the_pool_is_still_walked_in_order(db: Database) -> None:
+    for _ in range(30):
+        make_matchup(db)
+    is_open = (MATCHUP.c.state == MatchupState.open) & MATCHUP.c.purpose.in_(WORK)
+    walk = select(MATCHUP).where(is_open).order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
+    with db.transaction() as connection:
+        connection.exec_driver_sql("ANALYZE")  # a planner that knows the table must not sort the pool either
+        for query, index in ((select(func.count()).where(is_open), "COVERING INDEX ix_matchup_open_work"),
+                             (walk.limit(9), "INDEX ix_matchup_pool")):  # fmt: skip
+            text = query.compile(db.engine, compile_kwargs={"literal_binds": True})
+            plan = " ".join(row[-1] for row in connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {text}"))
+            assert index in plan and "TEMP B-TREE" not in plan, plan
 
 
 def test_a_glance_sees_at_once_what_another_connection_saved(database: Database) -> None:

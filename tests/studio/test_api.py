@@ -183,6 +183,11 @@ def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Databas
         assert len(rows) == 5
         assert all(row["chosen"] != row["rejected"] for row in rows)
     assert client.get("/api/datasets").json()["datasets"][0]["name"] == "round-1"
+    again = client.post(
+        "/api/datasets", json={"name": "again", "filters": {"sources": ["human"], "test_share": 0}}
+    ).json()
+    assert again["hash"] == frozen["hash"] and again["same_as"] == "round-1" and frozen["same_as"] is None
+    assert client.post("/api/datasets", json={"name": "split"}).json()["same_as"] is None
     assert "trl-preference" in sentence(client.get("/api/datasets/round-1/export", params={"format": "xml"}), 422)
     sentence(client.get("/api/datasets/none/export", params={"format": "raw"}), 404)
     sentence(client.post("/api/datasets", json={"name": "round-1"}), 409)

@@ -321,6 +321,22 @@ def test_freezing_shows_the_new_dataset(services: Services, db: Database, champi
     assert datasets.refresh(services, None)[2] == "round-2"
 
 
+def test_freezing_the_same_again_is_told(
+    services: Services, db: Database, champion, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    factories.make_matchup(db, policy=champion)
+    factories.judge_by(db, factories.longer)
+    told: list[str] = []
+    monkeypatch.setattr(datasets.gr, "Info", told.append)
+    for name in ("mine", "again", "once"):
+        datasets.freeze(services, name, ["human"], "raw")
+    assert [line.partition(":")[0] for line in told] == [
+        "mine is frozen",
+        "again is frozen, and holds the same judgments and pairs as mine",
+        "once is frozen, and holds the same judgments and pairs as mine",
+    ]
+
+
 def test_promoting_asks_first(services: Services, db: Database, champion) -> None:
     factories.make_prompt(db)
     child = factories.make_policy(db, "child", parent_id=champion.id)

@@ -238,6 +238,15 @@ def test_the_tables_say_what_there_is(studio: Studio, home: Home) -> None:
     assert "No worker is alive" in studio("train", "reward", "--dataset", "d").stderr
 
 
+def test_freezing_the_same_again_is_told_beside_the_result(studio: Studio, home: Home) -> None:
+    judged_home(home)
+    again = studio("dataset", "freeze", "again", "--json")
+    assert json.loads(again.stdout)["same_as"] == "d"
+    assert again.stderr == "again holds the same judgments and pairs as d: nothing new was judged for it.\n"
+    other = studio("dataset", "freeze", "other", "--split-seed", "1", "--json")
+    assert json.loads(other.stdout)["same_as"] is None and other.stderr == ""
+
+
 def test_data_goes_out_and_comes_back(studio: Studio, home: Home, tmp_path: Path) -> None:
     judged_home(home)
     out = tmp_path / "out" / "d.jsonl"

@@ -860,7 +860,7 @@ def test_a_judge_of_the_looks_that_is_none_is_refused_before_the_queue(make_cont
 
 def test_a_policys_checkpoint_cannot_be_the_judge(make_context: Any, dataset: str) -> None:
     METHODS["dpo"].train(make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1}))
-    with pytest.raises(NotFound, match="cannot score"):
+    with pytest.raises(UnknownSetting, match="is a policy, not a reward model. Reward models: "):
         METHODS["ppo"].train(make_context("ppo", run_config(reward="p1")))
     with pytest.raises(UnknownSetting, match="'p1' is a policy, not a reward model. Reward models: none yet; train"):
         submit(make_context("ppo", run_config(reward="p1")).db, "ppo", {"reward": "p1"})

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from feedback.errors import NotEnoughData, NotFound, RunCancelled
+from feedback.errors import NotEnoughData, RunCancelled, UnknownSetting
 from feedback.types import PreferencePair
 from training.checkpoints import ADAPTER_FILE, open_reward, read_manifest, tensor_names
 from training.config import RewardSettings
@@ -116,5 +116,5 @@ def test_a_run_saves_a_checkpoint_with_its_head_and_its_worth(make_context: Any,
 def test_a_policys_checkpoint_cannot_score(make_context: Any, dataset: str) -> None:
     context = make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1})
     METHODS["dpo"].train(context)
-    with pytest.raises(NotFound, match="cannot score"):
+    with pytest.raises(UnknownSetting, match="is a policy, not a reward model. Reward models: "):
         open_reward(context.db, context.home, "p1", "cpu")
