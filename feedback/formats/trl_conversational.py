@@ -1,7 +1,6 @@
 """TRL's conversational preference format: ``prompt``, ``chosen`` and ``rejected`` as lists of messages.
 
-What ``trl dpo`` and ``trl reward`` read for a chat model: the trainer applies the model's own chat template. Strengths
-are a ``margin``, as in ``trl-preference``.
+What ``trl dpo`` and ``trl reward`` read for a chat model: the trainer applies the model's own chat template.
 """
 
 from __future__ import annotations
@@ -9,17 +8,17 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from feedback.formats.shape import Export, Format, Row
-from feedback.formats.trl_preference import read, with_margins
+from feedback.formats.trl_preference import read
+from feedback.store.exports import iterate_pair_records
 
 
 def rows(export: Export) -> Iterator[Row]:
     """One object per pair, with exactly the columns TRL names."""
-    for pair, margin in with_margins(export):
+    for pair in iterate_pair_records(export.db, export.dataset.id, split=export.split):
         yield {
             "prompt": pair.messages,
             "chosen": [{"role": "assistant", "content": pair.chosen}],
             "rejected": [{"role": "assistant", "content": pair.rejected}],
-            **margin,
         }
 
 

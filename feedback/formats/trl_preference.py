@@ -2,9 +2,6 @@
 
 For base models without a chat template. A prompt of several turns is written out with a role before each turn,
 since one string has no other way to say who spoke; chat models are better served by ``trl-conversational``.
-Where strengths were given there is a ``margin``, the mean strength of a pair from 0 (nobody gave one) to 3, by which
-``RewardTrainer`` wants the scores to differ, as ``studio train reward --set margin=1`` does; ``DPOTrainer`` passes it
-over. ``dataset.remove_columns("margin")`` leaves strength out again.
 A file that is read may hold either kind of prompt.
 """
 
@@ -16,21 +13,13 @@ from pathlib import Path
 from feedback.db import Database
 from feedback.formats.incoming import Incoming, read_votes, replies_after
 from feedback.formats.shape import Export, Format, Row
-from feedback.store.exports import Messages, PairRecord, has_strengths, iterate_pair_records
+from feedback.store.exports import Messages, iterate_pair_records
 
 
 def rows(export: Export) -> Iterator[Row]:
     """One object per pair, with exactly the columns TRL names."""
-    for pair, margin in with_margins(export):
-        yield {"prompt": as_text(pair.messages), "chosen": pair.chosen, "rejected": pair.rejected, **margin}
-
-
-def with_margins(export: Export) -> Iterator[tuple[PairRecord, Row]]:
-    """Each pair with its column ``margin``, if the dataset has strengths."""
-    # In every row of both sides or in none: loaders take the columns from one row and one file for all.
-    is_given = has_strengths(export.db, export.dataset.id)
     for pair in iterate_pair_records(export.db, export.dataset.id, split=export.split):
-        yield pair, {"margin": pair.margin} if is_given else {}
+        yield {"prompt": as_text(pair.messages), "chosen": pair.chosen, "rejected": pair.rejected}
 
 
 def read(db: Database, path: Path) -> dict[str, int]:

@@ -98,15 +98,6 @@ def iterate_pair_records(
         position = page[-1].position
 
 
-def has_strengths(db: Database, dataset_id: str) -> bool:
-    """Was a strength given for any pair of a dataset, on either side of its split?"""
-    query = select(DatasetPairRow.position).where(
-        DatasetPairRow.dataset_id == dataset_id, col(DatasetPairRow.margin) > 0
-    )
-    with db.read() as session:
-        return session.exec(query.limit(1)).first() is not None
-
-
 def iterate_prompt_records(db: Database, dataset_id: str) -> Iterator[PromptRecord]:
     """The prompts of a dataset's judgments in the order of their ids, each with everything that was judged."""
     last = ""

@@ -53,7 +53,7 @@ def train(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Name of what comes of it; left out, one is made up.")] = None,
     after: Annotated[str | None, typer.Option(help="Begin when this run has succeeded.")] = None,
-    priority: Annotated[int, typer.Option(help="Runs with a higher one begin first.")] = 0,
+    priority: Annotated[int | None, typer.Option(help="Runs with a higher one begin first; 0 is usual.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Take two steps, report rows, time and memory, and leave nothing.")
     ] = False,
@@ -62,8 +62,10 @@ def train(
 ) -> None:
     """Train on a dataset. Queues a run and returns, unless told to --wait."""
     check_trains(method)
-    config: dict[str, Any] = {**parse_assignments(settings or []), "dataset": dataset, "parent": parent, "name": name}
-    config |= {"after": after, "priority": priority} | ({"dry_run": True} if dry_run else {})
+    named = {"dataset": dataset, "parent": parent, "name": name, "after": after, "priority": priority}
+    # What was left out hides nothing that --set says of the same.
+    config = parse_assignments(settings or []) | {key: value for key, value in named.items() if value is not None}
+    config |= {"dry_run": True} if dry_run else {}
     with opened(context) as session:
         if wait:
             with worker_for(session.home, standby=False) as keeper:

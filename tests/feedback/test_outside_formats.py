@@ -25,7 +25,6 @@ from feedback.types import DatasetFilters, Generation, Matchup, MatchupKind, Pro
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
 PAIR_FORMATS = ("trl-conversational", "openai-preference", "hh", "ultrafeedback")
-SIDES = ("train", "test")
 _numbers = itertools.count()
 
 
@@ -134,22 +133,6 @@ def test_prompts_alone_come_out_and_back(mixed: Database, tmp_path: Path) -> Non
     other = open_database(tmp_path / "other.db")
     assert formats.import_file(other, tmp_path / "trl-prompt.jsonl", "trl-prompt") == {"prompts": 5, "already_there": 0}
     assert formats.import_file(other, tmp_path / "trl-prompt.jsonl", "trl-prompt")["already_there"] == 5
-
-
-@pytest.mark.parametrize("format", ["trl-preference", "trl-conversational"])
-def test_strengths_are_margins_in_every_row_of_both_sides_or_in_none(format: str, db: Database, tmp_path: Path) -> None:
-    for number in range(12):
-        make_matchup(db, texts=[f"a {number}", f"a longer {number}"])
-    judge_by(db, longer, count=11)
-    datasets.freeze(db, "none", DatasetFilters(test_share=0.5))
-    judge_by(db, longer, strength=2)
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.5))
-    columns = ["prompt", "chosen", "rejected"]
-    without = [json.loads(line) for line in formats.stream_dataset(db, "none", format)]
-    assert all(list(row) == columns for row in without) and len(without) == 11
-    sides = {side: [json.loads(line) for line in formats.stream_dataset(db, "d", format, side)] for side in SIDES}
-    assert all(list(row) == [*columns, "margin"] for rows in sides.values() for row in rows) and all(sides.values())
-    assert sorted(row["margin"] for rows in sides.values() for row in rows) == [0.0] * 11 + [2.0]
 
 
 def test_openai_rows_hold_the_three_keys_and_nothing_else(mixed: Database, tmp_path: Path) -> None:
