@@ -205,14 +205,26 @@ def _task(result: TaskResult, limits: Limits) -> Reason:
     compared, question = result.compared, f"benchmark {result.task}"
     gains = (compared.difference, compared.at_least, compared.at_most)
     gain, least, most = gains if result.higher_is_better else (-gains[0], -gains[2], -gains[1])
-    seen = f"{result.task}: {_points(gain)} points ({compared.mean_b:.3f} to {compared.mean_a:.3f}, {compared.n} items)"
+    is_share = min(compared.mean_a, compared.mean_b) >= 0 and max(compared.mean_a, compared.mean_b) <= 1
+    margin = _amount(limits.margin, is_share)
+    change = f"{'gained' if gain > 0 else 'lost'} {_amount(abs(gain), is_share)}" if gain else "did not change"
+    seen = f"{result.task} {change} ({compared.mean_b:.3f} to {compared.mean_a:.3f}, {compared.n:,} items)"
     if least > -limits.margin:
-        return Reason(question, Answer.passed, f"{seen}; with 95 % it lost less than {_points(limits.margin, '')}.")
+        return Reason(question, Answer.passed, f"{seen}; with 95 % it lost less than {margin}.")
     if most < -limits.margin:
-        return Reason(question, Answer.failed, f"{seen}; with 95 % it lost more than {_points(limits.margin, '')}.")
-    needed = _rounded(compared.items_for(limits.margin))
-    words = f"{seen}: cannot tell whether it lost {_points(limits.margin, '')}; about {needed:,} items would show it."
-    return Reason(question, Answer.unclear, words)
+        return Reason(question, Answer.failed, f"{seen}; with 95 % it lost more than {margin}.")
+    return Reason(question, Answer.unclear, f"{seen}: cannot tell whether it lost {margin}. {_needed(result, limits)}")
+
+
+def _needed(result: TaskResult, limits: Limits) -> str:
+    if limits.margin == 0:
+        return "No number of items shows that nothing at all was lost; allow a margin."
+    return f"About {_rounded(result.compared.items_for(limits.margin)):,} items would show it."
+
+
+def _amount(difference: float, is_share: bool) -> str:
+    """A difference as one says it: hundredths of a share are points; any other score is told in its own units."""
+    return f"{100 * difference:.1f} points" if is_share else f"{difference:.3g}"
 
 
 def _measured(figures: Mapping[str, Any], name: str) -> bool:
@@ -221,10 +233,6 @@ def _measured(figures: Mapping[str, Any], name: str) -> bool:
 
 def _percent(share: float) -> str:
     return f"{100 * share:.1f} %"
-
-
-def _points(difference: float, sign: str = "+") -> str:
-    return f"{100 * difference:{sign}.1f}"
 
 
 def _rounded(count: float) -> int:

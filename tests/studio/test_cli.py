@@ -194,9 +194,14 @@ def test_json_is_all_there_is_on_stdout(studio: Studio, home: Home) -> None:
     judged_home(home)
     queued = json.loads(studio("train", "dpo", "--dataset", "d", "--set", "epochs=2", "--json").stdout)
     assert queued["state"] == "queued" and queued["config"] == {"dataset": "d", "epochs": 2, "parent": "starter"}
+    named = ("--set", "name=mine", "--set", "parent=elsewhere", "--set", "priority=3")
+    other = json.loads(studio("train", "dpo", "--dataset", "d", *named, "--json").stdout)
+    assert (other["config"]["name"], other["config"]["parent"], other["priority"]) == ("mine", "elsewhere", 3)
+    studio("runs", "cancel", other["run_id"])
     shown = json.loads(studio("runs", "show", queued["run_id"], "--json").stdout)
     assert shown["id"] == queued["run_id"] and shown["metrics"] == {} and shown["result"] == {}
-    assert [run["id"] for run in json.loads(studio("runs", "list", "--json").stdout)] == [queued["run_id"]]
+    listed = [run["id"] for run in json.loads(studio("runs", "list", "--json").stdout)]
+    assert sorted(listed) == sorted([queued["run_id"], other["run_id"]])
     assert json.loads(studio("runs", "logs", queued["run_id"], "--json").stdout)["log"] == ""
     assert json.loads(studio("runs", "cancel", queued["run_id"], "--json").stdout)["state"] == "cancelled"
     assert json.loads(studio("runs", "resume", queued["run_id"], "--json").stdout)["attempt"] == 2

@@ -52,7 +52,7 @@ def test_the_shell_compares_and_shows_what_was_lost(measured: Home) -> None:
 def test_the_gate_speaks_in_the_shell_and_changes_nothing(measured: Home) -> None:
     held = said(measured, "policies", "gate", "child")
     assert held.exit_code == 0 and held.output.startswith("HOLD\n  passed: It wins 80.0 %")
-    assert "unclear: sums: -6.0 points (1.000 to 0.940, 50 items): cannot tell" in held.output
+    assert "unclear: sums lost 6.0 points (1.000 to 0.940, 50 items): cannot tell" in held.output
     decision = json.loads(said(measured, "policies", "gate", "child", "--margin", "0.2", "--json").output)
     assert decision["verdict"] == "PROMOTE" and decision["limits"]["margin"] == 0.2
     assert said(measured, "policies", "gate", "parent").exit_code == 1

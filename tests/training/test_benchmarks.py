@@ -176,7 +176,7 @@ def test_the_gate_weighs_the_newest_results_and_who_judged(db: Database, tiny_po
         keep_benchmark(db, policy, [float(number < right) for number in range(400)])
     decision = decide_policy(db, child.id)
     assert decision.verdict is Verdict.reject
-    assert any("sums: -25.0 points (1.000 to 0.750, 400 items)" in reason.words for reason in decision.reasons)
+    assert any("sums lost 25.0 points (1.000 to 0.750, 400 items)" in reason.words for reason in decision.reasons)
     (found,) = compare(db, child.id, tiny_policy.id).comparisons
     assert found.finding is Finding.worse and found.paired.lost == 100
     assert len(list_differing(db, found.a.id, found.b.id, "acc", limit=1000)) == 100
