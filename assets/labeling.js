@@ -127,6 +127,8 @@
       looking = setTimeout(look, LOOK_MS);
     } else if (stage?.lease !== deck[0]) {
       paint(cache.get(deck[0]));
+    } else if (isUnseen) {
+      showLastTurn();
     }
     if (deck.length === 1 && answer.more) send("ahead");
   };
@@ -160,9 +162,17 @@
     say("");
     studio.painted?.(item);
     if (pair.getBoundingClientRect().top < 0) pair.scrollIntoView({ block: "start" });
-    // The last turn is what the replies answer: all of it where it has room, else its beginning.
-    const turns = [...pair.querySelectorAll(".prompt-card .turn")].map((turn) => turn.getBoundingClientRect().top);
-    if (turns.length) pair.querySelector(".prompt-card").scrollTop = turns.at(-1) - turns[0];
+    showLastTurn();
+  };
+
+  // The last turn is what the replies answer: all of it where it has room, else its beginning. What is painted behind
+  // another tab, as after a reload there, cannot be scrolled yet.
+  let isUnseen = false;
+  const showLastTurn = () => {
+    isUnseen = !studio.isShown();
+    const card = byId("pair").querySelector(".prompt-card");
+    const turns = [...card?.querySelectorAll(".turn") ?? []].map((turn) => turn.getBoundingClientRect().top);
+    if (turns.length) card.scrollTop = turns.at(-1) - turns[0];
   };
 
   // Gradio may build its pieces anew; then what should stand there is put back.

@@ -30,6 +30,7 @@ SCRIPTS = (
     "messages.js",
     "shortcuts.js",
     "runs.js",
+    "address.js",
 )  # in the order they build on
 
 

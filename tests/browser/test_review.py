@@ -58,8 +58,6 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     expect(page.locator("#disputed-pair")).to_contain_text("yes yes")
     expect(page.locator("#settle-order")).to_be_hidden()
     page.reload()
-    page.wait_for_selector("#pair .pair, #pair .pair-empty")
-    open_tab(page, "Review")
     page.locator("#adjudication button").first.click()
     page.locator("#next-dispute").click()
     expect(page.locator("#disputed-pair")).to_contain_text("yes yes")
