@@ -38,7 +38,7 @@
   const isOwnKey = (target, key) => target instanceof Element && (
     (target.closest("input[type=radio], input[type=checkbox]") && /^(Arrow|Space$)/.test(key)) ||
     (target.closest("button, a, summary, [role=tab]") && (key === "Enter" || key === "Space")) ||
-    (target.closest("[role=tab]") && key.startsWith("Arrow")));
+    (target.closest("[role=tab]") && /^(Arrow|Home$|End$)/.test(key)));
 
   const run = (action) => {
     const button = document.querySelector(`[data-action="${action}"]:not(tr)`);

@@ -31,6 +31,7 @@ SCRIPTS = (
     "shortcuts.js",
     "runs.js",
     "address.js",
+    "tabs.js",
 )  # in the order they build on
 
 
