@@ -503,6 +503,21 @@ def test_several_judgments_are_undone_one_by_one_and_come_back_with_their_remark
     assert (last(studio).rationale, last(studio).revision) == ("first", 2)
 
 
+def test_what_undo_passed_by_comes_again_the_same_way_round(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 6)
+    page = open_page(studio)
+    seen = []
+    for _ in range(5):
+        seen.append(shown_texts(page))
+        press(page, "1")
+    seen.append(shown_texts(page))
+    for _ in range(5):
+        press(page, "u")
+    for number, texts in enumerate(seen):
+        assert shown_texts(page) == texts, f"pair {number} is mirrored"
+        press(page, "2")
+
+
 def test_what_is_typed_survives_reload_restart_and_kill(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 3)
     page = open_page(studio)
