@@ -180,10 +180,10 @@ def test_a_vote_on_a_dead_server_is_told_at_once_and_counts_once_when_it_is_back
     studio.stop(9)
     for key in ("2", "u", "2"):
         page.keyboard.press(key)
-        expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=2_000)
-        expect(page.locator("#draft-state")).to_be_in_viewport(timeout=2_000)
+        expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+        expect(page.locator("#draft-state")).to_be_in_viewport(timeout=6_000)
         expect(page.locator("#draft-state")).to_have_text("Not saved yet: the studio does not answer")
-        page.wait_for_selector("#pair:not([aria-busy])", timeout=2_000)
+        page.wait_for_selector("#pair:not([aria-busy])", timeout=6_000)
         assert (lease_of(page), shown_texts(page)) == (before, texts)
         expect(page.locator("#note-text")).to_have_value("half a thought, ended")
     look(page, "studio-is-gone")
@@ -207,8 +207,8 @@ def test_what_was_pressed_without_a_network_never_goes_out_in_place_of_a_later_p
     page.context.set_offline(True)
     for key in ("1", "2", "u"):
         page.keyboard.press(key)
-        expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=2_000)
-        page.wait_for_selector("#pair:not([aria-busy])", timeout=2_000)
+        expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+        page.wait_for_selector("#pair:not([aria-busy])", timeout=6_000)
     page.context.set_offline(False)
     page.wait_for_timeout(4_000)  # the same studio is found again: no page is loaded anew
     assert lease_of(page) == before
@@ -222,7 +222,7 @@ def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: 
     before = lease_of(page)
     page.route("**/run/predict", lambda route: route.fulfill(status=502, body="Bad Gateway"))
     page.keyboard.press("1")
-    expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=2_000)
+    expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
     page.unroute_all(behavior="wait")
     assert lease_of(page) == before
     press(page, "1")
