@@ -8,6 +8,7 @@
   const KEYS = "rlhf-studio-keys";
   const RANKING = new Set(["rank-submit", "rank-rest", "rank-back"]);
   const MARKS = { "+": "mark-good", "-": "mark-bad" };
+  const DIALOGS = new Set(["keys", "figures"]); // their keys close them again, and go from one to the other
   const JUDGING = /^((left|right)(-\d)?|tie|both-bad|skip|rank-submit|edit-choose)$/;
   const PAIRING = /^(left|right|tie)(-\d)?$/;
 
@@ -60,8 +61,7 @@
     if (isTyping(event.target) || isOwnKey(event.target, key)) return;
     const isRepeatable = studio.reading.views.marking && key.includes("Arrow");
     if (event.repeat && !isRepeatable) return;
-    const dialog = document.querySelector("dialog[open]");
-    if (dialog && key !== "?") return;
+    if (document.querySelector("dialog[open]") && !DIALOGS.has(actionFor(key))) return;
     if (handled(key)) event.preventDefault();
   });
 

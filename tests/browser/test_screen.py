@@ -653,6 +653,29 @@ def test_progress_and_own_figures_are_shown(studio: Studio, open_page: OpenPage)
     expect(page.locator(".count-done")).to_have_text(f"{after['Judged in all']} judged by you")
 
 
+def test_the_key_that_opens_a_dialog_closes_it_again(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 2)
+    page = open_page(studio)
+    before = lease_of(page)
+    figures, keys = (page.get_by_role("dialog", name=name) for name in ("Your progress", "Keys"))
+    for key, dialog in (("p", figures), ("?", keys)):
+        page.keyboard.press(key)
+        expect(dialog).to_be_visible()
+        page.keyboard.press("1")
+        page.keyboard.press(key)
+        expect(dialog).to_be_hidden()
+    page.keyboard.press("p")
+    page.keyboard.press("?")  # from one to the other
+    expect(keys).to_be_visible()
+    expect(figures).to_be_hidden()
+    page.keyboard.press("p")
+    expect(figures.get_by_text("Left was better")).to_be_visible()
+    page.keyboard.press("p")
+    expect(figures).to_be_hidden()
+    assert lease_of(page) == before and not judgments_of(studio, before)
+    press(page, "1")
+
+
 def test_nothing_moves_while_it_is_read(studio: Studio, open_page: OpenPage) -> None:
     put(studio.db, [FORMATTED * 3, "Short."])
     put_pairs(studio.db, 3)
