@@ -18,6 +18,7 @@ from feedback.tables import JudgmentRow, LeaseRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
+from tests.browser.test_screen_layout import look
 from tests.browser.worlds import CONVERSATION, FORMATTED, empty_pool, put, put_pairs
 
 pytestmark = pytest.mark.timeout(240)
@@ -674,6 +675,24 @@ def test_the_key_that_opens_a_dialog_closes_it_again(studio: Studio, open_page: 
     expect(figures).to_be_hidden()
     assert lease_of(page) == before and not judgments_of(studio, before)
     press(page, "1")
+
+
+def test_a_ranking_is_all_bad_where_a_pair_is_both_bad(studio: Studio, open_page: OpenPage) -> None:
+    put(studio.db, ["one", "two", "three"])
+    put_pairs(studio.db, 1)
+    page = open_page(studio)
+    button = page.locator("#vote-both-bad")
+    for name, short in (("All bad", "All bad"), ("Both bad", "Bad")):
+        page.set_viewport_size({"width": 390, "height": 780})
+        expect(button.locator(".short-words")).to_have_text(short, use_inner_text=True)
+        assert button.evaluate("e => e.scrollWidth <= e.clientWidth")
+        look(page, f"390-{short}")
+        page.set_viewport_size({"width": 1280, "height": 780})
+        expect(button.locator(".long-words")).to_have_text(name, use_inner_text=True)
+        expect(page.get_by_role("button", name=name)).to_be_visible()
+        look(page, f"1280-{short}")
+        press(page, "x")
+        assert last(studio).verdict is Verdict.both_bad and last(studio).ranking is None
 
 
 def test_nothing_moves_while_it_is_read(studio: Studio, open_page: OpenPage) -> None:
