@@ -15,7 +15,7 @@
   const SESSION_KEY = "rlhf-studio-session";
   const MIRROR_KEY = "rlhf-studio-draft";
   const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; Gradio may reload in between
-  const UNREACHED = "The studio does not answer: this is not saved yet. What you typed is kept; press again when it is back.";
+  const UNREACHED = "The studio is away: not saved yet. Press again when it is back.";
   const UNSAVED = "The studio did not answer, so this is not saved yet. Press again.";
 
   const byId = (id) => document.getElementById(id);
@@ -111,7 +111,7 @@
   const failed = () => {
     settle();
     say(UNREACHED, "bad");
-    draftState("Not saved yet: the studio does not answer", "bad"); // beside the buttons, which are always in sight
+    draftState("Not saved yet: no answer. What you typed is kept", "bad"); // beside the buttons, which are always in sight
   };
   // A request that could not be made is told at once: Gradio passes none of its failures on while it reconnects.
   studio.unreached = (body) => {

@@ -182,7 +182,7 @@ def test_a_vote_on_a_dead_server_is_told_at_once_and_counts_once_when_it_is_back
         page.keyboard.press(key)
         expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
         expect(page.locator("#draft-state")).to_be_in_viewport(timeout=6_000)
-        expect(page.locator("#draft-state")).to_have_text("Not saved yet: the studio does not answer")
+        expect(page.locator("#draft-state")).to_have_text("Not saved yet: no answer. What you typed is kept")
         page.wait_for_selector("#pair:not([aria-busy])", timeout=6_000)
         assert (lease_of(page), shown_texts(page)) == (before, texts)
         expect(page.locator("#note-text")).to_have_value("half a thought, ended")
@@ -219,10 +219,11 @@ def test_what_was_pressed_without_a_network_never_goes_out_in_place_of_a_later_p
 def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 3)
     page = open_page(studio.start("--no-worker"))
-    before = lease_of(page)
+    before, place = lease_of(page), page.locator("#pair").bounding_box()
     page.route("**/run/predict", lambda route: route.fulfill(status=502, body="Bad Gateway"))
     page.keyboard.press("1")
     expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+    assert page.locator("#pair").bounding_box() == place, "what is said moves nothing"
     page.unroute_all(behavior="wait")
     assert lease_of(page) == before
     press(page, "1")
