@@ -67,7 +67,7 @@
     setTimeout(() => withdraw(act, ticket), TAKEN_MS);
     return ticket.seq;
   };
-  // While Gradio looks for a studio that is gone it takes no ticket. One left lying would go out in a later one's place.
+  // While Gradio looks for a studio that is gone it takes no ticket. One that lies there must not go out later on.
   const withdraw = (act, ticket) => {
     const place = outbox[act].indexOf(ticket);
     if (place < 0) return;

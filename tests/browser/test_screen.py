@@ -596,7 +596,14 @@ def test_a_vote_that_cannot_reach_the_studio_is_told_and_can_be_pressed_again(
     before = lease_of(page)
     with page.expect_event("requestfailed"):
         page.keyboard.press("1")
-    page.unroute_all(behavior="wait")  # Gradio may have loaded the page anew meanwhile; the pair comes back by itself
+    expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+    lost = page.get_by_text("Connection to the server was lost")
+    expect(lost).to_be_visible()
+    page.unroute_all(behavior="wait")
+    expect(
+        lost
+    ).to_be_hidden()  # Gradio has found the studio and may load the page anew, with the pair and what is said
+    page.wait_for_selector("#pair .pair")
     expect(page.locator("#label-says")).to_contain_text("not saved yet")
     assert lease_of(page) == before
     press(page, "1")
