@@ -7,6 +7,7 @@
 (() => {
   const studio = (window.studio = window.studio ?? {});
   const BUSY_LIMIT_MS = 10000; // a lost request must not lock the page for ever
+  const TAKEN_MS = 1000; // Gradio takes a ticket at once, or never
   const DRAFT_PAUSE_MS = 300;
   const LOOK_MS = 1000; // between two looks while the pool is empty
   const BEAT_MS = 5 * 60000; // how often the studio hears that somebody is at work, so that their tasks stay theirs
@@ -14,6 +15,7 @@
   const SESSION_KEY = "rlhf-studio-session";
   const MIRROR_KEY = "rlhf-studio-draft";
   const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; Gradio may reload in between
+  const UNREACHED = "The studio is away: not saved yet. Press again when it is back.";
   const UNSAVED = "The studio did not answer, so this is not saved yet. Press again.";
 
   const byId = (id) => document.getElementById(id);
@@ -62,7 +64,16 @@
     const ticket = make(act, fields);
     (outbox[act] ??= []).push(ticket);
     byId(`send-${act}`)?.click();
+    setTimeout(() => withdraw(act, ticket), TAKEN_MS);
     return ticket.seq;
+  };
+  // While Gradio looks for a studio that is gone it takes no ticket. One that lies there must not go out later on.
+  const withdraw = (act, ticket) => {
+    const place = outbox[act].indexOf(ticket);
+    if (place < 0) return;
+    outbox[act].splice(place, 1);
+    if (ticket.seq === busy) failed();
+    else if (act === "draft") draftState("Not saved yet");
   };
   studio.send = send;
   studio.ticket = (act) => [JSON.stringify(outbox[act]?.shift() ?? make(act))];
@@ -99,18 +110,25 @@
   };
   const failed = () => {
     settle();
-    say(UNSAVED, "bad");
+    say(UNREACHED, "bad");
+    draftState("Not saved yet: no answer. What you typed is kept", "bad"); // beside the buttons, which are always in sight
+  };
+  // A request that could not be made is told at once: Gradio passes none of its failures on while it reconnects.
+  studio.unreached = (body) => {
+    if (busy && typeof body === "string" && body.includes(`\\"seq\\":${busy},`)) failed();
   };
   const hold = (ticket) => {
     busy = ticket;
+    say(""); // what was said of the press before
     clearTimeout(busyTimer);
     busyTimer = setTimeout(failed, BUSY_LIMIT_MS);
     byId("pair")?.setAttribute("aria-busy", "true");
   };
 
   // What is said stands beside the counter and is read out by a screen reader.
-  const say = (words, tone = "") => {
-    const place = byId("label-says");
+  const say = (words, tone = "") => write("label-says", words, tone);
+  const write = (id, words, tone) => {
+    const place = byId(id);
     if (place) { place.textContent = words; place.dataset.tone = tone; }
   };
   studio.say = say;
@@ -127,6 +145,8 @@
       looking = setTimeout(look, LOOK_MS);
     } else if (stage?.lease !== deck[0]) {
       paint(cache.get(deck[0]));
+    } else if (isUnseen) {
+      showLastTurn();
     }
     if (deck.length === 1 && answer.more) send("ahead");
   };
@@ -160,9 +180,17 @@
     say("");
     studio.painted?.(item);
     if (pair.getBoundingClientRect().top < 0) pair.scrollIntoView({ block: "start" });
-    // The last turn is what the replies answer: all of it where it has room, else its beginning.
-    const turns = [...pair.querySelectorAll(".prompt-card .turn")].map((turn) => turn.getBoundingClientRect().top);
-    if (turns.length) pair.querySelector(".prompt-card").scrollTop = turns.at(-1) - turns[0];
+    showLastTurn();
+  };
+
+  // The last turn is what the replies answer: all of it where it has room, else its beginning. What is painted behind
+  // another tab, as after a reload there, cannot be scrolled yet.
+  let isUnseen = false;
+  const showLastTurn = () => {
+    isUnseen = !studio.isShown();
+    const card = byId("pair").querySelector(".prompt-card");
+    const turns = [...card?.querySelectorAll(".turn") ?? []].map((turn) => turn.getBoundingClientRect().top);
+    if (turns.length) card.scrollTop = turns.at(-1) - turns[0];
   };
 
   // Gradio may build its pieces anew; then what should stand there is put back.
@@ -215,7 +243,7 @@
     stored(MIRROR_KEY, null);
     draftState("Draft saved");
   };
-  const draftState = (words) => { const place = byId("draft-state"); if (place) place.textContent = words; };
+  const draftState = (words, tone = "") => write("draft-state", words, tone);
   addEventListener("visibilitychange", () => { if (document.hidden && dirty) saveDraft(); });
   addEventListener("blur", () => { if (dirty) saveDraft(); });
 

@@ -264,7 +264,7 @@
       else document.activeElement?.blur?.();
     },
     figures: () => {
-      studio.send("figures");
+      if (!byId("figures-dialog").open) studio.send("figures");
       studio.dialog("figures-dialog");
     },
     "edit-drop": dropEdit,

@@ -1,15 +1,23 @@
 // What the page itself notices of its session: that it has ended, which would otherwise look like a page that does
-// nothing; and which of the folded tabs is which, so that the style sheet can leave out those a role cannot use.
+// nothing; that the studio was not reached; and which of the folded tabs is which, so that the style sheet can leave out
+// those a role cannot use.
 (() => {
+  const studio = (window.studio = window.studio ?? {});
   const real = window.fetch.bind(window);
   window.fetch = async (...asked) => {
-    const answer = await real(...asked);
+    const answer = await real(...asked).catch((error) => {
+      studio.unreached?.(asked[1]?.body);
+      throw error;
+    });
     const own = new URL(answer.url || location.href, location.href).origin === location.origin;
-    if (answer.status === 401 && own) location.assign("login");
+    if (answer.status === 401 && own) location.assign(`login${location.hash}`); // the address outlives the sign-in
+    if (answer.status >= 500 && own) studio.unreached?.(asked[1]?.body); // a proxy whose studio is gone
     return answer;
   };
-  document.addEventListener("click", (event) => {
-    if (!(event.target instanceof Element) || !event.target.closest(".overflow-menu")) return;
+  studio.nameFolded = () => {
     for (const tab of document.querySelectorAll(".overflow-dropdown button")) tab.dataset.tab = tab.textContent.trim();
+  };
+  document.addEventListener("click", (event) => {
+    if (event.target instanceof Element && event.target.closest(".overflow-menu")) studio.nameFolded();
   }, true);
 })();

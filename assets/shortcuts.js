@@ -8,6 +8,7 @@
   const KEYS = "rlhf-studio-keys";
   const RANKING = new Set(["rank-submit", "rank-rest", "rank-back"]);
   const MARKS = { "+": "mark-good", "-": "mark-bad" };
+  const DIALOGS = new Set(["keys", "figures"]); // their keys close them again, and go from one to the other
   const JUDGING = /^((left|right)(-\d)?|tie|both-bad|skip|rank-submit|edit-choose)$/;
   const PAIRING = /^(left|right|tie)(-\d)?$/;
 
@@ -38,7 +39,7 @@
   const isOwnKey = (target, key) => target instanceof Element && (
     (target.closest("input[type=radio], input[type=checkbox]") && /^(Arrow|Space$)/.test(key)) ||
     (target.closest("button, a, summary, [role=tab]") && (key === "Enter" || key === "Space")) ||
-    (target.closest("[role=tab]") && key.startsWith("Arrow")));
+    (target.closest("[role=tab]") && /^(Arrow|Home$|End$)/.test(key)));
 
   const run = (action) => {
     const button = document.querySelector(`[data-action="${action}"]:not(tr)`);
@@ -60,8 +61,7 @@
     if (isTyping(event.target) || isOwnKey(event.target, key)) return;
     const isRepeatable = studio.reading.views.marking && key.includes("Arrow");
     if (event.repeat && !isRepeatable) return;
-    const dialog = document.querySelector("dialog[open]");
-    if (dialog && key !== "?") return;
+    if (document.querySelector("dialog[open]") && !DIALOGS.has(actionFor(key))) return;
     if (handled(key)) event.preventDefault();
   });
 

@@ -69,21 +69,24 @@ def same_text(one: str, other: str) -> bool:
     return one.split() == other.split()
 
 
-def balanced_order(earlier: Sequence[Sequence[int]], size: int, rng: random.Random) -> list[int]:
+def balanced_order(
+    judged: Sequence[Sequence[int]], given_back: Sequence[Sequence[int]], size: int, rng: random.Random
+) -> list[int]:
     """The order to show a matchup's replies in next: item i is the stored index at place i of the screen.
 
-    A pair is shown each way round equally often over the people who see it, and at random among equals. For
+    A pair is shown each way round equally often over the people who judge it, and at random among equals. What was
+    given back unjudged counts among equals only: it may come back to whoever saw it, in the order they saw. For
     more than two replies, rotations of one random order are balanced: each reply visits each place in turn.
     """
+    earlier = [list(order) for order in (*judged, *given_back)]
     if size == 2:
         candidates = [[0, 1], [1, 0]]
     elif earlier:
-        start = list(earlier[0])
-        candidates = [start[shift:] + start[:shift] for shift in range(size)]
+        candidates = [earlier[0][shift:] + earlier[0][:shift] for shift in range(size)]
     else:
         order = list(range(size))
         rng.shuffle(order)
         candidates = [order]
-    shown = [list(order) for order in earlier]
-    fewest = min(shown.count(order) for order in candidates)
-    return rng.choice([order for order in candidates if shown.count(order) == fewest])
+    taken = earlier[: len(judged)]
+    seen = [(taken.count(order), earlier.count(order)) for order in candidates]
+    return rng.choice([order for order, often in zip(candidates, seen, strict=True) if often == min(seen)])

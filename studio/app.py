@@ -30,6 +30,8 @@ SCRIPTS = (
     "messages.js",
     "shortcuts.js",
     "runs.js",
+    "address.js",
+    "tabs.js",
 )  # in the order they build on
 
 

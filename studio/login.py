@@ -88,7 +88,8 @@ def change_password(
         return _page(present.account_page(person.name, person.role.value, str(error)), 429, _retry_after(error))
     except StudioError as error:
         return _page(present.account_page(person.name, person.role.value, str(error)), 422)
-    return _page(present.sign_in_page(person.name, note="The password is changed. Sign in with the new one."))
+    changed = "The password is changed. Sign in with the new one."
+    return _page(present.sign_in_page(person.name, note=changed, action="login"))
 
 
 def _page(text: str, status: int = 200, headers: dict[str, str] | None = None) -> HTMLResponse:

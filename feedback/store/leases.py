@@ -25,8 +25,8 @@ from feedback.store.rows import record, rows_by_id
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow, new_id
 from feedback.types import LeaseState, MatchupKind, Part, Purpose, Source
 
-# Draws the order to show replies in, from the orders shown before and the number of replies.
-OrderDraw = Callable[[Sequence[Sequence[int]], int], list[int]]
+# Draws the order to show replies in, from the orders judged in, those that may come back, and the number of replies.
+OrderDraw = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]], int], list[int]]
 
 _GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
 _PROMPT = PromptRow.__table__  # type: ignore[attr-defined]
@@ -221,13 +221,21 @@ def _pick(connection: Connection, request: Request, *, wait: bool) -> MatchupRow
 
 
 def _order(connection: Connection, matchup: MatchupRow, request: Request, draw_order: OrderDraw) -> list[int]:
-    """Repeats are shown the other way round; the others so that each way is seen equally often."""
+    """As this person saw it before, a repeat the other way round; else so that each way is seen equally often.
+
+    Undo gives back what is on the screen and what it took back before: that must not come back mirrored.
+    """
     if matchup.repeat_of is not None:
         seen = _MY_ORDER.first(connection, matchup_id=matchup.repeat_of, annotator=request.annotator)
         if seen is not None:
             return list(reversed(seen.shown_order))
-    earlier = [found.shown_order for found in _ORDERS.all(connection, matchup_id=matchup.id)]
-    return draw_order(earlier, len(matchup.generation_ids))
+    # The newest of each person: who takes a judgment back and judges anew has seen one order, not two.
+    newest = {found.annotator: found for found in _ORDERS.all(connection, matchup_id=matchup.id)}
+    if (own := newest.get(request.annotator)) is not None:
+        return list(own.shown_order)
+    judged = [one.shown_order for one in newest.values() if one.state in (LeaseState.leased, LeaseState.submitted)]
+    given_back = [one.shown_order for one in newest.values() if one.state in (LeaseState.released, LeaseState.expired)]
+    return draw_order(judged, given_back, len(matchup.generation_ids))
 
 
 def _screen(connection: Connection, lease: LeaseRow, matchup: MatchupRow | None = None) -> Screen:
@@ -262,14 +270,10 @@ _HELD = Prepared(
     )
     .order_by(LEASE.c.created_at, LEASE.c.id)
 )
-# Orders that came to nothing (expired, released, skipped) were not judged in, so they do not count.
 _ORDERS = Prepared(
-    choose(LEASE.c.shown_order)
-    .where(
-        LEASE.c.matchup_id == bindparam("matchup_id"),
-        LEASE.c.state.in_((LeaseState.leased, LeaseState.submitted)),
-    )
-    .order_by(LEASE.c.created_at)
+    choose(LEASE.c.annotator, LEASE.c.state, LEASE.c.shown_order)
+    .where(LEASE.c.matchup_id == bindparam("matchup_id"))
+    .order_by(LEASE.c.created_at, LEASE.c.id)
 )
 _MY_ORDER = Prepared(
     choose(LEASE.c.shown_order)

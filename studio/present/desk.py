@@ -36,7 +36,7 @@ ACTIONS: dict[str, tuple[tuple[str, str, str], ...]] = {
         ("rank-back", "Backspace", "Take the last place back"),
     ),
     "Both": (
-        ("both-bad", "X", "Both bad: none is usable"),
+        ("both-bad", "X", "None is usable: both bad, or all bad"),
         ("skip", "S", "Skip"),
         ("skip-why", "Shift+S", "Skip and say why"),
         ("undo", "U", "Undo the last judgment"),
@@ -80,7 +80,7 @@ def verdicts() -> Html:
             _verdict("rank-rest", "rank-rest", "Rest tie", "for-rank", short="Rest tie"),
             _verdict("rank-back", "rank-back", "Take back", "for-rank", short="Back"),
             _verdict("tie", "vote-tie", "Tie", "for-pair"),
-            _verdict("both-bad", "vote-both-bad", "Both bad", "for-any", short="Bad"),
+            _verdict("both-bad", "vote-both-bad", _none_usable("Both bad"), "for-any", short=_none_usable("Bad")),
             _verdict("skip", "vote-skip", "Skip", "for-any"),
             _verdict("undo", "vote-undo", "Undo", ""),
             class_="verdict-row",
@@ -114,7 +114,12 @@ def _strength(side: str, level: int) -> Html:
     )
 
 
-def _verdict(action: str, elem_id: str, words: str, classes: str, short: str = "") -> Html:
+def _none_usable(of_a_pair: str) -> Html:
+    """One verdict, named by how many replies it is about."""
+    return join([element("span", of_a_pair, class_="for-pair"), element("span", "All bad", class_="for-rank")])
+
+
+def _verdict(action: str, elem_id: str, words: str | Html, classes: str, short: str | Html = "") -> Html:
     said = [element("span", words, class_="long-words" if short else None)]
     if short:
         said.append(element("span", short, class_="short-words", aria_hidden="true"))

@@ -18,8 +18,11 @@ SIGN_IN_CONTENT_POLICY = (
 """What these pages may do: show themselves and send their form. There is no script for a script to hide in."""
 
 
-def sign_in_page(name: str = "", error: str = "", note: str = "") -> str:
-    """The form for name and password, with what went wrong before."""
+def sign_in_page(name: str = "", error: str = "", note: str = "", *, action: str | None = None) -> str:
+    """The form for name and password, with what went wrong before.
+
+    At its own address it needs no ``action``, and what follows ``#`` there, the tab to open, outlives the sign-in.
+    """
     return _document(
         "Sign in",
         _told(error, note),
@@ -29,7 +32,7 @@ def sign_in_page(name: str = "", error: str = "", note: str = "") -> str:
             _field("Password", "password", type="password", autocomplete="current-password", autofocus=bool(name)),
             element("button", "Sign in", type="submit"),
             method="post",
-            action="login",
+            action=action,
         ),
         element(
             "p", "No account, or the password is lost? An admin of this studio makes you a new one.", class_="quiet"

@@ -110,7 +110,10 @@ def _chosen(selected: str | None) -> str:
 
 def build_header(services: Services, page: gr.Blocks) -> None:
     """Say who is signed in, with the way out."""
-    page.load(bind(show_person, services), None, [markup(elem_id="signed-in")], **QUICK)
+    who = markup(elem_id="signed-in")
+    known = page.load(bind(show_person, services), None, [who], **QUICK)
+    # Not before: which tabs an address may open depends on the role.
+    known.then(None, [who], None, js="(who) => { window.studio.openAddress(Boolean(who)); return []; }")
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:

@@ -118,6 +118,7 @@ def next_dispute(services: Services) -> tuple[Any, ...]:
         *[pair] * len(OF_A_PAIR),
         order,
         ranking,
+        gr.Button("Both bad" if is_pair else "All bad"),
     )
 
 
@@ -192,7 +193,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     for name, button in buttons.items():
         inputs = [annotator, judgment, reason, requeue, offset]
         button.click(bind(act, services, name), inputs, [*figures, *listed, reason], **TOLD)
-    desk = [disputed, lease, bar, *(button for button, _ in of_a_pair), order, in_order]
+    desk = [disputed, lease, bar, *(button for button, _ in of_a_pair), order, in_order, of_any[0][0]]
     show.click(bind(next_dispute, services), None, desk, **TOLD)
     for button, said in [*of_a_pair, *of_any]:
         settled = button.click(bind(settle, services, said), [lease], desk, **TOLD)

@@ -14,6 +14,7 @@ from feedback.store import judgments, leases, policies
 from feedback.types import JudgmentState, Verdict
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, until
+from tests.browser.test_screen_layout import look
 
 pytestmark = pytest.mark.timeout(240)
 OpenPage = Callable[..., Page]
@@ -159,6 +160,75 @@ def test_the_server_may_restart_between_two_votes(studio: Studio, open_page: Ope
     assert lease_of(page) == lease
     press(page, "2")
     assert len(current(studio.db)) == 2
+
+
+def test_a_vote_on_a_dead_server_is_told_at_once_and_counts_once_when_it_is_back(
+    studio: Studio, open_page: OpenPage
+) -> None:
+    policies.promote_policy(studio.db, factories.make_policy(studio.db, "author-of-all").id)
+    for number in range(4):
+        factories.make_matchup(studio.db, texts=[f"Long {number}. " * 400, f"Also long {number}. " * 400])
+    page = open_page(studio.start("--no-worker"), viewport={"width": 390, "height": 780})
+    press(page, "1")
+    before, texts = lease_of(page), shown_texts(page)
+    page.keyboard.press("n")
+    page.keyboard.type("half a thought")
+    expect(page.locator("#draft-state")).to_have_text("Draft saved")
+    page.keyboard.type(", ended")
+    page.keyboard.press("Escape")
+    page.evaluate("scrollTo({top: 600, behavior: 'instant'})")
+    studio.stop(9)
+    for key in ("2", "u", "2"):
+        page.keyboard.press(key)
+        expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+        expect(page.locator("#draft-state")).to_be_in_viewport(timeout=6_000)
+        expect(page.locator("#draft-state")).to_have_text("Not saved yet: no answer. What you typed is kept")
+        page.wait_for_selector("#pair:not([aria-busy])", timeout=6_000)
+        assert (lease_of(page), shown_texts(page)) == (before, texts)
+        expect(page.locator("#note-text")).to_have_value("half a thought, ended")
+    look(page, "studio-is-gone")
+    studio.start("--no-worker")
+    page.wait_for_timeout(4_000)  # Gradio finds it again and may load the page anew
+    page.wait_for_selector("#pair .pair")
+    assert lease_of(page) == before
+    press(page, "2")
+    first, second = current(studio.db)
+    assert (second.lease_id, second.rationale) == (before, "half a thought, ended")
+    assert first.lease_id != before
+
+
+def test_what_was_pressed_without_a_network_is_told_each_time_and_counts_for_nothing(
+    studio: Studio, open_page: OpenPage
+) -> None:
+    fill(studio.db, 4)
+    page = open_page(studio.start("--no-worker"))
+    press(page, "s")
+    before = lease_of(page)
+    page.context.set_offline(True)
+    for key in ("1", "2", "u"):
+        page.keyboard.press(key)
+        expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+        page.wait_for_selector("#pair:not([aria-busy])", timeout=6_000)
+    page.context.set_offline(False)
+    page.wait_for_timeout(4_000)  # Gradio finds the studio again and loads the page anew
+    page.wait_for_selector("#pair .pair")
+    assert lease_of(page) == before
+    press(page, "t")
+    assert [(row.lease_id, row.verdict) for row in current(studio.db)][1:] == [(before, Verdict.tie)]
+
+
+def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: OpenPage) -> None:
+    fill(studio.db, 3)
+    page = open_page(studio.start("--no-worker"))
+    before, place = lease_of(page), page.locator("#pair").bounding_box()
+    page.route("**/run/predict", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+    page.keyboard.press("1")
+    expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+    assert page.locator("#pair").bounding_box() == place, "what is said moves nothing"
+    page.unroute_all(behavior="wait")
+    assert lease_of(page) == before
+    press(page, "1")
+    assert [row.lease_id for row in current(studio.db)] == [before]
 
 
 def test_an_empty_pool_says_so_and_offers_to_fill_it(studio: Studio, open_page: OpenPage) -> None:

@@ -18,6 +18,7 @@ from feedback.tables import JudgmentRow, LeaseRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
+from tests.browser.test_screen_layout import look
 from tests.browser.worlds import CONVERSATION, FORMATTED, empty_pool, put, put_pairs
 
 pytestmark = pytest.mark.timeout(240)
@@ -503,6 +504,21 @@ def test_several_judgments_are_undone_one_by_one_and_come_back_with_their_remark
     assert (last(studio).rationale, last(studio).revision) == ("first", 2)
 
 
+def test_what_undo_passed_by_comes_again_the_same_way_round(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 6)
+    page = open_page(studio)
+    seen = []
+    for _ in range(5):
+        seen.append(shown_texts(page))
+        press(page, "1")
+    seen.append(shown_texts(page))
+    for _ in range(5):
+        press(page, "u")
+    for number, texts in enumerate(seen):
+        assert shown_texts(page) == texts, f"pair {number} is mirrored"
+        press(page, "2")
+
+
 def test_what_is_typed_survives_reload_restart_and_kill(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 3)
     page = open_page(studio)
@@ -580,7 +596,14 @@ def test_a_vote_that_cannot_reach_the_studio_is_told_and_can_be_pressed_again(
     before = lease_of(page)
     with page.expect_event("requestfailed"):
         page.keyboard.press("1")
-    page.unroute_all(behavior="wait")  # Gradio may have loaded the page anew meanwhile; the pair comes back by itself
+    expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
+    lost = page.get_by_text("Connection to the server was lost")
+    expect(lost).to_be_visible()
+    page.unroute_all(behavior="wait")
+    expect(
+        lost
+    ).to_be_hidden()  # Gradio has found the studio and may load the page anew, with the pair and what is said
+    page.wait_for_selector("#pair .pair")
     expect(page.locator("#label-says")).to_contain_text("not saved yet")
     assert lease_of(page) == before
     press(page, "1")
@@ -636,6 +659,47 @@ def test_progress_and_own_figures_are_shown(studio: Studio, open_page: OpenPage)
     left, _, sided = after["Left was better"].partition(" of ")
     assert int(left) == int(before["Left was better"].split()[0]) + 1 <= int(sided)
     expect(page.locator(".count-done")).to_have_text(f"{after['Judged in all']} judged by you")
+
+
+def test_the_key_that_opens_a_dialog_closes_it_again(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 2)
+    page = open_page(studio)
+    before = lease_of(page)
+    figures, keys = (page.get_by_role("dialog", name=name) for name in ("Your progress", "Keys"))
+    for key, dialog in (("p", figures), ("?", keys)):
+        page.keyboard.press(key)
+        expect(dialog).to_be_visible()
+        page.keyboard.press("1")
+        page.keyboard.press(key)
+        expect(dialog).to_be_hidden()
+    page.keyboard.press("p")
+    page.keyboard.press("?")  # from one to the other
+    expect(keys).to_be_visible()
+    expect(figures).to_be_hidden()
+    page.keyboard.press("p")
+    expect(figures.get_by_text("Left was better")).to_be_visible()
+    page.keyboard.press("p")
+    expect(figures).to_be_hidden()
+    assert lease_of(page) == before and not judgments_of(studio, before)
+    press(page, "1")
+
+
+def test_a_ranking_is_all_bad_where_a_pair_is_both_bad(studio: Studio, open_page: OpenPage) -> None:
+    put(studio.db, ["one", "two", "three"])
+    put_pairs(studio.db, 1)
+    page = open_page(studio)
+    button = page.locator("#vote-both-bad")
+    for name, short in (("All bad", "All bad"), ("Both bad", "Bad")):
+        page.set_viewport_size({"width": 390, "height": 780})
+        expect(button.locator(".short-words")).to_have_text(short, use_inner_text=True)
+        assert button.evaluate("e => e.scrollWidth <= e.clientWidth")
+        look(page, f"390-{short}")
+        page.set_viewport_size({"width": 1280, "height": 780})
+        expect(button.locator(".long-words")).to_have_text(name, use_inner_text=True)
+        expect(page.get_by_role("button", name=name)).to_be_visible()
+        look(page, f"1280-{short}")
+        press(page, "x")
+        assert last(studio).verdict is Verdict.both_bad and last(studio).ranking is None
 
 
 def test_nothing_moves_while_it_is_read(studio: Studio, open_page: OpenPage) -> None:

@@ -88,6 +88,49 @@ def test_each_way_round_is_shown_equally_often(db: Database) -> None:
     assert orders == {(0, 1): 5, (1, 0): 5}
 
 
+def test_what_undo_gives_back_comes_again_the_same_way_round(db: Database) -> None:
+    for _ in range(8):
+        make_matchup(db)
+    seen = {}
+    for _ in range(7):
+        task, ahead = assignment.fill_deck(db, "ann", "tab", size=2)
+        seen |= {one.matchup_id: one.responses for one in (task, ahead)}
+        judging.submit(db, task.lease_id, "ann", verdict="tie")
+    while judging.undo_last(db, "ann", session="tab"):
+        pass
+    again = {}
+    while task := next(iter(assignment.fill_deck(db, "ann", "tab", size=1)), None):
+        again[task.matchup_id] = task.responses
+        judging.submit(db, task.lease_id, "ann", verdict="left")
+    assert again == seen and len(again) == 8
+
+
+def test_who_comes_back_and_who_came_meanwhile_see_different_orders(db: Database) -> None:
+    for _ in range(8):
+        make_matchup(db, required=2)
+    for _ in range(8):
+        before = assignment.lease_next(db, "ann")
+        assert before and assignment.release(db, before.lease_id)
+        meanwhile, after = assignment.lease_next(db, "bob"), assignment.lease_next(db, "ann")
+        assert meanwhile and after and after.matchup_id == meanwhile.matchup_id
+        assert after.responses == before.responses != meanwhile.responses
+
+
+def test_a_judgment_that_was_taken_back_counts_once_for_the_balance(db: Database) -> None:
+    matchup = make_matchup(db, required=4)
+    task = assignment.lease_next(db, "ann")
+    for _ in range(3):
+        assert task
+        judging.submit(db, task.lease_id, "ann", verdict="left")
+        task = judging.undo_last(db, "ann")
+    assert judge_by(db, longer, annotator="ann") == 0  # it is held
+    assert task and judging.submit(db, task.lease_id, "ann", verdict="left")
+    for name in ("bob", "cem", "dee"):
+        assert judge_by(db, longer, annotator=name) == 1
+    orders = Counter(tuple(row.shown_order) for row in judgments.list_judgments(db, current_only=True))
+    assert orders == {(0, 1): 2, (1, 0): 2} and matchups.get_matchup(db, matchup.id).state is MatchupState.satisfied
+
+
 def test_a_new_champion_serves_the_next_pair_and_work_at_hand_is_kept(db: Database) -> None:
     old, new = make_policy(db, "old"), make_policy(db, "new")
     policies.promote_policy(db, "old")

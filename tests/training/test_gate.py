@@ -35,10 +35,8 @@ def test_a_policy_that_is_surely_preferred_and_loses_nothing_may_serve() -> None
     assert the(decision, "preferred")[1] == (
         "It wins 70.0 % [62.0 %, 77.0 %] of comparisons with starter on 150 held-out prompts."
     )
-    assert (
-        the(decision, "benchmark sums")[1]
-        == "sums gained 0.5 points (0.985 to 0.990, 2,030 items); with 95 % it lost less than 1.0 points."
-    )
+    words = "sums gained 0.5 points (0.990 to 0.995, 2,030 items); with 95 % it lost less than 1.0 points."
+    assert the(decision, "benchmark sums")[1] == words
 
 
 def test_without_a_benchmark_it_may_serve_and_the_gap_is_told() -> None:
@@ -80,7 +78,7 @@ def test_a_benchmark_that_fell_rejects_and_one_too_small_to_tell_holds() -> None
     assert decide(card(), tasks=[task(0, 120)]).verdict is Verdict.reject
     small = decide(card(), tasks=[task(1, 3, same=46)])
     assert small.verdict is Verdict.hold
-    assert "cannot tell whether it lost 1.0 points. About 8,700 items" in the(small, "benchmark sums")[1]
+    assert "cannot tell whether it lost 1.0 points. About 9,000 items" in the(small, "benchmark sums")[1]
     assert "allow a margin" in the(decide(card(), tasks=[task(9, 9)], limits=Limits(margin=0.0)), "benchmark sums")[1]
     assert decide(card(), tasks=[task(1, 3, same=46)], limits=Limits(margin=0.5)).verdict is Verdict.promote
     bleu = TaskResult("bleu", paired([31.5, 30.0, 29.0], [31.0, 30.5, 30.0]))

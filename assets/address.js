@@ -1,0 +1,108 @@
+// The address says which tab is open and what is picked in it (#train/run-…), so that a reload, the browser's Back and
+// a copied link lead to the same place. It names nothing but a tab and a row of its table: a tab that is not there, or
+// not for this role, is the Label tab, and a row that is not there is none.
+(() => {
+  const studio = window.studio;
+  const TABLES = {
+    train: "runs-table", policies: "policies-table", datasets: "datasets-table",
+    review: "annotators-table", people: "users-table",
+  };
+  const FIRST = "label";
+  const PATIENCE_MS = 15000; // how long a row is waited for whose table is on its way
+
+  let isBegun = false;
+  let hasRole = () => false;
+  let wanted = null; // the tab and row that the address names, until they are open
+  let patience = 0;
+  let isOwnPress = false;
+
+  const read = () => {
+    const [, tab, rest = ""] = /^#([a-z]+)(?:\/(.+))?$/s.exec(location.hash) ?? [];
+    if (!Object.hasOwn(TABLES, tab ?? "")) return { tab: FIRST, key: "" };
+    try {
+      return { tab, key: decodeURIComponent(rest) };
+    } catch { // no escape sequence of any text
+      return { tab, key: "" };
+    }
+  };
+
+  const openTab = () => document.querySelector("#studio-tabs [role=tab][aria-selected=true]")?.dataset.tabId;
+  const rows = (tab) => [...document.querySelectorAll(`#${TABLES[tab]} [data-pick]`)];
+  const pickedIn = (tab) => document.querySelector(`#${TABLES[tab]} tr.picked [data-pick]`)?.dataset.pick ?? "";
+
+  // A tab is a button of the bar, or of the menu of those that did not fit; the style sheet leaves out what is not for
+  // the role, also inside a menu that is closed.
+  const isForRole = (button) => getComputedStyle(button).display !== "none";
+  const buttonOf = (tab) => {
+    const shown = studio.byId(`${tab}-tab-button`);
+    if (shown) return isForRole(shown) ? shown : null;
+    const menu = document.querySelector("#studio-tabs .overflow-menu");
+    if (!menu || !isForRole(menu)) return null;
+    studio.nameFolded();
+    return [...menu.querySelectorAll("[data-tab]")].find((one) => one.dataset.tab.toLowerCase() === tab && isForRole(one));
+  };
+  const press = (button) => {
+    isOwnPress = true;
+    button.click();
+    isOwnPress = false;
+  };
+
+  // From the page to the address: another tab is a step that Back goes back, another row in it is none.
+  const write = () => {
+    const tab = openTab();
+    if (!isBegun || wanted || !tab) return;
+    const key = Object.hasOwn(TABLES, tab) ? pickedIn(tab) : "";
+    const hash = key ? `#${tab}/${encodeURIComponent(key)}` : `#${tab}`;
+    if (hash === (location.hash || `#${FIRST}`)) return;
+    const step = read().tab === tab ? "replaceState" : "pushState";
+    history[step](null, "", `${location.pathname}${location.search}${hash}`);
+  };
+
+  // From the address to the page. A press shows only a moment later, so what is wanted is held until it is there.
+  const go = () => {
+    const { tab, key } = read();
+    const button = buttonOf(tab);
+    forget();
+    wanted = button ? { tab, key, isAsked: !key } : { tab: FIRST, key: "", isAsked: true };
+    patience = setTimeout(() => { forget(); write(); }, PATIENCE_MS);
+    if (openTab() !== wanted.tab) press(button ?? buttonOf(FIRST));
+    look();
+  };
+  const forget = () => {
+    wanted = null;
+    clearTimeout(patience);
+  };
+  const isThere = ({ tab, key }) => openTab() === tab && (!key || pickedIn(tab) === key);
+  const look = () => {
+    if (!isBegun) return begin();
+    if (wanted && isThere(wanted)) forget();
+    const row = wanted && !wanted.isAsked && rows(wanted.tab).find((one) => one.dataset.pick === wanted.key);
+    if (row) {
+      wanted.isAsked = true;
+      press(row);
+    }
+    return write();
+  };
+
+  // Which tabs there are is known when it is known who is here. Whoever went to another tab by then stays there.
+  const begin = () => {
+    if (!hasRole() || !openTab()) return;
+    isBegun = true;
+    if (openTab() === FIRST && location.hash) go();
+    else write();
+  };
+  studio.openAddress = (isSignedIn) => {
+    hasRole = () => !isSignedIn || Boolean(document.querySelector("[data-role]"));
+    look();
+  };
+
+  addEventListener("popstate", () => { if (isBegun) go(); });
+  // What a person asks for comes before what the address asked for.
+  document.addEventListener("click", (event) => {
+    if (isOwnPress || !(event.target instanceof Element)) return;
+    if (event.target.closest("[role=tab], .overflow-dropdown button, [data-pick]")) forget();
+  }, true);
+  new MutationObserver(look).observe(document, {
+    childList: true, subtree: true, attributes: true, attributeFilter: ["class", "aria-selected", "data-role"],
+  });
+})();
