@@ -1,0 +1,65 @@
+"""The Policies tab: what the gate says of a policy, the benchmarks it rests on, and the runs that take them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from feedback.store import policies, runs
+from feedback.store.scorecards import save_scorecard
+from feedback.types import Policy, Scorecard
+from tests.browser.conftest import Studio, open_tab
+from tests.factories import keep_benchmark
+
+pytestmark = pytest.mark.timeout(300)
+OpenPage = Callable[..., Page]
+
+
+def test_a_policy_that_lost_elsewhere_is_rejected_in_words_and_promoted_all_the_same(
+    studio: Studio, open_page: OpenPage
+) -> None:
+    parent = policies.promote_policy(studio.db, policies.save_policy(studio.db, Policy(name="old", base="starter")).id)
+    child = policies.save_policy(studio.db, Policy(name="new", base="starter", parent_id=parent.id))
+    figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
+    save_scorecard(studio.db, Scorecard(kind="win_rate", subject_id=child.id, against_id=parent.id, figures=figures))
+    for policy, wrong in ((parent.id, 0), (child.id, 60)):
+        keep_benchmark(studio.db, policy, [0.0] * wrong + [1.0] * (400 - wrong))
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Policies")
+    page.locator("#policies-table .pick", has_text="new").click()
+
+    expect(page.locator("#gate-verdict h4 .badge")).to_have_text("REJECT")
+    expect(page.locator("#gate-verdict li").first).to_contain_text("It wins 80.0 %")
+    expect(page.locator("#gate-verdict")).to_contain_text("sums lost 15.0 points")
+    row = page.locator("#benchmarks tbody tr").first
+    expect(row).to_contain_text("1.000 → 0.850")
+    expect(row.locator(".badge")).to_have_text("worse")
+    dot, mark = (row.locator(f".range-{part}").bounding_box() for part in ("dot", "mark"))
+    assert dot and mark and dot["x"] < mark["x"], "a loss stands left of the line of no difference"
+    details = page.locator("#benchmarks details")
+    details.locator("summary").click()
+    expect(details.locator(".benchmark-item")).to_have_count(5)
+
+    page.locator("#promote").click()
+    expect(page.locator("#promote-question")).to_contain_text("The gate says REJECT: sums lost 15.0 points")
+    page.locator("#promote-yes").click()
+    expect(page.locator("#policies-table tr", has_text="new")).to_contain_text("champion")
+
+
+def test_benchmarks_are_taken_by_both_from_the_page(studio: Studio, open_page: OpenPage) -> None:
+    parent = policies.promote_policy(studio.db, policies.save_policy(studio.db, Policy(name="old", base="starter")).id)
+    child = policies.save_policy(studio.db, Policy(name="new", base="starter", parent_id=parent.id))
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Policies")
+    page.locator("#policies-table .pick", has_text="new").click()
+    expect(page.locator("#gate-verdict h4 .badge")).to_have_text("HOLD")
+    page.locator("#benchmark-tasks textarea, #benchmark-tasks input").fill(" ")
+    page.locator("#take-benchmarks").click()
+    expect(page.get_by_text("Name a benchmark task")).to_be_visible()
+    page.locator("#benchmark-tasks textarea, #benchmark-tasks input").fill("starter_topic")
+    page.locator("#take-benchmarks").click()
+    expect(page.get_by_text("wait for the worker")).to_be_visible()
+    asked = {run.config["policy"]: run.config["tasks"] for run in runs.list_runs(studio.db, method="benchmark")}
+    assert asked == {child.id: ["starter_topic"], parent.id: ["starter_topic"]}
