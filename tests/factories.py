@@ -82,4 +82,4 @@ def keep_benchmark(db: Database, policy: str, scores: Sequence[float], task: str
     from training.benchmarks import from_report
 
     logged = [sample(number, score) for number, score in enumerate(scores)]
-    return save_benchmark(db, *next(iter(from_report({}, {task: logged}, policy))))
+    return save_benchmark(db, *from_report({}, {task: logged}, policy).results[0])

@@ -13,10 +13,10 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotFound
@@ -116,41 +116,56 @@ def _asked_otherwise(a: BenchmarkRow, b: BenchmarkRow, shared: int) -> str:
 # What the harness reports --------------------------------------------------------------------------------------
 
 
+class Taken(NamedTuple):
+    """The results of a report with their items, and the tasks that have no score for each item."""
+
+    results: list[tuple[Benchmark, list[BenchmarkItem]]]
+    left_out: list[str]
+
+
 def from_report(
     report: Mapping[str, Any],
     samples: Mapping[str, Iterable[Mapping[str, Any]]],
     policy_id: str,
     run_id: str | None = None,
-) -> Iterator[tuple[Benchmark, list[BenchmarkItem]]]:
+) -> Taken:
     """Each task of a report as a result with its items; ``samples`` holds the harness's own samples by task.
 
-    InvalidInput for a task none of whose metrics is a number for every item (a perplexity, for instance).
+    A task none of whose metrics is a number for every item (a perplexity, for instance) is left out; InvalidInput
+    where that leaves nothing.
     """
-    for task, logged in samples.items():
-        items = _items(task, logged)
-        names = _in_order(report, task, items[0].scores)
-        settings = {
-            "harness": f"lm-eval {report.get('lm_eval_version', '?')}",
-            "version": report.get("versions", {}).get(task),
-            "num_fewshot": report.get("n-shot", {}).get(task),
-        }
-        better = report.get("higher_is_better", {}).get(task, {})
-        yield (
-            Benchmark(
-                policy_id=policy_id,
-                run_id=run_id,
-                task=task,
-                n=len(items),
-                means={name: math.fsum(item.scores[name] for item in items) / len(items) for name in names},
-                higher_is_better={name: bool(better.get(name.partition(",")[0], True)) for name in names},
-                settings={name: value for name, value in settings.items() if value is not None},
-            ),
-            items,
-        )
+    items = {task: _items(logged) for task, logged in samples.items()}
+    left_out = [task for task, found in items.items() if not found]
+    if len(left_out) == len(items):
+        named = ", ".join(left_out) or "The report"
+        raise InvalidInput(f"{named} has no metric that is a number for each of its items, so nothing can be compared.")
+    kept = {task: found for task, found in items.items() if found}
+    return Taken([(_result(report, task, found, policy_id, run_id), found) for task, found in kept.items()], left_out)
 
 
-def _items(task: str, logged: Iterable[Mapping[str, Any]]) -> list[BenchmarkItem]:
-    """The samples of a task, those of one item under several filters put together."""
+def _result(
+    report: Mapping[str, Any], task: str, items: Sequence[BenchmarkItem], policy_id: str, run_id: str | None
+) -> Benchmark:
+    settings = {
+        "harness": f"lm-eval {report.get('lm_eval_version', '?')}",
+        "version": report.get("versions", {}).get(task),
+        "num_fewshot": report.get("n-shot", {}).get(task),
+    }
+    better = report.get("higher_is_better", {}).get(task, {})
+    names = _in_order(report, task, items[0].scores)
+    return Benchmark(
+        policy_id=policy_id,
+        run_id=run_id,
+        task=task,
+        n=len(items),
+        means={name: math.fsum(item.scores[name] for item in items) / len(items) for name in names},
+        higher_is_better={name: bool(better.get(name.partition(",")[0], True)) for name in names},
+        settings={name: value for name, value in settings.items() if value is not None},
+    )
+
+
+def _items(logged: Iterable[Mapping[str, Any]]) -> list[BenchmarkItem]:
+    """The samples of a task, those of one item under several filters put together; none where no metric is in all."""
     found: dict[str, BenchmarkItem] = {}
     repeats: Counter[tuple[str, str]] = Counter()
     for sample in logged:
@@ -168,7 +183,7 @@ def _items(task: str, logged: Iterable[Mapping[str, Any]]) -> list[BenchmarkItem
     items = list(found.values())
     shared = set.intersection(*(set(item.scores) for item in items)) if items else set()
     if not shared:
-        raise InvalidInput(f"{task} has no metric that is a number for each of its items, so nothing can be compared.")
+        return []
     return [item.model_copy(update={"scores": {name: item.scores[name] for name in sorted(shared)}}) for item in items]
 
 

@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
+from training.intervals import wilson
 from training.paired import Paired
 
 
@@ -164,11 +165,17 @@ def _judge(judge_taught_it: bool) -> list[Reason]:
 
 
 def _ends(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
+    """Of few replies one that was cut is no proof: it failed where even the upper end of the interval is too low."""
     if not _measured(figures, "ended"):
         return []
     before, after = figures["ended_before"], figures["ended_after"]
-    words = f"{_percent(after)} of its replies end by themselves; {_percent(before)} did."
-    answer = Answer.passed if after >= before - limits.ends else Answer.failed
+    replies = figures["n_prompts"] * figures.get("samples", 1)
+    words = f"{_percent(after)} of its {replies:,} replies end by themselves; {_percent(before)} did."
+    if after >= before - limits.ends:
+        answer = Answer.passed
+    else:
+        at_most = wilson(after * replies, replies).high
+        answer = Answer.failed if at_most < before - limits.ends else Answer.unclear
     return [Reason("replies end", answer, words)]
 
 

@@ -119,7 +119,10 @@ def import_benchmarks(
     with opened(context) as session:
         policy_id = get_policy(session.db, policy).id
         report, samples = read_report(path)
-        kept = [save_benchmark(session.db, *one) for one in list(from_report(report, samples, policy_id))]
+        taken = from_report(report, samples, policy_id)
+        kept = [save_benchmark(session.db, *one) for one in taken.results]
+    for name in taken.left_out:
+        tell(f"{name} has no score for each item, so it is left out.")
     if as_json:
         show_json([row.model_dump(mode="json") for row in kept])
         return

@@ -96,7 +96,7 @@ def test_what_the_harness_wrote_to_disk_comes_in_with_the_same_items(
     for place in ("elsewhere", "broken"):
         written_by_the_harness(tiny_policy.base, tasks, tmp_path / place)
     report, samples = read_report(tmp_path / "elsewhere")
-    ((benchmark, items),) = from_report(report, samples, make_policy(db, "other").id)
+    ((benchmark, items),) = from_report(report, samples, make_policy(db, "other").id).results
     there = save_benchmark(db, benchmark, items)
     assert there.means == here.means and there.higher_is_better == {"acc_norm": True, "acc": True}
     assert len(list_scores(db, here.id, there.id, "acc")) == 8
@@ -187,13 +187,15 @@ def test_the_gate_weighs_the_newest_results_and_who_judged(db: Database, tiny_po
 def test_samples_that_tell_nothing_item_by_item_are_refused() -> None:
     perplexity = sample(0, 0.0, metrics=["word_perplexity"], word_perplexity=[-3.2, 5])
     with pytest.raises(InvalidInput, match="wiki has no metric that is a number"):
-        list(from_report({}, {"wiki": [perplexity]}, "pol-x"))
+        from_report({}, {"wiki": [perplexity]}, "pol-x")
+    both = from_report({}, {"wiki": [perplexity], "sums": [sample(0, 1.0), sample(1, 1.0)]}, "pol-x")
+    assert both.left_out == ["wiki"] and [one.task for one, _ in both.results] == ["sums"]
     with pytest.raises(InvalidInput, match="doc_hash"):
-        list(from_report({}, {"old": [{**sample(0, 1.0), "doc_hash": ""}]}, "pol-x"))
+        from_report({}, {"old": [{**sample(0, 1.0), "doc_hash": ""}]}, "pol-x")
     with pytest.raises(InvalidInput, match="no metric"):
-        list(from_report({}, {"empty": []}, "pol-x"))
+        from_report({}, {"empty": []}, "pol-x")
     twice = [sample(0, 1.0), sample(0, 0.0), sample(1, 1.0, arguments=[["\0" + "x" * 2000]])]
-    ((benchmark, items),) = from_report({}, {"sums": twice}, "pol-x")
+    ((benchmark, items),) = from_report({}, {"sums": twice}, "pol-x").results
     assert isinstance(benchmark, Benchmark) and len({item.item for item in items}) == 3
     assert len(items[2].asked) == 1000 and items[2].asked.startswith("…") and "\0" not in items[2].asked
 

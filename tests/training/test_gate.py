@@ -13,7 +13,7 @@ from training.paired import paired
 
 def card(**changed: Any) -> dict[str, Any]:
     """The figures of a good policy."""
-    good = {"win_rate": 0.7, "low": 0.62, "high": 0.77, "n_prompts": 150, "kl": 3.0}
+    good = {"win_rate": 0.7, "low": 0.62, "high": 0.77, "n_prompts": 150, "samples": 2, "kl": 3.0}
     looks = {"ended": 1.0, "distinct": 0.9, "length": 30.0}
     both = {f"{name}_{when}": value for name, value in looks.items() for when in ("before", "after")}
     return {**good, **both, **changed}
@@ -58,7 +58,7 @@ def test_a_win_rate_that_tells_nothing_holds_and_says_how_many_prompts_would_tel
     ("changed", "question", "words"),
     [
         ({"win_rate": 0.4, "low": 0.33, "high": 0.47}, "preferred", "It wins only 40.0 %"),
-        ({"ended_after": 0.85}, "replies end", "85.0 % of its replies end by themselves; 100.0 % did."),
+        ({"ended_after": 0.8}, "replies end", "80.0 % of its 300 replies end by themselves; 100.0 % did."),
         ({"distinct_after": 0.3}, "replies differ", "30.0 % of its replies are said once; 90.0 % were."),
     ],
 )
@@ -66,6 +66,11 @@ def test_each_failure_rejects_in_its_own_words(changed: dict[str, float], questi
     decision = decide(card(**changed))
     answer, said = the(decision, question)
     assert decision.verdict is Verdict.reject and answer is Answer.failed and words in said
+
+
+def test_one_reply_of_few_that_was_cut_is_no_proof() -> None:
+    few = decide(card(n_prompts=4, ended_after=0.875))
+    assert few.verdict is Verdict.hold and the(few, "replies end")[0] is Answer.unclear
 
 
 def test_the_budget_of_divergence_counts_where_there_is_one() -> None:

@@ -7,11 +7,10 @@ thousands of tasks that come with it only where one of them is asked for.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from feedback.errors import InvalidInput, NotFound, StudioError
+from feedback.errors import InvalidInput, NotFound
 from feedback.tables import BenchmarkRow
 from training.benchmarks import TASKS_DIR, from_report
 from training.config import BenchmarkSettings
@@ -91,16 +90,12 @@ def _taken(
                 bootstrap_iters=0,
                 **dict.fromkeys(seeds, settings.seed),
             )
-    except (OSError, ImportError) as error:
+    except (OSError, ImportError, ValueError) as error:  # what the harness says of a task: no data, no library, unsafe
         raise InvalidInput(f"The task {task} cannot be taken here: {error}") from error
-    results = from_report(_told(report), report["samples"], policy_id, context.run.id)
-    return [save_benchmark(context.db, benchmark, items) for benchmark, items in results]
-
-
-def _told(report: Mapping[str, Any]) -> Mapping[str, Any]:
-    if not report.get("samples"):
-        raise StudioError("The harness gave no samples, so nothing can be kept item by item.")
-    return report
+    taken = from_report(report, report["samples"], policy_id, context.run.id)
+    for name in taken.left_out:
+        context.progress.log(f"{name} has no score for each item, so it is left out.")
+    return [save_benchmark(context.db, benchmark, items) for benchmark, items in taken.results]
 
 
 def _model(policy: LoadedPolicy, settings: BenchmarkSettings, progress: Reporter) -> Any:
