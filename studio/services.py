@@ -22,7 +22,7 @@ from typing import Any, TypeVar, cast
 from feedback import assignment, datasets, formats, judging, returning
 from feedback.assignment import CHECKS, Task
 from feedback.db import Database
-from feedback.errors import Conflict, InvalidInput, LeaseLost, NotEnoughData, NotSignedIn, StudioError
+from feedback.errors import Conflict, InvalidInput, LeaseLost, NotAllowed, NotEnoughData, NotSignedIn, StudioError
 from feedback.judging import Submitted
 from feedback.store import audit as audit_store
 from feedback.store import checkpoints as checkpoint_store
@@ -472,8 +472,18 @@ class Services:
         """A method's settings, for a form."""
         return describe(method)
 
-    def submit_run(self, method: str, config: dict[str, Any], *, after: str | None = None, priority: int = 0) -> RunRow:
+    def submit_run(
+        self,
+        method: str,
+        config: dict[str, Any],
+        *,
+        after: str | None = None,
+        priority: int = 0,
+        person: Person = LOCAL,
+    ) -> RunRow:
         """Queue a run with exactly this configuration, behind the run ``after`` where one is named."""
+        if config.get("include") is not None and not person.role.covers(UserRole.admin):
+            raise NotAllowed("A folder of tasks may hold Python, which runs on this machine: an admin may name one.")
         return runs.submit(self.db, method, config, after=after, priority=priority, home=self.home)
 
     def list_runs(self, limit: int = 50) -> list[RunRow]:

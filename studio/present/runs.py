@@ -13,6 +13,7 @@ from studio.markup import Html, badge, element, escape, facts, join, notice, pla
 from studio.present.curves import first_plots
 from studio.present.meanings import figure_label, meanings
 from studio.present.words import ago, duration, figure, share
+from training.gate import in_words
 from training.reproduce import command_of, spec_of
 
 Looks = Sequence[tuple[int, Sequence[tuple[str, str]]]]
@@ -112,7 +113,7 @@ def run_detail(
     rollouts: Rollouts = (),
 ) -> Html:
     """Everything about one run but its curves and its log."""
-    curves, result = _telling_first(latest_metrics(metrics), run.method), _with_intervals(run.result)
+    curves, result = _telling_first(latest_metrics(metrics), run.method), _readable(run.result)
     return element(
         "div",
         element(
@@ -274,12 +275,16 @@ def _meanings(names: Sequence[str]) -> Html:
     return _part("meanings", "What these figures mean", element("dl", *lines, class_="meanings"))
 
 
-def _with_intervals(result: Mapping[str, Any]) -> dict[str, Any]:
-    """A result with each figure's 95 % interval beside it: ``win_rate``, ``low`` and ``high`` are one line."""
-    shown = {name: value for name, value in result.items() if name != "failure"}
+def _readable(result: Mapping[str, Any]) -> dict[str, Any]:
+    """A result as it is read: 95 % intervals beside their figures, the gate in words, a line per task and metric."""
+    shown = {name: value for name, value in result.items() if name not in ("failure", "gate", "tasks", "benchmarks")}
     for name, low, high in [("win_rate", "low", "high"), *((name, f"{name}_low", f"{name}_high") for name in result)]:
         if all(isinstance(result.get(part), int | float) for part in (name, low, high)):
             shown[name] = f"{figure(shown[name])} [{figure(shown.pop(low))}, {figure(shown.pop(high))}]"
+    for task, means in result.get("tasks", {}).items():
+        shown |= {f"{task}, {metric}": mean for metric, mean in means.items()}
+    if "gate" in result:
+        shown["gate"] = " ".join(line.strip() for line in in_words(result["gate"]))
     return shown
 
 

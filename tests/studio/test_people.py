@@ -485,6 +485,14 @@ def test_a_role_holds_from_the_next_request_on(client: TestClient, crowd: dict) 
     assert client.get("/api/policies", headers=ann).status_code == 200
 
 
+def test_python_beside_a_benchmark_task_is_an_admins_to_run(client: TestClient, crowd: dict, db: Database) -> None:
+    policies.promote_policy(db, factories.make_policy(db, "starter").id)
+    asked = {"method": "benchmark", "config": {"policy": "starter", "tasks": "mine", "include": "/srv/tasks"}}
+    refused = client.post("/api/runs", json=asked, headers=bearer(crowd[UserRole.researcher]))
+    assert refused.status_code == 403 and "may hold Python" in refused.text
+    assert client.post("/api/runs", json=asked, headers=bearer(crowd[UserRole.admin])).status_code == 202
+
+
 def test_the_last_admin_stays(db: Database, crowd: dict) -> None:
     for change in (
         lambda: users.set_user_status(db, "the-admin", UserStatus.disabled, actor="test"),

@@ -215,6 +215,10 @@ def test_what_was_measured_at_the_end_is_not_taken_for_the_last_batch() -> None:
     card = {"win_rate": 0.75, "low": 0.7, "high": 0.8, "kl": 2.0}
     shown = present.run_detail(RunRow(method="evaluate", state=RunState.succeeded, result=card), [], NOW)
     assert "Win rate0.75 [0.7, 0.8]" in Reader(shown).text
+    gate = {"verdict": "HOLD", "reasons": [{"answer": "unclear", "words": "It wins half."}]}
+    taken = {"tasks": {"sums": {"acc": 0.5, "n": 8}}, "benchmarks": {"sums": "ben-1"}, "gate": gate}
+    text = Reader(present.run_detail(RunRow(method="benchmark", result=taken), [], NOW)).text
+    assert "Sums, acc0.5" in text and "HOLD unclear: It wins half." in text and "ben-1" not in text
 
 
 def test_figures_say_of_which_step_they_are_and_what_they_mean() -> None:

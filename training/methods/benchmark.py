@@ -37,7 +37,6 @@ def train(context: RunContext) -> dict[str, Any]:
         for row in _taken(context, policy.id, model, task, manager, folder):
             kept[row.task] = row
     return {
-        "policy": policy.id,
         "benchmarks": {task: row.id for task, row in kept.items()},
         "tasks": {task: {**row.means, "n": row.n} for task, row in kept.items()},
     }
