@@ -777,8 +777,8 @@ class BenchmarkItem(BaseModel):
 class Benchmark(SQLModel):
     """What a policy scored on one task: the mean of each metric over ``n`` items, the task's main metric first.
 
-    ``settings`` are those that two results must share to be comparable (examples shown, chat template, version of the
-    task); ``higher_is_better`` names the direction of each metric.
+    ``settings`` are what it was taken with (version of the task and of the harness, examples shown, limit, seed);
+    ``higher_is_better`` names the direction of each metric.
     """
 
     policy_id: str

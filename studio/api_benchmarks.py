@@ -49,7 +49,7 @@ def gate(
     key: str,
     services: Given,
     against: str | None = None,
-    margin: Annotated[float, Query(ge=0, le=1)] = Limits.margin,
+    margin: Annotated[float | None, Query(ge=0)] = None,
     kl: Annotated[float | None, Query(ge=0)] = None,
 ) -> dict[str, Any]:
     """May this policy serve? PROMOTE, HOLD or REJECT, with every sentence the verdict rests on. Changes nothing."""

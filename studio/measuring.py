@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Callable
+from typing import TypeVar, cast
+
 from feedback.db import Database
 from feedback.errors import InvalidInput
 from feedback.store import benchmarks as benchmark_store
@@ -13,6 +17,9 @@ from training.benchmarks import Compared, Comparison
 from training.gate import Decision, Limits
 from training.gate_evidence import decide_policy, opponent_of
 
+T = TypeVar("T")
+REMEMBERED = 256
+"""So many comparisons are kept in memory."""
 STANDARD_TASKS = "starter_topic"
 """What is asked for where nothing else was said."""
 
@@ -22,6 +29,8 @@ class Measuring:
 
     def __init__(self, db: Database) -> None:
         self.db = db
+        self._lock = threading.Lock()
+        self._found: dict[object, object] = {}
 
     def take(self, policy: str, tasks: str, against: str | None = None) -> list[RunRow]:
         """Queue a run in which a policy takes these benchmark tasks, names separated by commas.
@@ -31,12 +40,13 @@ class Measuring:
         wanted = [task.strip() for task in tasks.split(",") if task.strip()]
         if not wanted:
             raise InvalidInput("Name a benchmark task; `starter_topic` comes with the studio.")
-        queued = [runs.submit(self.db, "benchmark", {"policy": policy, "tasks": wanted})]
-        taken = {row.task for row in self.list_benchmarks(against)} if against else set(wanted)
-        missing = [task for task in wanted if task not in taken]
-        if missing:
-            queued.append(runs.submit(self.db, "benchmark", {"policy": against, "tasks": missing}))
-        return queued
+        asked = {get_policy(self.db, policy).id: wanted}
+        if against and (other := get_policy(self.db, against)).id not in asked:
+            taken = {row.task for row in self.list_benchmarks(other.id)}
+            asked[other.id] = [task for task in wanted if task not in taken]
+        return [
+            runs.submit(self.db, "benchmark", {"policy": key, "tasks": names}) for key, names in asked.items() if names
+        ]
 
     def list_benchmarks(self, policy: str | None = None) -> list[BenchmarkRow]:
         """What policies scored, newest first, of one or of all."""
@@ -47,12 +57,26 @@ class Measuring:
     def compare(self, policy: str, against: str | None = None, metric: str | None = None) -> Compared:
         """A policy against another, the champion if none is named, on every task both took."""
         a = get_policy(self.db, policy)
-        return benchmarks.compare(self.db, a.id, opponent_of(self.db, a, against).id, metric)
+        return self._compared(self.db, a.id, opponent_of(self.db, a, against).id, metric)
+
+    def _compared(self, db: Database, a_id: str, b_id: str, metric: str | None = None) -> Compared:
+        """What is compared never changes, and a page that watches a run asks every other second."""
+        taken = tuple(row.id for key in (a_id, b_id) for row in benchmark_store.list_benchmarks(db, policy_id=key))
+        return self._once((a_id, b_id, metric, taken), lambda: benchmarks.compare(db, a_id, b_id, metric))
+
+    def _once(self, key: object, work_out: Callable[[], T]) -> T:
+        with self._lock:
+            if key not in self._found:
+                if len(self._found) >= REMEMBERED:
+                    self._found.clear()
+                self._found[key] = work_out()
+            return cast(T, self._found[key])
 
     def list_differing(self, found: Comparison, limit: int) -> list[Both]:
         """The items on which the two of a comparison differ, those that A lost first."""
-        return benchmark_store.list_differing(self.db, found.a.id, found.b.id, found.metric, limit=limit)
+        key = ("differing", found.a.id, found.b.id, found.metric, limit)
+        return self._once(key, lambda: benchmarks.differing_items(self.db, found, limit))
 
     def decide(self, policy: str, against: str | None = None, limits: Limits | None = None) -> Decision:
         """May this policy serve, by all that was measured? Changes nothing."""
-        return decide_policy(self.db, policy, against, limits)
+        return decide_policy(self.db, policy, against, limits, self._compared)

@@ -483,7 +483,9 @@ class Services:
     ) -> RunRow:
         """Queue a run with exactly this configuration, behind the run ``after`` where one is named."""
         if config.get("include") is not None and not person.role.covers(UserRole.admin):
-            raise NotAllowed("A folder of tasks may hold Python, which runs on this machine: an admin may name one.")
+            raise NotAllowed(
+                "A task's file is code that runs on this machine, so only an admin may name a folder of them."
+            )
         return runs.submit(self.db, method, config, after=after, priority=priority, home=self.home)
 
     def list_runs(self, limit: int = 50) -> list[RunRow]:

@@ -3,8 +3,8 @@
 The harness says how it would judge a difference by two means and their errors, as if the two policies had answered
 different questions. Here its samples are kept item by item, and compared item by item (``training.paired``).
 
-An item is named by what was asked and what was right, so that two results meet only where both policies were asked
-the very same thing: with the same examples, in the same chat template.
+An item is named by all that a policy was given and what was right, so that two results meet only where both were asked
+the very same thing: with the same examples and choices, in the same chat template.
 """
 
 from __future__ import annotations
@@ -13,15 +13,16 @@ import hashlib
 import json
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any, NamedTuple
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotFound
 from feedback.jsonl import read_objects
-from feedback.store.benchmarks import list_benchmarks, list_scores
+from feedback.store.benchmarks import Both, list_benchmarks, list_differing, list_scores
 from feedback.tables import BenchmarkRow
 from feedback.types import Benchmark, BenchmarkItem
 from training.paired import Finding, Paired, finding, holm, paired
@@ -29,6 +30,8 @@ from training.paired import Finding, Paired, finding, holm, paired
 TASKS_DIR = Path(__file__).resolve().parents[1] / "assets" / "benchmarks"
 """Where the tasks that come with the studio lie; each is a YAML file of the harness and its items."""
 
+SHARED = 0.9
+"""Two results are compared where they share at least so much of the smaller one's items."""
 CLIP = 1000  # of a long prompt the end is kept, where the question stands
 
 
@@ -45,6 +48,16 @@ class Comparison:
     higher_is_better: bool
 
     @property
+    def lost(self) -> int:
+        """On how many items A did worse than B."""
+        return self.paired.lost if self.higher_is_better else self.paired.won
+
+    @property
+    def won(self) -> int:
+        """On how many items A did better than B."""
+        return self.paired.won if self.higher_is_better else self.paired.lost
+
+    @property
     def finding(self) -> Finding:
         """What may be said of A against B."""
         return finding(self.paired, self.p_adjusted, self.higher_is_better)
@@ -59,30 +72,34 @@ class Compared:
 
 
 def compare(db: Database, a_id: str, b_id: str, metric: str | None = None) -> Compared:
-    """Compare two policies on every task both took, the newest results of each.
+    """Compare two policies on every task both took, by the results that share most items, the newest of those.
 
-    ``metric`` picks one by name; left out, each task's main metric counts. InvalidInput for one policy named twice.
+    A policy never changes, so an older result is as good as a newer one. ``metric`` picks one by name; left out, each
+    task's main metric counts. InvalidInput for one policy named twice.
     """
     if a_id == b_id:
         raise InvalidInput("A policy cannot be compared with itself; name another.")
-    newest_a, newest_b = (_newest(db, policy_id) for policy_id in (a_id, b_id))
+    taken_a, taken_b = (_by_task(db, policy_id) for policy_id in (a_id, b_id))
     found, unlike = [], []
-    for task in sorted(newest_a.keys() & newest_b.keys()):
-        a, b = newest_a[task], newest_b[task]
-        name = metric or next((name for name in a.means if name in b.means), "")
-        if name not in a.means or name not in b.means:
-            continue
-        scores = list_scores(db, a.id, b.id, name)
-        if len(scores) < 2:
-            unlike.append(_asked_otherwise(a, b, len(scores)))
+    for task in sorted(taken_a.keys() & taken_b.keys()):
+        met = _best_met(db, taken_a[task], taken_b[task], metric)
+        if met is None:
+            unlike.append(_asked_otherwise(taken_a[task][0], taken_b[task][0], metric))
         else:
-            found.append((name, a, b, paired([score for score, _ in scores], [score for _, score in scores])))
+            found.append(met)
     adjusted = holm([pair.p_value for *_, pair in found])
     comparisons = [
         Comparison(a.task, name, a, b, pair, p, a.higher_is_better.get(name, True))
         for (name, a, b, pair), p in zip(found, adjusted, strict=True)
     ]
     return Compared(tuple(comparisons), tuple(unlike))
+
+
+def differing_items(db: Database, found: Comparison, limit: int) -> list[Both]:
+    """The items on which the two of a comparison differ, those that A lost first."""
+    return list_differing(
+        db, found.a.id, found.b.id, found.metric, limit=limit, higher_is_better=found.higher_is_better
+    )
 
 
 def comparison_json(found: Comparison) -> dict[str, Any]:
@@ -93,23 +110,41 @@ def comparison_json(found: Comparison) -> dict[str, Any]:
         "higher_is_better": found.higher_is_better,
         "finding": found.finding.value,
         **asdict(found.paired),
+        "won": found.won,
+        "lost": found.lost,
         "p_adjusted": found.p_adjusted,
         "benchmark_a": found.a.id,
         "benchmark_b": found.b.id,
     }
 
 
-def _newest(db: Database, policy_id: str) -> dict[str, BenchmarkRow]:
-    newest: dict[str, BenchmarkRow] = {}
+def _by_task(db: Database, policy_id: str) -> dict[str, list[BenchmarkRow]]:
+    taken: dict[str, list[BenchmarkRow]] = {}
     for row in list_benchmarks(db, policy_id=policy_id):
-        newest.setdefault(row.task, row)
-    return newest
+        taken.setdefault(row.task, []).append(row)
+    return taken
 
 
-def _asked_otherwise(a: BenchmarkRow, b: BenchmarkRow, shared: int) -> str:
+def _best_met(
+    db: Database, taken_a: Sequence[BenchmarkRow], taken_b: Sequence[BenchmarkRow], metric: str | None
+) -> tuple[str, BenchmarkRow, BenchmarkRow, Paired] | None:
+    """The two results of one task that meet on most items; None where none do, or by no common metric."""
+    pairs = sorted(((a, b) for a in taken_a for b in taken_b), key=lambda pair: -min(pair[0].n, pair[1].n))
+    for a, b in pairs:
+        name = metric or next((name for name in a.means if name in b.means), "")
+        if name not in a.means or name not in b.means or a.settings.get("version") != b.settings.get("version"):
+            continue
+        scores = list_scores(db, a.id, b.id, name)
+        if len(scores) >= max(2, SHARED * min(a.n, b.n)):
+            return name, a, b, paired([score for score, _ in scores], [score for _, score in scores])
+    return None
+
+
+def _asked_otherwise(a: BenchmarkRow, b: BenchmarkRow, metric: str | None) -> str:
+    by = f"by {metric} " if metric else ""
     return (
-        f"Both took {a.task}, but were asked {shared} items alike (of {a.n} and {b.n}): the examples, the chat "
-        "template or the items differ. Let both take it again with the same settings."
+        f"Both took {a.task}, but their results ({a.n:,} and {b.n:,} items) cannot be compared {by}item by item: the "
+        "version, the examples, the chat template or the metrics differ. Let both take it again with the same settings."
     )
 
 
@@ -134,7 +169,8 @@ def from_report(
     A task none of whose metrics is a number for every item (a perplexity, for instance) is left out; InvalidInput
     where that leaves nothing.
     """
-    items = {task: _items(logged) for task, logged in samples.items()}
+    configs = report.get("configs") or {}
+    items = {task: _items(logged, _summed_up_otherwise(configs.get(task) or {})) for task, logged in samples.items()}
     left_out = [task for task, found in items.items() if not found]
     if len(left_out) == len(items):
         named = ", ".join(left_out) or "The report"
@@ -146,33 +182,46 @@ def from_report(
 def _result(
     report: Mapping[str, Any], task: str, items: Sequence[BenchmarkItem], policy_id: str, run_id: str | None
 ) -> Benchmark:
+    config = report.get("configs", {}).get(task) or {}
+    metadata = config.get("metadata") or {}
+    asked = report.get("config") or {}
     settings = {
         "harness": f"lm-eval {report.get('lm_eval_version', '?')}",
-        "version": report.get("versions", {}).get(task),
-        "num_fewshot": report.get("n-shot", {}).get(task),
+        "version": (report.get("versions") or {}).get(task),
+        "num_fewshot": (report.get("n-shot") or {}).get(task),
+        "limit": asked.get("limit"),
+        "seed": asked.get("fewshot_seed"),
+        "margin": metadata.get("margin") if isinstance(metadata, Mapping) else None,
     }
-    better = report.get("higher_is_better", {}).get(task, {})
-    names = _in_order(report, task, items[0].scores)
+    better = (report.get("higher_is_better") or {}).get(task) or {}
+    names = _in_order(config, {name for item in items for name in item.scores})
     return Benchmark(
         policy_id=policy_id,
         run_id=run_id,
         task=task,
         n=len(items),
-        means={name: math.fsum(item.scores[name] for item in items) / len(items) for name in names},
-        higher_is_better={name: bool(better.get(name.partition(",")[0], True)) for name in names},
+        means={name: fmean(item.scores[name] for item in items if name in item.scores) for name in names},
+        higher_is_better={name: better.get(name.partition(",")[0]) is not False for name in names},
         settings={name: value for name, value in settings.items() if value is not None},
     )
 
 
-def _items(logged: Iterable[Mapping[str, Any]]) -> list[BenchmarkItem]:
-    """The samples of a task, those of one item under several filters put together; none where no metric is in all."""
+def _summed_up_otherwise(config: Mapping[str, Any]) -> set[str]:
+    """Metrics of which an item's number is no score: a perplexity's is a log-likelihood, which points the other way."""
+    listed = [one for one in config.get("metric_list") or [] if isinstance(one, Mapping)]
+    aggregated = {str(one.get("metric")): str(one.get("aggregation", "")) for one in listed}
+    return {"perplexity"} | {name for name, how in aggregated.items() if "perplexity" in how}
+
+
+def _items(logged: Iterable[Mapping[str, Any]], left_out: Collection[str]) -> list[BenchmarkItem]:
+    """The samples of a task, those of one item under several filters put together; none where no item has a score."""
     found: dict[str, BenchmarkItem] = {}
     repeats: Counter[tuple[str, str]] = Counter()
     for sample in logged:
         name, filtered = _name(sample), str(sample.get("filter", "none"))
         repeats[name, filtered] += 1
         name = f"{name}-{repeats[name, filtered]}"
-        scores = _scores(sample, "" if filtered == "none" else f",{filtered}")
+        scores = _scores(sample, left_out, "" if filtered == "none" else f",{filtered}")
         before = found.get(name)
         found[name] = BenchmarkItem(
             item=name,
@@ -181,35 +230,48 @@ def _items(logged: Iterable[Mapping[str, Any]]) -> list[BenchmarkItem]:
             answer=before.answer if before and before.answer else _clipped(_answer(sample)),
         )
     items = list(found.values())
-    shared = set.intersection(*(set(item.scores) for item in items)) if items else set()
-    if not shared:
-        return []
-    return [item.model_copy(update={"scores": {name: item.scores[name] for name in sorted(shared)}}) for item in items]
+    return items if any(item.scores for item in items) else []
 
 
 def _name(sample: Mapping[str, Any]) -> str:
     hashes = [str(sample.get(part, "")) for part in ("doc_hash", "prompt_hash", "target_hash")]
-    if not all(hashes):
+    if not all(hashes) or "metrics" not in sample:
         raise InvalidInput(
-            "A sample has no doc_hash, prompt_hash and target_hash: no samples of lm-eval 0.4.3 or later."
+            "A sample lacks doc_hash, prompt_hash, target_hash or metrics: it comes of no lm-eval 0.4.7 or later."
         )
-    return hashlib.sha256("/".join(hashes).encode()).hexdigest()[:20]
+    given = json.dumps(_arguments(sample), sort_keys=True, default=str)
+    return hashlib.sha256("/".join([*hashes, given]).encode("utf-8", "replace")).hexdigest()[:20]
 
 
-def _scores(sample: Mapping[str, Any], suffix: str) -> dict[str, float]:
-    named = ((name, sample.get(name)) for name in sample.get("metrics", ()))
+def _scores(sample: Mapping[str, Any], left_out: Collection[str], suffix: str) -> dict[str, float]:
+    """The sample's finite numbers; one that is none, as where an item does not count, is left out for that item."""
+    plain = ((name, _plain(sample.get(name))) for name in sample["metrics"] if name not in left_out)
     return {
         f"{name}{suffix}": float(value)
-        for name, value in named
+        for name, value in plain
         if isinstance(value, int | float) and math.isfinite(value)
     }
 
 
-def _in_order(report: Mapping[str, Any], task: str, names: Iterable[str]) -> list[str]:
-    """The metrics as the task lists them, its main one first."""
-    listed = [str(one.get("metric")) for one in report.get("configs", {}).get(task, {}).get("metric_list") or []]
-    place = {name: at for at, name in reversed(list(enumerate(listed)))}
-    return sorted(names, key=lambda name: (place.get(name.partition(",")[0], len(listed)), name))
+def _plain(value: Any) -> Any:
+    """A number of numpy's as one of Python's."""
+    return value.item() if hasattr(value, "item") and getattr(value, "ndim", 0) == 0 else value
+
+
+def _in_order(config: Mapping[str, Any], names: Iterable[str]) -> list[str]:
+    """The metrics as the task lists them, its main one first; under several filters those of the first one lead."""
+    metrics = [str(one.get("metric")) for one in config.get("metric_list") or []]
+    filters = [str(one.get("name")) for one in config.get("filter_list") or []]
+
+    def place(name: str) -> tuple[int, int, str]:
+        metric, _, filtered = name.partition(",")
+        return (
+            metrics.index(metric) if metric in metrics else len(metrics),
+            filters.index(filtered) if filtered in filters else len(filters),
+            name,
+        )
+
+    return sorted(names, key=place)
 
 
 def _arguments(sample: Mapping[str, Any]) -> list[list[Any]]:

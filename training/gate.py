@@ -7,13 +7,20 @@ promotes whatever they like: the gate says what the figures allow to be said, an
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from training.intervals import wilson
-from training.paired import Paired
+from training.paired import LEVEL, Paired
+
+MARGIN = 0.01
+_POWERED = (1.959964 + 0.841621) / 1.959964
+"""From the half of a 95 % interval to the difference that is found with a power of 80 %."""
+_NOTHING = 0.005
+_ROUNDING = 1e-9
 
 
 class Verdict(StrEnum):
@@ -38,12 +45,13 @@ class Limits:
     """How far a policy may be off and still serve.
 
     ``margin`` is how much of a benchmark's score may be lost, in the score's own units (0.01 is one point of a share);
+    left out, what the task itself says, else ``MARGIN``;
     ``ends`` how much smaller the share of replies may be that end by themselves; ``distinct`` what share of the variety
     of replies must be left; ``longer`` is the growth of replies from which on a reader is told; ``kl`` the most nats
     per reply, if there is a budget.
     """
 
-    margin: float = 0.01
+    margin: float | None = None
     ends: float = 0.1
     distinct: float = 0.5
     longer: float = 1.5
@@ -52,11 +60,12 @@ class Limits:
 
 @dataclass(frozen=True)
 class TaskResult:
-    """A benchmark that both policies took."""
+    """A benchmark that both policies took; ``margin`` is what its author says may be lost."""
 
     task: str
     compared: Paired
     higher_is_better: bool = True
+    margin: float | None = None
 
 
 @dataclass(frozen=True)
@@ -85,26 +94,36 @@ def decide(
     figures: Mapping[str, Any] | None,
     *,
     against: str = "the champion",
-    tasks: Sequence[TaskResult] = (),
-    notes: Sequence[str] = (),
+    judge: str = "",
     judge_taught_it: bool = False,
+    other_judges: Mapping[str, Mapping[str, Any]] | None = None,
+    tasks: Sequence[TaskResult] = (),
+    unlike: Sequence[str] = (),
     limits: Limits | None = None,
 ) -> Decision:
     """Decide by a win-rate scorecard over the champion and by the benchmarks both took.
 
-    ``figures`` are those of ``training.evaluate.compare_policies``, None where nothing was measured yet;
-    ``notes`` are told and decide nothing; ``judge_taught_it`` says that the judge is a reward model this very policy
-    was trained to please.
+    ``figures`` are those of ``training.evaluate.compare_policies``, None where nothing was measured yet, and
+    ``other_judges`` those by further judges. ``judge_taught_it`` says that the judge is a reward model that this policy
+    or one it came of was trained to please; ``unlike`` are sentences on benchmarks that both took and that cannot be
+    compared.
     """
     limits = limits or Limits()
-    reasons = [_win_rate(figures, against)]
-    if figures is not None:
-        reasons += _judge(judge_taught_it)
-        reasons += [*_ends(figures, limits), *_variety(figures, limits), *_distance(figures, limits)]
-        reasons += _length(figures, limits)
-    reasons += [_task(result, limits) for result in tasks] or [_NO_BENCHMARK]
-    reasons += [Reason("benchmarks", Answer.note, words) for words in notes]
+    usable = figures if figures is not None and _is_finite(figures) else None
+    reasons = [_win_rate(usable, against, judge)]
+    if usable is not None:
+        reasons += [*_judge(judge_taught_it), *_agreement(usable, other_judges or {})]
+        reasons += [*_ends(usable, limits), *_variety(usable, limits), *_distance(usable, against, limits)]
+        reasons += _length(usable, limits)
+    reasons += [_task(result, limits, len(tasks)) for result in tasks]
+    reasons += [Reason("benchmarks", Answer.unclear, words) for words in unlike]
+    reasons += [] if tasks or unlike else [_NO_BENCHMARK]
     return Decision(_verdict({reason.answer for reason in reasons}), tuple(reasons), limits)
+
+
+def _is_finite(figures: Mapping[str, Any]) -> bool:
+    needed = [figures.get(name) for name in ("win_rate", "low", "high", "n_prompts")]
+    return all(isinstance(value, int | float) and math.isfinite(value) for value in needed)
 
 
 def in_words(decision: Mapping[str, Any]) -> list[str]:
@@ -123,15 +142,14 @@ def _verdict(answers: set[Answer]) -> Verdict:
     return Verdict.hold if Answer.unclear in answers else Verdict.promote
 
 
-def _win_rate(figures: Mapping[str, Any] | None, against: str) -> Reason:
+def _win_rate(figures: Mapping[str, Any] | None, against: str, judge: str) -> Reason:
     question = f"preferred over {against}"
     if figures is None:
         words = f"It was never measured against {against}: `studio evaluate` does that."
         return Reason(question, Answer.unclear, words)
     value, low, high, n = (figures[name] for name in ("win_rate", "low", "high", "n_prompts"))
-    seen = (
-        f"{_percent(value)} [{_percent(low)}, {_percent(high)}] of comparisons with {against} on {n} held-out prompts"
-    )
+    by = f", judged by {judge}" if judge else ""
+    seen = f"{_interval(value, low, high)} of comparisons with {against} on {n:,} held-out prompts{by}"
     if low > 0.5:
         return Reason(question, Answer.passed, f"It wins {seen}.")
     if high < 0.5:
@@ -141,60 +159,74 @@ def _win_rate(figures: Mapping[str, Any] | None, against: str) -> Reason:
 
 def _prompts_needed(value: float, low: float, high: float, n: int) -> str:
     """What more prompts would show; the detectable distance from one half shrinks with their square root."""
-    detectable = (high - low) / 2 * _POWERED
-    smallest = f"So many prompts show a win rate from {_percent(min(1.0, 0.5 + detectable))} on"
+    detectable = min(0.5, (high - low) / 2 * _POWERED)
+    shown = f"from {_percent(0.5 + detectable)} on" if value >= 0.5 else f"up to {_percent(0.5 - detectable)}"
     distance = abs(value - 0.5)
     if distance < _NOTHING:
-        return f"{smallest}; the two look alike, and more prompts would hardly show otherwise."
-    return f"{smallest}; about {_rounded(n * (detectable / distance) ** 2):,} would show this one."
+        return f"So many prompts show a win rate {shown}; the two look alike, and more would hardly show otherwise."
+    needed = max(n + 1, n * (detectable / distance) ** 2)
+    return f"So many prompts show a win rate {shown}; about {_rounded(needed):,} would show this one."
 
 
-_POWERED = (1.959964 + 0.841621) / 1.959964
-"""From the half of a 95 % interval to the difference that is found with a power of 80 %."""
-_NOTHING = 0.005
+def _agreement(figures: Mapping[str, Any], other_judges: Mapping[str, Mapping[str, Any]]) -> list[Reason]:
+    """One judge may be chosen until one likes the policy; another that surely does not must be heard."""
+    against = [
+        f"judged by {judge} it wins only {_interval(card['win_rate'], card['low'], card['high'])}"
+        for judge, card in other_judges.items()
+        if figures["low"] > 0.5 and _is_finite(card) and card["high"] < 0.5
+    ]
+    if not against:
+        return []
+    return [Reason("judges agree", Answer.unclear, f"The judges disagree: {'; '.join(against)}. People should decide.")]
 
 
 def _judge(judge_taught_it: bool) -> list[Reason]:
     if not judge_taught_it:
         return []
     words = (
-        "The judge is the reward model that it was trained to please, which says nothing of what people prefer. "
+        "The judge is a reward model that it was trained to please, which says nothing of what people prefer. "
         "Measure it with another judge."
     )
     return [Reason("an independent judge", Answer.unclear, words)]
 
 
 def _ends(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
-    """Of few replies one that was cut is no proof: it failed where even the upper end of the interval is too low."""
     if not _measured(figures, "ended"):
         return []
     before, after = figures["ended_before"], figures["ended_after"]
-    replies = figures["n_prompts"] * figures.get("samples", 1)
-    words = f"{_percent(after)} of its {replies:,} replies end by themselves; {_percent(before)} did."
-    if after >= before - limits.ends:
-        answer = Answer.passed
-    else:
-        at_most = wilson(after * replies, replies).high
-        answer = Answer.failed if at_most < before - limits.ends else Answer.unclear
-    return [Reason("replies end", answer, words)]
+    words = f"{_percent(after)} of its replies end by themselves; {_percent(before)} did"
+    return [_share_kept("replies end", words, after, before - limits.ends, figures["n_prompts"])]
 
 
 def _variety(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
     if not _measured(figures, "distinct"):
         return []
     before, after = figures["distinct_before"], figures["distinct_after"]
-    words = f"{_percent(after)} of its replies are said once; {_percent(before)} were."
-    answer = Answer.passed if after >= before * limits.distinct else Answer.failed
-    return [Reason("replies differ", answer, words)]
+    words = f"{_percent(after)} of its replies are different ones; {_percent(before)} were"
+    return [_share_kept("replies differ", words, after, before * limits.distinct, figures["n_prompts"])]
 
 
-def _distance(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
-    if limits.kl is None or figures.get("kl") is None:
+def _share_kept(question: str, words: str, share: float, least: float, prompts: int) -> Reason:
+    """A share that must not fall below ``least``; of few replies one that was cut is no proof that it did.
+
+    A prompt counts once, however many replies it was given: those are not independent of each other.
+    """
+    if share >= least - _ROUNDING:
+        return Reason(question, Answer.passed, f"{words}.")
+    if wilson(share * prompts, prompts).high < least:
+        return Reason(question, Answer.failed, f"{words}.")
+    return Reason(question, Answer.unclear, f"{words}: cannot tell on {prompts:,} prompts. Measure it on more.")
+
+
+def _distance(figures: Mapping[str, Any], against: str, limits: Limits) -> list[Reason]:
+    if limits.kl is None:
         return []
-    words = f"It moved {figures['kl']:.1f} nats per reply; {limits.kl:g} are allowed."
-    return [
-        Reason("close to where it came from", Answer.passed if figures["kl"] <= limits.kl else Answer.failed, words)
-    ]
+    question, kl = f"close to {against}", figures.get("kl")
+    if kl is None or not math.isfinite(kl):
+        words = f"How far it is from {against} could not be measured, for they read in different tokens."
+        return [Reason(question, Answer.unclear, words)]
+    words = f"It is {kl:.1f} nats per reply from {against}; {limits.kl:g} are allowed."
+    return [Reason(question, Answer.passed if kl <= limits.kl else Answer.failed, words)]
 
 
 def _length(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
@@ -207,26 +239,42 @@ def _length(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
     return [Reason("length", Answer.note, words)]
 
 
-def _task(result: TaskResult, limits: Limits) -> Reason:
-    """Not worse than the champion by more than the margin, with 95 % on the one side that matters."""
+def _task(result: TaskResult, limits: Limits, tasks: int) -> Reason:
+    """Not worse than the champion by more than the margin, on the one side that matters.
+
+    To pass, a policy must pass every task, which needs no adjustment; one of many tasks fails by chance more easily
+    than one alone, so that side's level is divided by their number (Bonferroni).
+    """
     compared, question = result.compared, f"benchmark {result.task}"
-    gains = (compared.difference, compared.at_least, compared.at_most)
-    gain, least, most = gains if result.higher_is_better else (-gains[0], -gains[2], -gains[1])
+    margin = _margin(result, limits)
+    if result.higher_is_better:
+        gain, least, most = compared.difference, compared.at_least(), compared.at_most(LEVEL / tasks)
+    else:
+        gain, least, most = -compared.difference, -compared.at_most(), -compared.at_least(LEVEL / tasks)
     is_share = min(compared.mean_a, compared.mean_b) >= 0 and max(compared.mean_a, compared.mean_b) <= 1
-    margin = _amount(limits.margin, is_share)
+    allowed = _amount(margin, is_share)
     change = f"{'gained' if gain > 0 else 'lost'} {_amount(abs(gain), is_share)}" if gain else "did not change"
     seen = f"{result.task} {change} ({compared.mean_b:.3f} to {compared.mean_a:.3f}, {compared.n:,} items)"
-    if least > -limits.margin:
-        return Reason(question, Answer.passed, f"{seen}; with 95 % it lost less than {margin}.")
-    if most < -limits.margin:
-        return Reason(question, Answer.failed, f"{seen}; with 95 % it lost more than {margin}.")
-    return Reason(question, Answer.unclear, f"{seen}: cannot tell whether it lost {margin}. {_needed(result, limits)}")
+    if least > -margin:
+        return Reason(question, Answer.passed, f"{seen}; with 95 % it lost less than {allowed}.")
+    if most < -margin:
+        return Reason(question, Answer.failed, f"{seen}; with 95 % it lost more than {allowed}.")
+    needed = _items_needed(compared, gain + margin)
+    return Reason(question, Answer.unclear, f"{seen}: cannot tell whether it lost {allowed}. {needed}")
 
 
-def _needed(result: TaskResult, limits: Limits) -> str:
-    if limits.margin == 0:
-        return "No number of items shows that nothing at all was lost; allow a margin."
-    return f"About {_rounded(result.compared.items_for(limits.margin)):,} items would show it."
+def _margin(result: TaskResult, limits: Limits) -> float:
+    if limits.margin is not None:
+        return limits.margin
+    return MARGIN if result.margin is None else result.margin
+
+
+def _items_needed(compared: Paired, distance: float) -> str:
+    """How many items would tell on which side of the margin the policy is, if it is as far from it as it looks."""
+    if abs(distance) < compared.error / 10:
+        return "It looks to be just there; more items would hardly tell."
+    needed = max(compared.n + 1, compared.items_for(distance))
+    return f"About {_rounded(needed):,} items would tell."
 
 
 def _amount(difference: float, is_share: bool) -> str:
@@ -236,6 +284,10 @@ def _amount(difference: float, is_share: bool) -> str:
 
 def _measured(figures: Mapping[str, Any], name: str) -> bool:
     return figures.get(f"{name}_before") is not None and figures.get(f"{name}_after") is not None
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    return f"{_percent(value)} [{_percent(low)}, {_percent(high)}]"
 
 
 def _percent(share: float) -> str:

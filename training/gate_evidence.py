@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from feedback.db import Database
 from feedback.errors import InvalidInput
 from feedback.store.lineage import policy_lineage
@@ -12,23 +15,43 @@ from training.benchmarks import Compared, compare
 from training.gate import Decision, Limits, TaskResult, decide
 
 
-def decide_policy(db: Database, key: str, against: str | None = None, limits: Limits | None = None) -> Decision:
+def decide_policy(
+    db: Database,
+    key: str,
+    against: str | None = None,
+    limits: Limits | None = None,
+    compare: Callable[[Database, str, str], Compared] = compare,
+) -> Decision:
     """May this policy serve in place of ``against``: the champion, or for the champion itself its parent?
 
-    InvalidInput for a policy that has nobody to be measured against.
+    ``compare`` may be one that remembers. InvalidInput for a policy that has nobody to be measured against.
     """
     policy = get_policy(db, key)
     other = opponent_of(db, policy, against)
-    card = _newest_card(db, policy.id, other.id)
+    cards = _newest_by_judge(db, policy.id, other.id)
+    judge, figures = next(iter(cards.items()), ("", None))
     taken = compare(db, policy.id, other.id)
     return decide(
-        card.figures if card else None,
+        figures,
         against=other.name,
+        judge=judge,
+        judge_taught_it=judge_taught(db, policy.id, judge),
+        other_judges={name: card for name, card in cards.items() if name != judge},
         tasks=task_results(taken),
-        notes=taken.unlike,
-        judge_taught_it=card is not None and _judge_taught(db, policy, card),
+        unlike=taken.unlike,
         limits=limits,
     )
+
+
+def judge_taught(db: Database, policy_id: str, judge: str) -> bool:
+    """Whether a judge, as ``reward:CHECKPOINT``, scored replies while this policy or one it came of learnt."""
+    step: dict[str, Any] | None = policy_lineage(db, policy_id)
+    checkpoint = judge.removeprefix("reward:").strip()
+    while step is not None:
+        if any(checkpoint in (row["checkpoint"]["id"], row["checkpoint"]["name"]) for row in step["rewards"]):
+            return True
+        step = step["parent"]
+    return False
 
 
 def opponent_of(db: Database, policy: PolicyRow, against: str | None = None) -> PolicyRow:
@@ -51,25 +74,23 @@ def opponent_of(db: Database, policy: PolicyRow, against: str | None = None) -> 
 
 
 def task_results(taken: Compared) -> list[TaskResult]:
-    """The benchmarks that both took, each by its main metric."""
-    return [TaskResult(one.task, one.paired, one.higher_is_better) for one in taken.comparisons]
+    """The benchmarks that both took, each by its main metric and with the margin its author gave it."""
+    return [
+        TaskResult(one.task, one.paired, one.higher_is_better, one.a.settings.get("margin"))
+        for one in taken.comparisons
+    ]
 
 
-def _newest_card(db: Database, policy_id: str, against_id: str) -> ScorecardRow | None:
-    cards = list_scorecards(db, subject_id=policy_id)
-    # What the best of many replies are worth says nothing of a policy that gives its first.
-    return next(
-        (
-            card
-            for card in cards
-            if card.kind == "win_rate" and card.against_id == against_id and "best_of" not in card.figures
-        ),
-        None,
-    )
+def _newest_by_judge(db: Database, policy_id: str, against_id: str) -> dict[str, dict[str, Any]]:
+    """The newest figures by each judge, the newest of all first."""
+    newest: dict[str, dict[str, Any]] = {}
+    for card in list_scorecards(db, subject_id=policy_id):
+        # What the best of many replies are worth says nothing of a policy that gives its first.
+        if card.kind == "win_rate" and card.against_id == against_id and "best_of" not in card.figures:
+            newest.setdefault(_judge_of(card), card.figures)
+    return newest
 
 
-def _judge_taught(db: Database, policy: PolicyRow, card: ScorecardRow) -> bool:
-    rule = str(card.settings.get("oracle") or "")
-    judge = card.settings.get("reward") or rule.removeprefix("reward:")
-    taught = [reward["checkpoint"] for reward in policy_lineage(db, policy.id)["rewards"]]
-    return any(judge in (checkpoint["id"], checkpoint["name"]) for checkpoint in taught)
+def _judge_of(card: ScorecardRow) -> str:
+    reward = card.settings.get("reward")
+    return f"reward:{reward}" if reward else str(card.settings.get("oracle") or "")

@@ -17,16 +17,17 @@ from typing import Any
 from feedback.datasets import freeze
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotEnoughData, RunFailed, UnknownSetting
+from feedback.store.benchmarks import list_benchmarks
 from feedback.store.matchups import count_matchups
 from feedback.store.policies import get_champion, get_policy, promote_policy
 from feedback.store.prompts import count_prompts
-from feedback.tables import DatasetRow, RunRow
+from feedback.tables import DatasetRow, PolicyRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
 from training.benchmarks import compare
 from training.config import RewardedSettings, RewardSettings, parse_settings
-from training.gate import Answer, Decision, TaskResult, Verdict, decide
-from training.gate_evidence import task_results
+from training.gate import Answer, Decision, Verdict, decide
+from training.gate_evidence import judge_taught, task_results
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import check_rule
@@ -239,14 +240,28 @@ class Loop:
 
     def _decide(self, done: Round) -> Decision:
         """May the new policy serve? By its win rate over the champion, and by the benchmarks the plan asks for."""
-        tasks: list[TaskResult] = []
-        if self.plan.benchmarks:
-            with self._timed(done, "benchmarks"):
-                for policy in (done.champion, done.policy):
-                    self._do("benchmark", {"policy": policy, "tasks": self.plan.benchmarks, "seed": self.plan.seed})
-            new, champion = get_policy(self.db, done.policy), get_policy(self.db, done.champion)
-            tasks = task_results(compare(self.db, new.id, champion.id))
-        return decide(done.over_champion, against=done.champion, tasks=tasks)
+        champion, new = get_policy(self.db, done.champion), get_policy(self.db, done.policy)
+        self._take_benchmarks(done, champion, new)
+        taken = compare(self.db, new.id, champion.id)
+        return decide(
+            done.over_champion,
+            against=champion.name,
+            judge=self.plan.oracle,
+            judge_taught_it=judge_taught(self.db, new.id, self.plan.oracle),
+            tasks=task_results(taken),
+            unlike=taken.unlike,
+        )
+
+    def _take_benchmarks(self, done: Round, champion: PolicyRow, new: PolicyRow) -> None:
+        """Have the new policy take the tasks of the plan, and the champion those it never took."""
+        if not self.plan.benchmarks:
+            return
+        taken = {row.task for row in list_benchmarks(self.db, policy_id=champion.id)}
+        missing = [task for task in self.plan.benchmarks if task not in taken]
+        with self._timed(done, "benchmarks"):
+            for policy, tasks in ((champion, missing), (new, self.plan.benchmarks)):
+                if tasks:
+                    self._do("benchmark", {"policy": policy.name, "tasks": list(tasks)})
 
     def _do(self, method: str, config: dict[str, Any]) -> dict[str, Any]:
         run = self._wait_for(submit(self.db, method, config, home=self.home))

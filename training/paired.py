@@ -6,9 +6,10 @@ everything here is about the differences, item by item.
 
 - Right or wrong (scores of 0 and 1): McNemar's exact test, a fair coin over the items on which the two disagree.
 - Any other score: Student's test of the mean difference (Miller 2024, arXiv:2411.00640, section 4.2).
-- The interval: the mean of the differences with two more items, which differ by as much as any, one each way. For
-  right or wrong that is the interval of Bonett and Price (2012); it does not collapse where the policies agree on
-  every item, which n items cannot show to be so everywhere.
+- The interval: Student's, around the mean difference. For right or wrong, and where every item differs alike, two more
+  items are counted, one each way, so that it does not collapse where the policies agree on every item, which n items
+  cannot show to be so everywhere. That is the interval of Bonett and Price (2012), with Student's quantile, which is
+  wider for few items, in place of the normal one.
 """
 
 from __future__ import annotations
@@ -38,8 +39,9 @@ class Finding(StrEnum):
 class Paired:
     """Policy A against policy B over ``n`` items that both answered; differences are A's score minus B's.
 
-    ``low`` and ``high`` bound the mean difference with 95 %; ``at_least`` and ``at_most`` bound it on one side each.
-    ``detectable`` is the smallest true difference that as many such items would show in four cases out of five.
+    ``centre`` and ``error`` are what the bounds are made of: ``low`` and ``high`` bound the mean difference with 95 %.
+    ``won`` and ``lost`` count the items on which A scored higher and lower. ``detectable`` is the smallest true
+    difference that as many such items would show in four cases out of five.
     """
 
     n: int
@@ -48,17 +50,26 @@ class Paired:
     difference: float
     low: float
     high: float
-    at_least: float
-    at_most: float
+    centre: float
+    error: float
     won: int
     lost: int
     p_value: float
     test: str
     detectable: float
 
-    def items_for(self, difference: float) -> int:
-        """How many such items would show this difference in four cases out of five."""
-        return math.ceil(self.n * (self.detectable / abs(difference)) ** 2)
+    def at_least(self, level: float = LEVEL) -> float:
+        """What the mean difference is above, but for a chance of ``level``."""
+        return self.centre - _quantile(1 - level, self.n) * self.error
+
+    def at_most(self, level: float = LEVEL) -> float:
+        """What the mean difference is below, but for a chance of ``level``."""
+        return self.centre + _quantile(1 - level, self.n) * self.error
+
+    def items_for(self, difference: float, level: float = LEVEL) -> int:
+        """How many such items would show this difference on one side in four cases out of five."""
+        reach = (_quantile(1 - level, self.n) + _quantile(POWER, self.n)) * self.error
+        return math.ceil(self.n * (reach / abs(difference)) ** 2)
 
 
 def paired(scores_a: Sequence[float], scores_b: Sequence[float]) -> Paired:
@@ -74,10 +85,10 @@ def paired(scores_a: Sequence[float], scores_b: Sequence[float]) -> Paired:
         raise InvalidInput("A score is not a finite number; measure that benchmark again.")
     n = len(scores_a)
     differences = [a - b for a, b in zip(scores_a, scores_b, strict=True)]
-    centre, error = _centre_and_error(differences, (*scores_a, *scores_b))
-    won, lost = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
     is_binary = {*scores_a, *scores_b} <= {0.0, 1.0}
-    two_sided, one_sided, power = _quantile(1 - LEVEL / 2, n), _quantile(1 - LEVEL, n), _quantile(POWER, n)
+    centre, error = _centre_and_error(differences, is_binary)
+    won, lost = sum(d > 0 for d in differences), sum(d < 0 for d in differences)
+    two_sided, power = _quantile(1 - LEVEL / 2, n), _quantile(POWER, n)
     return Paired(
         n=n,
         mean_a=math.fsum(scores_a) / n,
@@ -85,11 +96,11 @@ def paired(scores_a: Sequence[float], scores_b: Sequence[float]) -> Paired:
         difference=math.fsum(differences) / n,
         low=centre - two_sided * error,
         high=centre + two_sided * error,
-        at_least=centre - one_sided * error,
-        at_most=centre + one_sided * error,
+        centre=centre,
+        error=error,
         won=won,
         lost=lost,
-        p_value=mcnemar(won, lost) if is_binary else student(differences),
+        p_value=mcnemar(won, lost) if is_binary else student(centre, error, n),
         test="McNemar, exact" if is_binary else "paired t",
         detectable=(two_sided + power) * error,
     )
@@ -102,15 +113,11 @@ def mcnemar(won: int, lost: int) -> float:
     return min(1.0, 2 * float(bdtr(min(won, lost), won + lost, 0.5)))
 
 
-def student(differences: Sequence[float]) -> float:
-    """The two-sided p-value of a mean difference of zero; 1 where every item differs by nothing."""
+def student(centre: float, error: float, items: int) -> float:
+    """The two-sided p-value of a mean difference of zero."""
     from scipy.special import stdtr
 
-    n = len(differences)
-    mean, spread = _mean_and_spread(differences)
-    if spread == 0:
-        return 1.0 if mean == 0 else 0.0
-    return 2 * float(stdtr(n - 1, -abs(mean) / (spread / math.sqrt(n))))
+    return 2 * float(stdtr(items - 1, -abs(centre) / error))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -130,17 +137,20 @@ def finding(compared: Paired, p_value: float, higher_is_better: bool = True) -> 
     return Finding.better if (compared.difference > 0) is higher_is_better else Finding.worse
 
 
-def _centre_and_error(differences: Sequence[float], scores: Sequence[float]) -> tuple[float, float]:
+def _centre_and_error(differences: Sequence[float], is_binary: bool) -> tuple[float, float]:
     """The mean of the differences and its standard error, with the two items that the module tells of."""
-    most = max(map(abs, differences)) or max(scores) - min(scores) or 1.0
-    centre, spread = _mean_and_spread([*differences, most, -most], lost_degrees=0)
-    return centre, spread / math.sqrt(len(differences) + 2)
+    n = len(differences)
+    mean, spread = _mean_and_spread(differences, n - 1)
+    if not is_binary and spread > 1e-12 * max(map(abs, differences), default=0.0):
+        return mean, spread / math.sqrt(n)
+    most = max(map(abs, differences)) or 1.0
+    mean, spread = _mean_and_spread([*differences, most, -most], n + 2)
+    return mean, spread / math.sqrt(n + 2)
 
 
-def _mean_and_spread(values: Sequence[float], lost_degrees: int = 1) -> tuple[float, float]:
+def _mean_and_spread(values: Sequence[float], degrees: int) -> tuple[float, float]:
     mean = math.fsum(values) / len(values)
-    squares = math.fsum((value - mean) ** 2 for value in values)
-    return mean, math.sqrt(squares / (len(values) - lost_degrees))
+    return mean, math.sqrt(math.fsum((value - mean) ** 2 for value in values) / degrees)
 
 
 def _quantile(probability: float, items: int) -> float:

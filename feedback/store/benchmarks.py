@@ -60,11 +60,14 @@ def list_scores(db: Database, a_id: str, b_id: str, metric: str) -> list[tuple[f
         return [(a, b) for _, a, b in _scores(session, a_id, b_id, metric)]
 
 
-def list_differing(db: Database, a_id: str, b_id: str, metric: str, *, limit: int) -> list[Both]:
-    """The items on which two results differ, those with the lowest score of A against B first."""
+def list_differing(
+    db: Database, a_id: str, b_id: str, metric: str, *, limit: int, higher_is_better: bool = True
+) -> list[Both]:
+    """The items on which two results differ, those on which A did worst against B first."""
+    sign = 1 if higher_is_better else -1
     with db.read() as session:
         differing = [one for one in _scores(session, a_id, b_id, metric) if one[1] != one[2]]
-        first = sorted(differing, key=lambda one: (one[1] - one[2], one[0]))[:limit]
+        first = sorted(differing, key=lambda one: (sign * (one[1] - one[2]), one[0]))[:limit]
         a, b = (_texts(session, key, [item for item, _, _ in first]) for key in (a_id, b_id))
     return [
         Both(item, score_a, score_b, a[item].asked, a[item].answer, b[item].answer) for item, score_a, score_b in first

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from feedback.store.benchmarks import list_benchmarks, list_differing, save_benchmark
+from feedback.store.benchmarks import list_benchmarks, save_benchmark
 from feedback.store.policies import get_policy, list_policies
 from studio.commands.session import AsJson, Session, opened, show_json, show_table, submit_and_wait, tell
 from studio.workers import worker_for
-from training.benchmarks import Comparison, compare, comparison_json, from_report, read_report
+from training.benchmarks import Comparison, compare, comparison_json, differing_items, from_report, read_report
 
 benchmark = typer.Typer(no_args_is_help=True, help="Tasks of lm-evaluation-harness, compared item by item.")
 
@@ -84,7 +84,7 @@ def show_comparison(
     a: Annotated[str, typer.Argument(help="The policy that is measured.")],
     b: Annotated[str, typer.Argument(help="The policy it is measured against.")],
     metric: Annotated[str | None, typer.Option(help="By this metric; left out, each task's main one.")] = None,
-    items: Annotated[int, typer.Option(help="So many items that differ are shown, what A lost first.")] = 0,
+    items: Annotated[int, typer.Option(min=0, max=1000, help="So many items that differ are shown, lost first.")] = 0,
     as_json: AsJson = False,
 ) -> None:
     """Compare two policies on the tasks both took: paired, item by item, with what so many items can show at all."""
@@ -92,7 +92,8 @@ def show_comparison(
         found = compare(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id, metric)
         differing = {one.task: _differing(session, one, items) for one in found.comparisons if items > 0}
     if as_json:
-        show_json([{**comparison_json(one), "items": differing.get(one.task, [])} for one in found.comparisons])
+        comparisons = [{**comparison_json(one), "items": differing.get(one.task, [])} for one in found.comparisons]
+        show_json({"comparisons": comparisons, "unlike": found.unlike})
         return
     rows = [_row(one) for one in found.comparisons]
     headers = ("task", "metric", a, b, "difference", "95 %", "p", "shows from", "items", "")
@@ -147,7 +148,7 @@ def _row(one: Comparison) -> tuple[Any, ...]:
 
 
 def _differing(session: Session, one: Comparison, limit: int) -> list[dict[str, Any]]:
-    return [row._asdict() for row in list_differing(session.db, one.a.id, one.b.id, one.metric, limit=limit)]
+    return [row._asdict() for row in differing_items(session.db, one, limit)]
 
 
 def _short(text: str) -> str:

@@ -66,8 +66,9 @@ def gate(
     policy: str,
     against: Annotated[str | None, typer.Option(help="Measured against this policy; left out, the champion.")] = None,
     margin: Annotated[
-        float, typer.Option(min=0.0, max=1.0, help="How much of a benchmark's score may be lost.")
-    ] = Limits.margin,
+        float | None,
+        typer.Option(min=0.0, help="How much of a benchmark's score may be lost; left out, as the task says, or 0.01."),
+    ] = None,
     kl: Annotated[float | None, typer.Option(min=0.0, help="How many nats per reply it may have moved.")] = None,
     as_json: AsJson = False,
 ) -> None:

@@ -22,14 +22,18 @@ _FINDINGS = {Finding.better: "good", Finding.worse: "bad", Finding.unclear: "neu
 SMALLEST_SCALE = 0.02
 
 
-def gate_panel(decision: Decision | None) -> Html:
+def gate_panel(decision: Decision | None, serves: bool = False) -> Html:
     """The verdict and each sentence it rests on; nothing where there is nobody to be measured against."""
     if decision is None:
         return Html("")
     reasons = [
         element("li", badge(*_MARKS[reason.answer]), element("span", reason.words)) for reason in decision.reasons
     ]
-    head = element("h4", "May it serve? ", badge(decision.verdict.value, _TONES[decision.verdict]))
+    head = element(
+        "h4",
+        "Was it right to let it serve? " if serves else "May it serve? ",
+        badge(decision.verdict.value, _TONES[decision.verdict]),
+    )
     return element("div", head, element("ul", *reasons, class_="reasons"), id="gate-verdict")
 
 
@@ -106,8 +110,8 @@ def _items(
     """The items that a policy lost first, to be read: a mean tells how much, they tell what."""
     shown = []
     for task, items in differing.items():
-        pair = comparisons[task].paired
-        said = f"{task}: read what differs ({pair.lost:,} lost, {pair.won:,} won of {pair.n:,} items)"
+        one = comparisons[task]
+        said = f"{task}: read what differs ({one.lost:,} lost, {one.won:,} won of {one.paired.n:,} items)"
         lines = [_item(item, names) for item in items]
         if lines:
             shown.append(element("details", element("summary", said), *lines))

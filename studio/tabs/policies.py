@@ -58,7 +58,7 @@ def _detail(services: Services, chosen: PolicySummary) -> Any:
         chosen,
         services.lineage(policy_id),
         services.list_win_rates(policy_id),
-        present.gate_panel(_decision(services, policy_id)),
+        present.gate_panel(_decision(services, policy_id), chosen.is_champion),
         _benchmarks(services, chosen),
     )
 

@@ -42,7 +42,9 @@ def test_the_shell_compares_and_shows_what_was_lost(measured: Home) -> None:
     assert shown.exit_code == 0, shown.output
     assert "-0.0600" in shown.output and "cannot tell" in shown.output
     assert "0 against 1: What is 47?" in shown.output and "child: It is 0." in shown.output
-    (found,) = json.loads(said(measured, "benchmark", "compare", "child", "parent", "--json").output)
+    told = json.loads(said(measured, "benchmark", "compare", "child", "parent", "--json").output)
+    (found,) = told["comparisons"]
+    assert told["unlike"] == []
     assert (found["n"], found["lost"], found["p_value"], found["items"]) == (50, 3, 0.25, [])
     assert found["detectable"] > 0.06 and found["finding"] == "cannot tell"
     listed = json.loads(said(measured, "benchmark", "list", "--policy", "child", "--json").output)
@@ -87,7 +89,7 @@ def test_rest_tells_benchmarks_comparisons_and_the_gate(client: TestClient, db: 
     assert other["finding"] == "better"
     decision = client.get("/api/policies/child/gate").json()
     assert decision["verdict"] == "REJECT" and decision["reasons"][0]["answer"] == "unclear"
-    assert client.get("/api/policies/child/gate", params={"margin": 2}).status_code == 422
+    assert client.get("/api/policies/child/gate", params={"margin": -1}).status_code == 422
     assert client.get("/api/policies/nobody/gate").status_code == 404
     assert client.get("/api/policies/child/benchmarks", params={"against": "child"}).status_code == 422
     refused = client.post("/api/runs", json={"method": "benchmark", "config": {"policy": "child", "tasks": []}})

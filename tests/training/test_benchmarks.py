@@ -6,20 +6,23 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotFound, RunCancelled
 from feedback.store.benchmarks import list_benchmarks, list_differing, list_scores, save_benchmark
+from feedback.store.checkpoints import save_checkpoint
 from feedback.store.policies import save_policy
+from feedback.store.runs import save_run
 from feedback.store.scorecards import save_scorecard
 from feedback.tables import PolicyRow
-from feedback.types import Benchmark, Policy, Scorecard
+from feedback.types import Benchmark, Checkpoint, Policy, Run, Scorecard
 from tests.factories import keep_benchmark, make_policy, sample
 from training import runs
 from training.benchmarks import TASKS_DIR, compare, from_report, read_report
 from training.gate import Verdict
-from training.gate_evidence import decide_policy
+from training.gate_evidence import decide_policy, judge_taught
 from training.methods import METHODS
 from training.paired import Finding
 from training.progress import RunContext
@@ -156,7 +159,7 @@ def test_what_was_asked_otherwise_is_not_compared(
     found = compare(db, tiny_policy.id, other.id)
     assert [one.task for one in found.comparisons] == ["facts"]
     (sentence,) = found.unlike
-    assert "sums, but were asked 0 items alike (of 8 and 8)" in sentence and "same settings" in sentence
+    assert "Both took sums" in sentence and "(8 and 8 items)" in sentence and "same settings" in sentence
     assert any(reason.words == sentence for reason in decide_policy(db, other.id).reasons)
     with pytest.raises(InvalidInput, match="with itself"):
         compare(db, other.id, other.id)
@@ -182,6 +185,26 @@ def test_the_gate_weighs_the_newest_results_and_who_judged(db: Database, tiny_po
     assert len(list_differing(db, found.a.id, found.b.id, "acc", limit=1000)) == 100
     with pytest.raises(InvalidInput, match="no parent"):
         decide_policy(db, tiny_policy.id)
+    keep_benchmark(db, child.id, [1.0, 1.0])
+    assert decide_policy(db, child.id).verdict is Verdict.reject, "a newer result of two items hides no older one"
+
+
+def test_a_judge_that_taught_an_ancestor_is_no_independent_one(
+    db: Database, tiny_policy: PolicyRow, make_context: MakeContext
+) -> None:
+    save_checkpoint(db, Checkpoint(name="rm1", kind="reward", path="p", base="b"))
+    run = save_run(db, Run(method="ppo", config={"reward": "rm1"}))
+    taught = save_policy(db, Policy(name="taught", base=tiny_policy.base, parent_id=tiny_policy.id, run_id=run.id))
+    child = save_policy(db, Policy(name="child", base=tiny_policy.base, parent_id=taught.id))
+    for policy in (taught, child):
+        assert judge_taught(db, policy.id, "reward: rm1") and not judge_taught(db, policy.id, "warm")
+    assert not judge_taught(db, tiny_policy.id, "reward:rm1")
+    figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
+    card = Scorecard(kind="win_rate", subject_id=child.id, against_id=tiny_policy.id, figures=figures)
+    save_scorecard(db, card.model_copy(update={"settings": {"oracle": "warm"}}))
+    assert decide_policy(db, child.id).verdict is Verdict.promote
+    save_scorecard(db, card.model_copy(update={"settings": {"reward": "rm1"}}))
+    assert decide_policy(db, child.id).verdict is Verdict.hold
 
 
 def test_samples_that_tell_nothing_item_by_item_are_refused() -> None:
@@ -195,6 +218,21 @@ def test_samples_that_tell_nothing_item_by_item_are_refused() -> None:
     with pytest.raises(InvalidInput, match="no metric"):
         from_report({}, {"empty": []}, "pol-x")
     twice = [sample(0, 1.0), sample(0, 0.0), sample(1, 1.0, arguments=[["\0" + "x" * 2000]])]
+    config = {"metric_list": [{"metric": "perplexity"}, {"metric": "acc"}]}
+    lambada = sample(0, 1.0, metrics=["perplexity", "acc"], perplexity=-1.9)
+    ((kept, _),) = from_report({"configs": {"lambada": config}}, {"lambada": [lambada]}, "pol-x").results
+    assert kept.means == {"acc": 1.0}, "an item's perplexity is a log-likelihood: less would be more"
+    numpys = sample(0, 1.0, acc=np.bool_(True))
+    uncounted = sample(1, 1.0, acc=float("nan"))
+    ((kept, _),) = from_report({"higher_is_better": {"a": {"acc": None}}}, {"a": [numpys, uncounted]}, "pol-x").results
+    assert kept.means == {"acc": 1.0} and kept.higher_is_better == {"acc": True}
+    gsm = {"metric_list": [{"metric": "exact_match"}], "filter_list": [{"name": "strict"}, {"name": "flexible"}]}
+    said = [
+        sample(0, 1.0, metrics=["exact_match"], exact_match=score, filter=name)
+        for name, score in (("flexible", 1.0), ("strict", 0.0))
+    ]
+    ((kept, _),) = from_report({"configs": {"gsm": gsm}}, {"gsm": said}, "pol-x").results
+    assert list(kept.means) == ["exact_match,strict", "exact_match,flexible"] and kept.n == 1
     ((benchmark, items),) = from_report({}, {"sums": twice}, "pol-x").results
     assert isinstance(benchmark, Benchmark) and len({item.item for item in items}) == 3
     assert len(items[2].asked) == 1000 and items[2].asked.startswith("…") and "\0" not in items[2].asked

@@ -11,10 +11,10 @@ from feedback.db import Database
 from feedback.errors import InvalidInput, NotEnoughData, NotFound, RunFailed, UnknownSetting
 from feedback.store.datasets import get_dataset
 from feedback.store.lineage import policy_lineage
-from feedback.store.policies import get_champion, promote_policy
+from feedback.store.policies import get_champion, get_policy, promote_policy
 from feedback.tables import PolicyRow, RunRow
 from feedback.types import RunState, Split
-from tests.factories import make_matchup, make_policy, make_prompt
+from tests.factories import keep_benchmark, make_matchup, make_policy, make_prompt
 from training.config import parse_settings
 from training.home import Home
 from training.loop import Loop, Plan, report_lines
@@ -30,6 +30,7 @@ class PretendedRuns:
         self.db = db
         self.figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 150, **(figures or {})}
         self.per_run = per_run
+        self.forgotten = 0
         self.asked: list[tuple[str, dict[str, Any]]] = []
 
     def __call__(self, run: RunRow) -> RunRow:
@@ -57,6 +58,13 @@ class PretendedRuns:
         return {"checkpoint": config["name"], "policy": make_policy(self.db, config["name"]).name}
 
     rft = dpo
+
+    def benchmark(self, config: dict[str, Any]) -> dict[str, Any]:
+        policy = get_policy(self.db, config["policy"])
+        wrong = 0 if policy.name == "starter" else self.forgotten
+        for task in config["tasks"]:
+            keep_benchmark(self.db, policy.id, [0.0] * wrong + [1.0] * (400 - wrong), task)
+        return {}
 
     def evaluate(self, config: dict[str, Any]) -> dict[str, Any]:
         if "a" in config:
@@ -123,6 +131,26 @@ def test_a_policy_that_is_not_surely_better_is_held(db: Database, tmp_path: Path
     champion = get_champion(db)
     assert not done.promoted and champion is not None and champion.name == "starter"
     assert f"{done.policy} held (starter stays champion)" in "\n".join(said)
+
+
+def test_a_policy_that_unlearnt_elsewhere_is_rejected_though_it_is_preferred(
+    db: Database, tmp_path: Path, start: PolicyRow
+) -> None:
+    plan = Plan(pairs=4, oracle="shorter", benchmarks=("sums", "facts"))
+    runs = PretendedRuns(db)
+    runs.forgotten = 60
+    (done,), said = turned(db, tmp_path, plan, runs)
+    assert not done.promoted and done.gate["verdict"] == "REJECT"
+    assert f"{done.policy} rejected (starter stays champion)" in "\n".join(said)
+    assert any("sums lost 15.0 points (1.000 to 0.850, 400 items)" in line for line in said)
+    taken = [(config["policy"], config["tasks"]) for method, config in runs.asked if method == "benchmark"]
+    assert taken == [("starter", ["sums", "facts"]), (done.policy, ["sums", "facts"])]
+
+    runs.forgotten, runs.asked = 0, []
+    (again,), _ = turned(db, tmp_path, plan, runs)
+    assert again.promoted and again.gate["verdict"] == "PROMOTE"
+    taken = [config["policy"] for method, config in runs.asked if method == "benchmark"]
+    assert taken == [again.policy], "what the champion took before is not taken again"
 
 
 def test_a_second_round_starts_from_the_new_champion_and_is_measured_against_both(

@@ -41,7 +41,7 @@ def test_the_interval_of_right_and_wrong_is_that_of_bonett_and_price() -> None:
     error = math.sqrt((one + other - (one - other) ** 2) / 62)
     quantile = stats.t.ppf(0.975, n - 1)
     assert (found.low, found.high) == pytest.approx((one - other - quantile * error, one - other + quantile * error))
-    assert found.at_least == pytest.approx(one - other - stats.t.ppf(0.95, n - 1) * error)
+    assert found.at_least() == pytest.approx(one - other - stats.t.ppf(0.95, n - 1) * error)
     assert found.difference == pytest.approx(9 / 60)
 
 
@@ -51,7 +51,10 @@ def test_scores_that_are_no_shares_are_tested_as_student_did() -> None:
     a = b + rng.normal(0.3, 0.5, 50)
     found = paired(list(a), list(b))
     assert found.test == "paired t" and found.p_value == pytest.approx(stats.ttest_rel(a, b).pvalue)
-    assert found.low < found.difference < found.high
+    interval = stats.ttest_rel(a, b).confidence_interval()
+    assert (found.low, found.high) == pytest.approx((interval.low, interval.high))
+    alike = paired([0.3, 0.5], [0.2, 0.4])
+    assert alike.p_value > 0.05 and alike.low < 0 < alike.high, "two items that differ alike prove nothing"
 
 
 def test_agreement_on_every_item_proves_no_agreement_everywhere() -> None:
@@ -84,7 +87,8 @@ def test_the_smallest_detectable_difference_is_found_four_times_in_five() -> Non
     detectable = paired(list(reference), [0.0] * n).detectable
     found = [stats.ttest_1samp(rng.normal(detectable, spread, n), 0.0).pvalue < 0.05 for _ in range(800)]
     assert 0.7 < np.mean(found) < 0.9
-    assert paired(*answers(80, 10, 10, 100)).items_for(0.05) > 200
+    found_here = paired(*answers(80, 10, 10, 100))
+    assert found_here.items_for(0.05) == pytest.approx(found_here.n * (2.5 * found_here.error / 0.05) ** 2, rel=0.02)
 
 
 def test_holm_by_hand() -> None:

@@ -1,12 +1,14 @@
 """Benchmarks as a run: a policy takes tasks of lm-evaluation-harness, and its score on every item is kept.
 
-Each task is saved when it is over, so that a run that was killed goes on with the next. The harness indexes the
-thousands of tasks that come with it only where one of them is asked for.
+Each task is saved when it is over, and all of a group when the group is, so that a run that was killed goes on with the
+next. The harness indexes the thousands of tasks that come with it only where one of them is asked for.
 """
 
 from __future__ import annotations
 
 import contextlib
+import os
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +25,7 @@ def train(context: RunContext) -> dict[str, Any]:
     from feedback.store.policies import get_policy
     from training.checkpoints import open_policy
 
+    os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # datasets would tell a server of every file that is read
     settings: BenchmarkSettings = context.settings
     policy = get_policy(context.db, str(settings.policy))
     folder = Path(settings.include).expanduser().resolve() if settings.include else TASKS_DIR
@@ -90,6 +93,7 @@ def _taken(
                 **dict.fromkeys(seeds, settings.seed),
             )
     except (OSError, ImportError, ValueError) as error:  # what the harness says of a task: no data, no library, unsafe
+        context.progress.log(traceback.format_exc())
         raise InvalidInput(f"The task {task} cannot be taken here: {error}") from error
     taken = from_report(report, report["samples"], policy_id, context.run.id)
     for name in taken.left_out:

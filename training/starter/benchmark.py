@@ -1,8 +1,9 @@
 """The benchmark of the starter: which of four replies answers the request?
 
 ``python -m training.starter.benchmark`` writes its items. Requests and topics are held out of the training corpus;
-the four replies have the same style and the same kind of request, so that only the topic tells them apart. What a
-policy scores says whether feedback on style has cost it the sense of what it was asked.
+the four replies have the same style and the same kind of request, so that only the topic tells them apart. Taking the
+reply that shares most words with the request gets 92 % right: what a policy scores says whether feedback on style has
+cost it the words of what it was asked, not more.
 """
 
 from __future__ import annotations
