@@ -47,6 +47,6 @@ def test_only_chat_applies_templates() -> None:
     users = [
         path.name
         for path in room.rglob("*.py")
-        if "apply_chat_template" in path.read_text() and "starter" not in path.parts
+        if ".apply_chat_template(" in path.read_text() and "starter" not in path.parts
     ]
     assert users == ["chat.py"]
