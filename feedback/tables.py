@@ -306,8 +306,6 @@ class DatasetPairRow(SQLModel, table=True):
     """One derived pair of a dataset; texts and messages are read from the generations and the prompt it names."""
 
     __tablename__ = "dataset_pair"
-    # Exports walked this index until they derived their examples from judgments; a later migration may drop it.
-    __table_args__ = (Index("ix_dataset_pair_prompt", "dataset_id", "prompt_id"),)
 
     dataset_id: str = Field(foreign_key="dataset.id", primary_key=True)
     position: int = Field(primary_key=True)

@@ -12,7 +12,7 @@ Demonstration   a reply written or edited by a person
 Guidelines      what a project asks of its annotators, in versions
 Checks          how many tasks are gold or repeats, in versions
 Dataset         an immutable, hashed snapshot of judgments and what was derived from them, split by prompt
-Run             one background job: generate, train, evaluate
+Run             one background job: generate, train, evaluate, benchmark
 Checkpoint      what a training run leaves: adapters, heads and a manifest
 Policy          a checkpoint or a base model that can reply; the *champion* is the one that serves
 Benchmark       what one policy scored on one task of the evaluation harness, item by item

@@ -159,7 +159,7 @@ def list_prompts(
 
 @router.post("/runs", status_code=202, tags=["runs"])
 def submit_run(body: RunIn, services: Given) -> dict[str, str]:
-    """Queue a background job: generate, evaluate or a training method."""
+    """Queue a background job: generate, evaluate, benchmark or a training method."""
     return {"run_id": services.submit_run(body.method, body.config, after=body.after, priority=body.priority).id}
 
 

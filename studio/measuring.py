@@ -11,7 +11,7 @@ from feedback.errors import InvalidInput
 from feedback.store import benchmarks as benchmark_store
 from feedback.store.benchmarks import Both
 from feedback.store.policies import get_policy
-from feedback.tables import BenchmarkRow, RunRow
+from feedback.tables import BenchmarkRow, PolicyRow, RunRow
 from training import benchmarks, runs
 from training.benchmarks import Compared, Comparison
 from training.gate import Decision, Limits
@@ -47,6 +47,13 @@ class Measuring:
         return [
             runs.submit(self.db, "benchmark", {"policy": key, "tasks": names}) for key, names in asked.items() if names
         ]
+
+    def opponent(self, policy: str) -> PolicyRow | None:
+        """Whom a policy is measured against unless told otherwise; None where there is nobody."""
+        try:
+            return opponent_of(self.db, get_policy(self.db, policy))
+        except InvalidInput:
+            return None
 
     def list_benchmarks(self, policy: str | None = None) -> list[BenchmarkRow]:
         """What policies scored, newest first, of one or of all."""

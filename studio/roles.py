@@ -131,6 +131,7 @@ RULES: dict[str, Rule] = {
     "reviewing.set_priority": Rule(_RESEARCHER, "batch.priority", "key"),
     "reviewing.list_batches": Rule(_REVIEWER),
     "measuring.take": Rule(_RESEARCHER, "run.submit", "tasks"),
+    "measuring.opponent": Rule(_RESEARCHER),
     "measuring.list_benchmarks": Rule(_RESEARCHER),
     "measuring.compare": Rule(_RESEARCHER),
     "measuring.list_differing": Rule(_RESEARCHER),

@@ -152,7 +152,7 @@ def _asked_otherwise(a: BenchmarkRow, b: BenchmarkRow, metric: str | None) -> st
 
 
 class Taken(NamedTuple):
-    """The results of a report with their items, and the tasks that have no score for each item."""
+    """The results of a report with their items, and the tasks whose items have no score."""
 
     results: list[tuple[Benchmark, list[BenchmarkItem]]]
     left_out: list[str]
@@ -166,7 +166,7 @@ def from_report(
 ) -> Taken:
     """Each task of a report as a result with its items; ``samples`` holds the harness's own samples by task.
 
-    A task none of whose metrics is a number for every item (a perplexity, for instance) is left out; InvalidInput
+    A task none of whose items has a score (where all there is is a perplexity, for instance) is left out; InvalidInput
     where that leaves nothing.
     """
     configs = report.get("configs") or {}
@@ -174,7 +174,7 @@ def from_report(
     left_out = [task for task, found in items.items() if not found]
     if len(left_out) == len(items):
         named = ", ".join(left_out) or "The report"
-        raise InvalidInput(f"{named} has no metric that is a number for each of its items, so nothing can be compared.")
+        raise InvalidInput(f"{named} has no score of its items, so nothing can be compared item by item.")
     kept = {task: found for task, found in items.items() if found}
     return Taken([(_result(report, task, found, policy_id, run_id), found) for task, found in kept.items()], left_out)
 
@@ -182,7 +182,7 @@ def from_report(
 def _result(
     report: Mapping[str, Any], task: str, items: Sequence[BenchmarkItem], policy_id: str, run_id: str | None
 ) -> Benchmark:
-    config = report.get("configs", {}).get(task) or {}
+    config = (report.get("configs") or {}).get(task) or {}
     metadata = config.get("metadata") or {}
     asked = report.get("config") or {}
     settings = {

@@ -1,8 +1,8 @@
 """May a policy serve? PROMOTE, HOLD or REJECT, in words; a pure function of what was measured.
 
 Each question is answered by *passed*, *failed* or *unclear*. One failure rejects; else one unclear answer holds, and
-says what would settle it; else the policy may serve. What was not measured is a note, never an answer. A person
-promotes whatever they like: the gate says what the figures allow to be said, and ``studio loop`` goes by it.
+says what would settle it; else the policy may serve. That no benchmark was taken is a note, which decides nothing. A
+person promotes whatever they like: the gate says what the figures allow to be said, and ``studio loop`` goes by it.
 """
 
 from __future__ import annotations
@@ -45,10 +45,9 @@ class Limits:
     """How far a policy may be off and still serve.
 
     ``margin`` is how much of a benchmark's score may be lost, in the score's own units (0.01 is one point of a share);
-    left out, what the task itself says, else ``MARGIN``;
-    ``ends`` how much smaller the share of replies may be that end by themselves; ``distinct`` what share of the variety
-    of replies must be left; ``longer`` is the growth of replies from which on a reader is told; ``kl`` the most nats
-    per reply, if there is a budget.
+    left out, what the task itself says, else ``MARGIN``. ``ends`` is how much smaller the share of replies may be that
+    end by themselves, ``distinct`` what share of their variety must be left, ``longer`` the growth of replies from
+    which on a reader is told, and ``kl`` the most nats per reply, if there is a budget.
     """
 
     margin: float | None = None

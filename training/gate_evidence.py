@@ -45,8 +45,11 @@ def decide_policy(
 
 def judge_taught(db: Database, policy_id: str, judge: str) -> bool:
     """Whether a judge, as ``reward:CHECKPOINT``, scored replies while this policy or one it came of learnt."""
+    kind, _, named = judge.partition(":")
+    if kind != "reward":
+        return False
+    checkpoint = named.strip()
     step: dict[str, Any] | None = policy_lineage(db, policy_id)
-    checkpoint = judge.removeprefix("reward:").strip()
     while step is not None:
         if any(checkpoint in (row["checkpoint"]["id"], row["checkpoint"]["name"]) for row in step["rewards"]):
             return True

@@ -21,13 +21,12 @@ from feedback.store.benchmarks import list_benchmarks
 from feedback.store.matchups import count_matchups
 from feedback.store.policies import get_champion, get_policy, promote_policy
 from feedback.store.prompts import count_prompts
-from feedback.tables import DatasetRow, PolicyRow, RunRow
+from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
-from training.benchmarks import compare
 from training.config import RewardedSettings, RewardSettings, parse_settings
-from training.gate import Answer, Decision, Verdict, decide
-from training.gate_evidence import judge_taught, task_results
+from training.gate import Answer, Verdict
+from training.gate_evidence import decide_policy
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import check_rule
@@ -152,7 +151,8 @@ class Loop:
         dataset = self._freeze(done)
         self._train(done, dataset)
         self._evaluate(done, start)
-        done.gate = self._decide(done).as_json()
+        self._take_benchmarks(done)
+        done.gate = decide_policy(self.db, done.policy, done.champion).as_json()
         done.promoted = done.gate["verdict"] == Verdict.promote
         if done.promoted:
             promote_policy(self.db, done.policy)
@@ -238,30 +238,16 @@ class Loop:
             card = {"reward": done.reward["checkpoint"], "noise": self.plan.noise, "samples": CARD_SAMPLES, **judge}
             done.reward |= self._do("evaluate", card)
 
-    def _decide(self, done: Round) -> Decision:
-        """May the new policy serve? By its win rate over the champion, and by the benchmarks the plan asks for."""
-        champion, new = get_policy(self.db, done.champion), get_policy(self.db, done.policy)
-        self._take_benchmarks(done, champion, new)
-        taken = compare(self.db, new.id, champion.id)
-        return decide(
-            done.over_champion,
-            against=champion.name,
-            judge=self.plan.oracle,
-            judge_taught_it=judge_taught(self.db, new.id, self.plan.oracle),
-            tasks=task_results(taken),
-            unlike=taken.unlike,
-        )
-
-    def _take_benchmarks(self, done: Round, champion: PolicyRow, new: PolicyRow) -> None:
+    def _take_benchmarks(self, done: Round) -> None:
         """Have the new policy take the tasks of the plan, and the champion those it never took."""
         if not self.plan.benchmarks:
             return
-        taken = {row.task for row in list_benchmarks(self.db, policy_id=champion.id)}
+        taken = {row.task for row in list_benchmarks(self.db, policy_id=get_policy(self.db, done.champion).id)}
         missing = [task for task in self.plan.benchmarks if task not in taken]
         with self._timed(done, "benchmarks"):
-            for policy, tasks in ((champion, missing), (new, self.plan.benchmarks)):
+            for policy, tasks in ((done.champion, missing), (done.policy, self.plan.benchmarks)):
                 if tasks:
-                    self._do("benchmark", {"policy": policy.name, "tasks": list(tasks)})
+                    self._do("benchmark", {"policy": policy, "tasks": list(tasks)})
 
     def _do(self, method: str, config: dict[str, Any]) -> dict[str, Any]:
         run = self._wait_for(submit(self.db, method, config, home=self.home))

@@ -1,7 +1,7 @@
 """Two policies on the same items: is one better, and what could these items have shown at all? Pure arithmetic.
 
 The scores of two policies on one item go together, because an item is easy or hard for both. A test that ignores
-the pairing throws that away: on the same 220 items it can say p = 0.08 where the paired test says 0.008. So
+the pairing throws that away: on 220 items, 8 won and 24 lost, it says p = 0.10 where the paired test says 0.007. So
 everything here is about the differences, item by item.
 
 - Right or wrong (scores of 0 and 1): McNemar's exact test, a fair coin over the items on which the two disagree.
@@ -22,7 +22,7 @@ from enum import StrEnum
 from feedback.errors import InvalidInput, NotEnoughData
 
 LEVEL = 0.05
-"""Two-sided level of every test here, and of the intervals."""
+"""How often a test, an interval or a bound here may be wrong: on either side together, or on its one side."""
 POWER = 0.8
 """How surely the smallest detectable difference would be found."""
 

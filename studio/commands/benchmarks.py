@@ -123,7 +123,7 @@ def import_benchmarks(
         taken = from_report(report, samples, policy_id)
         kept = [save_benchmark(session.db, *one) for one in taken.results]
     for name in taken.left_out:
-        tell(f"{name} has no score for each item, so it is left out.")
+        tell(f"{name} has no score of its items, so it is left out.")
     if as_json:
         show_json([row.model_dump(mode="json") for row in kept])
         return

@@ -38,7 +38,7 @@ from training.methods import METHODS
 from training.reproduce import command_of, spec_of
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
-runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train, evaluate.")
+runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train, evaluate, benchmark.")
 
 
 def train(

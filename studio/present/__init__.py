@@ -40,7 +40,6 @@ from studio.present.people import (
     users_table,
 )
 from studio.present.policies import (
-    default_opponent,
     judge_choices,
     policies_table,
     policy_choices,
@@ -81,7 +80,6 @@ __all__ = [
     "dataset_choices",
     "dataset_detail",
     "datasets_table",
-    "default_opponent",
     "disable_question",
     "download_link",
     "duration",

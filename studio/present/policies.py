@@ -149,13 +149,6 @@ def _people(judged: Mapping[str, Any]) -> str:
     return f"{', '.join(shown[:6])}{more}: {judged['count']:,} judgments, {sources}"
 
 
-def default_opponent(chosen: PolicySummary, summaries: Sequence[PolicySummary]) -> str | None:
-    """Whom to compare a policy with unless asked otherwise: the champion, or for the champion its parent."""
-    if not chosen.is_champion:
-        return next((item.policy.id for item in summaries if item.is_champion), chosen.policy.parent_id)
-    return chosen.policy.parent_id
-
-
 def promote_label(chosen: PolicySummary) -> str:
     """What the promote button says of the policy shown."""
     name = chosen.policy.name

@@ -6,7 +6,6 @@ from typing import Any
 
 import gradio as gr
 
-from feedback.errors import InvalidInput
 from feedback.types import now
 from studio import present
 from studio.measuring import STANDARD_TASKS
@@ -39,14 +38,14 @@ def select(services: Services, key: str) -> tuple[Any, ...]:
     """Show one policy: its list row marked, its details and lineage, and what can be done with it."""
     summaries = services.list_policies()
     chosen = next((item for item in summaries if item.policy.id == key), None) or services.get_policy(key)
-    opponent = present.default_opponent(chosen, summaries)
+    opponent = services.measuring.opponent(chosen.policy.id)
     return (
         present.policies_table(summaries, chosen.policy.id, now()),
         _detail(services, chosen),
         gr.Timer(active=services.any_run_active()),
         chosen.policy.id,
         gr.update(visible=True),
-        gr.Dropdown(choices=present.policy_choices(summaries), value=opponent),
+        gr.Dropdown(choices=present.policy_choices(summaries), value=opponent.id if opponent else None),
         gr.Button(interactive=not chosen.is_champion, value=present.promote_label(chosen)),
         *_closed(),
     )
@@ -65,21 +64,17 @@ def _detail(services: Services, chosen: PolicySummary) -> Any:
 
 def _decision(services: Services, policy_id: str) -> Decision | None:
     """What the gate says; None for a policy that has nobody to be measured against."""
-    try:
-        return services.measuring.decide(policy_id)
-    except InvalidInput:
-        return None
+    return services.measuring.decide(policy_id) if services.measuring.opponent(policy_id) else None
 
 
 def _benchmarks(services: Services, chosen: PolicySummary) -> Any:
-    other = present.default_opponent(chosen, services.list_policies())
+    other = services.measuring.opponent(chosen.policy.id)
     taken = services.measuring.list_benchmarks(chosen.policy.id)
     if other is None or not taken:
         return present.benchmarks_panel(taken, None, (chosen.policy.name, ""), {})
-    compared = services.measuring.compare(chosen.policy.id, other)
+    compared = services.measuring.compare(chosen.policy.id, other.id)
     differing = {one.task: services.measuring.list_differing(one, SHOWN_ITEMS) for one in compared.comparisons}
-    names = (chosen.policy.name, services.get_policy(other).policy.name)
-    return present.benchmarks_panel(taken, compared, names, differing)
+    return present.benchmarks_panel(taken, compared, (chosen.policy.name, other.name), differing)
 
 
 def take_benchmarks(services: Services, selected: str | None, against: str | None, tasks: str) -> Any:

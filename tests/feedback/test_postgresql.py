@@ -22,8 +22,23 @@ from sqlmodel import Session, SQLModel
 from feedback import assignment, datasets, formats, judging, migrations
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, LeaseLost, StudioError
-from feedback.store import copies, drafts, judgments, leases, lineage, matchups, policies, prompts, reviews, runs, users
+from feedback.store import (
+    benchmarks,
+    copies,
+    drafts,
+    judgments,
+    leases,
+    lineage,
+    matchups,
+    policies,
+    prompts,
+    reviews,
+    runs,
+    users,
+)
 from feedback.types import (
+    Benchmark,
+    BenchmarkItem,
     DatasetFilters,
     JudgmentState,
     MatchupState,
@@ -222,6 +237,22 @@ def test_each_queued_run_is_claimed_once(postgresql: Database, postgresql_url: s
     assert runs.transition_run(postgresql, run_id, expected=[RunState.starting], to=RunState.running) is None
     runs.save_metrics(postgresql, run_id, [MetricPoint(step=1, name="loss", value=0.5)])
     assert [point.value for point in runs.list_metrics(postgresql, run_id)] == [0.5]
+
+
+def test_benchmarks_keep_their_order_and_meet_item_by_item(postgresql: Database) -> None:
+    one, two = (make_policy(postgresql, name).id for name in ("one", "two"))
+    means = {"z_main": 0.5, "acc": 1.0}
+    kept = []
+    for policy, score in ((one, 0.0), (two, 1.0)):
+        items = [
+            BenchmarkItem(item=f"i{n}", scores={"z_main": score, "acc": 1.0}, answer=f"{policy} {n}") for n in range(3)
+        ]
+        value = Benchmark(policy_id=policy, task="sums", n=3, means=means, settings={"version": 1})
+        kept.append(benchmarks.save_benchmark(postgresql, value, items).id)
+    assert [list(row.means) for row in benchmarks.list_benchmarks(postgresql)] == [["z_main", "acc"]] * 2
+    assert benchmarks.list_scores(postgresql, *kept, "z_main") == [(0.0, 1.0)] * 3
+    (first, _) = benchmarks.list_differing(postgresql, *kept, "z_main", limit=2)
+    assert (first.item, first.answer_a, first.answer_b) == ("i0", f"{one} 0", f"{two} 0")
 
 
 def test_promotion_and_lineage_walk(postgresql: Database) -> None:

@@ -10,11 +10,15 @@ from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
 from feedback.db import Database
+from feedback.errors import InvalidInput, NotFound
+from feedback.store import runs as run_store
 from feedback.store.policies import promote_policy, save_policy
 from feedback.store.scorecards import save_scorecard
 from feedback.types import Policy, Scorecard
 from studio.cli import app
+from studio.services import Services
 from tests.factories import keep_benchmark, sample
+from training import benchmarks
 from training.home import Home
 
 FIGURES = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
@@ -71,6 +75,45 @@ def test_a_report_from_elsewhere_comes_in_by_the_shell(measured: Home, tmp_path:
     assert (row["task"], row["n"], row["means"], row["settings"]["version"]) == ("facts", 4, {"acc": 1.0}, 2)
     lost = said(measured, "benchmark", "import", str(tmp_path / "none"), "--policy", "child")
     assert lost.exit_code == 1 and "results_*.json" in lost.output and "Traceback" not in lost.output
+
+
+def test_what_is_taken_is_looked_at_before_anything_is_queued(services: Services, db: Database) -> None:
+    parent = promote_policy(db, save_policy(db, Policy(name="parent", base="starter")).id)
+    child = save_policy(db, Policy(name="child", base="starter", parent_id=parent.id))
+    keep_benchmark(db, parent.id, [1.0] * 4)
+    with pytest.raises(NotFound, match="nobody"):
+        services.measuring.take("child", "sums", "nobody")
+    with pytest.raises(InvalidInput, match="Name a benchmark task"):
+        services.measuring.take("child", " , ")
+    assert run_store.list_runs(db) == []
+    queued = services.measuring.take("child", "sums, facts", "parent")
+    assert [run.config for run in queued] == [
+        {"policy": child.id, "tasks": ["sums", "facts"]},
+        {"policy": parent.id, "tasks": ["facts"]},
+    ]
+    assert len(services.measuring.take("child", "sums", "parent")) == len(
+        services.measuring.take("child", "x", "child")
+    )
+    assert services.measuring.opponent("child") == parent and services.measuring.opponent("parent") is None
+
+
+def test_a_comparison_is_worked_out_once_until_there_is_more(
+    services: Services, db: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    parent = promote_policy(db, save_policy(db, Policy(name="parent", base="starter")).id)
+    child = save_policy(db, Policy(name="child", base="starter", parent_id=parent.id))
+    read: list[str] = []
+    real = benchmarks.list_scores
+    monkeypatch.setattr(benchmarks, "list_scores", lambda *given: read.append(given[3]) or real(*given))
+    for policy in (parent.id, child.id):
+        keep_benchmark(db, policy, [1.0] * 4)
+    for _ in range(3):
+        services.measuring.decide("child")
+        services.measuring.compare("child")
+    assert len(read) == 1
+    keep_benchmark(db, child.id, [0.0] * 8)
+    keep_benchmark(db, parent.id, [1.0] * 8)
+    assert services.measuring.compare("child").comparisons[0].paired.n == 8
 
 
 def test_rest_tells_benchmarks_comparisons_and_the_gate(client: TestClient, db: Database) -> None:

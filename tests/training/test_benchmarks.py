@@ -197,7 +197,8 @@ def test_a_judge_that_taught_an_ancestor_is_no_independent_one(
     taught = save_policy(db, Policy(name="taught", base=tiny_policy.base, parent_id=tiny_policy.id, run_id=run.id))
     child = save_policy(db, Policy(name="child", base=tiny_policy.base, parent_id=taught.id))
     for policy in (taught, child):
-        assert judge_taught(db, policy.id, "reward: rm1") and not judge_taught(db, policy.id, "warm")
+        assert judge_taught(db, policy.id, "reward: rm1") and not judge_taught(db, policy.id, "reward:rm2")
+        assert not judge_taught(db, policy.id, "rm1"), "a rule that is called as a reward model is none"
     assert not judge_taught(db, tiny_policy.id, "reward:rm1")
     figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
     card = Scorecard(kind="win_rate", subject_id=child.id, against_id=tiny_policy.id, figures=figures)
@@ -209,13 +210,13 @@ def test_a_judge_that_taught_an_ancestor_is_no_independent_one(
 
 def test_samples_that_tell_nothing_item_by_item_are_refused() -> None:
     perplexity = sample(0, 0.0, metrics=["word_perplexity"], word_perplexity=[-3.2, 5])
-    with pytest.raises(InvalidInput, match="wiki has no metric that is a number"):
+    with pytest.raises(InvalidInput, match="wiki has no score of its items"):
         from_report({}, {"wiki": [perplexity]}, "pol-x")
     both = from_report({}, {"wiki": [perplexity], "sums": [sample(0, 1.0), sample(1, 1.0)]}, "pol-x")
     assert both.left_out == ["wiki"] and [one.task for one, _ in both.results] == ["sums"]
     with pytest.raises(InvalidInput, match="doc_hash"):
         from_report({}, {"old": [{**sample(0, 1.0), "doc_hash": ""}]}, "pol-x")
-    with pytest.raises(InvalidInput, match="no metric"):
+    with pytest.raises(InvalidInput, match="empty has no score"):
         from_report({}, {"empty": []}, "pol-x")
     twice = [sample(0, 1.0), sample(0, 0.0), sample(1, 1.0, arguments=[["\0" + "x" * 2000]])]
     config = {"metric_list": [{"metric": "perplexity"}, {"metric": "acc"}]}

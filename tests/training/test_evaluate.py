@@ -213,6 +213,10 @@ def test_a_measured_checkpoint_carries_its_newest_scorecard(make_context: Any, t
         found = read_manifest(context.home.checkpoints / "p1").scorecard
         assert found is not None and found["id"] == result["scorecard"] and found["settings"]["seed"] == seed
         assert found["figures"]["win_rate"] == result["win_rate"]
+        assert result["gate"]["verdict"] in {"HOLD", "REJECT", "PROMOTE"}
+        assert "judged by shorter" in result["gate"]["reasons"][0]["words"]
+    other = METHODS["evaluate"].train(make_context("evaluate", drawn | {"a": "tiny", "b": "p1"}))
+    assert "gate" not in other, "only who is measured against the champion asks to serve"
     METHODS["evaluate"].train(make_context("evaluate", drawn | {"reward": "rm", "samples": 4, "max_new_tokens": 16}))
     found = read_manifest(context.home.checkpoints / "rm").scorecard
     assert found is not None and found["kind"] == "reward_accuracy"

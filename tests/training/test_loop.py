@@ -12,8 +12,9 @@ from feedback.errors import InvalidInput, NotEnoughData, NotFound, RunFailed, Un
 from feedback.store.datasets import get_dataset
 from feedback.store.lineage import policy_lineage
 from feedback.store.policies import get_champion, get_policy, promote_policy
+from feedback.store.scorecards import save_scorecard
 from feedback.tables import PolicyRow, RunRow
-from feedback.types import RunState, Split
+from feedback.types import RunState, Scorecard, Split
 from tests.factories import keep_benchmark, make_matchup, make_policy, make_prompt
 from training.config import parse_settings
 from training.home import Home
@@ -68,7 +69,11 @@ class PretendedRuns:
 
     def evaluate(self, config: dict[str, Any]) -> dict[str, Any]:
         if "a" in config:
-            return {**self.figures, "length_before": 40.0, "length_after": 30.0, "kl": 1.5}
+            figures = {**self.figures, "length_before": 40.0, "length_after": 30.0, "kl": 1.5}
+            a, b = (get_policy(self.db, config[name]).id for name in ("a", "b"))
+            card = Scorecard(kind="win_rate", subject_id=a, against_id=b, settings=config, figures=figures)
+            save_scorecard(self.db, card)
+            return figures
         return {"accuracy": 0.95, "length_only_accuracy": 0.6, "oracle_consistency": 1.0}
 
 

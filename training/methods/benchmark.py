@@ -97,7 +97,7 @@ def _taken(
         raise InvalidInput(f"The task {task} cannot be taken here: {error}") from error
     taken = from_report(report, report["samples"], policy_id, context.run.id)
     for name in taken.left_out:
-        context.progress.log(f"{name} has no score for each item, so it is left out.")
+        context.progress.log(f"{name} has no score of its items, so it is left out.")
     return [save_benchmark(context.db, benchmark, items) for benchmark, items in taken.results]
 
 

@@ -20,7 +20,7 @@ def train(context: RunContext) -> dict[str, Any]:
 
 def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     from feedback.store.checkpoints import get_checkpoint
-    from feedback.store.policies import get_policy
+    from feedback.store.policies import get_champion, get_policy
     from training.checkpoints import open_policy
     from training.evaluate import compare_policies
     from training.gate_evidence import decide_policy
@@ -46,7 +46,8 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
     )
     checkpoint = get_checkpoint(context.db, a.checkpoint_id) if a.checkpoint_id else None
     saved = _saved(context, "win_rate", a.id, b.id, figures, checkpoint)
-    if settings.best_of > 1 or a.id == b.id:
+    champion = get_champion(context.db)
+    if settings.best_of > 1 or a.id == b.id or champion is None or champion.id != b.id:
         return saved  # says nothing of whether the policy itself should serve
     return {**saved, "gate": decide_policy(context.db, a.id, b.id).as_json()}
 

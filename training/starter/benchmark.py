@@ -2,7 +2,7 @@
 
 ``python -m training.starter.benchmark`` writes its items. Requests and topics are held out of the training corpus;
 the four replies have the same style and the same kind of request, so that only the topic tells them apart. Taking the
-reply that shares most words with the request gets 92 % right: what a policy scores says whether feedback on style has
+reply that shares most words with the request gets 90 % right: what a policy scores says whether feedback on style has
 cost it the words of what it was asked, not more.
 """
 
