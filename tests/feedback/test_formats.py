@@ -197,7 +197,8 @@ def test_a_line_whose_parts_contradict_each_other_is_refused(
 
 def test_a_second_judgment_in_force_by_one_person_is_told_in_words(judged: Database, tmp_path: Path) -> None:
     rows = read(formats.export_dataset(judged, "d", "raw", tmp_path / "one.jsonl").path)
-    again = json.loads(json.dumps(rows[0]))
+    in_force = next(row for row in rows if row["judgment"]["state"] == "current")
+    again = json.loads(json.dumps(in_force))
     again["judgment"] |= {"id": "jud-again", "lease_id": "lea-again"}
     again["lease"]["id"] = "lea-again"
     (tmp_path / "bad.jsonl").write_text("\n".join(map(json.dumps, [*rows, again])))
