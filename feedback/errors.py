@@ -13,6 +13,7 @@ StudioError                    base; its text is meant for the person who meets 
 ├── LockedOut                      too many wrong passwords; carries the moment when it ends
 ├── NotEnoughData                  too few rows to learn or measure anything from
 ├── CheckpointError                a checkpoint that cannot be written, or must not be loaded
+├── EndpointFailed                 a server that replies for a policy gave no reply
 └── RunEnded                       thrown inside a run to end it at a step boundary
     ├── RunCancelled                   somebody asked for it
     └── RunFailed                      the run found out itself that it cannot go on
@@ -107,6 +108,10 @@ class NotEnoughData(StudioError):
 
 class CheckpointError(StudioError):
     """A checkpoint could not be written, or must not be loaded (wrong base, missing head, failed probe)."""
+
+
+class EndpointFailed(StudioError):
+    """A server that replies for a policy cannot be reached, refuses, or does not speak the protocol."""
 
 
 class RunEnded(StudioError):

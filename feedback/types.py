@@ -46,6 +46,8 @@ MAX_PRIORITY = 1000
 ASKED_HERE = "asked-here"
 """The tag of prompts that came in with a request for replies: nobody meant them for the annotators."""
 CANNOT_REPLY = "cannot reply here"
+# What the base of a policy begins with when a server replies for it.
+ENDPOINT_SCHEMES = ("http://", "https://")
 """How the note of a policy ends of which only judgments came here."""
 RESERVED_NAMES = {"local", "shell", "studio", "nobody"}
 """Names that stand for nobody in particular and so cannot be a user's."""
@@ -633,7 +635,7 @@ class Dataset(SQLModel):
 
 
 class Policy(SQLModel):
-    """A checkpoint or a base model that can reply. ``base`` is a local path or a hub id.
+    """A checkpoint or a base model that can reply. ``base`` is a local path, a hub id, or a server's address.
 
     ``checkpoint_id`` is None for a base model; ``parent_id`` is the policy it was trained from. The ``note`` of one
     that came with imported judgments, its weights left behind, ends with ``CANNOT_REPLY``.
@@ -650,6 +652,11 @@ class Policy(SQLModel):
     @classmethod
     def _usable_name(cls, name: str) -> str:
         return usable_name(name, "policy")
+
+    @property
+    def is_endpoint(self) -> bool:
+        """Whether it replies over HTTP: its base is the address of a server, and nothing here has its weights."""
+        return self.base.startswith(ENDPOINT_SCHEMES)
 
     @property
     def can_reply(self) -> bool:

@@ -25,6 +25,7 @@ from starlette.types import Scope
 
 from feedback.errors import (
     Conflict,
+    EndpointFailed,
     InvalidInput,
     LockedOut,
     NotAllowed,
@@ -54,6 +55,7 @@ _STATUS: list[tuple[type[StudioError], int]] = [
     (LockedOut, 429),
     (InvalidInput, 422),
     (NotEnoughData, 422),
+    (EndpointFailed, 502),
 ]
 # What no database can hold, wherever in a request it stood; as a key to look up it matches nothing anywhere.
 _BEYOND: list[tuple[type[Exception], str]] = [

@@ -12,6 +12,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from feedback.db import Database
+from feedback.errors import EndpointFailed
 from feedback.store.generations import save_generations
 from feedback.store.policies import get_policy
 from feedback.store.prompts import save_prompts
@@ -20,7 +21,7 @@ from feedback.types import ASKED_HERE, Generation, Prompt, SamplingSettings
 from training.home import Home
 
 if TYPE_CHECKING:
-    from training.models import LoadedPolicy
+    from training.sampling import Replier
 
 
 class ReplyMaker:
@@ -30,7 +31,7 @@ class ReplyMaker:
         self._home = home
         self._db = db
         self._lock = threading.Lock()
-        self._loaded: tuple[str, LoadedPolicy] | None = None
+        self._loaded: tuple[str, Replier] | None = None
 
     def reply(
         self, policy: str, messages: list[dict[str, str]], n: int, *, seed: int | None = None, **sampling: Any
@@ -39,15 +40,14 @@ class ReplyMaker:
         row = get_policy(self._db, policy)
         settings = SamplingSettings(**sampling)
         with self._lock:
+            from training.endpoint import REFUSED, Endpoint
             from training.sampling import sample
 
-            replies = sample(
-                self._policy(row.id),
-                [messages],
-                n,
-                settings,
-                secrets.randbelow(2**31) if seed is None else seed,
-            )[0]
+            replier = self._policy(row.id)
+            drawn = secrets.randbelow(2**31) if seed is None else seed
+            replies = sample(replier, [messages], n, settings, drawn)[0]
+            if isinstance(replier, Endpoint) and all(reply.finish_reason == REFUSED for reply in replies):
+                raise EndpointFailed(replier.last_refusal)
         saved = save_prompts(self._db, [Prompt(messages=messages, tags=[ASKED_HERE])])
         return save_generations(
             self._db,
@@ -71,10 +71,10 @@ class ReplyMaker:
         with self._lock:
             self._loaded = None
 
-    def _policy(self, policy_id: str) -> LoadedPolicy:
-        from training.checkpoints import open_policy
+    def _policy(self, policy_id: str) -> Replier:
+        from training.checkpoints import open_replier
 
         if self._loaded is None or self._loaded[0] != policy_id:
             self._loaded = None  # the old one goes before the new one comes: two may not fit
-            self._loaded = (policy_id, open_policy(self._db, self._home, policy_id))
+            self._loaded = (policy_id, open_replier(self._db, self._home, policy_id))
         return self._loaded[1]

@@ -78,9 +78,11 @@ def check_fits(prompt_tokens: int, new_tokens: int, window: int) -> None:
 
 
 def decode_reply(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Tokens of a reply, its end left off, as people read and databases hold it.
-
-    A byte-level model may say NUL, which not every database can hold: it becomes the sign for what cannot be shown.
-    """
+    """Tokens of a reply, its end left off, as people read and databases hold it."""
     text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
-    return text.replace("\0", "\ufffd").strip()
+    return readable(text).strip()
+
+
+def readable(text: str) -> str:
+    """A model's text as every database holds it: NUL and halves of surrogate pairs become the sign for the unshown."""
+    return text.replace("\0", "\ufffd").encode("utf-16", "surrogatepass").decode("utf-16", "replace")

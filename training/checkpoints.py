@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from feedback.db import Database
     from feedback.tables import CheckpointRow, PolicyRow, RunRow
     from training.home import Home
+    from training.sampling import Replier
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"
@@ -324,8 +325,20 @@ def load_reward(directory: Path, base: str | None = None, device: str | None = N
     return LoadedReward(model, tokenizer, base or manifest.base, manifest.pooling)
 
 
+def open_replier(db: Database, home: Home, key: str, device: str | None = None) -> Replier:
+    """The policy with this id or name, wherever it replies: here, or behind an endpoint."""
+    from feedback.store.policies import check_can_reply, get_policy
+    from training.endpoint import Endpoint
+
+    row = get_policy(db, key)
+    if not row.is_endpoint:
+        return open_policy(db, home, key, device)
+    check_can_reply(row)
+    return Endpoint(row.base)
+
+
 def open_policy(db: Database, home: Home, key: str, device: str | None = None) -> LoadedPolicy:
-    """The policy with this id or name, ready to reply: a bare base, or a base under its checkpoint."""
+    """The policy with this id or name, its weights at hand: a bare base, or a base under its checkpoint."""
     from feedback.store.policies import get_policy
 
     row = get_policy(db, key)
@@ -336,11 +349,12 @@ def open_policy(db: Database, home: Home, key: str, device: str | None = None) -
 
 
 def policy_directory(db: Database, home: Home, row: PolicyRow) -> Path | None:
-    """Where the checkpoint of a policy lies; None for a bare base. Conflict for one that cannot reply here."""
+    """Where the checkpoint of a policy lies; None for a bare base. Conflict for one without weights here."""
     from feedback.store.checkpoints import get_checkpoint
-    from feedback.store.policies import check_can_reply
+    from feedback.store.policies import check_can_reply, check_has_weights
 
     check_can_reply(row)
+    check_has_weights(row)
     return home.path / get_checkpoint(db, row.checkpoint_id).path if row.checkpoint_id else None
 
 

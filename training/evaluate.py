@@ -15,12 +15,13 @@ from typing import Any
 
 from feedback.errors import NotEnoughData
 from feedback.types import SamplingSettings, ShownVerdict, content_hash
-from training.chat import Messages, check_fits, encode_prompt, window_of
+from training.chat import Messages, PromptTooLong, encode_prompt
+from training.endpoint import Endpoint
 from training.intervals import Share, clustered
 from training.models import LoadedPolicy, LoadedReward
 from training.oracles import Oracle, better, noisy
 from training.rewards import Scorer
-from training.sampling import Reply, sample
+from training.sampling import REFUSED, Replier, Reply, fits, sample
 from training.scoring import reply_log_probs, reward_scores
 
 OnProgress = Callable[[float, str], None]
@@ -38,8 +39,8 @@ class Divergence:
 
 
 def compare_policies(
-    a: LoadedPolicy,
-    b: LoadedPolicy,
+    a: Replier,
+    b: Replier,
     oracle: Oracle,
     prompts: Sequence[Messages],
     *,
@@ -54,7 +55,8 @@ def compare_policies(
 ) -> dict[str, Any]:
     """The figures of A against B: win rate with interval, KL of A from B, and what their replies look like.
 
-    The KL figures are None for two models that read in different tokens: none can say how likely the other's are.
+    The KL figures are None for two models that read in different tokens, and for those behind an endpoint: none can say
+    how likely the other's replies are. A prompt that either refuses is left out.
     With ``best_of`` above 1, each reply of A is the one of so many that ``picker`` scores highest: what choosing at
     the time of serving gives without any training. Its own distance is at most ``ln n - (n-1)/n`` nats on top of A's.
     """
@@ -73,10 +75,13 @@ def compare_policies(
         replies_a = picked(picker, usable, replies_a, best_of)
     replies_b = _drawn(b, usable, samples, sampling, 2 * seed + 1, batch_size, report, 0.45)
     report(0.9, "judging")
+    kept = _answered(moved_on, replies_b)
+    usable, moved_on = [usable[i] for i in kept], [moved_on[i] for i in kept]
+    replies_a, replies_b = [replies_a[i] for i in kept], [replies_b[i] for i in kept]
     means, ties = win_means(oracle, usable, replies_a, replies_b, noise, random.Random(seed))
     share = clustered(means, per_cluster=samples)
     report(0.95, "measuring the distance")
-    moved = divergence(a, b, usable, [own[:samples] for own in moved_on]) if read_alike(a, b) else None
+    moved = _divergence(a, b, usable, [own[:samples] for own in moved_on])
     chosen = {"best_of": best_of, "best_of_kl": math.log(best_of) - (best_of - 1) / best_of} if best_of > 1 else {}
     return {
         **_named("win_rate", share),
@@ -125,6 +130,24 @@ def win_means(
     return means, ties / total
 
 
+def _answered(*replies: Sequence[Sequence[Reply]]) -> list[int]:
+    """The places of the prompts that nobody refused. NotEnoughData when fewer than two are left."""
+    refused = {i for own in replies for i, drawn in enumerate(own) if any(r.finish_reason == REFUSED for r in drawn)}
+    kept = [i for i in range(len(replies[0])) if i not in refused]
+    if len(kept) < 2:
+        raise NotEnoughData(f"{len(kept)} of {len(replies[0])} prompts were replied to; at least 2 are needed.")
+    return kept
+
+
+def _divergence(
+    a: Replier, b: Replier, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]]
+) -> Divergence | None:
+    """KL of A from B on A's replies; None where one cannot say how likely the other's replies are."""
+    if isinstance(a, Endpoint) or isinstance(b, Endpoint) or not read_alike(a, b):
+        return None
+    return divergence(a, b, prompts, replies)
+
+
 def read_alike(one: LoadedPolicy, other: LoadedPolicy) -> bool:
     """Whether both read a prompt as the same tokens."""
     if one.base == other.base:
@@ -161,7 +184,7 @@ def divergence(
 
 def measure_reward(
     reward: LoadedReward,
-    policy: LoadedPolicy,
+    policy: Replier,
     oracle: Oracle,
     prompts: Sequence[Messages],
     *,
@@ -181,6 +204,8 @@ def measure_reward(
     usable = fitting(policy, prompts, sampling)
     report = on_progress or (lambda fraction, text: None)
     replies = _drawn(policy, usable, max(2, samples), sampling, seed, batch_size, report, 0.0) if usable else []
+    kept = _answered(replies)
+    usable, replies = [usable[i] for i in kept], [replies[i] for i in kept]
     pairs = [
         (messages, own[i].text, own[i + 1].text)
         for messages, own in zip(usable, replies, strict=True)
@@ -228,15 +253,12 @@ def reward_figures(
     }
 
 
-def fitting(policy: LoadedPolicy, prompts: Sequence[Messages], sampling: SamplingSettings) -> list[Messages]:
+def fitting(policy: Replier, prompts: Sequence[Messages], sampling: SamplingSettings) -> list[Messages]:
     """The prompts that leave room for a reply in the policy's window."""
-    from training.chat import PromptTooLong
-
     kept = []
     for messages in prompts:
         try:
-            tokens = len(encode_prompt(policy.tokenizer, messages))
-            check_fits(tokens, sampling.max_new_tokens, window_of(policy.model))
+            fits(policy, messages, sampling)
             kept.append(messages)
         except PromptTooLong:
             continue
@@ -256,7 +278,7 @@ def describe_replies(replies: Sequence[Sequence[Reply]]) -> dict[str, float]:
 
 
 def _drawn(
-    policy: LoadedPolicy,
+    policy: Replier,
     prompts: Sequence[Messages],
     samples: int,
     sampling: SamplingSettings,

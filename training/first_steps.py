@@ -16,7 +16,7 @@ from feedback.prompts_file import read_prompts
 from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy, save_policy
 from feedback.store.prompts import count_prompts, save_prompts
 from feedback.tables import PolicyRow
-from feedback.types import Policy
+from feedback.types import ENDPOINT_SCHEMES, Policy
 from training.starter import PROMPTS_DIR, STARTER_BASE, STARTER_DIR
 
 STARTER_NAME = "starter"
@@ -49,16 +49,23 @@ def seed_home(db: Database, *, prompts_dir: Path = PROMPTS_DIR, starter_dir: Pat
 
 
 def serve_model(db: Database, model: str) -> PolicyRow:
-    """Make a policy the champion by its name, or register a base model (hub id or directory) and promote that."""
+    """Make a policy the champion by its name, or register a model, as ``add_policy`` does, and promote that."""
     try:
         return promote_policy(db, model)
     except NotFound:
-        pass
+        return promote_policy(db, add_policy(db, model).id)
+
+
+def add_policy(db: Database, model: str, name: str | None = None) -> PolicyRow:
+    """A policy over a base model: a hub id, a directory, or a server's address with ``#MODEL`` behind it.
+
+    The one that is already there, when a model was added before and no other ``name`` is asked for.
+    """
     base = check_base(model)
     for policy in list_policies(db):
-        if policy.base == base and policy.checkpoint_id is None and policy.can_reply:
-            return promote_policy(db, policy.id)
-    return promote_policy(db, register_policy(db, policy_name(base), base).id)
+        if policy.base == base and policy.checkpoint_id is None and policy.can_reply and name in (None, policy.name):
+            return policy
+    return register_policy(db, name or policy_name(base), base)
 
 
 def register_policy(db: Database, name: str, base: str, *, id: str | None = None) -> PolicyRow:
@@ -73,7 +80,14 @@ def register_policy(db: Database, name: str, base: str, *, id: str | None = None
 
 
 def check_base(model: str) -> str:
-    """The base as it is stored: an absolute directory or a hub id; InvalidInput when it can be neither."""
+    """The base as it is stored: an absolute directory, a hub id or a server's address; InvalidInput for anything else.
+
+    A server is asked whether it has the model; EndpointFailed when it does not answer.
+    """
+    if model.startswith(ENDPOINT_SCHEMES):
+        from training.endpoint import check_endpoint
+
+        return check_endpoint(model)
     path = Path(model).expanduser()
     if path.is_dir():
         if not is_model_directory(path):
@@ -86,15 +100,16 @@ def check_base(model: str) -> str:
         )
     if _HUB_ID.fullmatch(model) is None or "/" not in model:
         raise InvalidInput(
-            f"{model!r} is neither a policy of this home, nor a model directory, nor a Hugging Face id "
-            "such as Qwen/Qwen2.5-0.5B-Instruct."
+            f"{model!r} is neither a policy of this home, nor a model directory, nor a Hugging Face id such as "
+            "Qwen/Qwen2.5-0.5B-Instruct, nor a server's address such as http://127.0.0.1:8000/v1#MODEL."
         )
     return model
 
 
 def policy_name(base: str) -> str:
-    """A usable name from a path or hub id: its last part, odd characters replaced."""
-    last = base.rstrip("/").rsplit("/", 1)[-1]
+    """A usable name from a path, hub id or address: the last part of the model's, odd characters replaced."""
+    model = base.partition("#")[2] if base.startswith(ENDPOINT_SCHEMES) else base
+    last = model.rstrip("/").rsplit("/", 1)[-1]
     name = re.sub(r"[^A-Za-z0-9._-]+", "-", last).strip("._-")[:80]
     return name or "base-model"
 

@@ -19,7 +19,7 @@ from feedback.db import Database
 from feedback.errors import InvalidInput, NotEnoughData, RunFailed, UnknownSetting
 from feedback.store.benchmarks import list_benchmarks
 from feedback.store.matchups import count_matchups
-from feedback.store.policies import get_champion, get_policy, promote_policy
+from feedback.store.policies import check_has_weights, get_champion, get_policy, promote_policy
 from feedback.store.prompts import count_prompts
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, RunState, Source, Split, now
@@ -137,10 +137,12 @@ class Loop:
 
     def _start_policy(self) -> str:
         if self.plan.policy is not None:
+            check_has_weights(get_policy(self.db, self.plan.policy))
             return promote_policy(self.db, self.plan.policy).name
         champion = get_champion(self.db)
         if champion is None:
             raise InvalidInput("No policy serves yet; name one with --policy, or run `studio policies promote NAME`.")
+        check_has_weights(champion)
         return champion.name
 
     def _turn(self, number: int, start: str) -> Round:

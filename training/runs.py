@@ -24,7 +24,7 @@ from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
 from feedback.store.checkpoints import get_checkpoint, get_to_score
 from feedback.store.datasets import get_dataset
-from feedback.store.policies import check_can_reply, get_champion, get_policy
+from feedback.store.policies import check_can_reply, check_has_weights, get_champion, get_policy
 from feedback.store.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import MAX_PRIORITY, Run, RunState, now, number_not_truth
@@ -250,6 +250,7 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
         several = isinstance(settings, RewardedSettings)
         for key in checkpoint_keys(values["reward"]) if several else [values["reward"]]:
             get_to_score(db, key)
+    _check_weights(db, settings, promised)
     if values.get("canary_reward") is not None:
         get_to_score(db, values["canary_reward"])
     if isinstance(settings, PpoSettings):
@@ -267,6 +268,16 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
         _check_parent(db, settings)
     left_out = [field for field in ("policy", "parent") if field in named and named[field] is None]
     return {field: _champion_name(db) for field in left_out}
+
+
+def _check_weights(db: Database, settings: BaseModel, promised: Collection[str]) -> None:
+    """What is trained, or asked how likely a token is, must have its weights here."""
+    if not isinstance(settings, TrainSettings | BenchmarkSettings):
+        return
+    key = settings.parent if isinstance(settings, TrainSettings) else settings.policy
+    policy = None if key in promised else get_policy(db, key) if key else get_champion(db)
+    if policy is not None:
+        check_has_weights(policy)
 
 
 def _check_parent(db: Database, settings: TrainSettings) -> None:

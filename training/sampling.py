@@ -2,7 +2,8 @@
 
 Every reply has its own seed, made from the seed asked for, the prompt and the reply's number, and takes one
 uniform number per token from it. So a reply does not depend on which others were drawn beside it, and the
-seed stored with a generation is enough to draw it again. Torch's global generators are never touched.
+seed stored with a generation is enough to draw it again. Torch's global generators are never touched. A policy
+behind an endpoint is given the same seeds; how far it heeds them is its server's affair.
 """
 
 from __future__ import annotations
@@ -10,22 +11,26 @@ from __future__ import annotations
 import hashlib
 import random
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings, content_hash
 from training.chat import Messages, check_fits, decode_reply, encode_prompt, window_of
+from training.endpoint import IN_FLIGHT, REFUSED, Endpoint
 from training.models import LoadedPolicy
 
 MAX_REDRAWS = 3
 OnProgress = Callable[[int, int], None]  # replies drawn, replies wanted
+Replier = LoadedPolicy | Endpoint
 
 
 @dataclass(frozen=True)
 class Reply:
     """One drawn reply. ``finish_reason`` is ``stop`` when the model ended it, ``length`` when it was cut.
 
+    ``refused``, with an empty text, says that an endpoint would not reply to this prompt.
     ``tokens`` counts the reply without its end token; ``token_ids`` holds what was drawn, end token included.
     """
 
@@ -42,12 +47,13 @@ class _Draw:
 
     prompt: int
     place: int
-    ids: tuple[int, ...]
+    messages: Messages
+    ids: tuple[int, ...]  # none for an endpoint, which reads the messages
     seed: int
 
 
 def sample(
-    policy: LoadedPolicy,
+    policy: Replier,
     prompts: Sequence[Messages],
     k: int,
     settings: SamplingSettings | None = None,
@@ -66,18 +72,16 @@ def sample(
     settings = settings or SamplingSettings()
     if k < 1:
         raise InvalidInput(f"k must be 1 or more replies per prompt, not {k}.")
-    encoded = [tuple(encode_prompt(policy.tokenizer, messages)) for messages in prompts]
-    for ids in encoded:
-        check_fits(len(ids), settings.max_new_tokens, window_of(policy.model))
+    encoded = [_encoded(policy, messages, settings) for messages in prompts]
     keys = [content_hash(list(map(dict, messages))) for messages in prompts]
     replies: dict[tuple[int, int], Reply] = {}
     report = on_progress or (lambda drawn, wanted: None)
     wanted = len(prompts) * k
     pending = [(p, j) for p in range(len(prompts)) for j in range(k)]
-    with policy.for_sampling():
+    with _ready(policy):
         for attempt in range(1 + MAX_REDRAWS):
-            draws = [_Draw(p, j, encoded[p], _reply_seed(seed, keys[p], j, attempt)) for p, j in pending]
-            for batch in _batches(draws, batch_size):
+            draws = [_Draw(p, j, prompts[p], encoded[p], _reply_seed(seed, keys[p], j, attempt)) for p, j in pending]
+            for batch in _batches(draws, at_once(policy, batch_size)):
                 for draw, reply in zip(batch, _draw_batch(policy, batch, settings), strict=True):
                     replies[draw.prompt, draw.place] = reply
                 report(len(replies), wanted)
@@ -89,16 +93,34 @@ def sample(
     return [[replies[p, j] for j in range(k)] for p in range(len(prompts))]
 
 
-def draw_again(policy: LoadedPolicy, messages: Messages, settings: SamplingSettings, seed: int) -> Reply:
+def draw_again(policy: Replier, messages: Messages, settings: SamplingSettings, seed: int) -> Reply:
     """The reply that was drawn with this seed: a generation's policy, prompt, settings and seed name it for ever."""
-    draw = _Draw(0, 0, tuple(encode_prompt(policy.tokenizer, messages)), seed)
-    with policy.for_sampling():
+    draw = _Draw(0, 0, messages, _encoded(policy, messages, settings), seed)
+    with _ready(policy):
         return _draw_batch(policy, [draw], settings)[0]
 
 
-def fits(policy: LoadedPolicy, messages: Messages, settings: SamplingSettings) -> None:
-    """Raise PromptTooLong when this prompt and its reply do not fit the model's window."""
-    check_fits(len(encode_prompt(policy.tokenizer, messages)), settings.max_new_tokens, window_of(policy.model))
+def fits(policy: Replier, messages: Messages, settings: SamplingSettings) -> None:
+    """Raise PromptTooLong when this prompt and its reply do not fit the model's window, so far as that is known."""
+    _encoded(policy, messages, settings)
+
+
+def at_once(policy: Replier, batch_size: int) -> int:
+    """How many replies are drawn together: ``batch_size`` at most, and of an endpoint what it bears."""
+    return min(batch_size, IN_FLIGHT) if isinstance(policy, Endpoint) else batch_size
+
+
+def _encoded(policy: Replier, messages: Messages, settings: SamplingSettings) -> tuple[int, ...]:
+    """The prompt's tokens, once it is seen to fit; none for an endpoint: what it reads, only its server knows."""
+    if isinstance(policy, Endpoint):
+        return ()
+    ids = tuple(encode_prompt(policy.tokenizer, messages))
+    check_fits(len(ids), settings.max_new_tokens, window_of(policy.model))
+    return ids
+
+
+def _ready(policy: Replier) -> AbstractContextManager[Any]:
+    return nullcontext() if isinstance(policy, Endpoint) else policy.for_sampling()
 
 
 def _reply_seed(seed: int, key: str, place: int, attempt: int) -> int:
@@ -120,14 +142,24 @@ def _repeats(replies: dict[tuple[int, int], Reply], prompts: int, k: int) -> lis
         seen: set[str] = set()
         for j in range(k):
             text = " ".join(replies[p, j].text.split())
+            if replies[p, j].finish_reason == REFUSED:
+                continue  # it would be again
             if not text or text in seen:
                 places.append((p, j))
             seen.add(text)
     return places
 
 
-def _draw_batch(policy: LoadedPolicy, batch: Sequence[_Draw], settings: SamplingSettings) -> list[Reply]:
-    """One left-padded call of ``generate``; each row draws from its own seed."""
+def _draw_batch(policy: Replier, batch: Sequence[_Draw], settings: SamplingSettings) -> list[Reply]:
+    """The replies to one batch, each drawn from its own seed."""
+    if isinstance(policy, Endpoint):
+        said = policy.reply_all([(draw.messages, draw.seed) for draw in batch], settings)
+        return [Reply(one.text, one.finish_reason, one.tokens, d.seed) for one, d in zip(said, batch, strict=True)]
+    return _generate(policy, batch, settings)
+
+
+def _generate(policy: LoadedPolicy, batch: Sequence[_Draw], settings: SamplingSettings) -> list[Reply]:
+    """One left-padded call of ``generate``."""
     import torch
     from transformers import GenerationConfig, LogitsProcessorList
 

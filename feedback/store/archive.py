@@ -150,7 +150,13 @@ def _known_elsewhere(policy: PolicyRow) -> dict[str, Any]:
     fields = policy.model_dump(mode="json", include=_POLICY_FIELDS)
     if policy.checkpoint_id is not None:
         fields["note"] = "; ".join(filter(None, (policy.note, _LEFT_BEHIND)))
+    elif policy.is_endpoint and policy.can_reply:
+        fields["note"] = _served_there(policy.note)
     return fields
+
+
+def _served_there(note: str) -> str:
+    return "; ".join(filter(None, (note, f"a server replied for it elsewhere, and it {CANNOT_REPLY}")))
 
 
 def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: dict[str, int]) -> None:
@@ -256,6 +262,8 @@ def _restore_policy(session: Session, place: _Place, row: PolicyRow) -> bool:
         return False
     if session.exec(select(PolicyRow).where(PolicyRow.name == row.name)).first() is not None:
         raise place.refuse(f"another policy is already called {row.name!r}")
+    if row.is_endpoint and row.can_reply:
+        row.note = _served_there(row.note)  # a file must not have the studio talk to a server of its choosing
     session.add(row)
     return True
 

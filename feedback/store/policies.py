@@ -44,6 +44,15 @@ def check_can_reply(policy: PolicyRow) -> None:
         )
 
 
+def check_has_weights(policy: PolicyRow) -> None:
+    """Raise Conflict for a policy that replies over HTTP: it can be judged, not trained or looked into."""
+    if policy.is_endpoint:
+        raise Conflict(
+            f"Policy {policy.name!r} replies over HTTP, from {policy.base}: its weights, which this needs, are not "
+            "here. Name a policy whose weights are (`studio policies list` shows all)."
+        )
+
+
 def list_policies(db: Database) -> list[PolicyRow]:
     """All policies, oldest first."""
     with db.read() as session:

@@ -11,6 +11,7 @@ from feedback.store.policies import get_champion, get_policy, list_policies, pro
 from feedback.store.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
 from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table
+from training.first_steps import add_policy
 from training.gate import Limits, in_words
 from training.gate_evidence import decide_policy
 
@@ -30,7 +31,7 @@ def show_policies(context: typer.Context, as_json: AsJson = False) -> None:
         for row in rows
     ]
     headers = ("name", "", "parent", "win rate", "made")
-    show_table(headers, table, "No policies yet; `studio up --policy MODEL` registers one.")
+    show_table(headers, table, "No policies yet; `studio policies add MODEL` registers one.")
 
 
 @policies.command("show")
@@ -47,6 +48,27 @@ def show_policy(context: typer.Context, policy: str, as_json: AsJson = False) ->
     for card in cards:
         typer.echo(f"\n{card['kind']} {card['created_at'][:19]}")
         show_fields(card["figures"])
+
+
+@policies.command("add")
+def add(
+    context: typer.Context,
+    model: Annotated[
+        str,
+        typer.Argument(
+            metavar="MODEL", help="A model directory, a Hugging Face id, or a server: http://HOST:PORT/v1#MODEL."
+        ),
+    ],
+    name: Annotated[str | None, typer.Option(help="What it is called here; left out, after the model.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Register a base model, or one behind an OpenAI-compatible server, so that it can reply. It does not serve yet."""
+    with opened(context) as session:
+        row = add_policy(session.db, model, name)
+        if as_json:
+            show_json(_summary(session, row))
+            return
+    typer.echo(f"{row.name} can reply now: `studio generate --policy {row.name}` has people judge its replies.")
 
 
 @policies.command("promote")

@@ -37,7 +37,10 @@ def up(
     host: Annotated[str, typer.Option(help="The address to bind.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port to bind; 0 takes a free one.")] = 7860,
     policy: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="A policy's name, a model directory or a Hugging Face id.")
+        str | None,
+        typer.Option(
+            metavar="MODEL", help="A policy's name, a model directory, a Hugging Face id or http://HOST/v1#MODEL."
+        ),
     ] = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Whether to keep a worker.")] = True,
     root_path: Annotated[

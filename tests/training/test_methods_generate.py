@@ -112,8 +112,8 @@ def test_identical_replies_make_no_matchup(make_context: Any) -> None:
     assert (result["generations"], result["identical"], result["matchups"]) == (2, 1, 0)
 
 
-def test_chunks_hold_every_prompt_once(make_context: Any) -> None:
-    settings = make_context("generate", {"batch_size": 10, "per_prompt": 2}).settings
+@pytest.mark.parametrize("size", [0, 1, 5])
+def test_chunks_hold_every_prompt_once(size: int) -> None:
     for count in (0, 1, 4, 5, 23):
-        split = [list(chunk) for chunk in chunks(list(range(count)), settings)]  # type: ignore[arg-type]
+        split = [list(chunk) for chunk in chunks(list(range(count)), size)]  # type: ignore[arg-type]
         assert [prompt for chunk in split for prompt in chunk] == list(range(count))

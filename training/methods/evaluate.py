@@ -21,7 +21,7 @@ def train(context: RunContext) -> dict[str, Any]:
 def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     from feedback.store.checkpoints import get_checkpoint
     from feedback.store.policies import get_champion, get_policy
-    from training.checkpoints import open_policy
+    from training.checkpoints import open_replier
     from training.evaluate import compare_policies
     from training.gate_evidence import decide_policy
     from training.oracles import get_oracle
@@ -31,8 +31,8 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
     prompts = _evaluation_prompts(context, settings)
     oracle = get_oracle(settings.oracle or f"reward:{settings.reward}", db=context.db, home=context.home)
     figures = compare_policies(
-        open_policy(context.db, context.home, a.id),
-        open_policy(context.db, context.home, b.id),
+        open_replier(context.db, context.home, a.id),
+        open_replier(context.db, context.home, b.id),
         oracle,
         prompts,
         samples=settings.samples,
@@ -55,7 +55,7 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
 def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     from feedback.store.checkpoints import get_checkpoint
     from feedback.store.policies import get_champion
-    from training.checkpoints import open_policy, open_reward
+    from training.checkpoints import open_replier, open_reward
     from training.evaluate import measure_reward
     from training.oracles import get_oracle
 
@@ -65,7 +65,7 @@ def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
         raise InvalidInput("There is no champion to draw fresh pairs from: promote a policy first.")
     figures = measure_reward(
         open_reward(context.db, context.home, checkpoint.id),
-        open_policy(context.db, context.home, champion.id),
+        open_replier(context.db, context.home, champion.id),
         get_oracle(str(settings.oracle), db=context.db, home=context.home),
         _evaluation_prompts(context, settings),
         samples=settings.samples,

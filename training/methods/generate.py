@@ -12,16 +12,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from feedback.errors import InvalidInput, RunFailed
+from feedback.errors import EndpointFailed, InvalidInput, RunFailed
 from feedback.tables import GenerationRow, PromptRow
 from feedback.types import Generation, Matchup, MatchupKind
 from training.chat import PromptTooLong
 from training.config import GenerateSettings
-from training.models import LoadedPolicy
+from training.endpoint import REFUSED, Endpoint
 from training.progress import RunContext
-from training.sampling import fits, sample
+from training.sampling import Replier, at_once, fits, sample
 
 FIRST_CHUNK = 4  # prompts; small, because somebody may be waiting for the first pair
+REFUSALS_IN_VAIN = 16  # so many prompts that a server refuses, and none that it answered: it will not answer the next
 
 
 @dataclass
@@ -49,7 +50,7 @@ def train(context: RunContext) -> dict[str, Any]:
     """Draw and pair; the result counts generations, matchups, identical replies and refused prompts."""
     from feedback.store.matchups import list_prompts_without_open_matchup
     from feedback.store.policies import get_champion, get_policy
-    from training.checkpoints import open_policy
+    from training.checkpoints import open_replier
 
     settings: GenerateSettings = context.settings
     row = get_policy(context.db, settings.policy) if settings.policy else get_champion(context.db)
@@ -66,12 +67,13 @@ def train(context: RunContext) -> dict[str, Any]:
         context.progress.log("every prompt has an open matchup already: nothing to generate")
         return filled.result(seed)
     context.progress.report(0.0, f"loading {row.name}")
-    policy = open_policy(context.db, context.home, row.id)
+    policy = open_replier(context.db, context.home, row.id)
     usable = refuse_too_long(policy, prompts, settings, filled, context.progress)
     done = 0
-    for chunk in chunks(usable, settings):
+    for chunk in chunks(usable, at_once(policy, settings.batch_size) // settings.per_prompt):
         context.progress.check()
         fill(context, policy, row.id, chunk, settings, seed, filled)
+        refuse_in_vain(policy, filled, last=done + len(chunk) == len(usable))
         done += len(chunk)
         context.progress.report(done / len(usable), f"{done} of {len(usable)} prompts, {filled.matchups} matchups")
         context.progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
@@ -96,7 +98,7 @@ def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: 
 
 
 def refuse_too_long(
-    policy: LoadedPolicy,
+    policy: Replier,
     prompts: Sequence[PromptRow],
     settings: GenerateSettings,
     filled: Filled,
@@ -117,17 +119,24 @@ def refuse_too_long(
     return usable
 
 
-def chunks(prompts: Sequence[PromptRow], settings: GenerateSettings) -> Iterator[Sequence[PromptRow]]:
-    """A small chunk first, then as many prompts as fill a batch."""
+def refuse_in_vain(policy: Replier, filled: Filled, *, last: bool) -> None:
+    """EndpointFailed, with the server's words, when it refused every prompt and had its chances."""
+    enough = 1 if last else REFUSALS_IN_VAIN
+    if isinstance(policy, Endpoint) and not filled.generations and filled.refused[REFUSED] >= enough:
+        raise EndpointFailed(policy.last_refusal)
+
+
+def chunks(prompts: Sequence[PromptRow], size: int) -> Iterator[Sequence[PromptRow]]:
+    """A small chunk first, then ``size`` prompts at a time, one at least."""
     yield prompts[:FIRST_CHUNK]
-    size = max(1, settings.batch_size // settings.per_prompt)
+    size = max(1, size)
     for start in range(FIRST_CHUNK, len(prompts), size):
         yield prompts[start : start + size]
 
 
 def fill(
     context: RunContext,
-    policy: LoadedPolicy,
+    policy: Replier,
     policy_id: str,
     prompts: Sequence[PromptRow],
     settings: GenerateSettings,
@@ -152,7 +161,7 @@ def fill(
         texts = [" ".join(reply.text.split()) for reply in replies if reply.text]
         filled.identical += len(texts) - len(set(texts))
         if not texts:
-            filled.refused["blank"] += 1
+            filled.refused[REFUSED if any(r.finish_reason == REFUSED for r in replies) else "blank"] += 1
         generations += [
             Generation(
                 prompt_id=prompt.id,

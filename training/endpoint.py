@@ -1,0 +1,254 @@
+"""A policy whose weights are elsewhere: an OpenAI-compatible server that replies over HTTP.
+
+vLLM, llama.cpp, Ollama, SGLang and most hosted models speak ``POST /chat/completions``. Such a policy can reply, so
+people can judge it; nothing here can train it or say how likely its tokens are. Its base is the server's address
+with the model behind a ``#``: ``http://127.0.0.1:8000/v1#Qwen/Qwen2.5-7B-Instruct``. A key, where the server wants
+one, is read from ``$STUDIO_ENDPOINT_KEY`` and never stored.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from feedback.errors import EndpointFailed, InvalidInput
+from feedback.types import ENDPOINT_SCHEMES, SamplingSettings
+from training.chat import Messages, readable
+
+KEY_VARIABLE = "STUDIO_ENDPOINT_KEY"
+IN_FLIGHT = 16  # requests at once: servers batch them, and hosted ones bear about so many
+PATIENCE = httpx.Timeout(300.0, connect=10.0)  # a reply comes whole, when its last token is drawn
+TRIES = 5
+LONGEST_PAUSE = 60.0
+REFUSED = "refused"  # the finish reason of a reply that the server would not give to this one prompt
+_BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
+_UNUSABLE_KEY = frozenset({401, 403})
+_BAD_REQUEST = frozenset({400, 413, 422})
+# Hosted models that reason know one limit by another name, and some servers refuse a seed. A sign must be a name in
+# quotation marks: a server may well say "seed" of a prompt about gardening.
+_DIALECTS: tuple[tuple[str, str | None, re.Pattern[str]], ...] = (
+    ("max_tokens", "max_completion_tokens", re.compile("max_completion_tokens")),
+    ("seed", None, re.compile("[\"'`]seed[\"'`]")),
+)
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the server replied: the text as it may be stored, why it ended, and its tokens (0 where it does not say)."""
+
+    text: str
+    finish_reason: str
+    tokens: int
+
+
+class Endpoint:
+    """A server's model that can reply; ``pause`` is how it waits before asking a busy server again."""
+
+    def __init__(self, base: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+        self.base = base
+        self.url, self.model = split_base(base)
+        self.last_refusal = ""
+        self._pause = pause
+        # What this server would not have in a request, once it said so: it is left out, or called by another name.
+        self._dialect: dict[str, str | None] = {}
+
+    def reply_all(self, asked: Sequence[tuple[Messages, int]], settings: SamplingSettings) -> list[Said]:
+        """One reply for each (messages, seed), many asked for at once; EndpointFailed when the server gives none.
+
+        A prompt that the server refuses, being too long or against its rules, gets an empty reply that ended as
+        ``refused``; ``last_refusal`` keeps its words.
+        """
+        with _client() as client, ThreadPoolExecutor(min(IN_FLIGHT, max(1, len(asked)))) as pool:
+            return list(pool.map(lambda one: self._reply(client, one[0], one[1], settings), asked))
+
+    def _reply(self, client: httpx.Client, messages: Messages, seed: int, settings: SamplingSettings) -> Said:
+        while True:
+            body = self._body(messages, seed, settings)
+            answer = self._ask(client, body)
+            if answer.status_code not in _BAD_REQUEST:
+                break
+            if not self._learn(body, answer.text):
+                self.last_refusal = f"{self.url} will not reply as {self.model!r}: {_words(answer)}"
+                return Said("", REFUSED, 0)
+        if answer.status_code == 404:
+            raise EndpointFailed(f"{self.url} knows no model {self.model!r}. {_known(client, self.url)}")
+        if answer.status_code != 200:
+            raise EndpointFailed(f"{self.url} answers with status {answer.status_code}: {_words(answer)}")
+        return self._said(answer)
+
+    def _body(self, messages: Messages, seed: int, settings: SamplingSettings) -> dict[str, Any]:
+        """The request. All settings are named, also where they are the usual ones: a server's own are others."""
+        body: dict[str, Any] = {
+            "model": self.model,
+            "messages": [{"role": message["role"], "content": message["content"]} for message in messages],
+            "temperature": settings.temperature,
+            "top_p": settings.top_p,
+            "max_tokens": settings.max_new_tokens,
+            "seed": seed,
+        }
+        if settings.top_k:
+            body["top_k"] = settings.top_k
+        for name, other in self._dialect.items():
+            value = body.pop(name, None)
+            if other is not None:
+                body[other] = value
+        return body
+
+    def _learn(self, body: dict[str, Any], complaint: str) -> bool:
+        """Whether the complaint is about a name in the request that can be said otherwise, or left out."""
+        for name, other, sign in _DIALECTS:
+            if name in body and sign.search(complaint):
+                self._dialect[name] = other
+                return True
+        return False
+
+    def _said(self, answer: httpx.Response) -> Said:
+        try:
+            body = answer.json()
+            choice = body["choices"][0]
+            text = choice["message"].get("content") or ""
+            tokens = (body.get("usage") or {}).get("completion_tokens") or 0
+            reason = choice.get("finish_reason") or "stop"
+            return Said(readable(str(text)).strip(), str(reason)[:40], int(tokens))
+        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            raise EndpointFailed(
+                f"{self.url} does not speak the chat completions of OpenAI: {answer.text[:200]!r}. Its address usually "
+                "ends with /v1."
+            ) from error
+
+    def _ask(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
+        """Ask, and ask again while the server is busy or away, ever more slowly."""
+        for attempt in range(TRIES):
+            pause = 2.0**attempt
+            try:
+                answer = client.post(f"{self.url}/chat/completions", json=body)
+            except httpx.TransportError as error:
+                if attempt == TRIES - 1:
+                    raise _unreachable(self.url, error) from error
+            else:
+                if answer.status_code in _UNUSABLE_KEY:
+                    raise _no_entry(self.url, answer)
+                if answer.status_code not in _BUSY:
+                    return answer
+                if attempt == TRIES - 1:
+                    raise EndpointFailed(
+                        f"{self.url} was busy {TRIES} times in a row (status {answer.status_code}: {_words(answer)}); "
+                        "try again later: what was drawn is kept."
+                    )
+                pause = _asked_pause(answer, pause)
+            self._pause(min(pause, LONGEST_PAUSE))
+        raise AssertionError("the last attempt returns or raises")
+
+
+def split_base(base: str) -> tuple[str, str]:
+    """The server's address and the model's name; InvalidInput for what names no server or no model."""
+    address, _, model = base.partition("#")
+    url = httpx.URL(address) if _parses(address) else None
+    if url is None or not url.host or url.query:
+        raise InvalidInput(
+            f"{address!r} is not the address of a server; give one such as http://127.0.0.1:8000/v1#MODEL."
+        )
+    if url.userinfo:
+        raise InvalidInput(f"An address must not hold a password: give the key to {url.host} as ${KEY_VARIABLE}.")
+    if not model.strip():
+        raise InvalidInput(
+            f"{address} is given without a model; name one behind a #, as in {address.rstrip('/')}#MODEL."
+        )
+    return address.rstrip("/"), model.strip()
+
+
+def check_endpoint(base: str) -> str:
+    """The base as it is stored, after asking the server; a server with one model needs no ``#MODEL``.
+
+    InvalidInput when the server has no such model, EndpointFailed when nobody answers. A server that does not list
+    its models is believed.
+    """
+    address, _, model = base.partition("#")
+    url, _ = split_base(f"{address}#{model or 'any'}")
+    with _client() as client:
+        names = _models(client, url)
+    if not model.strip():
+        if len(names) == 1:
+            return f"{url}#{names[0]}"
+        raise InvalidInput(f"{url} is given without a model; name one behind a #. {_listed(names)}")
+    if names and model.strip() not in names:
+        raise InvalidInput(f"{url} has no model {model.strip()!r}. {_listed(names)}")
+    return f"{url}#{model.strip()}"
+
+
+def _client() -> httpx.Client:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    headers = {"Authorization": f"Bearer {key}"} if key else {}
+    return httpx.Client(timeout=PATIENCE, headers=headers, follow_redirects=False)
+
+
+def _models(client: httpx.Client, url: str) -> list[str]:
+    """The models a server lists; none when it does not say."""
+    try:
+        answer = client.get(f"{url}/models", timeout=10.0)
+    except httpx.TransportError as error:
+        raise _unreachable(url, error) from error
+    if answer.status_code in _UNUSABLE_KEY:
+        raise _no_entry(url, answer)
+    try:
+        return [str(model["id"]) for model in answer.json()["data"]]
+    except (ValueError, LookupError, TypeError):
+        return []
+
+
+def _known(client: httpx.Client, url: str) -> str:
+    try:
+        return _listed(_models(client, url))
+    except EndpointFailed:
+        return _listed([])
+
+
+def _listed(names: Sequence[str]) -> str:
+    if not names:
+        return "It does not list its models; its address usually ends with /v1."
+    return f"Its models: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
+
+
+def _unreachable(url: str, error: httpx.TransportError) -> EndpointFailed:
+    why = str(error).strip() or type(error).__name__
+    return EndpointFailed(f"No reply from {url} ({why}); see whether the server runs, and try again.")
+
+
+def _no_entry(url: str, answer: httpx.Response) -> EndpointFailed:
+    held = "the key that it was given" if os.environ.get(KEY_VARIABLE, "").strip() else "to be given no key"
+    return EndpointFailed(
+        f"{url} refuses {held} (status {answer.status_code}): set ${KEY_VARIABLE} where `studio` is started."
+    )
+
+
+def _asked_pause(answer: httpx.Response, usual: float) -> float:
+    """How long the server asks to be left alone, in seconds; else the usual."""
+    try:
+        return max(0.0, float(answer.headers["Retry-After"]))
+    except (KeyError, ValueError):
+        return usual
+
+
+def _words(answer: httpx.Response) -> str:
+    """What the server says is wrong, in one line."""
+    try:
+        error = answer.json()["error"]
+        text = str(error["message"] if isinstance(error, dict) else error)
+    except (ValueError, LookupError, TypeError):
+        text = answer.text
+    return readable(" ".join(text.split()))[:300] or "it does not say why"
+
+
+def _parses(address: str) -> bool:
+    try:
+        httpx.URL(address)
+    except (httpx.InvalidURL, ValueError):
+        return False
+    return address.startswith(ENDPOINT_SCHEMES)
