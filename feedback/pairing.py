@@ -9,16 +9,22 @@ import random
 from collections.abc import Sequence
 
 from feedback.tables import GenerationRow
-from feedback.types import MAX_MATCHUP_SIZE, Matchup, MatchupKind
+from feedback.types import MAX_MATCHUP_SIZE, Matchup, MatchupKind, Purpose
 
 
 def make_pairs(
-    generations: Sequence[GenerationRow], rng: random.Random, *, required: int = 1, priority: int = 0
+    generations: Sequence[GenerationRow],
+    rng: random.Random,
+    *,
+    required: int = 1,
+    priority: int = 0,
+    purpose: Purpose = Purpose.collect,
+    across: bool = False,
 ) -> list[Matchup]:
     """Disjoint random pairs among the replies to one prompt; which reply comes first is drawn too.
 
-    Replies that cannot be paired with a different text are left over. Raises ValueError when the generations
-    answer different prompts.
+    With ``across`` the two replies of a pair are by different policies. Replies that cannot be paired with a different
+    text are left over. Raises ValueError when the generations answer different prompts.
     """
     if len({generation.prompt_id for generation in generations}) > 1:
         raise ValueError("a matchup compares replies to one prompt")
@@ -27,7 +33,7 @@ def make_pairs(
     matchups = []
     while waiting:
         first = waiting.pop()
-        partner = next((i for i, other in enumerate(waiting) if not same_text(other.text, first.text)), None)
+        partner = next((i for i, other in enumerate(waiting) if _may_meet(first, other, across)), None)
         if partner is not None:
             second = waiting.pop(partner)
             matchups.append(
@@ -36,9 +42,14 @@ def make_pairs(
                     generation_ids=[first.id, second.id],
                     required=required,
                     priority=priority,
+                    purpose=purpose,
                 )
             )
     return matchups
+
+
+def _may_meet(one: GenerationRow, other: GenerationRow, across: bool) -> bool:
+    return not same_text(one.text, other.text) and not (across and one.policy_id == other.policy_id)
 
 
 def make_ranking(

@@ -78,6 +78,7 @@ from studio.reviewing import Reviewing
 from studio.roles import LOCAL, ActingServices, Person
 from training import runs
 from training.config import Setting, describe, settings_class
+from training.head_to_head import PEOPLE, asked_of_people
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
@@ -642,11 +643,16 @@ class Services:
         return [rule for rule in oracle_rules() if ":" not in rule]
 
     def evaluate(self, policy: str, against: str, judge: str, prompts: int) -> RunRow:
-        """Queue a win-rate evaluation. ``judge`` is an oracle rule, or ``reward:`` and a reward checkpoint."""
+        """Queue a win-rate evaluation. ``judge`` is an oracle rule, ``reward:`` and a reward checkpoint, or ``people``.
+
+        People are asked by pairs that come first on the Label tab; what they say is counted as it comes in.
+        """
         if not against or not judge:
             raise InvalidInput("Choose a policy to compare with and who judges.")
         if policy == against:
             raise InvalidInput(f"{policy!r} cannot be compared with itself; choose another policy to compare with.")
+        if judge == PEOPLE:
+            return runs.submit(self.db, "generate", asked_of_people(policy, against, prompts))
         kind, _, checkpoint = judge.partition(":")
         by = {"reward": checkpoint} if kind == "reward" else {"oracle": judge}
         return runs.submit(self.db, "evaluate", {"a": policy, "b": against, "prompts": prompts, **by})

@@ -72,6 +72,25 @@ class GenerateSettings(_Sampled):
     split: Split = Field(Split.work, description="Which prompts are used; evaluation prompts never reach a dataset.")
     required: int = Field(1, ge=1, le=50, description="Judgments each matchup is to get.")
     kind: MatchupKind = Field(MatchupKind.pair, description="Pairs, or one ranking of all replies to a prompt.")
+    against: str | None = Field(
+        None,
+        description="A second policy: each pair holds a reply of both. Of evaluation prompts such pairs are put before "
+        "people alone, first of all, and only measure which of the two they prefer.",
+    )
+
+    @model_validator(mode="after")
+    def _can_be_halved(self) -> GenerateSettings:
+        if self.against is not None and (self.per_prompt % 2 or self.kind is not MatchupKind.pair):
+            raise ValueError(
+                f"against pairs the replies of two policies: kind must be pair, not {self.kind.value}, and per_prompt "
+                f"even, not {self.per_prompt}"
+            )
+        return self
+
+    @property
+    def is_measurement(self) -> bool:
+        """Whether the pairs only measure which policy people prefer; nothing is trained on them."""
+        return self.against is not None and self.split is Split.evaluation
 
 
 class EvaluateSettings(_Sampled):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -95,6 +95,7 @@ def decide(
     against: str = "the champion",
     judge: str = "",
     judge_taught_it: bool = False,
+    people: Mapping[str, Any] | None = None,
     other_judges: Mapping[str, Mapping[str, Any]] | None = None,
     tasks: Sequence[TaskResult] = (),
     unlike: Sequence[str] = (),
@@ -104,14 +105,19 @@ def decide(
 
     ``figures`` are those of ``training.evaluate.compare_policies``, None where nothing was measured yet, and
     ``other_judges`` those by further judges. ``judge_taught_it`` says that the judge is a reward model that this policy
-    or one it came of was trained to please; ``unlike`` are sentences on benchmarks that both took and that cannot be
-    compared.
+    or one it came of was trained to please. ``people`` are the figures of ``training.head_to_head.by_people``: where
+    they tell, no rule and no reward model is asked, for these stand in for people. ``unlike`` are sentences on
+    benchmarks that both took and that cannot be compared.
     """
     limits = limits or Limits()
     usable = figures if figures is not None and _is_finite(figures) else None
-    reasons = [_win_rate(usable, against, judge)]
+    reasons = [] if people is None else [_people(people, against)]
+    decided = any(reason.answer in (Answer.passed, Answer.failed) for reason in reasons)
+    if usable is not None or not reasons:
+        measured = _win_rate(usable, against, judge)
+        reasons.append(replace(measured, answer=Answer.note) if decided else measured)
     if usable is not None:
-        reasons += [*_judge(judge_taught_it), *_agreement(usable, other_judges or {})]
+        reasons += [] if decided else [*_judge(judge_taught_it), *_agreement(usable, other_judges or {})]
         reasons += [*_ends(usable, limits), *_variety(usable, limits), *_distance(usable, against, limits)]
         reasons += _length(usable, limits)
     reasons += [_task(result, limits, len(tasks)) for result in tasks]
@@ -154,6 +160,16 @@ def _win_rate(figures: Mapping[str, Any] | None, against: str, judge: str) -> Re
     if high < 0.5:
         return Reason(question, Answer.failed, f"It wins only {seen}.")
     return Reason(question, Answer.unclear, f"It wins {seen}: cannot tell. {_prompts_needed(value, low, high, n)}")
+
+
+def _people(figures: Mapping[str, Any], against: str) -> Reason:
+    """What people said, blind; pairs that nobody has judged yet are no answer."""
+    waits = f" {figures['waiting']:,} more pairs wait for somebody." if figures["waiting"] else ""
+    if not _is_finite(figures):
+        words = f"People were asked to compare it with {against} and have not begun.{waits}"
+        return Reason(f"preferred over {against} by people", Answer.unclear, words)
+    found = _win_rate(figures, against, "people")
+    return Reason(f"{found.question} by people", found.answer, found.words + waits)
 
 
 def _prompts_needed(value: float, low: float, high: float, n: int) -> str:

@@ -1,4 +1,4 @@
-"""What the gate is asked about, out of the store: the newest win rate over the champion, benchmarks, and who judged."""
+"""What the gate is asked about, out of the store: win rates over the champion, benchmarks, and who judged."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from feedback.store.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
 from training.benchmarks import Compared, compare
 from training.gate import Decision, Limits, TaskResult, decide
+from training.head_to_head import by_people
 
 
 def decide_policy(
@@ -36,6 +37,7 @@ def decide_policy(
         against=other.name,
         judge=judge,
         judge_taught_it=judge_taught(db, policy.id, judge),
+        people=by_people(db, policy.id, other.id),
         other_judges={name: card for name, card in cards.items() if name != judge},
         tasks=task_results(taken),
         unlike=taken.unlike,

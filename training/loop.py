@@ -22,7 +22,7 @@ from feedback.store.matchups import count_matchups
 from feedback.store.policies import check_has_weights, get_champion, get_policy, promote_policy
 from feedback.store.prompts import count_prompts
 from feedback.tables import DatasetRow, RunRow
-from feedback.types import DatasetFilters, RunState, Source, Split, now
+from feedback.types import DatasetFilters, Purpose, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name
 from training.config import RewardedSettings, RewardSettings, parse_settings
 from training.gate import Answer, Verdict
@@ -165,7 +165,7 @@ class Loop:
         seed = self.plan.seed + 1000 * done.number
         for attempt in range(MAX_REFILLS):
             missing = self.plan.pairs - done.judged
-            if count_matchups(self.db).open < missing:
+            if count_matchups(self.db, purposes=[Purpose.collect]).open < missing:
                 with self._timed(done, "generate"):
                     self._generate(done.champion, missing, seed + attempt)
             with self._timed(done, "judge"):

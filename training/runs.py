@@ -31,6 +31,7 @@ from feedback.types import MAX_PRIORITY, Run, RunState, now, number_not_truth
 from training.config import (
     BenchmarkSettings,
     DpoSettings,
+    GenerateSettings,
     PpoSettings,
     RewardedSettings,
     RewardSettings,
@@ -261,13 +262,21 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
         _check_picker(db, values["picker"])
     if values.get("oracle") is not None:
         _check_oracle(db, values["oracle"])
-    for field in ("policy", "parent", "a", "b"):
+    for field in ("policy", "parent", "a", "b", "against"):
         if values.get(field) is not None:
             check_can_reply(get_policy(db, values[field]))
     if isinstance(settings, TrainSettings) and str(settings.parent) not in promised:
         _check_parent(db, settings)
     left_out = [field for field in ("policy", "parent") if field in named and named[field] is None]
-    return {field: _champion_name(db) for field in left_out}
+    filled: dict[str, str] = {field: _champion_name(db) for field in left_out}
+    if isinstance(settings, GenerateSettings) and settings.against is not None:
+        _check_two(db, settings.policy or filled["policy"], settings.against)
+    return filled
+
+
+def _check_two(db: Database, one: str, other: str) -> None:
+    if get_policy(db, one).id == get_policy(db, other).id:
+        raise InvalidInput(f"{other!r} cannot be compared with itself; name another policy to compare with.")
 
 
 def _check_weights(db: Database, settings: BaseModel, promised: Collection[str]) -> None:

@@ -210,7 +210,7 @@ def _lease(
 def _pick(connection: Connection, request: Request, *, wait: bool) -> MatchupRow | None:
     if request.part is Part.adjudicator:
         return pool.next_dispute(connection, request.annotator)
-    ordinary = pool.next_matchup(connection, request.annotator, wait=wait)
+    ordinary = pool.next_matchup(connection, request.annotator, wait=wait, source=request.source)
     if ordinary is None:  # checks alone would tell that they are checks
         return None
     if request.purpose is Purpose.gold:

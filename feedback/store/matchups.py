@@ -106,13 +106,13 @@ def list_matched(db: Database, prompt_ids: Sequence[str]) -> set[str]:
     return {generation for ids in found for generation in ids}
 
 
-def count_matchups(db: Database) -> MatchupCounts:
-    """How full the pool is."""
+def count_matchups(db: Database, *, purposes: Sequence[Purpose] = WORK) -> MatchupCounts:
+    """How full the pool is of what is for these purposes."""
     with db.read() as session:
         by_state = dict(
             session.exec(
                 select(MatchupRow.state, func.count())
-                .where(col(MatchupRow.purpose).in_(WORK))
+                .where(col(MatchupRow.purpose).in_(purposes))
                 .group_by(col(MatchupRow.state))
             ).all()
         )
@@ -123,7 +123,7 @@ def count_matchups(db: Database) -> MatchupCounts:
                 LeaseRow.state == LeaseState.leased,
                 col(LeaseRow.expires_at) > now(),
                 MatchupRow.state == MatchupState.open,
-                col(MatchupRow.purpose).in_(WORK),
+                col(MatchupRow.purpose).in_(purposes),
             )
         )
         return MatchupCounts(

@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, fun
 from feedback.store.prepared import Prepared
 from feedback.store.rows import record
 from feedback.tables import JudgmentRow, LeaseRow, MatchupAuthorRow, MatchupRow, new_id
-from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Verdict
+from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
 MATCHUP = MatchupRow.__table__  # type: ignore[attr-defined]
 LEASE = LeaseRow.__table__  # type: ignore[attr-defined]
@@ -27,8 +27,12 @@ COUNTS = (JUDGMENT.c.state == JudgmentState.current) & (
 _ME: ColumnElement[str] = bindparam("annotator")
 
 
-def next_matchup(connection: Connection, annotator: str, *, wait: bool = True) -> MatchupRow | None:
+def next_matchup(
+    connection: Connection, annotator: str, *, wait: bool = True, source: Source = Source.human
+) -> MatchupRow | None:
     """Highest priority first, oldest among equals, with room for one more opinion.
+
+    What only measures is put before people: a rule that answered in their place would be taken for them.
 
     PostgreSQL counts as of the statement's beginning but locks the row later: between the two another transaction
     may have leased the matchup and ended. So what is locked is asked for again, by a statement that sees that. Rows
@@ -36,12 +40,13 @@ def next_matchup(connection: Connection, annotator: str, *, wait: bool = True) -
     being judged this moment may need another judge. Not with ``wait`` off: who waits while holding a matchup might
     wait for somebody who waits for that one.
     """
+    also = Purpose.collect if source is Source.simulated else Purpose.evaluate
     if connection.dialect.name == "sqlite":
-        found = _NEXT_ON_SQLITE.first(connection, annotator=annotator)
+        found = _NEXT_ON_SQLITE.first(connection, annotator=annotator, also=also)
         return None if found is None else record(MatchupRow, found)
     for query in (_NEXT_FREE, _NEXT_LOCKED) if wait else (_NEXT_FREE,):
-        while (found := query.first(connection, annotator=annotator)) is not None:
-            if _STILL_NEXT.first(connection, annotator=annotator, matchup_id=found.id) is not None:
+        while (found := query.first(connection, annotator=annotator, also=also)) is not None:
+            if _STILL_NEXT.first(connection, annotator=annotator, also=also, matchup_id=found.id) is not None:
                 return record(MatchupRow, found)
     return None
 
@@ -120,12 +125,12 @@ _JUDGED = (
 )
 
 
-def _open(*purposes: Purpose) -> Select[tuple[object, ...]]:
+def _open(*purposes: Purpose | ColumnElement[Purpose]) -> Select[tuple[object, ...]]:
     return select(MATCHUP).where(MATCHUP.c.state == MatchupState.open, MATCHUP.c.purpose.in_(purposes))
 
 
 _NEXT = (
-    _open(Purpose.collect, Purpose.evaluate)
+    _open(Purpose.collect, bindparam("also", type_=MATCHUP.c.purpose.type))
     .where(*_NEW_TO_ME, MATCHUP.c.required > _LIVE + _JUDGED)
     .order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
     .limit(1)

@@ -67,6 +67,9 @@ def generate(
     kind: Annotated[MatchupKind, typer.Option(help="Pairs, or one ranking of all replies to a prompt.")] = (
         MatchupKind.pair
     ),
+    against: Annotated[
+        str | None, typer.Option(help="A second policy: each pair holds a reply of both, and teaches what a pair does.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Fill the pool: draw replies and pair them up for the annotators. Waits until it is done."""
@@ -78,6 +81,7 @@ def generate(
         "temperature": temperature,
         "max_new_tokens": max_new_tokens,
         "kind": kind.value,
+        "against": against,
     }
     with opened(context) as session, worker_for(session.home, standby=False) as keeper:
         run = submit_and_wait(session, keeper, "generate", config)

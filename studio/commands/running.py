@@ -12,6 +12,7 @@ import typer
 
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.returning import USUAL_LIMIT, send_to_annotators
+from feedback.store.policies import get_policy
 from feedback.store.runs import get_run, list_metrics, list_runs
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
@@ -33,6 +34,7 @@ from studio.workers import worker_for
 from training import runs as run_queue
 from training.first_steps import serve_model
 from training.gate import in_words
+from training.head_to_head import asked_of_people, by_people
 from training.loop import Loop, Plan
 from training.methods import METHODS
 from training.reproduce import command_of, spec_of
@@ -94,12 +96,20 @@ def evaluate(
     picker: Annotated[
         str | None, typer.Option(help="Who picks A's best reply: a reward checkpoint or a reward function.")
     ] = None,
+    people: Annotated[
+        bool, typer.Option("--people", help="People judge, blind: pairs of A and B come first on the Label tab.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure the win rate of policy A over B on held-out prompts, with its 95 % interval.
 
     Without A and B, a reward model is measured: on how many fresh pairs --reward agrees with --oracle.
     """
+    if people:
+        if a is None or b is None or oracle or reward or picker or best_of > 1:
+            raise InvalidInput("--people needs two policies and no other judge: `studio evaluate A B --people`.")
+        _ask_people(context, a, b, prompts, seed, as_json)
+        return
     config = {"a": a, "b": b, "prompts": prompts, "oracle": oracle, "reward": reward, "seed": seed}
     config |= {"best_of": best_of, "picker": picker}
     with opened(context) as session, worker_for(session.home, standby=False) as keeper:
@@ -115,6 +125,18 @@ def evaluate(
     show_fields({name: value for name, value in run.result.items() if name not in (figure, low, high, "gate")})
     if "gate" in run.result:
         typer.echo("\n".join(in_words(run.result["gate"])))
+
+
+def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int, as_json: bool) -> None:
+    """Draw pairs of two policies for people to judge, and say how they judged so far."""
+    with opened(context) as session, worker_for(session.home, standby=False) as keeper:
+        run = submit_and_wait(session, keeper, "generate", asked_of_people(a, b, prompts, seed))
+        figures = by_people(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
+    if as_json:
+        show_json({"run_id": run.id, **run.result, "people": figures})
+        return
+    typer.echo(f"{run.result.get('matchups', 0)} pairs of {a} and {b} come first on the Label tab now.")
+    typer.echo(f"What people say of them: `studio policies gate {a} --against {b}`.")
 
 
 def loop(

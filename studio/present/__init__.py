@@ -40,6 +40,7 @@ from studio.present.people import (
     users_table,
 )
 from studio.present.policies import (
+    evaluation_text,
     judge_choices,
     policies_table,
     policy_choices,
@@ -85,6 +86,7 @@ __all__ = [
     "duration",
     "empty_pool",
     "error_text",
+    "evaluation_text",
     "existing_choices",
     "feedback_counts",
     "figure",

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from feedback.tables import CheckpointRow, PolicyRow, ScorecardRow
+from feedback.tables import CheckpointRow, PolicyRow, RunRow, ScorecardRow
 from studio.markup import Html, badge, element, escape, facts, join, notice, table
 from studio.present.words import ago, number, share
 from studio.services import PolicySummary
+from training.head_to_head import PEOPLE
 
 
 def policies_table(summaries: Sequence[PolicySummary], selected: str | None, now: datetime) -> Html:
@@ -168,6 +169,13 @@ def promote_question(chosen: PolicySummary, champion: str | None, gate: str = ""
     )
 
 
+def evaluation_text(run: RunRow, judge: str) -> str:
+    """Where the result of an evaluation that was asked for will be."""
+    if judge == PEOPLE:
+        return f"{run.id} draws the pairs. They come first on the Label tab then; what people say of them is told here."
+    return f"{run.id} waits for the worker; its progress is on the Train tab, its result here."
+
+
 def promoted_text(policy: PolicyRow, previous: str | None, filling: bool) -> str:
     """What a promotion did and how it is taken back."""
     text = f"{policy.name} serves now."
@@ -187,7 +195,9 @@ def policy_choices(summaries: Sequence[PolicySummary]) -> list[tuple[str, str]]:
 
 
 def judge_choices(rules: Sequence[str], rewards: Sequence[CheckpointRow]) -> list[tuple[str, str]]:
-    """Who can judge an evaluation: oracle rules, then reward models."""
-    return [(f"rule: {rule}", rule) for rule in rules] + [
-        (f"reward model: {row.name}", f"reward:{row.id}") for row in rewards
+    """Who can judge an evaluation: people, oracle rules, then reward models."""
+    return [
+        ("people, on the Label tab", PEOPLE),
+        *((f"rule: {rule}", rule) for rule in rules),
+        *((f"reward model: {row.name}", f"reward:{row.id}") for row in rewards),
     ]

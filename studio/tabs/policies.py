@@ -87,7 +87,7 @@ def take_benchmarks(services: Services, selected: str | None, against: str | Non
 def evaluate(services: Services, selected: str, against: str | None, judge: str | None, prompts: float) -> Any:
     """Queue a win-rate evaluation of the policy shown."""
     run = services.evaluate(selected, against or "", judge or "", int(prompts))
-    gr.Info(f"{run.id} waits for the worker; its progress is on the Train tab, its result here.")
+    gr.Info(present.evaluation_text(run, judge or ""))
     return gr.Timer(active=True)
 
 
@@ -129,7 +129,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
             judge = gr.Dropdown(
                 [],
                 label="Judge",
-                info="A rule or a reward model, blind",
+                info="People, a rule or a reward model, blind",
                 elem_id="judge",
                 min_width=180,
             )

@@ -19,13 +19,14 @@ from alembic.migration import MigrationContext
 from sqlalchemy import event
 from sqlmodel import Session, SQLModel
 
-from feedback import assignment, datasets, formats, judging, migrations
+from feedback import assignment, datasets, formats, judging, migrations, pairing
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, LeaseLost, StudioError
 from feedback.store import (
     benchmarks,
     copies,
     drafts,
+    head_to_head,
     judgments,
     leases,
     lineage,
@@ -44,14 +45,17 @@ from feedback.types import (
     MatchupState,
     MetricPoint,
     Prompt,
+    Purpose,
     Run,
     RunState,
+    Source,
     User,
     UserRole,
     UserStatus,
+    Verdict,
     now,
 )
-from tests.factories import judge_by, longer, make_matchup, make_policy
+from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -253,6 +257,24 @@ def test_benchmarks_keep_their_order_and_meet_item_by_item(postgresql: Database)
     assert benchmarks.list_scores(postgresql, *kept, "z_main") == [(0.0, 1.0)] * 3
     (first, _) = benchmarks.list_differing(postgresql, *kept, "z_main", limit=2)
     assert (first.item, first.answer_a, first.answer_b) == ("i0", f"{one} 0", f"{two} 0")
+
+
+def test_people_judge_two_policies_and_a_rule_is_not_asked(postgresql: Database) -> None:
+    one, two = make_policy(postgresql, "one"), make_policy(postgresql, "two")
+    for number in range(3):
+        prompt = make_prompt(postgresql)
+        rows = [
+            *make_generations(postgresql, prompt, one, [f"short {number}"]),
+            *make_generations(postgresql, prompt, two, [f"a longer one {number}"]),
+        ]
+        pair = pairing.make_pairs(rows, random.Random(number), purpose=Purpose.evaluate, across=True)
+        matchups.save_matchups(postgresql, pair)
+    assert judge_by(postgresql, longer, annotator="oracle:longer", source=Source.simulated) == 0
+    assert judge_by(postgresql, longer, count=2) == 2
+    found = head_to_head.list_duels(postgresql, one.id, two.id)
+    won_by_two = [duel.verdict is (Verdict.first if duel.first == two.id else Verdict.second) for duel in found.duels]
+    assert (won_by_two, found.waiting) == ([True, True], 1)
+    assert head_to_head.list_duels(postgresql, one.id, "nobody").duels == ()
 
 
 def test_promotion_and_lineage_walk(postgresql: Database) -> None:

@@ -10,19 +10,30 @@ import secrets
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from feedback.errors import EndpointFailed, InvalidInput, RunFailed
 from feedback.tables import GenerationRow, PromptRow
-from feedback.types import Generation, Matchup, MatchupKind
+from feedback.types import Generation, Matchup, MatchupKind, Purpose
 from training.chat import PromptTooLong
 from training.config import GenerateSettings
 from training.endpoint import REFUSED, Endpoint
 from training.progress import RunContext
-from training.sampling import Replier, at_once, fits, sample
+from training.sampling import Replier, Reply, at_once, fits, sample
 
 FIRST_CHUNK = 4  # prompts; small, because somebody may be waiting for the first pair
+ASKED_FOR = 1  # the priority of pairs that somebody waits for: they come before the rest of the pool
 REFUSALS_IN_VAIN = 16  # so many prompts that a server refuses, and none that it answered: it will not answer the next
+
+
+@dataclass(frozen=True)
+class Side:
+    """A policy that replies, and the seed of its draw."""
+
+    policy_id: str
+    replier: Replier
+    seed: int
 
 
 @dataclass
@@ -67,13 +78,21 @@ def train(context: RunContext) -> dict[str, Any]:
         context.progress.log("every prompt has an open matchup already: nothing to generate")
         return filled.result(seed)
     context.progress.report(0.0, f"loading {row.name}")
-    policy = open_replier(context.db, context.home, row.id)
-    usable = refuse_too_long(policy, prompts, settings, filled, context.progress)
+    sides = [Side(row.id, open_replier(context.db, context.home, row.id), seed)]
+    if settings.against is not None:
+        other = get_policy(context.db, settings.against)
+        context.progress.report(0.0, f"loading {other.name}")
+        # Its own seed: with the same numbers two policies that differ little would say the same.
+        sides.append(Side(other.id, open_replier(context.db, context.home, other.id), seed + 1))
+    usable = prompts
+    for side in sides:
+        usable = refuse_too_long(side.replier, usable, settings, filled, context.progress)
     done = 0
-    for chunk in chunks(usable, at_once(policy, settings.batch_size) // settings.per_prompt):
+    together = min(at_once(side.replier, settings.batch_size) for side in sides)
+    for chunk in chunks(usable, together // settings.per_prompt):
         context.progress.check()
-        fill(context, policy, row.id, chunk, settings, seed, filled)
-        refuse_in_vain(policy, filled, last=done + len(chunk) == len(usable))
+        fill(context, sides, chunk, settings, seed, filled)
+        refuse_in_vain(sides, filled, last=done + len(chunk) == len(usable))
         done += len(chunk)
         context.progress.report(done / len(usable), f"{done} of {len(usable)} prompts, {filled.matchups} matchups")
         context.progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
@@ -91,7 +110,7 @@ def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: 
     answered = {row.prompt_id for row in rows}
     matched = list_matched(context.db, sorted(answered))
     paired = {row.prompt_id for row in rows if row.id in matched}
-    matchups = pair_up(rows, seed, settings.required, settings.kind)
+    matchups = pair_up(rows, seed, settings)
     save_matchups(context.db, [matchup for matchup in matchups if matchup.prompt_id not in paired])
     filled.generations, filled.matchups = len(rows), len(matchups)
     return answered
@@ -119,11 +138,11 @@ def refuse_too_long(
     return usable
 
 
-def refuse_in_vain(policy: Replier, filled: Filled, *, last: bool) -> None:
+def refuse_in_vain(sides: Sequence[Side], filled: Filled, *, last: bool) -> None:
     """EndpointFailed, with the server's words, when it refused every prompt and had its chances."""
-    enough = 1 if last else REFUSALS_IN_VAIN
-    if isinstance(policy, Endpoint) and not filled.generations and filled.refused[REFUSED] >= enough:
-        raise EndpointFailed(policy.last_refusal)
+    words = [side.replier.last_refusal for side in sides if isinstance(side.replier, Endpoint)]
+    if not filled.matchups and filled.refused[REFUSED] >= (1 if last else REFUSALS_IN_VAIN):
+        raise EndpointFailed(" ".join(filter(None, words)))
 
 
 def chunks(prompts: Sequence[PromptRow], size: int) -> Iterator[Sequence[PromptRow]]:
@@ -136,32 +155,26 @@ def chunks(prompts: Sequence[PromptRow], size: int) -> Iterator[Sequence[PromptR
 
 def fill(
     context: RunContext,
-    policy: Replier,
-    policy_id: str,
+    sides: Sequence[Side],
     prompts: Sequence[PromptRow],
     settings: GenerateSettings,
     seed: int,
     filled: Filled,
 ) -> None:
-    """Draw replies to one chunk of prompts, save them, and save the matchups they make."""
+    """Draw replies to one chunk of prompts, each side its share, save them, and save the matchups they make."""
     from feedback.store.generations import save_generations
     from feedback.store.matchups import save_matchups
 
     sampling = settings.sampling()
-    drawn = sample(
-        policy,
-        [prompt.messages for prompt in prompts],
-        settings.per_prompt,
-        sampling,
-        seed,
-        settings.batch_size,
-    )
+    share = settings.per_prompt // len(sides)
     generations = []
-    for prompt, replies in zip(prompts, drawn, strict=True):
-        texts = [" ".join(reply.text.split()) for reply in replies if reply.text]
+    for prompt, replies in zip(prompts, _drawn(sides, prompts, share, settings), strict=True):
+        texts = [" ".join(reply.text.split()) for _, reply in replies if reply.text]
         filled.identical += len(texts) - len(set(texts))
-        if not texts:
-            filled.refused[REFUSED if any(r.finish_reason == REFUSED for r in replies) else "blank"] += 1
+        if any(reply.finish_reason == REFUSED for _, reply in replies):
+            filled.refused[REFUSED] += 1
+        elif not texts:
+            filled.refused["blank"] += 1
         generations += [
             Generation(
                 prompt_id=prompt.id,
@@ -173,31 +186,51 @@ def fill(
                 tokens=reply.tokens,
                 run_id=context.run.id,
             )
-            for reply in replies
+            for policy_id, reply in replies
             if reply.text
         ]
     rows = save_generations(context.db, generations)
-    matchups = pair_up(rows, seed, settings.required, settings.kind)
+    matchups = pair_up(rows, seed, settings)
     save_matchups(context.db, matchups)
     filled.generations += len(rows)
     filled.matchups += len(matchups)
 
 
-def pair_up(
-    rows: Sequence[GenerationRow], seed: int, required: int, kind: MatchupKind = MatchupKind.pair
-) -> list[Matchup]:
+def _drawn(
+    sides: Sequence[Side], prompts: Sequence[PromptRow], k: int, settings: GenerateSettings
+) -> list[list[tuple[str, Reply]]]:
+    """For each prompt ``k`` replies of each side, each with its policy."""
+    together: list[list[tuple[str, Reply]]] = [[] for _ in prompts]
+    for side in sides:
+        drawn = sample(
+            side.replier,
+            [prompt.messages for prompt in prompts],
+            k,
+            settings.sampling(),
+            side.seed,
+            settings.batch_size,
+        )
+        for own, replies in zip(together, drawn, strict=True):
+            own += [(side.policy_id, reply) for reply in replies]
+    return together
+
+
+def pair_up(rows: Sequence[GenerationRow], seed: int, settings: GenerateSettings) -> list[Matchup]:
     """Random pairs among the replies to each prompt, or one ranking of them all.
 
     The draw depends on the prompt alone, not on its chunk.
     """
     from feedback.pairing import make_pairs, make_ranking
 
-    make = make_ranking if kind is MatchupKind.rank else make_pairs
-
+    make = partial(make_ranking if settings.kind is MatchupKind.rank else make_pairs, required=settings.required)
+    if settings.against is not None:
+        make = partial(make, across=True)
+    if settings.is_measurement:
+        make = partial(make, purpose=Purpose.evaluate, priority=ASKED_FOR)
     by_prompt: dict[str, list[GenerationRow]] = {}
     for row in rows:
         by_prompt.setdefault(row.prompt_id, []).append(row)
     matchups: list[Matchup] = []
     for prompt_id, own in by_prompt.items():
-        matchups += make(own, random.Random(f"{seed}:{prompt_id}"), required=required)
+        matchups += make(own, random.Random(f"{seed}:{prompt_id}"))
     return matchups

@@ -1,0 +1,192 @@
+"""People as the judge of two policies: what they are shown, who may answer, and what the gate makes of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from feedback import assignment, datasets, judging
+from feedback.db import Database
+from feedback.errors import InvalidInput, UnknownSetting
+from feedback.store.generations import list_generations
+from feedback.store.matchups import count_matchups, list_prompts_without_open_matchup
+from feedback.store.policies import get_policy, promote_policy, save_policy
+from feedback.tables import PolicyRow
+from feedback.types import Policy, Purpose, ShownVerdict, Source, Split
+from tests.factories import make_matchup, make_prompt
+from tests.training.served import reply_to, serving
+from training.annotate import annotate
+from training.first_steps import add_policy
+from training.gate import Answer, Verdict
+from training.gate_evidence import decide_policy
+from training.head_to_head import asked_of_people, by_people
+from training.home import Home
+from training.methods import METHODS
+from training.runs import submit
+
+QUICK = {"max_new_tokens": 8, "seed": 3}
+
+
+@pytest.fixture
+def rival(db: Database, tiny_base: Path) -> PolicyRow:
+    """A second policy, which does not serve; its base is the champion's, so they reply alike."""
+    return save_policy(db, Policy(name="rival", base=str(tiny_base)))
+
+
+def ask(make_context: Any, prompts: int, **config: Any) -> dict[str, Any]:
+    context = make_context("generate", {**asked_of_people("rival", "tiny", prompts), **QUICK, **config})
+    for number in range(prompts):
+        make_prompt(context.db, f"Measure {number}.", split=Split.evaluation)
+    return METHODS["generate"].train(context)  # type: ignore[no-any-return]
+
+
+def answer(db: Database, prefers: str, count: int, annotator: str = "ann", tie: ShownVerdict | None = None) -> int:
+    """Judge by whose reply it is, which only a test can know; returns how often that was on the left."""
+    left = 0
+    for _ in range(count):
+        task = assignment.lease_next(db, annotator)
+        assert task is not None
+        makers = {row.text: row.policy_id for row in list_generations(db, prompt_id=_prompt_of(db, task))}
+        on_the_left = makers[task.responses[0]] == get_policy(db, prefers).id
+        left += on_the_left
+        verdict = tie or (ShownVerdict.left if on_the_left else ShownVerdict.right)
+        judging.submit(db, task.lease_id, annotator, verdict=verdict)
+    return left
+
+
+def _prompt_of(db: Database, task: Any) -> str:
+    from feedback.store.prompts import list_prompts
+
+    rows = [*list_prompts(db, split=Split.evaluation), *list_prompts(db)]
+    return next(row.id for row in rows if row.messages == list(task.messages))
+
+
+def test_each_pair_holds_a_reply_of_both_in_either_order(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    result = ask(make_context, 24)
+    assert (result["generations"], result["matchups"]) == (48, 24)
+    left = answer(db, "rival", 24)
+    assert 0 < left < 24
+    figures = by_people(db, rival.id, get_policy(db, "tiny").id)
+    assert figures is not None and (figures["win_rate"], figures["n_prompts"], figures["waiting"]) == (1.0, 24, 0)
+    mirrored = by_people(db, get_policy(db, "tiny").id, rival.id)
+    assert mirrored is not None and mirrored["win_rate"] == 0.0
+    assert mirrored["high"] == pytest.approx(1 - figures["low"])
+
+
+def test_they_come_before_the_pool_and_never_reach_a_dataset(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    make_matchup(db, policy=get_policy(db, "tiny"))
+    ask(make_context, 3)
+    promote_policy(db, "rival")  # which retires what the one before left in the pool, but not what somebody asked for
+    answer(db, "rival", 3)
+    assert count_matchups(db, purposes=[Purpose.evaluate]).satisfied == 3
+    frozen = datasets.freeze(db, "d")
+    assert frozen.counts["pairs"] == 0 and frozen.dropped == {"purpose_evaluate": 3}
+
+
+def test_a_rule_is_not_given_what_people_are_asked(
+    make_context: Any, db: Database, home: Home, rival: PolicyRow
+) -> None:
+    ask(make_context, 3)
+    make_matchup(db, policy=get_policy(db, "tiny"))
+    assert annotate(db, home, "longer", 10).judged == 1
+    assert assignment.lease_next(db, "oracle:x", source=Source.simulated) is None
+    assert count_matchups(db).open == 3 and count_matchups(db, purposes=[Purpose.collect]).open == 0
+    answer(db, "rival", 3)
+
+
+def test_ties_and_both_bad_count_half_and_prompts_are_the_units(
+    make_context: Any, db: Database, rival: PolicyRow
+) -> None:
+    ask(make_context, 8, required=2)
+    answer(db, "rival", 8, "ann")
+    answer(db, "rival", 4, "ben", tie=ShownVerdict.tie)
+    answer(db, "rival", 3, "ben", tie=ShownVerdict.both_bad)
+    figures = by_people(db, rival.id, get_policy(db, "tiny").id)
+    assert figures is not None
+    counted = {name: figures[name] for name in ("judgments", "ties", "both_bad", "annotators", "n_prompts", "waiting")}
+    assert counted == {"judgments": 15, "ties": 4, "both_bad": 3, "annotators": 2, "n_prompts": 8, "waiting": 1}
+    assert figures["win_rate"] == pytest.approx((8 + 7 / 2) / 15)
+    skipped = assignment.lease_next(db, "ben")
+    assert skipped is not None
+    judging.submit(db, skipped.lease_id, "ben", skip_reason="both cut off")
+    again = by_people(db, rival.id, get_policy(db, "tiny").id)
+    assert again is not None and again["judgments"] == 15
+
+
+def test_what_people_say_decides_and_what_rules_say_is_a_note(
+    make_context: Any, db: Database, rival: PolicyRow
+) -> None:
+    assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
+    assert "never measured" in decide_policy(db, "rival").reasons[0].words
+    ask(make_context, 30)
+    waiting = decide_policy(db, "rival")
+    assert waiting.verdict is Verdict.hold and waiting.reasons[0].answer is Answer.unclear
+    assert waiting.reasons[0].words == (
+        "People were asked to compare it with tiny and have not begun. 30 more pairs wait for somebody."
+    )
+    answer(db, "rival", 20)
+    decided = decide_policy(db, "rival")
+    assert decided.verdict is Verdict.promote
+    assert "on 20 held-out prompts, judged by people. 10 more pairs wait" in decided.reasons[0].words
+    assert decide_policy(db, "tiny", "rival").verdict is Verdict.reject
+
+
+def test_on_work_prompts_such_pairs_teach(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    context = make_context("generate", {"policy": "rival", "against": "tiny", "per_prompt": 4, "limit": 5} | QUICK)
+    for number in range(5):
+        make_prompt(db, f"Say {number}.")
+    result = METHODS["generate"].train(context)
+    assert (result["generations"], result["matchups"]) == (20, 10)
+    answer(db, "rival", 10)
+    frozen = datasets.freeze(db, "d")
+    assert frozen.counts["pairs"] == 10
+    assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
+
+
+def test_an_interrupted_draw_is_taken_up_with_pairs_across(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    config = {**asked_of_people("rival", "tiny", 9, seed=3), "max_new_tokens": 8}
+    context = make_context("generate", config)
+    for number in range(9):
+        make_prompt(db, f"Measure {number}.", split=Split.evaluation)
+    calls = iter(range(9))
+
+    def check() -> None:
+        if next(calls) == 1:
+            raise InterruptedError
+
+    context.progress.check = check
+    with pytest.raises(InterruptedError):
+        METHODS["generate"].train(context)
+    assert count_matchups(db).open == 4
+    again = METHODS["generate"].train(make_context("generate", config, attempt=2, run=context.run))
+    assert (again["matchups"], count_matchups(db).open) == (9, 9)
+    answer(db, "rival", 9)
+
+
+def test_a_policy_behind_a_server_meets_one_that_is_here(
+    make_context: Any, db: Database, tiny_policy: PolicyRow
+) -> None:
+    with serving("far") as server:
+        add_policy(db, server.base)
+        server.behave = lambda body, before: reply_to(body, f"far reply {before}")
+        for number in range(6):
+            make_prompt(db, f"Measure {number}.", split=Split.evaluation)
+        config = asked_of_people("far", "tiny", 6) | QUICK
+        assert METHODS["generate"].train(make_context("generate", config))["matchups"] == 6
+    task = assignment.lease_next(db, "ann")
+    assert task is not None and sum(reply.startswith("far reply") for reply in task.responses) == 1
+
+
+def test_what_cannot_be_compared_is_refused_when_it_is_asked(
+    db: Database, rival: PolicyRow, tiny_policy: PolicyRow
+) -> None:
+    with pytest.raises(InvalidInput, match="'tiny' cannot be compared with itself"):
+        submit(db, "generate", {"against": "tiny"})
+    with pytest.raises(UnknownSetting, match="per_prompt even, not 3"):
+        submit(db, "generate", {"against": "rival", "per_prompt": 3})
+    with pytest.raises(UnknownSetting, match="kind must be pair, not rank"):
+        submit(db, "generate", {"against": "rival", "kind": "rank"})
+    assert submit(db, "generate", {"against": "rival"}).config["policy"] == "tiny"
+    assert list_prompts_without_open_matchup(db, limit=9) == []
