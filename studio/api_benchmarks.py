@@ -1,4 +1,4 @@
-"""REST for what is measured of policies: benchmarks, paired comparisons, the gate."""
+"""REST for what is measured of policies: benchmarks, paired comparisons, what people prefer, the gate."""
 
 from __future__ import annotations
 
@@ -42,6 +42,15 @@ def compare(
         ],
         "unlike": list(found.unlike),
     }
+
+
+@router.get("/policies/{key}/people")
+def by_people(key: str, services: Given) -> dict[str, Any]:
+    """How often people preferred this policy's replies, blind, to those of each they were asked to compare it with.
+
+    A run of the method `generate` with `policy`, `against` and `split=evaluation` asks them.
+    """
+    return {"people": services.measuring.list_by_people(key)}
 
 
 @router.get("/policies/{key}/gate")

@@ -1,10 +1,10 @@
-"""How policies compare, whatever the door: benchmarks, paired item by item, and the gate's verdict on who may serve."""
+"""How policies compare, whatever the door: benchmarks item by item, what people prefer, and who may serve."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TypeVar, cast
+from typing import Any, TypeVar, cast
 
 from feedback.db import Database
 from feedback.errors import InvalidInput
@@ -12,7 +12,7 @@ from feedback.store import benchmarks as benchmark_store
 from feedback.store.benchmarks import Both
 from feedback.store.policies import get_policy
 from feedback.tables import BenchmarkRow, PolicyRow, RunRow
-from training import benchmarks, runs
+from training import benchmarks, head_to_head, runs
 from training.benchmarks import Compared, Comparison
 from training.gate import Decision, Limits
 from training.gate_evidence import decide_policy, opponent_of
@@ -83,6 +83,11 @@ class Measuring:
         """The items on which the two of a comparison differ, those that A lost first."""
         key = ("differing", found.a.id, found.b.id, found.metric, limit)
         return self._once(key, lambda: benchmarks.differing_items(self.db, found, limit))
+
+    def list_by_people(self, policy: str) -> list[dict[str, Any]]:
+        """What people said of a policy beside others, each as the figures of a scorecard with whom it met."""
+        found = head_to_head.list_by_people(self.db, get_policy(self.db, policy).id)
+        return [{"against": get_policy(self.db, other).name, **figures} for other, figures in found.items()]
 
     def decide(self, policy: str, against: str | None = None, limits: Limits | None = None) -> Decision:
         """May this policy serve, by all that was measured? Changes nothing."""

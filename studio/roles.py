@@ -133,6 +133,7 @@ RULES: dict[str, Rule] = {
     "measuring.take": Rule(_RESEARCHER, "run.submit", "tasks"),
     "measuring.opponent": Rule(_RESEARCHER),
     "measuring.list_benchmarks": Rule(_RESEARCHER),
+    "measuring.list_by_people": Rule(_RESEARCHER),
     "measuring.compare": Rule(_RESEARCHER),
     "measuring.list_differing": Rule(_RESEARCHER),
     "measuring.decide": Rule(_RESEARCHER),

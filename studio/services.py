@@ -78,7 +78,7 @@ from studio.reviewing import Reviewing
 from studio.roles import LOCAL, ActingServices, Person
 from training import runs
 from training.config import Setting, describe, settings_class
-from training.head_to_head import PEOPLE, asked_of_people
+from training.head_to_head import PEOPLE, asked_of_people, list_by_people
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
@@ -624,10 +624,19 @@ class Services:
         return lineage_store.policy_lineage(self.db, key)
 
     def list_win_rates(self, policy_id: str) -> list[tuple[ScorecardRow, str]]:
-        """Every win rate measured for a policy, newest first, with the name of whom it was measured against."""
+        """Every win rate of a policy, with the name of whom it was measured against: by people, then newest first."""
         names = {row.id: row.name for row in policy_store.list_policies(self.db)}
-        cards = scorecard_store.list_scorecards(self.db, subject_id=policy_id)
+        cards = [*self._cards_of_people(policy_id), *scorecard_store.list_scorecards(self.db, subject_id=policy_id)]
         return [(card, names.get(card.against_id or "", "another")) for card in cards if card.kind == "win_rate"]
+
+    def _cards_of_people(self, policy_id: str) -> list[ScorecardRow]:
+        """What people have said so far, in the form of a scorecard; it is counted anew each time and never stored."""
+        settings = {"oracle": PEOPLE}
+        return [
+            ScorecardRow(kind="win_rate", subject_id=policy_id, against_id=other, settings=settings, figures=figures)
+            for other, figures in list_by_people(self.db, policy_id).items()
+            if figures["judgments"]
+        ]
 
     def list_reward_models(self) -> list[CheckpointRow]:
         """Reward models that can judge an evaluation, newest first."""

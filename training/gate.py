@@ -164,8 +164,13 @@ def _win_rate(figures: Mapping[str, Any] | None, against: str, judge: str) -> Re
 
 def _people(figures: Mapping[str, Any], against: str) -> Reason:
     """What people said, blind; pairs that nobody has judged yet are no answer."""
-    waits = f" {figures['waiting']:,} more pairs wait for somebody." if figures["waiting"] else ""
-    if not _is_finite(figures):
+    begun, waiting = _is_finite(figures), figures["waiting"]
+    waits = (
+        f" {waiting:,} {'more ' if begun else ''}pair{'s wait' if waiting != 1 else ' waits'} for somebody."
+        if waiting
+        else ""
+    )
+    if not begun:
         words = f"People were asked to compare it with {against} and have not begun.{waits}"
         return Reason(f"preferred over {against} by people", Answer.unclear, words)
     found = _win_rate(figures, against, "people")
@@ -175,6 +180,8 @@ def _people(figures: Mapping[str, Any], against: str) -> Reason:
 def _prompts_needed(value: float, low: float, high: float, n: int) -> str:
     """What more prompts would show; the detectable distance from one half shrinks with their square root."""
     detectable = min(0.5, (high - low) / 2 * _POWERED)
+    if detectable == 0.5:
+        return "So few prompts could hardly show anything; ask about more."
     shown = f"from {_percent(0.5 + detectable)} on" if value >= 0.5 else f"up to {_percent(0.5 - detectable)}"
     distance = abs(value - 0.5)
     if distance < _NOTHING:

@@ -9,11 +9,13 @@ from __future__ import annotations
 from typing import Any
 
 from feedback.db import Database
-from feedback.store.head_to_head import list_duels
+from feedback.store.head_to_head import HeadToHead, list_duels
 from feedback.types import Verdict
 from training.intervals import clustered_trials
 
 PEOPLE = "people"
+_WORTH = {Verdict.first: (1.0, 0.0), Verdict.second: (0.0, 1.0)}
+"""What a verdict gives to the policy of the first reply and to that of the second."""
 
 
 def asked_of_people(a: str, b: str, prompts: int, seed: int | None = None) -> dict[str, Any]:
@@ -27,23 +29,29 @@ def by_people(db: Database, a_id: str, b_id: str) -> dict[str, Any] | None:
     Ties and pairs of which both are bad count half. Judgments of one prompt are no independent evidence: the 95 %
     interval treats a prompt as one unit.
     """
-    found = list_duels(db, a_id, b_id)
-    if not found.duels and not found.waiting:
-        return None
-    worth = {Verdict.first: (1.0, 0.0), Verdict.second: (0.0, 1.0)}
+    return list_by_people(db, a_id).get(b_id)
+
+
+def list_by_people(db: Database, policy_id: str) -> dict[str, dict[str, Any]]:
+    """As ``by_people``, over each policy that people were asked to compare this one with, by its id."""
+    return {other: _figures(policy_id, found) for other, found in list_duels(db, policy_id).items()}
+
+
+def _figures(policy_id: str, found: HeadToHead) -> dict[str, Any]:
     won: dict[str, list[float]] = {}
     for duel in found.duels:
-        won.setdefault(duel.prompt_id, []).append(worth.get(duel.verdict, (0.5, 0.5))[duel.first != a_id])
+        first, second = _WORTH.get(duel.verdict, (0.5, 0.5))
+        won.setdefault(duel.prompt_id, []).append(first if duel.first == policy_id else second)
     share = clustered_trials([sum(scores) for scores in won.values()], [len(scores) for scores in won.values()])
-    verdicts = [duel.verdict for duel in found.duels]
+    verdicts, said = [duel.verdict for duel in found.duels], max(1, len(found.duels))
     return {
         "win_rate": share.value if verdicts else None,
         "low": share.low,
         "high": share.high,
+        "ties": verdicts.count(Verdict.tie) / said,
+        "both_bad": verdicts.count(Verdict.both_bad) / said,
         "n_prompts": len(won),
         "judgments": len(verdicts),
-        "ties": verdicts.count(Verdict.tie),
-        "both_bad": verdicts.count(Verdict.both_bad),
         "annotators": len({duel.annotator for duel in found.duels}),
         "waiting": found.waiting,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlmodel import Session, col, select
 
@@ -25,16 +25,16 @@ class Duel:
     first: str
 
 
-@dataclass(frozen=True)
+@dataclass
 class HeadToHead:
     """The duels of two policies, oldest judgment first, and how many of their pairs still wait for somebody."""
 
-    duels: tuple[Duel, ...]
-    waiting: int
+    duels: list[Duel] = field(default_factory=list)
+    waiting: int = 0
 
 
-def list_duels(db: Database, one: str, other: str) -> HeadToHead:
-    """What people said in force of the pairs of two policies, by id; whatever a rule said is left out, as are skips."""
+def list_duels(db: Database, policy_id: str) -> dict[str, HeadToHead]:
+    """What people said in force of the pairs of this policy, by the id of the other; skips and rules are left out."""
     pairs = select(MatchupRow).where(MatchupRow.purpose == Purpose.evaluate, MatchupRow.kind == MatchupKind.pair)
     answers = (
         select(JudgmentRow.matchup_id, JudgmentRow.annotator, JudgmentRow.verdict)
@@ -50,13 +50,26 @@ def list_duels(db: Database, one: str, other: str) -> HeadToHead:
     with db.read() as session:
         matchups = {row.id: row for row in session.exec(pairs)}
         makers = _makers(session, [key for row in matchups.values() for key in row.generation_ids])
-        own = {key: row for key, row in matchups.items() if {makers[it] for it in row.generation_ids} == {one, other}}
-        duels = [
-            Duel(own[key].prompt_id, annotator, Verdict(verdict), makers[own[key].generation_ids[0]])
-            for key, annotator, verdict in session.exec(answers)
-            if key in own and verdict is not None
-        ]
-        return HeadToHead(tuple(duels), sum(row.state is MatchupState.open for row in own.values()))
+        others = {
+            key: _other(policy_id, [makers[reply] for reply in row.generation_ids]) for key, row in matchups.items()
+        }
+        met: dict[str, HeadToHead] = {}
+        for key, other in others.items():
+            if other is not None:
+                met.setdefault(other, HeadToHead()).waiting += matchups[key].state is MatchupState.open
+        for key, annotator, verdict in session.exec(answers):
+            other = others.get(key)
+            if other is not None and verdict is not None:
+                row = matchups[key]
+                duel = Duel(row.prompt_id, annotator, Verdict(verdict), makers[row.generation_ids[0]])
+                met[other].duels.append(duel)
+        return met
+
+
+def _other(policy_id: str, makers: Sequence[str]) -> str | None:
+    """Who made the other reply of a pair; None when the policy made none or both."""
+    others = [maker for maker in makers if maker != policy_id]
+    return others[0] if len(others) == 1 else None
 
 
 def _makers(session: Session, replies: Sequence[str]) -> dict[str, str]:

@@ -14,6 +14,7 @@ from studio.commands.session import AsJson, Session, opened, show_fields, show_j
 from training.first_steps import add_policy
 from training.gate import Limits, in_words
 from training.gate_evidence import decide_policy
+from training.head_to_head import list_by_people
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 
@@ -36,15 +37,22 @@ def show_policies(context: typer.Context, as_json: AsJson = False) -> None:
 
 @policies.command("show")
 def show_policy(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
-    """Show one policy with its scorecards."""
+    """Show one policy with its scorecards, and with what people said of it beside others."""
     with opened(context) as session:
         row = get_policy(session.db, policy)
         summary = _summary(session, row)
         cards = [card.model_dump(mode="json") for card in list_scorecards(session.db, subject_id=row.id)]
+        people = [
+            {"against": get_policy(session.db, other).name, **figures}
+            for other, figures in list_by_people(session.db, row.id).items()
+        ]
     if as_json:
-        show_json({**summary, "scorecards": cards})
+        show_json({**summary, "scorecards": cards, "people": people})
         return
     show_fields(summary)
+    for figures in people:
+        typer.echo("\npreferred by people")
+        show_fields(figures)
     for card in cards:
         typer.echo(f"\n{card['kind']} {card['created_at'][:19]}")
         show_fields(card["figures"])

@@ -271,10 +271,10 @@ def test_people_judge_two_policies_and_a_rule_is_not_asked(postgresql: Database)
         matchups.save_matchups(postgresql, pair)
     assert judge_by(postgresql, longer, annotator="oracle:longer", source=Source.simulated) == 0
     assert judge_by(postgresql, longer, count=2) == 2
-    found = head_to_head.list_duels(postgresql, one.id, two.id)
+    found = head_to_head.list_duels(postgresql, one.id)[two.id]
     won_by_two = [duel.verdict is (Verdict.first if duel.first == two.id else Verdict.second) for duel in found.duels]
     assert (won_by_two, found.waiting) == ([True, True], 1)
-    assert head_to_head.list_duels(postgresql, one.id, "nobody").duels == ()
+    assert head_to_head.list_duels(postgresql, "nobody") == {}
 
 
 def test_promotion_and_lineage_walk(postgresql: Database) -> None:

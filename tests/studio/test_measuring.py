@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from random import Random
 
 import pytest
 from starlette.testclient import TestClient
@@ -11,13 +12,16 @@ from typer.testing import CliRunner, Result
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotFound
+from feedback.pairing import make_pairs
 from feedback.store import runs as run_store
-from feedback.store.policies import promote_policy, save_policy
+from feedback.store.matchups import save_matchups
+from feedback.store.policies import get_policy, promote_policy, save_policy
 from feedback.store.scorecards import save_scorecard
-from feedback.types import Policy, Scorecard
+from feedback.types import Policy, Purpose, Scorecard, Split
+from studio.app import create_app
 from studio.cli import app
 from studio.services import Services
-from tests.factories import keep_benchmark, sample
+from tests.factories import judge_by, keep_benchmark, longer, make_generations, make_prompt, sample
 from training import benchmarks
 from training.home import Home
 
@@ -140,3 +144,36 @@ def test_rest_tells_benchmarks_comparisons_and_the_gate(client: TestClient, db: 
     queued = client.post("/api/runs", json={"method": "benchmark", "config": {"policy": "child", "tasks": "a, b"}})
     config = client.get(f"/api/runs/{queued.json()['run_id']}").json()
     assert queued.status_code == 202 and config["method"] == "benchmark"
+
+
+def test_people_judge_two_policies_by_rest_and_the_figures_are_told_everywhere(measured: Home) -> None:
+    db = measured.open()
+    child, parent = get_policy(db, "child"), get_policy(db, "parent")
+    for number in range(4):
+        prompt = make_prompt(db, split=Split.evaluation)
+        rows = [
+            *make_generations(db, prompt, child, [f"a longer one {number}"]),
+            *make_generations(db, prompt, parent, [f"short {number}"]),
+        ]
+        pair = make_pairs(rows, Random(number), purpose=Purpose.evaluate, across=True)
+        save_matchups(db, pair)
+    judge_by(db, longer, count=3)
+    client = TestClient(create_app(measured, db), base_url="http://127.0.0.1")
+    (told,) = client.get("/api/policies/child/people").json()["people"]
+    assert (told["against"], told["win_rate"], told["judgments"], told["waiting"]) == ("parent", 1.0, 3, 1)
+    assert json.loads(said(measured, "policies", "show", "child", "--json").output)["people"] == [told]
+    assert "preferred by people" in said(measured, "policies", "show", "child").output
+    (card, against), *others = Services(measured, db).list_win_rates(child.id)
+    assert (card.figures["win_rate"], card.settings["oracle"], against, len(others)) == (1.0, "people", "parent", 1)
+    for body, reason in (
+        ({"policy": "child", "against": "child"}, "cannot be compared with itself"),
+        ({"policy": "child", "against": "nobody"}, "no policy 'nobody'"),
+    ):
+        refused = client.post("/api/runs", json={"method": "generate", "config": body})
+        assert refused.status_code in (404, 422) and reason in refused.json()["detail"]
+    config = {"policy": "child", "against": "parent", "split": "evaluation"}
+    asked = client.post("/api/runs", json={"method": "generate", "config": config})
+    assert asked.status_code == 202
+    wrong = said(measured, "evaluate", "child", "parent", "--people", "--oracle", "longer")
+    assert wrong.exit_code == 1 and "no other judge" in wrong.output
+    db.dispose()

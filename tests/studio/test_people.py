@@ -122,6 +122,7 @@ RESEARCHER = {
     ("POST", "/api/policies/{key}/promote"),
     ("GET", "/api/policies/{key}/lineage"),
     ("GET", "/api/policies/{key}/gate"),
+    ("GET", "/api/policies/{key}/people"),
     ("GET", "/api/policies/{key}/benchmarks"),
     ("GET", "/api/benchmarks"),
     ("GET", "/api/review/judgments/{judgment_id}/lineage"),
