@@ -170,15 +170,15 @@ def list_ties(db: Database, dataset: str, *, split: SplitName | None = None) -> 
     return [example for example in kept if split in (None, example.split)]
 
 
-def list_judged_prompts(db: Database, dataset: str, *, split: SplitName | None = None) -> list[tuple[Message, ...]]:
-    """The conversations a dataset's judgments are about, each once, those without a pair included."""
+def list_judged_prompts(db: Database, dataset: str, *, split: SplitName | None = None) -> list[str]:
+    """The ids of the prompts a dataset's judgments are about, each once, those without a pair included."""
     judged, filters = _frozen(db, dataset)
-    found = {
-        matchup.prompt_id: tuple(Message.model_validate(message) for message in matchup.messages)
+    found = [
+        matchup.prompt_id
         for matchup in judged
         if split in (None, split_of(matchup.prompt_hash, filters.test_share, filters.split_seed))
-    }
-    return list(found.values())
+    ]
+    return list(dict.fromkeys(found))
 
 
 def label_noise(db: Database, dataset: str) -> float | None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.errors import InvalidInput, NotFound
-from feedback.tables import CheckpointRow, DatasetRow, PolicyRow
+from feedback.tables import CheckpointRow, DatasetRow, PolicyRow, PromptRow
 from feedback.types import Policy
 from training.adapters import adapter_config, adapter_writer
 from training.checkpoints import (
@@ -73,6 +73,22 @@ def open_start(context: RunContext) -> Start:
         manifest = check_checkpoint(adapter, "policy", parent.base)
         check_trains_on(parent.name, parent.base, manifest.adapter.kind, settings)
     return Start(name, parent, adapter, dataset)
+
+
+def work_prompts(context: RunContext, dataset: DatasetRow | None, limit: int | None = None) -> list[PromptRow]:
+    """The prompts a method draws replies to: the training prompts of a dataset, else all for work; never held-out ones.
+
+    Of a dataset those count too whose judgments make no pair: a tie says nothing of which reply is better, and the
+    prompt is as good as any.
+    """
+    from feedback.examples import list_judged_prompts
+    from feedback.store.prompts import list_prompts
+    from feedback.types import Split
+
+    if dataset is None:
+        return list_prompts(context.db, split=Split.work, limit=limit, brought=True)
+    judged = list_judged_prompts(context.db, dataset.id, split="train")
+    return list_prompts(context.db, split=Split.work, ids=judged, limit=limit)
 
 
 def load_parent(

@@ -22,7 +22,7 @@ from training.crew import Crew
 from training.judges import FunctionJudge, Judges, RewardRoles, read_reward, refuse_other_base
 from training.models import LoadedPolicy, load_base, parameter_count
 from training.peft_adapters import PeftAdapters
-from training.policy_runs import Start, open_start, save_policy_checkpoint
+from training.policy_runs import Start, open_start, save_policy_checkpoint, work_prompts
 from training.progress import Reporter, RunContext
 from training.reward_functions import get_reward_function
 from training.roles import Roles
@@ -30,7 +30,7 @@ from training.rollouts import PoolPrompt, PromptPool, Rollout, encode_pool, gene
 from training.sampling import banned_tokens, end_tokens
 
 if TYPE_CHECKING:
-    from feedback.tables import PromptRow
+    from feedback.tables import DatasetRow
 
 CANARY_SHARE = 5  # at most every fifth prompt is kept apart
 CANARY_ROLE = "canary_reward"
@@ -62,7 +62,7 @@ def prepare(context: RunContext) -> Ready:
     if settings.reward_function is not None:
         judges = FunctionJudge(get_reward_function(settings.reward_function))
     watchers = judges if watch is None else read_reward(roles, adapters, CANARY_ROLE, watch, parent.base)
-    learning, apart = split_prompts(_encoded(context, roles, settings), settings, context.progress)
+    learning, apart = split_prompts(_encoded(context, roles, start.dataset, settings), settings, context.progress)
     pool = PromptPool(learning, settings.seed)
     parent_id, run_id = parent.id, context.run.id
 
@@ -172,8 +172,8 @@ def split_prompts(
     return shuffled[count:], shuffled[:count]
 
 
-def _encoded(context: RunContext, roles: Roles, settings: PpoSettings) -> list[PoolPrompt]:
-    prompts = _prompts(context, settings)
+def _encoded(context: RunContext, roles: Roles, dataset: DatasetRow | None, settings: PpoSettings) -> list[PoolPrompt]:
+    prompts = work_prompts(context, dataset)
     if not prompts:
         raise NotEnoughData("There are no prompts to reply to: `studio prompts import FILE` adds some.")
     pool, too_long = encode_pool(roles.tokenizer, roles.model, prompts, settings.max_new_tokens)
@@ -188,19 +188,6 @@ def _encoded(context: RunContext, roles: Roles, settings: PpoSettings) -> list[P
             "model's window. Lower max_new_tokens or import shorter prompts."
         )
     return pool
-
-
-def _prompts(context: RunContext, settings: PpoSettings) -> list[PromptRow]:
-    """The prompts of the dataset's training pairs, or all work prompts; evaluation prompts never."""
-    from feedback.store.datasets import get_dataset, list_pairs
-    from feedback.store.prompts import list_prompts
-    from feedback.types import Split
-
-    if settings.dataset is None:
-        return list_prompts(context.db, split=Split.work, brought=True)
-    dataset = get_dataset(context.db, settings.dataset)
-    ids = dict.fromkeys(pair.prompt_id for pair in list_pairs(context.db, dataset.id, split="train"))
-    return [row for row in list_prompts(context.db, ids=list(ids)) if row.split is Split.work]
 
 
 def _reward_directory(context: RunContext, key: str, base: str) -> Path:

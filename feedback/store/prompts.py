@@ -78,6 +78,7 @@ def list_prompts(
     with db.read() as session:
         if ids is not None:
             rows = in_chunks(list(ids), lambda part: list(session.exec(query.where(PromptRow.id.in_(part)))))  # type: ignore[attr-defined]
+            rows.sort(key=lambda row: (row.created_at, row.id))  # a chunk has its order, their sequence has none
         else:
             rows = list(session.exec(query))
     # Tags are a JSON list, and the two databases disagree on how to look into one.

@@ -22,7 +22,7 @@ from training.chat import Messages
 from training.config import RftSettings
 from training.methods.sft import train_sft
 from training.models import LoadedPolicy
-from training.policy_runs import open_start, save_policy_run
+from training.policy_runs import open_start, save_policy_run, work_prompts
 from training.progress import Relay, RunContext
 from training.rewards import Scorer, open_scorer
 from training.sampling import sample
@@ -115,18 +115,6 @@ def best_of_kl(n: int) -> float:
     return math.log(n) - (n - 1) / n
 
 
-def work_prompts(context: RunContext, dataset: DatasetRow | None, limit: int) -> list[Messages]:
-    """The prompts a method replies to: the training prompts of a dataset, else all for work; never held-out ones."""
-    from feedback.examples import list_judged_prompts
-    from feedback.store.prompts import list_prompts
-    from feedback.types import Split
-
-    if dataset is not None:
-        judged = list_judged_prompts(context.db, dataset.id, split="train")[:limit]
-        return [[{"role": m.role.value, "content": m.content} for m in messages] for messages in judged]
-    return [row.messages for row in list_prompts(context.db, split=Split.work, limit=limit, brought=True)]
-
-
 def fitting_prompts(
     policy: LoadedPolicy, prompts: Sequence[Messages], max_new_tokens: int, context: RunContext
 ) -> list[Messages]:
@@ -156,7 +144,7 @@ def _selection(context: RunContext, parent: PolicyRow, dataset: DatasetRow | Non
     )
     policy = open_policy(context.db, context.home, parent.id)
     limit = min(DRY_PROMPTS, settings.prompts) if settings.dry_run else settings.prompts
-    prompts = work_prompts(context, dataset, limit)
+    prompts = [row.messages for row in work_prompts(context, dataset, limit)]
     usable = fitting_prompts(policy, prompts, settings.max_new_tokens, context)
 
     def report(drawn: int, wanted: int) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 from training.chat import Messages, encode_prompt, prompt_text
 from training.config import RlooSettings
-from training.methods.rft import fitting_prompts, work_prompts
+from training.methods.rft import fitting_prompts
 from training.models import LoadedPolicy
-from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
+from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run, work_prompts
 from training.preflight import tell_preflight
 from training.progress import Reporter, RunContext
 from training.references import complete_reference_copy, drop_reference_copy
@@ -50,7 +50,7 @@ def train(context: RunContext) -> dict[str, Any]:
         context.db, context.home, settings.reward, settings.reward_function, settings.combine, settings.doubt
     )
     base, tokenizer = load_base(start.parent.base)
-    prompts = work_prompts(context, start.dataset, settings.prompts)
+    prompts = [row.messages for row in work_prompts(context, start.dataset, settings.prompts)]
     usable = fitting_prompts(
         LoadedPolicy(base, tokenizer, start.parent.base), prompts, settings.max_new_tokens, context
     )
