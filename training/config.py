@@ -255,10 +255,16 @@ class TrainSettings(Settings):
             return self.embedding_noise
         return 0.0 if parameters >= LARGE_MODEL else self.SMALL_BASE_NOISE
 
+    @property
+    def ranks(self) -> int:
+        """How many processes share a step."""
+        return 1
+
     def micro_batch_for(self, parameters: int) -> int:
-        """Pairs held in memory at once for a base of so many parameters: as wanted, or fewer so as to fill a batch."""
-        wanted = min(self.micro_batch or (4 if parameters >= LARGE_MODEL else self.batch_size), self.batch_size)
-        return max(size for size in range(1, wanted + 1) if self.batch_size % size == 0)
+        """Pairs a process holds at once for a base of so many parameters: as wanted, or fewer so as to fill a batch."""
+        share = self.batch_size // self.ranks
+        wanted = min(self.micro_batch or (4 if parameters >= LARGE_MODEL else share), share)
+        return max(size for size in range(1, wanted + 1) if share % size == 0)
 
     def steps_for(self, rows: int, parameters: int) -> int:
         """Optimizer steps for so many rows on a base of so many parameters."""
@@ -267,7 +273,28 @@ class TrainSettings(Settings):
         return max(per_epoch * self.epochs, self.min_steps or least)
 
 
-class RewardSettings(TrainSettings):
+class SharedSettings(TrainSettings):
+    """What the methods share that several processes of one machine can train together."""
+
+    processes: int = Field(
+        1, ge=1, le=64, description="Processes that share each step, one GPU (or a part of the cores) for each."
+    )
+
+    @model_validator(mode="after")
+    def _can_be_shared(self) -> SharedSettings:
+        if self.batch_size % self.processes:
+            raise ValueError(f"batch_size={self.batch_size} cannot be shared evenly by {self.processes} processes")
+        if self.processes > 1 and self.adapter == "adalora":
+            raise ValueError("adapter=adalora hands out its ranks in one process; set processes=1 or another adapter")
+        return self
+
+    @property
+    def ranks(self) -> int:
+        """How many processes share a step."""
+        return self.processes
+
+
+class RewardSettings(SharedSettings):
     """Learn to score replies as the annotators did."""
 
     METHOD: ClassVar[str] = "reward"
@@ -315,12 +342,21 @@ class RewardSettings(TrainSettings):
         1, ge=1, le=8, description="Reward models trained side by side on one base; their spread tells doubt."
     )
 
+    @model_validator(mode="after")
+    def _one_way_at_a_time(self) -> RewardSettings:
+        if self.members > 1 and self.processes > 1:
+            raise ValueError(
+                f"members={self.members} train one after the other, which processes={self.processes} cannot share; "
+                "train single reward models, several of which may judge together (reward=one,two)"
+            )
+        return self
+
     def pooling_for(self, parameters: int) -> Literal["last", "sum", "mean"]:
         """What the head reads on a base of so many parameters: the pooling asked for, else by size."""
         return self.pooling or ("last" if parameters >= LARGE_MODEL else "sum")
 
 
-class DpoSettings(TrainSettings):
+class DpoSettings(SharedSettings):
     """Move a policy towards the chosen replies and away from the rejected ones."""
 
     METHOD: ClassVar[str] = "dpo"
@@ -379,7 +415,7 @@ class RewardedSettings(TrainSettings):
         return self
 
 
-class SftSettings(TrainSettings):
+class SftSettings(SharedSettings):
     """Learn to reply as the best replies do: those that people edited, and those they chose."""
 
     METHOD: ClassVar[str] = "sft"
@@ -394,7 +430,7 @@ class SftSettings(TrainSettings):
     )
 
 
-class KtoSettings(TrainSettings):
+class KtoSettings(SharedSettings):
     """Make good replies likelier and bad ones less likely, each by itself; no pairs are needed."""
 
     METHOD: ClassVar[str] = "kto"

@@ -23,6 +23,7 @@ import traceback
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -32,6 +33,7 @@ from feedback.store.prompts import list_prompts
 from feedback.store.runs import get_run
 from feedback.tables import RunRow
 from feedback.types import RunState, Split, now
+from training import ranks
 from training.checkpoints import is_disk_full
 from training.config import parse_settings
 from training.home import Home
@@ -67,6 +69,7 @@ def main(arguments: list[str] | None = None) -> int:
     which = parser.add_mutually_exclusive_group(required=True)
     which.add_argument("--run")
     which.add_argument("--standby", action="store_true")
+    parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args(arguments)
     home = Home.locate(options.home, options.database_url)
     quiet_libraries()
@@ -75,6 +78,8 @@ def main(arguments: list[str] | None = None) -> int:
         return 0
     db = home.open()
     try:
+        if options.follow:
+            return 0 if follow(db, home, run_id) else 1
         return 0 if execute(db, home, run_id) else 1
     finally:
         db.dispose()
@@ -143,6 +148,25 @@ def execute(db: Database, home: Home, run_id: str) -> bool:
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     _end(db, run_id, RunState.succeeded, result=result, progress=1.0, progress_text="done", error=None)
     return True
+
+
+def follow(db: Database, home: Home, run_id: str) -> bool:
+    """Take the steps of a run beside the process that leads it, and leave; False when that failed."""
+    ranks.follow_leader()
+    run = get_run(db, run_id)
+    settings = ranks.follower_settings(parse_settings(run.method, run.config))
+    watch = Watch(dry_run=getattr(settings, "dry_run", False))
+    try:
+        ranks.join(ranks.meeting_place())
+        METHODS[run.method].train(
+            RunContext(run=run, settings=settings, db=db, home=home, progress=ranks.Follower(watch))
+        )
+    except ranks.Followed:
+        return True
+    except Exception as error:
+        say(f"process {ranks.rank() + 1} of the run failed: {type(error).__name__}: {error}")
+        traceback.print_exception(error)
+    return False
 
 
 def begin(db: Database, run_id: str) -> RunRow | None:
@@ -225,7 +249,8 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
     progress.watch = replace(watch_of(db, settings), mirror=home.run_dir(run.id) / "tensorboard")
     context = RunContext(run=run, settings=settings, db=db, home=home, progress=progress)
     try:
-        result = METHODS[run.method].train(context)
+        with ranks.sharing(home, run.id, getattr(settings, "ranks", 1), partial(_end_for_the_dead, db, run)):
+            result = METHODS[run.method].train(context)
     except DryRunDone as done:
         shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)
         result = done.figures
@@ -278,6 +303,12 @@ def _end_badly(db: Database, run: RunRow, error: BaseException) -> None:
         _end(db, run.id, RunState.cancelled, error=reason)
         return
     _end(db, run.id, RunState.failed, error=reason, result={"failure": kind_of(error)})
+
+
+def _end_for_the_dead(db: Database, run: RunRow, words: str) -> None:
+    """End a run that waits for a process that is gone: nothing in this one can be told any more."""
+    _end(db, run.id, RunState.failed, error=f"{words} Resume it with `studio runs resume {run.id}`.")
+    os._exit(1)
 
 
 def _end(db: Database, run_id: str, to: RunState, **changes: Any) -> None:

@@ -99,7 +99,8 @@ def pick_device(device: str | None = None) -> str:
     """The device asked for, else the GPU when there is one; on CPU all cores are put to work."""
     import torch
 
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    own = f"cuda:{os.environ['LOCAL_RANK']}" if "LOCAL_RANK" in os.environ else "cuda"  # one of several processes
+    chosen = device or (own if torch.cuda.is_available() else "cpu")
     if chosen == "cpu":
         torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or os.cpu_count() or 1))
     return chosen

@@ -28,6 +28,7 @@ from training.mirror import PROJECT, mirror_curves
 from training.models import parameter_count
 from training.preflight import tell_preflight
 from training.progress import DryRunDone, Reporter
+from training.ranks import leave_unless_leading
 from training.steps import Diverged, sample_callback
 
 MIN_PAIRS = 2
@@ -96,7 +97,7 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
         "output_dir": str(directory),
         "max_steps": min(DRY_STEPS, steps) if settings.dry_run else steps,
         "per_device_train_batch_size": micro,
-        "gradient_accumulation_steps": max(1, settings.batch_size // micro),
+        "gradient_accumulation_steps": max(1, settings.batch_size // (micro * settings.ranks)),
         "learning_rate": settings.rate_for(parameters),
         "lr_scheduler_type": settings.schedule,
         "warmup_steps": round(steps * settings.warmup),
@@ -167,11 +168,13 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
     try:
         trainer.train(resume_from_checkpoint=point)
     except Diverged as error:
+        leave_unless_leading()
         raise Diverged(f"{error}{_keep_last_good(trainer, directory)}") from None
     except Exception as error:
         if is_disk_full(error):
             raise disk_full(directory, "The state to resume from") from error
         raise
+    leave_unless_leading()
     if reporter.watch.dry_run:
         raise DryRunDone(reporter.told | _dry_figures(trainer, time.monotonic() - began, reporter.told.get("steps")))
     after = _trainable_sums(trainer.model)
@@ -304,6 +307,7 @@ def silenced(trainer_class: type, encoded: Sequence[Any], seed: int) -> type:
             return dataset  # token ids already
 
         def _get_train_sampler(self, *_: Any) -> LikeLengths:
-            return LikeLengths([pair["length"] for pair in encoded], self.args.per_device_train_batch_size, seed)
+            together = self.args.per_device_train_batch_size * self.args.world_size
+            return LikeLengths([pair["length"] for pair in encoded], together, seed)
 
     return Silenced
