@@ -35,10 +35,10 @@ from feedback.types import RunState, Split, now
 from training.checkpoints import is_disk_full
 from training.config import parse_settings
 from training.home import Home
-from training.launch.local import started_at
+from training.launch.local import started_at, this_host
 from training.methods import METHODS
 from training.progress import DryRunDone, Progress, RunContext, Watch
-from training.runs import advance, this_host
+from training.runs import advance
 
 HEAVY_MODULES = ("torch", "transformers", "peft", "datasets", "accelerate", "trl")
 # The trainers are behind lazy attributes: asking for them is what imports them.
