@@ -24,6 +24,7 @@ from feedback.types import RunState, now
 from training.dependencies import give_up_waiting
 from training.home import Home
 from training.launch import Launched, Launcher, Urgency
+from training.launch.cluster import RayCluster
 from training.launch.local import LocalLauncher, is_alive, started_at
 from training.runs import ACTIVE, advance, reconcile
 
@@ -163,11 +164,21 @@ def serve(worker: Worker, stop: threading.Event, *, parent: Launched | None = No
     return "told to stop"
 
 
-def run_worker(home: Home, *, standby: bool = True, owner: str = "command", parent_pid: int | None = None) -> None:
+def run_worker(
+    home: Home,
+    *,
+    standby: bool = True,
+    cluster: RayCluster | None = None,
+    owner: str = "command",
+    parent_pid: int | None = None,
+) -> None:
     """Serve a home until SIGTERM, Ctrl-C, or the end of ``parent_pid``; HomeInUse if another worker does.
 
-    ``owner`` is written beside the lock: ``up`` marks a worker that ``studio up`` may stop when it ends.
+    Runs go to ``cluster`` if there is one, else they are processes of this machine. ``owner`` is written beside the
+    lock: ``up`` marks a worker that ``studio up`` may stop when it ends.
     """
+    if cluster is not None:
+        cluster.check(home)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -175,13 +186,21 @@ def run_worker(home: Home, *, standby: bool = True, owner: str = "command", pare
     home.create()
     with home.lock_worker(owner=owner, began=now().isoformat()):
         db = home.open()
-        launcher = LocalLauncher(home, standby=standby)
-        say(f"working for {home.path}")
+        launcher = _launcher(home, cluster, standby)
+        say(f"working for {home.path}" + (f", on the Ray cluster at {cluster.address}" if cluster else ""))
         try:
             say("ends: " + serve(Worker(home, db, launcher), stop, parent=parent))
         finally:
             launcher.close()
             db.dispose()
+
+
+def _launcher(home: Home, cluster: RayCluster | None, standby: bool) -> Launcher:
+    if cluster is None:
+        return LocalLauncher(home, standby=standby)
+    from training.launch.ray import RayLauncher  # brings httpx along, which a command that opens has no use for
+
+    return RayLauncher(home, cluster, say=say)
 
 
 def say(line: str) -> None:
@@ -190,7 +209,7 @@ def say(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The worker's command line."""
+    """The worker's command line; a cluster is named by the environment alone (``training.launch.cluster``)."""
     parser = argparse.ArgumentParser(prog="training.worker", description="Execute the queued runs of one home.")
     parser.add_argument("--home", type=Path)
     parser.add_argument("--database-url")
@@ -202,6 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
         run_worker(
             Home.locate(options.home, options.database_url),
             standby=not options.no_standby,
+            cluster=RayCluster.from_environment(),
             owner=options.owner,
             parent_pid=options.parent_pid,
         )
