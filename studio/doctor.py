@@ -145,7 +145,8 @@ def _memory(home: Home) -> Finding:
 def _worker(home: Home) -> Finding:
     holder = home.worker_holder()
     if holder is not None:
-        return Finding("worker", True, f"alive, pid {holder.get('pid')}")
+        where = f", for the Ray cluster at {holder['ray']}" if holder.get("ray") else ""
+        return Finding("worker", True, f"alive, pid {holder.get('pid')}{where}")
     db = home.open()
     try:
         waiting = len(list_runs(db, states=[RunState.queued]))

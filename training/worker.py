@@ -184,7 +184,7 @@ def run_worker(
         signal.signal(number, lambda *_: stop.set())
     parent = Launched(parent_pid, started_at(parent_pid)) if parent_pid is not None else None
     home.create()
-    with home.lock_worker(owner=owner, began=now().isoformat()):
+    with home.lock_worker(owner=owner, began=now().isoformat(), ray=cluster.address if cluster else None):
         db = home.open()
         launcher = _launcher(home, cluster, standby)
         say(f"working for {home.path}" + (f", on the Ray cluster at {cluster.address}" if cluster else ""))

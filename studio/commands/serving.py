@@ -225,6 +225,7 @@ def serve(
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)
     if keep_worker:
+        tell_of_other_worker(home, cluster)
         thread.start()
     try:
         _serve_page(home, db, listener, url, host, mount)
@@ -233,6 +234,15 @@ def serve(
         if keep_worker:
             thread.join()
             keeper.stop()
+
+
+def tell_of_other_worker(home: Home, cluster: RayCluster | None) -> None:
+    """A worker that lives is left alone, though it may execute runs elsewhere than was asked for just now."""
+    holder = home.worker_holder()
+    if holder is None or holder.get("ray") == (cluster.address if cluster else None):
+        return
+    where = f"the Ray cluster at {holder['ray']}" if holder.get("ray") else "this machine"
+    tell(f"A worker (pid {holder.get('pid')}) executes runs on {where} already; stop it, and its successor obeys.")
 
 
 def _serve_page(home: Home, db: Database, listener: socket.socket, url: str, host: str, mount: Mount) -> None:

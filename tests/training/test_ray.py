@@ -23,7 +23,7 @@ from feedback.errors import Conflict, InvalidInput
 from feedback.store.runs import get_run, update_run
 from feedback.tables import RunRow
 from feedback.types import RunState, now
-from studio.commands.serving import cluster_asked_for
+from studio.commands.serving import cluster_asked_for, tell_of_other_worker
 from studio.doctor import examine
 from studio.workers import WorkerKeeper, worker_for
 from tests.feedback.conftest import postgresql, postgresql_server, postgresql_url  # noqa: F401
@@ -359,6 +359,18 @@ def test_what_is_no_answer_of_ray_is_told(head: RayHead, status: int, words: str
     jobs.close()
 
 
+def test_a_job_does_not_import_from_where_ray_was_started(
+    db: Database, home: Home, head: RayHead, launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "execute.py").write_text("print('a stranger')\n")
+    monkeypatch.chdir(tmp_path)
+    run = queue(db)
+    update_run(db, run.id, config={"limit": "none"})  # so it fails soon, in the studio's own words
+    turn_until(Worker(home, db, launchers()), ended(db, run))
+    assert state_of(db, run) is RunState.failed and "limit" in str(get_run(db, run.id).error)
+
+
 def test_no_more_are_given_away_than_asked_for(db: Database, home: Home, head: RayHead, launchers: Launchers) -> None:
     three = [queue(db) for _ in range(3)]
     worker = Worker(home, db, launchers("steps", at_once=2))
@@ -463,6 +475,23 @@ def test_a_command_that_waits_finds_the_cluster_in_the_environment(
         pass
     keeper = WorkerKeeper(Home(tmp_path), owner="up", standby=False, dies_with_me=False)
     assert "STUDIO_RAY_ADDRESS" not in keeper._environment()  # told of none, it starts a worker of this machine
+
+
+def test_a_worker_that_works_elsewhere_is_told_of(
+    home: Home, head: RayHead, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cluster = RayCluster(head.address)
+    tell_of_other_worker(home, cluster)
+    with home.lock_worker(ray=head.address):
+        tell_of_other_worker(home, cluster)
+        assert capsys.readouterr().err == ""
+        tell_of_other_worker(home, None)
+        assert f"executes runs on the Ray cluster at {head.address} already" in capsys.readouterr().err
+        worker = {finding.name: finding for finding in examine(home, {})}["worker"]
+        assert worker.seen == f"alive, pid {os.getpid()}, for the Ray cluster at {head.address}"
+    with home.lock_worker(ray=None):
+        tell_of_other_worker(home, cluster)
+        assert "executes runs on this machine already" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

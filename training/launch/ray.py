@@ -51,7 +51,8 @@ class RayLauncher:
         self.at_once = cluster.at_once
         self.host = f"{PLACE}:{cluster.head}"
         self._say = say
-        self._command = tuple(command) or (cluster.python, "-m", "training.execute")
+        # -P: a job begins where its machine's Ray was started, and that folder may hold a `training` of its own.
+        self._command = tuple(command) or (cluster.python, "-P", "-m", "training.execute")
         self._poll, self._away, self._silent = poll_seconds, away_seconds, silent_seconds
         self._jobs = RayJobs(cluster.address)
         self._complaint = ""

@@ -13,6 +13,7 @@ from __future__ import annotations
 import getpass
 import json
 import os
+import secrets
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -54,10 +55,13 @@ def write_ticket(home: Home, run_id: str, ticket: Ticket) -> Path:
 
 def take_ticket(path: Path) -> Ticket:
     """Take the ticket, so that nobody else can; one sentence where there is none to take."""
-    mine = path.with_name(f"{path.name}.taken-{this_host()}-{os.getpid()}")
+    mine = path.with_name(f"{path.name}.taken-{secrets.token_hex(8)}")
     try:
         path.rename(mine)
-        text = mine.read_text(encoding="utf-8")
+        try:
+            text = mine.read_text(encoding="utf-8")
+        finally:
+            mine.unlink()
     except FileNotFoundError:
         raise _missing(path) from None
     except PermissionError:
@@ -65,8 +69,6 @@ def take_ticket(path: Path) -> Ticket:
             f"{path} may not be read on {this_host()} by {getpass.getuser()}: let the cluster run under the account "
             "that the worker runs under, then resume the run."
         ) from None
-    finally:
-        mine.unlink(missing_ok=True)
     return Ticket(**json.loads(text))
 
 
