@@ -104,12 +104,12 @@ class RayHead:
     def answer(self, method: str, path: str, body: str, authorization: str) -> tuple[int, BODY | str | None]:
         with self._lock:
             self.heard.append((method, path, body))
-            if path == "/api/version":
-                return self.fails_with or 200, {"version": "4", "ray_version": "2.60.0"}
             if self.token and authorization != f"Bearer {self.token}":
                 return (403 if authorization else 401), "Unauthorized"
             if self.fails_with:
                 return self.fails_with, "Traceback\nOSError: no agent"
+            if path == "/api/version":
+                return 200, {"version": "4", "ray_version": "2.60.0"}
             self._turn()
             if (method, path) == ("POST", "/api/jobs/"):
                 return self._submit(json.loads(body))

@@ -20,9 +20,9 @@ from sqlalchemy import make_url
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store.runs import get_run, update_run
+from feedback.store.runs import get_run, save_run, update_run
 from feedback.tables import RunRow
-from feedback.types import RunState, now
+from feedback.types import Run, RunState, now
 from studio.commands.serving import cluster_asked_for, tell_of_other_worker
 from studio.doctor import examine
 from studio.workers import WorkerKeeper, worker_for
@@ -31,6 +31,7 @@ from tests.training.ray_head import RayHead
 from tests.training.test_worker import ended, is_at_step, queue, turn_until
 from training import runs
 from training.home import Home
+from training.launch import Sight
 from training.launch.cluster import RayCluster
 from training.launch.local import is_here, this_host
 from training.launch.ray import RayLauncher
@@ -223,6 +224,25 @@ def test_a_killed_process_is_found_and_the_run_resumed(
     assert get_run(db, run.id).result == {"done": 2} and list(head.jobs) == [f"{run.id}-1", f"{run.id}-2"]
 
 
+@pytest.mark.parametrize("meanwhile", [{"attempt": 2}, {"state": RunState.stopping}])
+def test_a_run_that_moved_on_while_ray_was_asked_is_not_buried(
+    db: Database, home: Home, head: RayHead, launchers: Launchers, meanwhile: dict[str, Any]
+) -> None:
+    run = save_run(db, Run(method="generate", state=RunState.running, host="ray:node-1", heartbeat_at=now()))
+    launcher = launchers("quick")
+
+    def watch(seen: RunRow) -> Sight:
+        if "state" in meanwhile:
+            runs.cancel(db, seen.id)
+        else:
+            update_run(db, seen.id, **meanwhile)
+        return Sight(gone="Nobody knows it.")
+
+    launcher.watch = watch  # type: ignore[method-assign]
+    Worker(home, db, launcher).turn()
+    assert state_of(db, run) is meanwhile.get("state", RunState.running) and get_run(db, run.id).error is None
+
+
 def test_a_run_that_beats_is_believed_before_ray(db: Database, home: Home, head: RayHead, launchers: Launchers) -> None:
     run = queue(db)
     worker = Worker(home, db, launchers("steps", silent_seconds=20))
@@ -363,6 +383,7 @@ def test_a_job_does_not_import_from_where_ray_was_started(
     db: Database, home: Home, head: RayHead, launchers: Launchers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "__init__.py").touch()
     (tmp_path / "training" / "execute.py").write_text("print('a stranger')\n")
     monkeypatch.chdir(tmp_path)
     run = queue(db)
