@@ -10,6 +10,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -547,6 +548,23 @@ def test_options_go_before_variables_and_reach_the_worker(tmp_path: Path, monkey
     monkeypatch.setenv("STUDIO_RAY_GPUS", "many")
     with pytest.raises(InvalidInput, match=r"\$STUDIO_RAY_GPUS='many' is not a number"):
         RayCluster.from_environment()
+
+
+def test_a_kept_worker_works_for_the_cluster(home: Home, head: RayHead, db: Database) -> None:
+    cluster = RayCluster(head.address, at_once=2)
+    keeper = WorkerKeeper(home, owner="up", standby=False, dies_with_me=True, cluster=cluster)
+    run = queue(db)
+    head.room = 0
+    deadline = time.monotonic() + 120
+    keeper.tend()
+    try:
+        while not head.jobs:
+            assert time.monotonic() < deadline, Path(keeper.log_path).read_text()
+            time.sleep(0.05)
+        assert list(head.jobs) == [f"{run.id}-1"] and (home.worker_holder() or {}).get("ray") == head.address
+        assert shlex.split(head.jobs[f"{run.id}-1"].request["entrypoint"])[3:6] == [sys.executable, "-P", "-m"]
+    finally:
+        keeper.stop()
 
 
 def test_the_doctor_looks_at_the_cluster_that_is_named(home: Home, head: RayHead) -> None:

@@ -10,7 +10,6 @@ be cancelled while its job still waits, whatever the cluster does with that job 
 
 from __future__ import annotations
 
-import getpass
 import json
 import os
 import secrets
@@ -66,8 +65,8 @@ def take_ticket(path: Path) -> Ticket:
         raise _missing(path) from None
     except PermissionError:
         raise InvalidInput(
-            f"{path} may not be read on {this_host()} by {getpass.getuser()}: let the cluster run under the account "
-            "that the worker runs under, then resume the run."
+            f"{path} may not be read on {this_host()} by the account {os.getuid()}: let the cluster run under the "
+            "one that the worker runs under, then resume the run."
         ) from None
     return Ticket(**json.loads(text))
 
