@@ -212,8 +212,9 @@ class RayLauncher:
 
     def _is_away(self, error: ClusterAway) -> None:
         self._away_until = time.monotonic() + self._away
-        if str(error) != self._complaint:
-            self._complaint = str(error)
+        kind = str(error).partition("(")[0]  # in brackets stand details, which may differ from one failure to the next
+        if kind != self._complaint:
+            self._complaint = kind
             self._say(f"{error} No run is begun meanwhile; those at work go on.")
 
     def _is_back(self) -> None:
