@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import errno
 import importlib.metadata
+import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import psutil
@@ -23,6 +25,7 @@ from feedback.store.runs import list_runs
 from feedback.types import RunState, now
 from training.first_steps import is_model_directory
 from training.home import Home
+from training.launch.cluster import ADDRESS_VARIABLE, RayCluster
 from training.runs import LAUNCH_SECONDS
 from training.starter import STARTER_DIR
 
@@ -49,10 +52,13 @@ class Finding:
         return asdict(self)
 
 
-def examine(home: Home) -> list[Finding]:
-    """Every check in order; one that breaks is a finding like any other."""
+def examine(home: Home, variables: Mapping[str, str] = os.environ) -> list[Finding]:
+    """Every check in order; one that breaks is a finding like any other. A cluster is looked at where one is named."""
+    checks = dict(CHECKS)
+    if variables.get(ADDRESS_VARIABLE):
+        checks["ray"] = partial(_ray, variables=variables)
     findings = []
-    for name, check in CHECKS.items():
+    for name, check in checks.items():
         try:
             findings.append(check(home))
         except StudioError as error:
@@ -139,7 +145,8 @@ def _memory(home: Home) -> Finding:
 def _worker(home: Home) -> Finding:
     holder = home.worker_holder()
     if holder is not None:
-        return Finding("worker", True, f"alive, pid {holder.get('pid')}")
+        where = f", for the Ray cluster at {holder['ray']}" if holder.get("ray") else ""
+        return Finding("worker", True, f"alive, pid {holder.get('pid')}{where}")
     db = home.open()
     try:
         waiting = len(list_runs(db, states=[RunState.queued]))
@@ -165,6 +172,19 @@ def _silent_runs(home: Home) -> Finding:
             "runs", False, f"silent: {', '.join(silent)}", "Read `studio runs logs ID`, then cancel or resume it."
         )
     return Finding("runs", True, f"{len(active)} at work, none silent")
+
+
+def _ray(home: Home, variables: Mapping[str, str]) -> Finding:
+    from training.launch.ray_jobs import RayJobs
+
+    cluster = RayCluster.from_environment(variables)
+    if cluster is None:
+        return Finding("ray", True, "no cluster is named: runs are processes of this machine")
+    jobs = RayJobs(cluster.check(home).address)
+    try:
+        return Finding("ray", True, f"Ray {jobs.version()} at {cluster.address}, {cluster.wanted} for a run")
+    finally:
+        jobs.close()
 
 
 CHECKS: dict[str, Callable[[Home], Finding]] = {

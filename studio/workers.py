@@ -22,6 +22,7 @@ from feedback.store.runs import get_run
 from feedback.tables import RunRow
 from training import runs
 from training.home import Home
+from training.launch.cluster import ADDRESS_VARIABLE, RayCluster
 from training.launch.local import is_alive
 
 TEND_SECONDS = 1.0
@@ -31,11 +32,17 @@ STOP_SECONDS = 10.0
 
 
 class WorkerKeeper:
-    """Keeps one worker alive for one home; ``owner`` is what its lock says of who started it."""
+    """Keeps one worker alive for one home; ``owner`` is what its lock says of who started it.
 
-    def __init__(self, home: Home, *, owner: str, standby: bool, dies_with_me: bool) -> None:
+    ``cluster`` is where the worker's runs go, if not to this machine.
+    """
+
+    def __init__(
+        self, home: Home, *, owner: str, standby: bool, dies_with_me: bool, cluster: RayCluster | None = None
+    ) -> None:
         self.home = home
         self.owner = owner
+        self.cluster = cluster
         self._standby = standby
         self._dies_with_me = dies_with_me
         self._process: subprocess.Popen[bytes] | None = None
@@ -91,6 +98,8 @@ class WorkerKeeper:
         return str(self.home.path / "worker.log")
 
     def _start(self) -> subprocess.Popen[bytes]:
+        if self.cluster is not None:
+            self.cluster.check(self.home)
         command = [sys.executable, "-m", "training.worker", "--home", str(self.home.path), "--owner", self.owner]
         if not self._standby:
             command.append("--no-standby")
@@ -99,12 +108,17 @@ class WorkerKeeper:
         with open(self.log_path, "ab") as log:
             return subprocess.Popen(
                 command,
-                env=self.home.environment(),
+                env=self._environment(),
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
             )
+
+    def _environment(self) -> dict[str, str]:
+        """The worker goes by this keeper's cluster, and not by one that a variable names beside it."""
+        own = {name: value for name, value in self.home.environment().items() if name != ADDRESS_VARIABLE}
+        return own | (self.cluster.environment() if self.cluster else {})
 
     def _last_words(self) -> str:
         try:
@@ -117,8 +131,12 @@ class WorkerKeeper:
 
 @contextmanager
 def worker_for(home: Home, *, standby: bool) -> Iterator[WorkerKeeper]:
-    """A worker for the time of the block: the one that lives, else a temporary one of our own."""
-    keeper = WorkerKeeper(home, owner="temporary", standby=standby, dies_with_me=True)
+    """A worker for the time of the block: the one that lives, else a temporary one of our own.
+
+    A temporary one submits to the cluster that the environment names, as the studio's own worker would.
+    """
+    cluster = RayCluster.from_environment()
+    keeper = WorkerKeeper(home, owner="temporary", standby=standby, dies_with_me=True, cluster=cluster)
     keeper.tend()
     try:
         yield keeper

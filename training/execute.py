@@ -2,7 +2,8 @@
 
 It says who it is, does what the method does, and reports its end exactly once. With ``--standby`` it first
 imports the heavy libraries, then waits on standard input for the id of the one run it will execute; end of
-input without an id means that its worker is gone, and so is the reason to wait.
+input without an id means that its worker is gone, and so is the reason to wait. With ``--ticket FILE`` it works for a
+worker of another machine, which laid down there what it must know.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from training import ranks
 from training.checkpoints import is_disk_full
 from training.config import parse_settings
 from training.home import Home
-from training.launch.local import started_at
+from training.launch.local import started_at, this_host
+from training.launch.ticket import Ticket, take_ticket
 from training.methods import METHODS
 from training.progress import DryRunDone, Progress, RunContext, Watch
-from training.runs import advance, this_host
+from training.runs import advance
 
 HEAVY_MODULES = ("torch", "transformers", "peft", "datasets", "accelerate", "trl")
 # The trainers are behind lazy attributes: asking for them is what imports them.
@@ -70,9 +72,12 @@ def main(arguments: list[str] | None = None) -> int:
     which.add_argument("--run")
     which.add_argument("--standby", action="store_true")
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--ticket", type=Path, help="what a job away from its worker is handed; used up by reading it")
     options = parser.parse_args(arguments)
-    home = Home.locate(options.home, options.database_url)
     quiet_libraries()
+    if options.ticket:
+        return work_away(options.home, options.run, options.ticket)
+    home = Home.locate(options.home, options.database_url)
     run_id = stand_by(home) if options.standby else options.run
     if not run_id:
         return 0
@@ -85,12 +90,40 @@ def main(arguments: list[str] | None = None) -> int:
         db.dispose()
 
 
+def work_away(path: Path, run_id: str, ticket_file: Path) -> int:
+    """Execute a run for a worker of another machine.
+
+    What goes wrong before the run's log and the database are at hand is said in one line of standard error, which
+    the worker finds at the place where it submitted the job.
+    """
+    try:
+        ticket = take_ticket(ticket_file)
+        home = Home(path, ticket.database_url)
+        db = home.open()
+    except StudioError as error:
+        print(error, file=sys.stderr)
+        return 1
+    try:
+        write_to_log(home, run_id)
+        return 0 if execute(db, home, run_id, ticket) else 1
+    finally:
+        db.dispose()
+
+
 def stand_by(home: Home) -> str:
     """Import what runs need, then wait for a run's id; from then on output goes to that run's log."""
     complaint = preload()
     run_id = sys.stdin.readline().strip()
     if not run_id:
         return ""
+    write_to_log(home, run_id)
+    if complaint:
+        print(f"{now():%Y-%m-%d %H:%M:%S} while standing by: {complaint}", flush=True)
+    return run_id
+
+
+def write_to_log(home: Home, run_id: str) -> None:
+    """Let all that this process says from now on stand in the run's log, and let it hear nothing."""
     log = home.log_path(run_id)
     log.parent.mkdir(parents=True, exist_ok=True)
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
@@ -99,9 +132,6 @@ def stand_by(home: Home) -> str:
         os.dup2(source, target)
     os.close(output)
     os.close(nothing)
-    if complaint:
-        print(f"{now():%Y-%m-%d %H:%M:%S} while standing by: {complaint}", flush=True)
-    return run_id
 
 
 def preload() -> str:
@@ -130,10 +160,10 @@ def preload() -> str:
     return "; ".join(complaints)
 
 
-def execute(db: Database, home: Home, run_id: str) -> bool:
+def execute(db: Database, home: Home, run_id: str, ticket: Ticket | None = None) -> bool:
     """Do one run from ``starting`` to its end; False when it did not succeed or was not ours to do."""
     signal.signal(signal.SIGTERM, _raise_terminated)
-    run = begin(db, run_id)
+    run = begin(db, run_id, ticket)
     if run is None:
         return False
     say(f"attempt {run.attempt} of {run.method} begins, pid {os.getpid()}")
@@ -169,12 +199,15 @@ def follow(db: Database, home: Home, run_id: str) -> bool:
     return False
 
 
-def begin(db: Database, run_id: str) -> RunRow | None:
-    """Take the run over as this process; None when it was cancelled or given up meanwhile."""
+def begin(db: Database, run_id: str, ticket: Ticket | None = None) -> RunRow | None:
+    """Take the run over as this process; None when it was cancelled, given up or begun anew meanwhile."""
+    if ticket is not None and insist(lambda: get_run(db, run_id)).attempt != ticket.attempt:
+        say(f"run {run_id} is at another attempt than {ticket.attempt}: nothing to do")
+        return None
     identity: dict[str, Any] = {
         "pid": os.getpid(),
         "pid_started": started_at(os.getpid()),
-        "host": this_host(),
+        "host": ticket.host if ticket is not None else this_host(),
         "heartbeat_at": now(),
     }
     run = insist(lambda: advance(db, run_id, RunState.running, progress=0.0, progress_text="", **identity))

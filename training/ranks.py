@@ -24,7 +24,8 @@ from feedback.errors import InvalidInput, RunEnded, RunFailed, StudioError
 from training.home import Home
 from training.progress import LocalProgress
 
-FOLLOW = (sys.executable, "-m", "training.execute")
+# As the leader was started: with ``-P``, modules of the folder it happens to be in are not taken for the studio's.
+FOLLOW = (sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "training.execute")
 LEAVE_SECONDS = 60.0  # a rank that has taken the last step is gone within this time, or was stuck
 LOOK_SECONDS = 0.5
 # A rank that died makes the leader's next exchange fail by itself; where it does not, its run is ended for it.

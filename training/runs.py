@@ -11,7 +11,6 @@ dead cannot both be right: whoever comes second changes nothing.
 from __future__ import annotations
 
 import math
-import socket
 import time
 from collections.abc import Callable, Collection
 from datetime import datetime, timedelta
@@ -41,7 +40,7 @@ from training.config import (
 from training.dependencies import check_after, promised_names
 from training.home import Home
 from training.judges import refuse_other_base
-from training.launch.local import is_alive
+from training.launch.local import is_alive, is_here
 from training.methods import METHODS
 from training.models import check_quantize
 from training.oracles import check_rule
@@ -71,16 +70,6 @@ LAUNCH_SECONDS = 60.0
 # A run beats every second; where its pid cannot be looked at, on another machine, so long a silence is its end.
 SILENT_SECONDS = 120.0
 ACTIVE = tuple(state for state in RunState if state.is_active)
-
-
-def this_host() -> str:
-    """The name under which this machine's processes are recorded; a pid means nothing elsewhere."""
-    return socket.gethostname()
-
-
-def is_here(db: Database, run: RunRow) -> bool:
-    """Whether a run's process would be on this machine: always with SQLite, whatever the machine is called today."""
-    return db.is_sqlite or run.host == this_host()
 
 
 def may_precede(to: RunState) -> frozenset[RunState]:

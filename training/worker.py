@@ -1,8 +1,8 @@
 """The scheduler of one home: ``python -m training.worker --home DIR``.
 
 One turn of its loop: end what was cancelled, find what died, claim the next queued run and start a fresh process
-for it. One run works at a time: they share one processor or one GPU. The worker holds no state of its own, so
-killing it loses nothing: runs go on by themselves, and the next worker adopts them.
+for it, as many at a time as its launcher has room for. The worker holds no state of its own, so killing it loses
+nothing: runs go on by themselves, and the next worker adopts them.
 """
 
 from __future__ import annotations
@@ -13,19 +13,20 @@ import sys
 import threading
 import time
 import traceback
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from feedback.db import Database
 from feedback.errors import StudioError
-from feedback.store.runs import claim_next_run, get_run, list_runs, update_run
+from feedback.store.runs import claim_next_run, get_run, list_runs, transition_run, update_run
 from feedback.tables import RunRow
 from feedback.types import RunState, now
 from training.dependencies import give_up_waiting
 from training.home import Home
-from training.launch import Launched, Launcher
+from training.launch import Launched, Launcher, Urgency
+from training.launch.cluster import RayCluster
 from training.launch.local import LocalLauncher, is_alive, started_at
-from training.runs import ACTIVE, advance, is_here, reconcile, this_host
+from training.runs import ACTIVE, advance, reconcile
 
 TURN_SECONDS = 0.25
 # A run asked to stop has this long to reach a step boundary by itself, then this long to heed SIGTERM.
@@ -35,11 +36,10 @@ TERM_SECONDS = 2.0
 
 @dataclass
 class _Stopping:
-    """How far the ending of one cancelled run has got."""
+    """A run that was asked to stop, as it was then, and when that was heard of."""
 
-    launched: Launched
+    run: RunRow
     since: float
-    sent: list[int] = field(default_factory=list)
 
 
 class Worker:
@@ -67,57 +67,78 @@ class Worker:
         for run in reconcile(self.db):
             say(f"{run.id} is {run.state.value}: {run.error or 'its process is gone'}")
             # A leader that was killed may leave helpers of its own behind; another machine's pid means nothing here.
-            if is_here(self.db, run) and run.pid is not None and run.pid_started is not None:
-                self.launcher.signal(Launched(run.pid, run.pid_started), signal.SIGKILL)
+            if self.launcher.minds(self.db, run):
+                self.launcher.end(run, Urgency.kill)
         for run in give_up_waiting(self.db):
             say(f"{run.id} is {run.state.value}: {run.error}")
-        if not self._active():
+        minded = [run for run in list_runs(self.db, states=ACTIVE) if self.launcher.minds(self.db, run)]
+        for run in minded:
+            self._look_after(run)
+        if len(minded) < self.launcher.at_once:
             self._launch_next()
         self.launcher.tend()
 
-    def _active(self) -> list[RunRow]:
-        return [run for run in list_runs(self.db, states=ACTIVE) if is_here(self.db, run)]
-
     def _launch_next(self) -> None:
         # Looking first keeps an idle worker from taking the write lock four times a second.
-        if not list_runs(self.db, states=[RunState.queued], limit=1):
+        if not list_runs(self.db, states=[RunState.queued], limit=1) or not self.launcher.is_ready():
             return
-        run = claim_next_run(self.db, started_at=now(), host=this_host(), heartbeat_at=now())
+        run = claim_next_run(self.db, started_at=now(), host=self.launcher.host, heartbeat_at=now())
         if run is None:
             return
         try:
-            launched = self.launcher.launch(run.id)
+            launched = self.launcher.launch(run)
         except Exception as error:  # one run that cannot start must not stall those behind it
             say(f"{run.id} could not be launched: {type(error).__name__}: {error}")
-            advance(self.db, run.id, RunState.failed, error=f"The run could not be launched: {error}.")
+            reason = str(error).rstrip(".")
+            advance(self.db, run.id, RunState.failed, error=f"The run could not be launched: {reason}.")
             return
-        update_run(self.db, run.id, pid=launched.pid, pid_started=launched.pid_started)
-        say(f"{run.id} ({run.method}, attempt {run.attempt}) is in process {launched.pid}")
+        if launched is not None:
+            update_run(self.db, run.id, pid=launched.pid, pid_started=launched.pid_started)
+        where = f"process {launched.pid}" if launched is not None else f"the care of {run.host}"
+        say(f"{run.id} ({run.method}, attempt {run.attempt}) is in {where}")
+
+    def _look_after(self, run: RunRow) -> None:
+        """Beat for a run that waits for its process to begin; write the end of one that went without a word."""
+        if run.state is RunState.stopping:
+            return
+        sight = self.launcher.watch(run)
+        if sight is None:
+            return
+        if sight.gone:
+            self._bury(run, sight.gone)
+        elif sight.waits:
+            waiting = {"heartbeat_at": now(), "progress_text": sight.waits}
+            transition_run(self.db, run.id, expected=[RunState.starting], to=RunState.starting, **waiting)
+
+    def _bury(self, run: RunRow, last_words: str) -> None:
+        fresh = get_run(self.db, run.id)
+        if fresh.attempt != run.attempt or fresh.state not in (RunState.starting, RunState.running):
+            return  # it said its own end meanwhile, or was asked to stop, or is somebody else's by now
+        # One that never began has nothing to go on from: there is a cause to remove first.
+        began = fresh.state is RunState.running
+        to, text = (RunState.interrupted, fresh.progress_text) if began else (RunState.failed, "")
+        ended = {"ended_at": now(), "error": last_words, "progress_text": text}
+        if transition_run(self.db, run.id, expected=[fresh.state], to=to, **ended):
+            say(f"{run.id} is {to.value}: {last_words}")
 
     def _end_cancelled(self, at: float) -> None:
-        """Take up runs newly asked to stop, and press on with each until none of its processes lives."""
+        """Take up runs newly asked to stop, and press on with each until nothing of it lives."""
         for run in list_runs(self.db, states=[RunState.stopping]):
-            if is_here(self.db, run) and run.pid is not None and run.pid_started is not None:
-                launched = Launched(run.pid, run.pid_started)
-                self._stopping.setdefault(run.id, _Stopping(launched, since=at))
-        for run_id, state in list(self._stopping.items()):
-            self._press(run_id, state, at)
+            if self.launcher.minds(self.db, run):
+                self._stopping.setdefault(run.id, _Stopping(run, since=at))
+        for stopping in list(self._stopping.values()):
+            self._press(stopping.run, at - stopping.since)
 
-    def _press(self, run_id: str, state: _Stopping, at: float) -> None:
+    def _press(self, run: RunRow, waited: float) -> None:
         """Ask, then terminate, then kill; ``cancelled`` is written when nothing of the run lives."""
-        waited = at - state.since
-        leader_lives = is_alive(*state.launched)
-        if leader_lives and waited >= self._grace and signal.SIGTERM not in state.sent:
-            state.sent.append(signal.SIGTERM)
-            self.launcher.signal(state.launched, signal.SIGTERM)
-        if waited >= self._term or not leader_lives:
-            self.launcher.signal(state.launched, signal.SIGKILL)
-        if self.launcher.survivors(state.launched):
+        pressing = waited >= self._grace
+        urgency = Urgency.kill if waited >= self._term else Urgency.terminate if pressing else Urgency.asked
+        if not self.launcher.end(run, urgency):
             return
-        del self._stopping[run_id]
+        del self._stopping[run.id]
         # A process that reported its own end meanwhile wins; then there is nothing to write.
-        if get_run(self.db, run_id).state is RunState.stopping and advance(self.db, run_id, RunState.cancelled):
-            say(f"{run_id} is cancelled; none of its processes is left")
+        if get_run(self.db, run.id).state is RunState.stopping and advance(self.db, run.id, RunState.cancelled):
+            say(f"{run.id} is cancelled; nothing of it is left")
 
 
 def serve(worker: Worker, stop: threading.Event, *, parent: Launched | None = None) -> str:
@@ -143,25 +164,43 @@ def serve(worker: Worker, stop: threading.Event, *, parent: Launched | None = No
     return "told to stop"
 
 
-def run_worker(home: Home, *, standby: bool = True, owner: str = "command", parent_pid: int | None = None) -> None:
+def run_worker(
+    home: Home,
+    *,
+    standby: bool = True,
+    cluster: RayCluster | None = None,
+    owner: str = "command",
+    parent_pid: int | None = None,
+) -> None:
     """Serve a home until SIGTERM, Ctrl-C, or the end of ``parent_pid``; HomeInUse if another worker does.
 
-    ``owner`` is written beside the lock: ``up`` marks a worker that ``studio up`` may stop when it ends.
+    Runs go to ``cluster`` if there is one, else they are processes of this machine. ``owner`` is written beside the
+    lock: ``up`` marks a worker that ``studio up`` may stop when it ends.
     """
+    if cluster is not None:
+        cluster.check(home)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     parent = Launched(parent_pid, started_at(parent_pid)) if parent_pid is not None else None
     home.create()
-    with home.lock_worker(owner=owner, began=now().isoformat()):
+    with home.lock_worker(owner=owner, began=now().isoformat(), ray=cluster.address if cluster else None):
         db = home.open()
-        launcher = LocalLauncher(home, standby=standby)
-        say(f"working for {home.path}")
+        launcher = _launcher(home, cluster, standby)
+        say(f"working for {home.path}" + (f", on the Ray cluster at {cluster.address}" if cluster else ""))
         try:
             say("ends: " + serve(Worker(home, db, launcher), stop, parent=parent))
         finally:
             launcher.close()
             db.dispose()
+
+
+def _launcher(home: Home, cluster: RayCluster | None, standby: bool) -> Launcher:
+    if cluster is None:
+        return LocalLauncher(home, standby=standby)
+    from training.launch.ray import RayLauncher  # brings httpx along, which a command that opens has no use for
+
+    return RayLauncher(home, cluster, say=say)
 
 
 def say(line: str) -> None:
@@ -170,7 +209,7 @@ def say(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The worker's command line."""
+    """The worker's command line; a cluster is named by the environment alone (``training.launch.cluster``)."""
     parser = argparse.ArgumentParser(prog="training.worker", description="Execute the queued runs of one home.")
     parser.add_argument("--home", type=Path)
     parser.add_argument("--database-url")
@@ -182,6 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
         run_worker(
             Home.locate(options.home, options.database_url),
             standby=not options.no_standby,
+            cluster=RayCluster.from_environment(),
             owner=options.owner,
             parent_pid=options.parent_pid,
         )

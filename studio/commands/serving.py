@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import ipaddress
+import os
 import signal
 import socket
 import threading
@@ -24,8 +25,34 @@ from studio.guard import Mount, is_loopback
 from studio.workers import WorkerKeeper
 from training.first_steps import seed_home, serve_model
 from training.home import Home
+from training.launch.cluster import (
+    ADDRESS_VARIABLE,
+    AT_ONCE_VARIABLE,
+    CPUS_VARIABLE,
+    GPUS_VARIABLE,
+    PYTHON_VARIABLE,
+    RayCluster,
+)
 from training.runs import submit
 from training.worker import run_worker
+
+Ray = Annotated[
+    str | None,
+    typer.Option(metavar="URL", help="Execute runs on the Ray cluster with this dashboard; else $STUDIO_RAY_ADDRESS."),
+]
+RayCpus = Annotated[
+    float | None,
+    typer.Option(metavar="N", help="CPUs a run reserves, and computes with: 1 unless $STUDIO_RAY_CPUS says otherwise."),
+]
+RayGpus = Annotated[
+    float | None, typer.Option(metavar="N", help="GPUs a run reserves: none unless $STUDIO_RAY_GPUS says otherwise.")
+]
+RayPython = Annotated[
+    str | None, typer.Option(metavar="PATH", help="Python with the studio on the cluster's machines; else the same.")
+]
+AtOnce = Annotated[
+    int | None, typer.Option(metavar="N", help="How many runs a cluster is given at a time; else $STUDIO_RAY_AT_ONCE.")
+]
 
 # How many prompts the first visitor finds replies to; the page asks for more by itself.
 FIRST_POOL = 50
@@ -47,10 +74,16 @@ def up(
         str,
         typer.Option(metavar="PATH|URL", help="Where a reverse proxy shows it: /studio, or its whole https:// URL."),
     ] = "",
+    ray: Ray = None,
+    ray_cpus: RayCpus = None,
+    ray_gpus: RayGpus = None,
+    ray_python: RayPython = None,
+    at_once: AtOnce = None,
 ) -> None:
     """Serve the page, the API and a worker until Ctrl-C. Runs that are at work go on without it."""
     refuse_unknown_address(host)
     mount = Mount.parse(root_path) if root_path else Mount()
+    cluster = cluster_asked_for(home_of(context), ray, ray_cpus, ray_gpus, ray_python, at_once) if worker else None
     home = home_of(context).create()
     with home.lock_studio() as lock:
         db = home.open()
@@ -63,7 +96,7 @@ def up(
                 if policy is not None:
                     serve_model(db, policy)
                 fill_first_pool(db)
-                serve(home, db, listener, url, keep_worker=worker, host=host, mount=mount)
+                serve(home, db, listener, url, keep_worker=worker, host=host, mount=mount, cluster=cluster)
         finally:
             db.dispose()
 
@@ -73,14 +106,44 @@ def worker(
     standby: Annotated[
         bool, typer.Option("--standby/--no-standby", help="Keep a process ready that has loaded the libraries.")
     ] = True,
+    ray: Ray = None,
+    ray_cpus: RayCpus = None,
+    ray_gpus: RayGpus = None,
+    ray_python: RayPython = None,
+    at_once: AtOnce = None,
 ) -> None:
-    """Execute queued runs until Ctrl-C. `studio up` starts one by itself."""
-    run_worker(home_of(context), standby=standby)
+    """Execute queued runs until Ctrl-C, here or on a Ray cluster. `studio up` starts one by itself."""
+    home = home_of(context)
+    run_worker(home, standby=standby, cluster=cluster_asked_for(home, ray, ray_cpus, ray_gpus, ray_python, at_once))
 
 
-def doctor(context: typer.Context, as_json: AsJson = False) -> None:
+def cluster_asked_for(
+    home: Home, ray: str | None, cpus: float | None, gpus: float | None, python: str | None, at_once: int | None
+) -> RayCluster | None:
+    """The cluster that options, or variables in their absence, name for the home; None for this machine."""
+    options = {
+        CPUS_VARIABLE: ("--ray-cpus", cpus),
+        GPUS_VARIABLE: ("--ray-gpus", gpus),
+        PYTHON_VARIABLE: ("--ray-python", python),
+        AT_ONCE_VARIABLE: ("--at-once", at_once),
+    }
+    given = {variable: str(value) for variable, (_, value) in options.items() if value is not None}
+    given |= {} if ray is None else {ADDRESS_VARIABLE: ray}
+    cluster = RayCluster.from_environment({**os.environ, **given})
+    if cluster is not None:
+        return cluster.check(home)
+    if lone := [f"{option} {value}" for option, value in options.values() if value is not None]:
+        raise InvalidInput(
+            f"{' and '.join(lone)} can be said of a Ray cluster alone, and none is named: add --ray http://HEAD:8265 "
+            f"(or ${ADDRESS_VARIABLE}), or leave it out; on this machine runs go one at a time."
+        )
+    return None
+
+
+def doctor(context: typer.Context, ray: Ray = None, as_json: AsJson = False) -> None:
     """Check what a studio needs; status 1, with the remedy, when something is wrong."""
-    findings = examine(home_of(context))
+    named = {} if ray is None else {ADDRESS_VARIABLE: ray}
+    findings = examine(home_of(context), {**os.environ, **named})
     wrong = [finding for finding in findings if not finding.ok]
     if as_json:
         show_json({"ok": not wrong, "findings": [finding.as_json() for finding in findings]})
@@ -147,16 +210,25 @@ def fill_first_pool(db: Database) -> None:
 
 
 def serve(
-    home: Home, db: Database, listener: socket.socket, url: str, *, keep_worker: bool, host: str, mount: Mount
+    home: Home,
+    db: Database,
+    listener: socket.socket,
+    url: str,
+    *,
+    keep_worker: bool,
+    host: str,
+    mount: Mount,
+    cluster: RayCluster | None,
 ) -> None:
     """Serve until SIGINT or SIGTERM, keeping a worker meanwhile."""
     stop = threading.Event()
-    keeper = WorkerKeeper(home, owner="up", standby=True, dies_with_me=False)
+    keeper = WorkerKeeper(home, owner="up", standby=True, dies_with_me=False, cluster=cluster)
     thread = threading.Thread(target=keeper.keep, args=(stop, tell), name="worker-keeper", daemon=True)
     # uvicorn raises the signal again after its shutdown; these keep that from ending us before the worker is told.
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _ignore)
     if keep_worker:
+        tell_of_other_worker(home, cluster)
         thread.start()
     try:
         _serve_page(home, db, listener, url, host, mount)
@@ -165,6 +237,15 @@ def serve(
         if keep_worker:
             thread.join()
             keeper.stop()
+
+
+def tell_of_other_worker(home: Home, cluster: RayCluster | None) -> None:
+    """A worker that lives is left alone, though it may execute runs elsewhere than was asked for just now."""
+    holder = home.worker_holder()
+    if holder is None or holder.get("ray") == (cluster.address if cluster else None):
+        return
+    where = f"the Ray cluster at {holder['ray']}" if holder.get("ray") else "this machine"
+    tell(f"A worker (pid {holder.get('pid')}) executes runs on {where} already; stop it, and its successor obeys.")
 
 
 def _serve_page(home: Home, db: Database, listener: socket.socket, url: str, host: str, mount: Mount) -> None:

@@ -179,6 +179,8 @@ class ProgressLine:
         if self._rewrites:
             if run.state is RunState.running:
                 text += f" {100 * run.progress:3.0f} % {run.progress_text}"
+            elif run.state is RunState.starting and run.progress_text:
+                text += f", {run.progress_text}"
             sys.stderr.write("\r" + text[:110].ljust(self._width))
             self._width = len(text[:110])
             sys.stderr.flush()

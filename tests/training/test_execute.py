@@ -20,6 +20,7 @@ from tests.factories import make_policy
 from training import runs
 from training.execute import explain, insist
 from training.home import Home
+from training.launch.local import this_host
 
 PRETEND = Path(__file__).with_name("pretend.py")
 ROOT = Path(__file__).parents[2]
@@ -35,7 +36,7 @@ def run(db: Database) -> RunRow:
     """A run a worker has just claimed."""
     promote_policy(db, make_policy(db).id)
     runs.submit(db, "generate", {"limit": 7})
-    claimed = claim_next_run(db, host=runs.this_host())
+    claimed = claim_next_run(db, host=this_host())
     assert claimed is not None
     return claimed
 
@@ -65,7 +66,7 @@ def test_a_run_tells_who_it_is_and_how_it_ended(db: Database, home: Home, run: R
     output, _ = process.communicate()
     row = get_run(db, run.id)
     assert row.state is RunState.succeeded and row.result == {"done": 1} and row.error is None
-    assert (row.pid, row.host, row.progress) == (process.pid, runs.this_host(), 1.0)
+    assert (row.pid, row.host, row.progress) == (process.pid, this_host(), 1.0)
     assert row.ended_at is not None and row.heartbeat_at is not None
     assert [(point.name, point.value) for point in list_metrics(db, run.id)] == [("loss", 0.5)]
     assert "hello from the run" in output and "ended: succeeded" in output

@@ -20,7 +20,7 @@ from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs
 from training.checkpoints import open_policy
 from training.home import Home
-from training.launch.local import started_at
+from training.launch.local import started_at, this_host
 from training.methods import METHODS
 
 
@@ -161,7 +161,7 @@ def test_resume_queues_the_same_run_again(db: Database, tmp_path: Path) -> None:
 def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
     dead_pid, dead_started = a_dead_process()
     me, my_start = os.getpid(), started_at(os.getpid())
-    here = runs.this_host()
+    here = this_host()
 
     def working(state: RunState = RunState.running, **fields: object) -> str:
         return save_run(db, Run(method="dpo", state=state, **{"host": here, **fields})).id
@@ -222,7 +222,7 @@ def test_on_this_machine_the_process_decides_and_not_the_heartbeat(db: Database,
     stopped = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
     os.kill(stopped.pid, signal.SIGSTOP)
     try:
-        fields = {"host": runs.this_host(), "pid": stopped.pid, "pid_started": started_at(stopped.pid)}
+        fields = {"host": this_host(), "pid": stopped.pid, "pid_started": started_at(stopped.pid)}
         silent = beating(db, 10_000, **fields)
         assert runs.reconcile(db) == []
     finally:
@@ -241,7 +241,7 @@ def test_a_zombie_is_dead(db: Database) -> None:
     identity = child.pid, started_at(child.pid)
     os.waitid(os.P_PID, child.pid, os.WEXITED | os.WNOWAIT)  # it ended, and nobody reaped it
     run = save_run(
-        db, Run(method="dpo", state=RunState.running, host=runs.this_host(), pid=identity[0], pid_started=identity[1])
+        db, Run(method="dpo", state=RunState.running, host=this_host(), pid=identity[0], pid_started=identity[1])
     )
     assert [row.id for row in runs.reconcile(db)] == [run.id]
     child.wait()
@@ -249,7 +249,7 @@ def test_a_zombie_is_dead(db: Database) -> None:
 
 def test_who_reports_its_own_end_first_is_believed(db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
     pid, started = a_dead_process()
-    fields = {"host": runs.this_host(), "pid": pid, "pid_started": started}
+    fields = {"host": this_host(), "pid": pid, "pid_started": started}
     run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
     looked = runs.get_run
 
@@ -268,7 +268,7 @@ def test_a_run_that_ends_while_its_process_is_looked_for_keeps_its_end(
     db: Database, monkeypatch: pytest.MonkeyPatch, end: RunState
 ) -> None:
     pid, started = a_dead_process()
-    fields = {"host": runs.this_host(), "pid": pid, "pid_started": started}
+    fields = {"host": this_host(), "pid": pid, "pid_started": started}
     run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
     looked = runs.is_alive
 

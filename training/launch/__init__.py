@@ -1,8 +1,12 @@
-"""Where a run executes. One protocol; a local process is the launcher there is."""
+"""Where a run executes: a process of this machine, or a job of a Ray cluster. One small protocol for both."""
 
 from __future__ import annotations
 
+from enum import IntEnum
 from typing import NamedTuple, Protocol
+
+from feedback.db import Database
+from feedback.tables import RunRow
 
 
 class Launched(NamedTuple):
@@ -12,23 +16,52 @@ class Launched(NamedTuple):
     pid_started: float
 
 
+class Urgency(IntEnum):
+    """How hard to press a run that was asked to stop: it hears of that by itself, and is then helped to end."""
+
+    asked = 0
+    terminate = 1
+    kill = 2
+
+
+class Sight(NamedTuple):
+    """What a launcher sees of a run that the run cannot say itself: what it waits for, or how it went silently."""
+
+    waits: str = ""
+    gone: str = ""
+
+
 class Launcher(Protocol):
     """What the worker asks of a place where runs execute."""
 
-    def launch(self, run_id: str) -> Launched:
-        """Begin the run in a fresh process that outlives the caller."""
+    at_once: int
+    """How many of its runs may be at work at a time."""
+
+    host: str
+    """What a run is recorded under from the moment it is claimed until its process says where it is."""
+
+    def is_ready(self) -> bool:
+        """Whether a run could begin at this moment; while none can, none is claimed."""
+        ...
+
+    def minds(self, db: Database, run: RunRow) -> bool:
+        """Whether this launcher answers for the run, whoever launched it: it sees to its end, and counts it."""
+        ...
+
+    def launch(self, run: RunRow) -> Launched | None:
+        """Begin the run in a fresh process that outlives the caller; None where its pid is not known yet."""
+        ...
+
+    def watch(self, run: RunRow) -> Sight | None:
+        """Look after a run that is starting or running; None when there is nothing to tell."""
+        ...
+
+    def end(self, run: RunRow, urgency: Urgency) -> bool:
+        """Press on with ending a run; True once nothing of it lives."""
         ...
 
     def tend(self) -> None:
         """Called on every turn of the worker: collect what ended, get ready for the next launch."""
-        ...
-
-    def signal(self, launched: Launched, number: int) -> None:
-        """Send a signal to the process and all its descendants; nothing happens to those already gone."""
-        ...
-
-    def survivors(self, launched: Launched) -> list[int]:
-        """The pids of the run that still live: empty once it is truly over."""
         ...
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -18,8 +19,10 @@ from pathlib import Path
 
 import psutil
 
+from feedback.db import Database
+from feedback.tables import RunRow
 from training.home import Home
-from training.launch import Launched
+from training.launch import Launched, Sight, Urgency
 
 EXECUTE = (sys.executable, "-m", "training.execute")
 # A standby holds half a gigabyte; below this much free memory the run itself needs it more.
@@ -27,6 +30,16 @@ STANDBY_MEMORY_BYTES = 3 * 1024**3
 STANDBY_RETRY_SECONDS = 30.0
 # A start is computed from the boot time, which moves when the clock is set. No pid is reused within seconds.
 SAME_START_SECONDS = 5.0
+
+
+def this_host() -> str:
+    """The name under which this machine's processes are recorded; a pid means nothing elsewhere."""
+    return socket.gethostname()
+
+
+def is_here(db: Database, run: RunRow) -> bool:
+    """Whether a run's process would be on this machine: always with SQLite, whatever the machine is called today."""
+    return db.is_sqlite or run.host == this_host()
 
 
 def is_alive(pid: int | None, pid_started: float | None) -> bool:
@@ -49,24 +62,59 @@ def started_at(pid: int) -> float:
 
 
 class LocalLauncher:
-    """Launches runs of one home as processes of this machine."""
+    """Launches runs of one home as processes of this machine, one at a time: they share its processor or its GPU."""
+
+    at_once = 1
 
     def __init__(self, home: Home, *, standby: bool = True, command: Sequence[str] = EXECUTE) -> None:
         self.home = home
+        self.host = this_host()
         self.command = tuple(command)
         self._keeps_standby = standby
         self._standby: subprocess.Popen[bytes] | None = None
         self._standby_retry_at = 0.0
         # Only so that they are reaped: a zombie child would look like a survivor.
         self._children: list[subprocess.Popen[bytes]] = []
+        self._terminated: set[Launched] = set()
 
-    def launch(self, run_id: str) -> Launched:
+    def is_ready(self) -> bool:
+        """This machine is always there."""
+        return True
+
+    def minds(self, db: Database, run: RunRow) -> bool:
+        """Whatever would be a process of this machine."""
+        return is_here(db, run)
+
+    def launch(self, run: RunRow) -> Launched:
         """Hand the run to the standby, or start it in a cold process."""
-        log = self.home.log_path(run_id)
+        log = self.home.log_path(run.id)
         log.parent.mkdir(parents=True, exist_ok=True)
-        process = self._hand_over(run_id) or self._start_cold(run_id, log)
+        process = self._hand_over(run.id) or self._start_cold(run.id, log)
         self._children.append(process)
         return Launched(process.pid, started_at(process.pid))
+
+    def watch(self, run: RunRow) -> Sight | None:
+        """Nothing: pid and start say all there is to know here, and anybody can look at them."""
+        return None
+
+    def end(self, run: RunRow, urgency: Urgency) -> bool:
+        """Terminate the run once, then kill it; what a leader that is gone left behind is killed at once.
+
+        Of a run that has no pid nothing lives: should a process begin yet, it finds the run cancelled and goes.
+        """
+        if run.pid is None or run.pid_started is None:
+            return True
+        launched = Launched(run.pid, run.pid_started)
+        leader_lives = is_alive(*launched)
+        if leader_lives and urgency >= Urgency.terminate and launched not in self._terminated:
+            self._terminated.add(launched)
+            self.signal(launched, signal.SIGTERM)
+        if urgency is Urgency.kill or not leader_lives:
+            self.signal(launched, signal.SIGKILL)
+        if self.survivors(launched):
+            return False
+        self._terminated.discard(launched)
+        return True
 
     def tend(self) -> None:
         """Reap ended children, and start the next standby when there is memory for it."""
