@@ -1,6 +1,7 @@
 // The address says which tab is open and what is picked in it (#train/run-…), so that a reload, the browser's Back and
 // a copied link lead to the same place. It names nothing but a tab and a row of its table: a tab that is not there, or
-// not for this role, is the Label tab, and a row that is not there is none.
+// not for this role, is the Label tab, and a row that is not there is none; but of the runs only the newest are rows, and
+// an older one is asked for by its id.
 (() => {
   const studio = window.studio;
   const TABLES = {
@@ -8,6 +9,7 @@
     review: "annotators-table", people: "users-table",
   };
   const FIRST = "label";
+  const RUN_ID = /^run-[a-z0-9]{4,40}$/;
   const PATIENCE_MS = 15000; // how long a row is waited for whose table is on its way
 
   let isBegun = false;
@@ -80,8 +82,21 @@
     if (row) {
       wanted.isAsked = true;
       press(row);
+    } else if (wanted && !wanted.isAsked && isOlderRun(wanted)) {
+      wanted.isAsked = true;
+      askFor(wanted.key);
     }
     return write();
+  };
+  const isOlderRun = ({ tab, key }) => tab === "train" && openTab() === tab && RUN_ID.test(key) && rows(tab).length > 0;
+  // The table hears presses of whatever names a pick inside it.
+  const askFor = (key) => {
+    const button = document.createElement("button");
+    button.hidden = true;
+    button.dataset.pick = key;
+    rows("train")[0].after(button);
+    press(button);
+    button.remove();
   };
 
   // Which tabs there are is known when it is known who is here. Whoever went to another tab by then stays there.

@@ -35,10 +35,11 @@ def refresh(
             choices=present.dataset_choices(rows),
             value=dataset if dataset in known else next(iter(known), None),
         ),
-        gr.Dropdown(choices=present.policy_choices(summaries)),
+        # What replies over HTTP has no weights here to train
+        gr.Dropdown(choices=present.policy_choices([one for one in summaries if not one.policy.is_endpoint])),
         *_startable(services, method, bool(rows)),
         gr.Dropdown(choices=_waited_for(services)),
-        present.runs_table(services.list_runs(), selected, now(), services.names()),
+        present.runs_table(_listed(services, selected), selected, now(), services.names()),
         gr.Timer(active=services.any_run_active()),
         *(gr.Dropdown(choices=existing[what]) for what in refers),
     )
@@ -90,7 +91,7 @@ def _look(
 ) -> tuple[Any, ...]:
     """What ``watch`` shows; the runs to compare with are listed anew only where they are to be offered."""
     timer = gr.Timer(active=services.any_run_active())
-    runs, names = services.list_runs(), services.names()
+    runs, names = _listed(services, selected), services.names()
     if not selected:
         return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(10)], timer
     run, metrics = services.get_run(selected), services.run_metrics(selected)
@@ -128,6 +129,14 @@ def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ..
     offer = not seen or seen[1][1] == 0  # without points until now: the first may just have come
     table, _, *rest = _look(services, selected, *shown, offer=offer)
     return table, gr.skip(), *rest
+
+
+def _listed(services: Services, selected: str | None) -> list[RunRow]:
+    """The newest runs, and the one shown where a link led to an older one."""
+    runs = services.list_runs()
+    if not selected or any(run.id == selected for run in runs):
+        return runs
+    return [*runs, services.get_run(selected)]
 
 
 def cancel(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:

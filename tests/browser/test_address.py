@@ -10,7 +10,8 @@ from playwright.sync_api import Browser, Page, expect
 
 from feedback import datasets
 from feedback.store import leases, policies
-from feedback.types import now
+from feedback.store.runs import save_run
+from feedback.types import Run, RunState, now
 from studio import people
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
@@ -227,3 +228,19 @@ def test_a_link_outlives_the_sign_in_and_no_role_is_led_to_a_tab_it_does_not_see
                     at(page, "Label")
                     assert serious(found) == []
                 context.close()
+
+
+def test_a_link_to_a_run_that_is_older_than_those_listed_opens_it(desk: Studio, open_page: OpenPage) -> None:
+    oldest = trained(desk, "sft", 2)
+    newer = [save_run(desk.db, Run(method="generate", state=RunState.succeeded)) for _ in range(50)]
+    page = open_page(desk)
+    visit(page, f"{desk.url}/#train/{oldest}")
+    page.reload()
+    at(page, "Train", oldest)
+    expect(page.locator("#run-detail")).to_contain_text(oldest)
+    expect(page.locator("#runs-table [data-pick]")).to_have_count(51)
+    visit(page, f"{desk.url}/#train/run-nobodyknows")
+    page.reload()
+    expect(page.locator(".toast-body").first).to_contain_text("There is no run 'run-nobodyknows'")
+    page.locator(f"#runs-table [data-pick={newer[-1].id}]").click()
+    at(page, "Train", newer[-1].id)
