@@ -26,6 +26,7 @@ from training.progress import LocalProgress
 
 # As the leader was started: with ``-P``, modules of the folder it happens to be in are not taken for the studio's.
 FOLLOW = (sys.executable, *(["-P"] if sys.flags.safe_path else []), "-m", "training.execute")
+MEETING, LEADER = "STUDIO_RANKS_MEET", "STUDIO_RANKS_LEADER"
 LEAVE_SECONDS = 60.0  # a rank that has taken the last step is gone within this time, or was stuck
 LOOK_SECONDS = 0.5
 # A rank that died makes the leader's next exchange fail by itself; where it does not, its run is ended for it.
@@ -56,10 +57,10 @@ def leave_unless_leading() -> None:
 
 def follow_leader() -> None:
     """For a rank that does not lead: end when the leader is gone, so that none is left over."""
-    leader = os.getppid()
+    leader = os.environ[LEADER]
 
     def watch() -> None:
-        while os.getppid() == leader:
+        while str(os.getppid()) == leader:
             time.sleep(LOOK_SECONDS)
         os._exit(1)
 
@@ -95,7 +96,6 @@ def sharing(home: Home, run_id: str, processes: int, on_death: Callable[[str], N
     finally:
         over.set()
         watch.join()
-        _part()
         _dismiss(followers)
         meeting.unlink(missing_ok=True)
         os.environ.clear()
@@ -119,7 +119,7 @@ def join(meeting: Path) -> None:
 
 def meeting_place() -> Path:
     """Where the leader said that the ranks meet."""
-    return Path(os.environ["STUDIO_RANKS"])
+    return Path(os.environ[MEETING])
 
 
 def _environment(number: int, processes: int, meeting: Path) -> dict[str, str]:
@@ -130,7 +130,8 @@ def _environment(number: int, processes: int, meeting: Path) -> dict[str, str]:
         "LOCAL_RANK": str(number),
         "WORLD_SIZE": str(processes),
         "LOCAL_WORLD_SIZE": str(processes),
-        "STUDIO_RANKS": str(meeting),
+        MEETING: str(meeting),
+        LEADER: str(os.getpid()),
         "GLOO_SOCKET_IFNAME": _loopback(),
         "NCCL_SOCKET_IFNAME": _loopback(),
         "OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or str(threads),
@@ -172,17 +173,13 @@ def _death(followers: list[subprocess.Popen[bytes]], *, wait: bool = False) -> s
     return ""
 
 
-def _part() -> None:
-    import torch
-
-    if torch.distributed.is_initialized():
-        with contextlib.suppress(Exception):  # where a rank died there is nobody to part from
-            torch.distributed.destroy_process_group()
-
-
 def _dismiss(followers: list[subprocess.Popen[bytes]]) -> None:
     """Let those that have taken the last step leave by themselves; end the others."""
+    import torch
+
     failed = sys.exc_info()[0] is not None
+    if not failed and torch.distributed.is_initialized():  # after a failure it may wait for somebody who is gone
+        torch.distributed.destroy_process_group()
     deadline = time.monotonic() + (0.0 if failed else LEAVE_SECONDS)
     for process in followers:
         try:

@@ -25,6 +25,7 @@ from tests.factories import judge_by, make_matchup, make_prompt
 from training import ranks, runs
 from training.checkpoints import load_policy
 from training.home import Home
+from training.launch.local import this_host
 
 ROOT = Path(__file__).parents[2]
 SHORT = {"epochs": 1, "min_steps": 6, "batch_size": 4, "embedding_noise": 0.0, "log_every": 1}
@@ -55,7 +56,7 @@ def db(home: Home) -> Any:
 def begin(db: Database, home: Home, method: str, **config: Any) -> tuple[RunRow, subprocess.Popen[bytes]]:
     """Submit a run and start its process, as a worker would."""
     runs.submit(db, method, {"dataset": "taste", **SHORT, **config})
-    run = claim_next_run(db, host=runs.this_host())
+    run = claim_next_run(db, host=this_host())
     assert run is not None
     log = home.log_path(run.id)
     log.parent.mkdir(parents=True)
@@ -130,7 +131,7 @@ def test_a_follower_that_dies_ends_the_run_in_words_and_it_is_resumed(db: Databa
     )
     assert list_checkpoints(db) == []
     assert runs.resume(db, home, run.id).attempt == 2
-    assert claim_next_run(db, host=runs.this_host()) is not None
+    assert claim_next_run(db, host=this_host()) is not None
     command = [sys.executable, "-m", "training.execute", "--home", str(home.path), "--run", run.id]
     again = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=400)
     assert get_run(db, run.id).state is RunState.succeeded, again.stdout.decode()
