@@ -13,8 +13,9 @@ from feedback.errors import InvalidInput, UnknownSetting
 from feedback.store.generations import list_generations
 from feedback.store.matchups import count_matchups, list_prompts_without_open_matchup
 from feedback.store.policies import get_policy, promote_policy, save_policy
+from feedback.store.runs import save_run
 from feedback.tables import PolicyRow
-from feedback.types import Policy, Purpose, ShownVerdict, Source, Split
+from feedback.types import Policy, Purpose, Run, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
 from tests.training.served import reply_to, serving
 from training.annotate import annotate
@@ -191,3 +192,12 @@ def test_what_cannot_be_compared_is_refused_when_it_is_asked(
         submit(db, "generate", {"against": "rival", "kind": "rank"})
     assert submit(db, "generate", {"against": "rival"}).config["policy"] == "tiny"
     assert list_prompts_without_open_matchup(db, limit=9) == []
+
+
+def test_a_policy_that_is_still_being_trained_may_be_put_before_people(db: Database, rival: PolicyRow) -> None:
+    before = save_run(db, Run(method="dpo", config={"name": "to-come"}))
+    run = submit(db, "generate", asked_of_people("to-come", "rival", 9), after=before.id)
+    assert (run.config["policy"], run.config["against"], run.after) == ("to-come", "rival", before.id)
+    assert submit(db, "generate", asked_of_people("rival", "to-come", 9), after=before.id).after == before.id
+    with pytest.raises(InvalidInput, match="'to-come' cannot be compared with itself"):
+        submit(db, "generate", asked_of_people("to-come", "to-come", 9), after=before.id)
