@@ -192,6 +192,31 @@ def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
     assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]
 
 
+def test_what_people_are_to_measure_is_no_fill_of_the_pool(services: Services, db: Database, champion) -> None:
+    """Whether it waits, works, failed or found nothing: the pool is filled and refilled as if it were not there."""
+    factories.make_prompt(db)
+    child = factories.make_policy(db, "child", parent_id=champion.id)
+    services.fill_pool()
+    finish_fill(db, matchups=5)
+    asked = services.evaluate(child.id, champion.id, "people", 20)
+    assert services.last_fill().id != asked.id, "its failure would be told to annotators, with the names of the two"
+    runs.transition_run(db, asked.id, expected=[RunState.queued], to=RunState.failed, error="no reply from child")
+    assert services.refill() is not None, "what failed was no fill"
+    finish_fill(db, matchups=5)
+    asked = services.evaluate(child.id, champion.id, "people", 20)
+    assert services.fill_pool().id != asked.id
+
+
+def test_a_promotion_leaves_alone_what_people_are_to_measure(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    child, third = factories.make_policy(db, "child"), factories.make_policy(db, "third")
+    asked = services.evaluate(third.id, champion.id, "people", 20)
+    own = services.evaluate(child.id, champion.id, "people", 20)
+    promotion = services.promote("child")
+    assert promotion.run is not None and promotion.run.id not in (asked.id, own.id), "the pool is empty now"
+    assert [runs.get_run(db, run.id).state for run in (asked, own)] == [RunState.queued] * 2
+
+
 def test_policies_carry_parent_dataset_and_newest_win_rate(services: Services, db: Database, champion) -> None:
     fill(db, champion, 4)
     factories.judge_by(db, factories.longer)
