@@ -69,14 +69,21 @@ def add_policy(db: Database, model: str, name: str | None = None) -> PolicyRow:
 
 
 def register_policy(db: Database, name: str, base: str, *, id: str | None = None) -> PolicyRow:
-    """Register a base model under a name; the one registered meanwhile by another process, if it is the same."""
+    """Register a base model under a name; the one registered meanwhile by another process, if it is the same.
+
+    A policy trained on that base, or one of which only judgments were imported, is another. Conflict for a name that
+    is taken.
+    """
     try:
         return save_policy(db, Policy(name=name, base=base), id=id)
-    except Conflict:
+    except Conflict as error:
         taken = get_policy(db, name)
-        if taken.base != base:
-            raise
-        return taken
+        if (taken.base, taken.checkpoint_id, taken.can_reply) == (base, None, True):
+            return taken
+        raise Conflict(
+            f"There is already another policy {name!r}: `studio policies add {base} --name NAME` gives this one a name "
+            "of its own."
+        ) from error
 
 
 def check_base(model: str) -> str:

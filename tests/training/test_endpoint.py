@@ -374,3 +374,7 @@ def test_a_file_of_judgments_does_not_bring_a_server_along(
     formats.import_file(other, path, "raw")
     with pytest.raises(Conflict, match="a server replied for it elsewhere, and it cannot reply here"):
         promote_policy(other, "chatty-7B")
+    with pytest.raises(Conflict, match=r"already another policy 'chatty-7B': .* --name NAME"):
+        add_policy(other, served.base)
+    mine = add_policy(other, served.base, "mine")
+    assert mine.can_reply and add_policy(other, served.base).id == mine.id
