@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -20,9 +22,11 @@ from feedback.store.scorecards import save_scorecard
 from feedback.types import Policy, Purpose, Scorecard, Split
 from studio.app import create_app
 from studio.cli import app
+from studio.commands import running
 from studio.services import Services
 from tests.factories import judge_by, keep_benchmark, longer, make_generations, make_prompt, sample
 from training import benchmarks
+from training.config import parse_settings
 from training.home import Home
 
 FIGURES = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
@@ -177,3 +181,24 @@ def test_people_judge_two_policies_by_rest_and_the_figures_are_told_everywhere(m
     wrong = said(measured, "evaluate", "child", "parent", "--people", "--oracle", "longer")
     assert wrong.exit_code == 1 and "no other judge" in wrong.output
     db.dispose()
+
+
+def test_people_are_asked_about_fresh_replies_each_time_and_told_how_few_there_are(
+    measured: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one seed the replies would be those of last time, and people would meet the same pairs again."""
+    configs: list[dict[str, Any]] = []
+
+    def pretend(session: Any, keeper: Any, method: str, config: dict[str, Any]) -> Any:
+        configs.append(config)
+        figures = {"win_rate": 0.5, "low": 0.4, "high": 0.6}
+        return SimpleNamespace(id="run-1", result={"matchups": 12, **figures})
+
+    monkeypatch.setattr(running, "submit_and_wait", pretend)
+    asked = said(measured, "evaluate", "child", "parent", "--people", "--prompts", "40")
+    assert "12 pairs come first on the Label tab" in asked.output and "40 were asked for" in asked.output
+    assert "asked for" not in said(measured, "evaluate", "child", "parent", "--people", "--prompts", "12").output
+    said(measured, "evaluate", "child", "parent", "--people", "--seed", "7")
+    said(measured, "evaluate", "child", "parent", "--oracle", "longer")
+    assert [config["seed"] for config in configs] == [None, None, 7, None]
+    assert parse_settings("evaluate", {"a": "child", "b": "parent", "oracle": "longer"}).seed == 0
