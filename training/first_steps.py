@@ -50,10 +50,15 @@ def seed_home(db: Database, *, prompts_dir: Path = PROMPTS_DIR, starter_dir: Pat
 
 def serve_model(db: Database, model: str) -> PolicyRow:
     """Make a policy the champion by its name, or register a model, as ``add_policy`` does, and promote that."""
+    return promote_policy(db, find_or_add(db, model).id)
+
+
+def find_or_add(db: Database, model: str) -> PolicyRow:
+    """The policy of this name or id, else what ``add_policy`` makes of a model."""
     try:
-        return promote_policy(db, model)
+        return get_policy(db, model)
     except NotFound:
-        return promote_policy(db, add_policy(db, model).id)
+        return add_policy(db, model)
 
 
 def add_policy(db: Database, model: str, name: str | None = None) -> PolicyRow:

@@ -32,7 +32,7 @@ from studio.commands.session import (
 from studio.curves import metric_lines
 from studio.workers import worker_for
 from training import runs as run_queue
-from training.first_steps import serve_model
+from training.first_steps import find_or_add
 from training.gate import in_words
 from training.head_to_head import asked_of_people, by_people
 from training.loop import Loop, Plan
@@ -173,7 +173,7 @@ def loop(
     with opened(context) as session:
         plan.check()
         if policy is not None:
-            plan = replace(plan, policy=serve_model(session.db, policy).name)
+            plan = replace(plan, policy=find_or_add(session.db, policy).name)  # the loop promotes it, if it can learn
         with worker_for(session.home, standby=True) as keeper:
             turner = Loop(
                 session.db,

@@ -17,7 +17,7 @@ from feedback.errors import InvalidInput, NotFound
 from feedback.pairing import make_pairs
 from feedback.store import runs as run_store
 from feedback.store.matchups import save_matchups
-from feedback.store.policies import get_policy, promote_policy, save_policy
+from feedback.store.policies import get_champion, get_policy, promote_policy, save_policy
 from feedback.store.scorecards import save_scorecard
 from feedback.types import Policy, Purpose, Scorecard, Split
 from studio.app import create_app
@@ -202,3 +202,12 @@ def test_people_are_asked_about_fresh_replies_each_time_and_told_how_few_there_a
     said(measured, "evaluate", "child", "parent", "--oracle", "longer")
     assert [config["seed"] for config in configs] == [None, None, 7, None]
     assert parse_settings("evaluate", {"a": "child", "b": "parent", "oracle": "longer"}).seed == 0
+
+
+def test_a_loop_that_cannot_begin_leaves_the_champion(measured: Home) -> None:
+    db = measured.open()
+    far = save_policy(db, Policy(name="far", base="http://127.0.0.1:9/v1#m"))
+    refused = said(measured, "loop", "--oracle", "longer", "--policy", far.name)
+    assert refused.exit_code == 1 and "its weights, which this needs, are not here" in refused.output
+    champion = get_champion(db)
+    assert champion is not None and champion.name == "parent"
