@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -15,6 +16,7 @@ from feedback.types import Checkpoint, Run, RunState, Scorecard, UserRole
 from studio import services as services_module
 from studio.roles import Person
 from studio.services import REFILL_BELOW, LabelCounts, Services
+from studio.tabs import label
 from tests import factories
 
 SESSION = "browser-0001"
@@ -205,6 +207,19 @@ def test_what_people_are_to_measure_is_no_fill_of_the_pool(services: Services, d
     finish_fill(db, matchups=5)
     asked = services.evaluate(child.id, champion.id, "people", 20)
     assert services.fill_pool().id != asked.id
+
+
+def test_an_annotator_is_not_told_which_policy_the_pool_waits_for(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    run = services.fill_pool()
+    runs.transition_run(db, run.id, expected=[run.state], to=RunState.failed, error="No reply from http://far/v1")
+    ticket = json.dumps({"session": SESSION, "seq": 1})
+    told = {
+        role: label.undo(services.acting_as(Person("p", role, "usr-p")), ticket)
+        for role in (UserRole.annotator, UserRole.reviewer, UserRole.researcher)
+    }
+    assert [("http://far/v1" in text) for text in told.values()] == [False, False, True]
+    assert all("could not be filled" in text for text in told.values())
 
 
 def test_a_promotion_leaves_alone_what_people_are_to_measure(services: Services, db: Database, champion) -> None:

@@ -247,3 +247,14 @@ def test_pairs_of_work_prompts_say_nothing_of_held_out_ones(make_context: Any, d
     save_batch(db, Batch(name="measure", purpose=Purpose.evaluate), count=3)
     answer(db, "rival", 3)
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
+
+
+def test_the_progress_of_a_draw_names_no_policy(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    """Annotators whose pool is empty read it."""
+    context = make_context("generate", {**asked_of_people("rival", "tiny", 6), **QUICK})
+    for number in range(6):
+        make_prompt(db, f"Measure {number}.", split=Split.evaluation)
+    told: list[str] = []
+    context.progress.report = lambda fraction, text: told.append(text)
+    METHODS["generate"].train(context)
+    assert len(told) > 1 and not [text for text in told if "rival" in text or "tiny" in text]
