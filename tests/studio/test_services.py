@@ -12,12 +12,13 @@ from feedback.db import Database
 from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, UnknownSetting
 from feedback.store import audit, checkpoints, matchups, policies, runs, scorecards
 from feedback.tables import RunRow
-from feedback.types import Checkpoint, Run, RunState, Scorecard, UserRole
+from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, UserRole
 from studio import services as services_module
 from studio.roles import Person
 from studio.services import REFILL_BELOW, LabelCounts, Services
 from studio.tabs import label
 from tests import factories
+from tests.training.served import reply_to, serving
 
 SESSION = "browser-0001"
 
@@ -294,3 +295,26 @@ def test_a_skip_is_told_apart_from_a_judgment(services: Services, db: Database, 
     services.judge(services.lease_task().lease_id, verdict="tie")
     assert services.lease_task() is None
     assert services.label_counts() == LabelCounts(done=1, left=2, skipped=2)
+
+
+def test_a_server_that_takes_its_time_holds_up_no_other_policy(services: Services, db: Database) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    waited: list[bool] = []
+    hello = [{"role": "user", "content": "Hello."}]
+
+    def slowly(body: dict, before: int):
+        asked.set()
+        waited.append(go_on.wait(5))
+        return reply_to(body)
+
+    with serving("slow") as slow, serving("quick") as quick:
+        slow.behave = slowly
+        for server in (slow, quick):
+            policies.save_policy(db, Policy(name=server.models[0], base=server.base))
+        thread = threading.Thread(target=services.generate, args=("slow", hello, 1))
+        thread.start()
+        assert asked.wait(5)
+        assert len(services.generate("quick", hello, 1)) == 1
+        go_on.set()
+        thread.join()
+    assert waited == [True]
