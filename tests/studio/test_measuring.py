@@ -23,6 +23,7 @@ from feedback.types import Policy, Purpose, Scorecard, Split
 from studio.app import create_app
 from studio.cli import app
 from studio.commands import running
+from studio.present.policies import policy_detail
 from studio.services import Services
 from tests.factories import judge_by, keep_benchmark, longer, make_generations, make_prompt, sample
 from training import benchmarks
@@ -167,8 +168,11 @@ def test_people_judge_two_policies_by_rest_and_the_figures_are_told_everywhere(m
     assert (told["against"], told["win_rate"], told["judgments"], told["waiting"]) == ("parent", 1.0, 3, 1)
     assert json.loads(said(measured, "policies", "show", "child", "--json").output)["people"] == [told]
     assert "preferred by people" in said(measured, "policies", "show", "child").output
-    (card, against), *others = Services(measured, db).list_win_rates(child.id)
+    services = Services(measured, db)
+    (card, against), *others = services.list_win_rates(child.id)
     assert (card.figures["win_rate"], card.settings["oracle"], against, len(others)) == (1.0, "people", "parent", 1)
+    shown = policy_detail(services.get_policy("child"), services.lineage("child"), [(card, against)])
+    assert "judge people" in shown and "→" not in shown, "nobody counted the words"
     for body, reason in (
         ({"policy": "child", "against": "child"}, "cannot be compared with itself"),
         ({"policy": "child", "against": "nobody"}, "no policy 'nobody'"),
