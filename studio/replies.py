@@ -2,7 +2,8 @@
 
 Only for scripts and for trying a policy out; annotators are served from the pool. Torch is imported inside the
 call, so that a studio nobody asks for replies never loads it. One lock covers loading and sampling: the cores
-and the memory are enough for one policy at a time.
+and the memory are enough for one policy at a time. A policy behind a server needs neither: it waits for nobody, and
+nobody waits for it.
 """
 
 from __future__ import annotations
@@ -21,7 +22,9 @@ from feedback.types import ASKED_HERE, Generation, Prompt, SamplingSettings
 from training.home import Home
 
 if TYPE_CHECKING:
-    from training.sampling import Replier
+    from training.chat import Messages
+    from training.models import LoadedPolicy
+    from training.sampling import Reply
 
 
 class ReplyMaker:
@@ -31,7 +34,7 @@ class ReplyMaker:
         self._home = home
         self._db = db
         self._lock = threading.Lock()
-        self._loaded: tuple[str, Replier] | None = None
+        self._loaded: tuple[str, LoadedPolicy] | None = None
 
     def reply(
         self, policy: str, messages: list[dict[str, str]], n: int, *, seed: int | None = None, **sampling: Any
@@ -39,15 +42,8 @@ class ReplyMaker:
         """Draw ``n`` replies to one conversation; without a seed a fresh one is drawn."""
         row = get_policy(self._db, policy)
         settings = SamplingSettings(**sampling)
-        with self._lock:
-            from training.endpoint import REFUSED, Endpoint
-            from training.sampling import sample
-
-            replier = self._policy(row.id)
-            drawn = secrets.randbelow(2**31) if seed is None else seed
-            replies = sample(replier, [messages], n, settings, drawn)[0]
-            if isinstance(replier, Endpoint) and all(reply.finish_reason == REFUSED for reply in replies):
-                raise EndpointFailed(replier.last_refusal)
+        drawn = secrets.randbelow(2**31) if seed is None else seed
+        replies = (self._asked if row.is_endpoint else self._sampled)(row.id, messages, n, settings, drawn)
         saved = save_prompts(self._db, [Prompt(messages=messages, tags=[ASKED_HERE])])
         return save_generations(
             self._db,
@@ -71,10 +67,26 @@ class ReplyMaker:
         with self._lock:
             self._loaded = None
 
-    def _policy(self, policy_id: str) -> Replier:
-        from training.checkpoints import open_replier
+    def _sampled(
+        self, policy_id: str, messages: Messages, n: int, settings: SamplingSettings, seed: int
+    ) -> list[Reply]:
+        with self._lock:
+            from training.checkpoints import open_policy
+            from training.sampling import sample
 
-        if self._loaded is None or self._loaded[0] != policy_id:
-            self._loaded = None  # the old one goes before the new one comes: two may not fit
-            self._loaded = (policy_id, open_replier(self._db, self._home, policy_id))
-        return self._loaded[1]
+            if self._loaded is None or self._loaded[0] != policy_id:
+                self._loaded = None  # the old one goes before the new one comes: two may not fit
+                self._loaded = (policy_id, open_policy(self._db, self._home, policy_id))
+            return sample(self._loaded[1], [messages], n, settings, seed)[0]
+
+    def _asked(self, policy_id: str, messages: Messages, n: int, settings: SamplingSettings, seed: int) -> list[Reply]:
+        """The replies of a server; EndpointFailed, with its words, when it refuses to reply."""
+        from training.checkpoints import open_replier
+        from training.endpoint import REFUSED, Endpoint
+        from training.sampling import sample
+
+        replier = open_replier(self._db, self._home, policy_id)
+        replies = sample(replier, [messages], n, settings, seed)[0]
+        if isinstance(replier, Endpoint) and all(reply.finish_reason == REFUSED for reply in replies):
+            raise EndpointFailed(replier.last_refusal)
+        return replies

@@ -382,7 +382,8 @@ class Services:
         return runs.submit(self.db, "generate", {"policy": champion.id, "limit": limit})
 
     def _generate_run(self, states: tuple[RunState, ...] | None) -> RunRow | None:
-        return next(iter(run_store.list_runs(self.db, states=states, method="generate", limit=1)), None)
+        """The newest run that fills the pool; one that has people measure two policies fills nothing."""
+        return next(iter(run_store.list_fills(self.db, states=states, limit=1)), None)
 
     # Prompts and replies ----------------------------------------------------------------------------------
 
@@ -596,8 +597,9 @@ class Services:
     def promote(self, key: str) -> Promotion:
         """Make a policy the champion and queue a run that fills the pool with its replies.
 
-        A generate run still sampling another policy is cancelled, so that old replies do not come after new. From the
-        change of champion on nothing is refused: what was asked for has happened, and is told and written down so.
+        A run still filling the pool with another policy is cancelled, so that old replies do not come after new; one
+        that has people measure it goes on. From the change of champion on nothing is refused: what was asked for has
+        happened, and is told and written down so.
         """
         before = policy_store.get_champion(self.db)
         policy = policy_store.promote_policy(self.db, key)
@@ -614,7 +616,7 @@ class Services:
         return Promotion(policy, before.name if before else None, fill)
 
     def _cancel_fills_of_others(self, policy: PolicyRow) -> None:
-        for run in run_store.list_runs(self.db, states=_PENDING, method="generate"):
+        for run in run_store.list_fills(self.db, states=_PENDING):
             if run.config.get("policy") not in (policy.id, policy.name):
                 with contextlib.suppress(Conflict):  # it ended since it was listed, which is all that was wanted
                     runs.cancel(self.db, run.id)

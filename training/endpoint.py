@@ -31,12 +31,18 @@ REFUSED = "refused"  # the finish reason of a reply that the server would not gi
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _UNUSABLE_KEY = frozenset({401, 403})
 _BAD_REQUEST = frozenset({400, 413, 422})
+_ENDED = frozenset({"eos", "eos_token", "end_turn", "stop_sequence"})  # what other servers call "stop"
+_MOST_TOKENS = 2**31 - 1
 # Hosted models that reason know one limit by another name, and some servers refuse a seed. A sign must be a name in
 # quotation marks: a server may well say "seed" of a prompt about gardening.
 _DIALECTS: tuple[tuple[str, str | None, re.Pattern[str]], ...] = (
     ("max_tokens", "max_completion_tokens", re.compile("max_completion_tokens")),
     ("seed", None, re.compile("[\"'`]seed[\"'`]")),
 )
+
+
+# What comes of JSON that is none, is nested without end, or is not what was agreed upon.
+_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -113,14 +119,13 @@ class Endpoint:
         try:
             body = answer.json()
             choice = body["choices"][0]
-            text = choice["message"].get("content") or ""
-            tokens = (body.get("usage") or {}).get("completion_tokens") or 0
-            reason = choice.get("finish_reason") or "stop"
-            return Said(readable(str(text)).strip(), str(reason)[:40], int(tokens))
-        except (ValueError, LookupError, TypeError, AttributeError) as error:
+            text = _text_of(choice["message"].get("content"))
+            tokens = (body.get("usage") or {}).get("completion_tokens")
+            return Said(readable(text).strip(), _reason_of(choice.get("finish_reason")), _count_of(tokens))
+        except _UNREADABLE as error:
             raise EndpointFailed(
-                f"{self.url} does not speak the chat completions of OpenAI: {answer.text[:200]!r}. Its address usually "
-                "ends with /v1."
+                f"{self.url} does not speak the chat completions of OpenAI: {_without_key(answer.text[:200])!r}. Its "
+                "address usually ends with /v1."
             ) from error
 
     def _ask(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
@@ -129,7 +134,7 @@ class Endpoint:
             pause = 2.0**attempt
             try:
                 answer = client.post(f"{self.url}/chat/completions", json=body)
-            except httpx.TransportError as error:
+            except httpx.RequestError as error:
                 if attempt == TRIES - 1:
                     raise _unreachable(self.url, error) from error
             else:
@@ -157,6 +162,8 @@ def split_base(base: str) -> tuple[str, str]:
         )
     if url.userinfo:
         raise InvalidInput(f"An address must not hold a password: give the key to {url.host} as ${KEY_VARIABLE}.")
+    if not model.strip().isprintable():
+        raise InvalidInput(f"The name of a model is one line of signs that can be read, not {model!r}.")
     if not model.strip():
         raise InvalidInput(
             f"{address} is given without a model; name one behind a #, as in {address.rstrip('/')}#MODEL."
@@ -184,22 +191,40 @@ def check_endpoint(base: str) -> str:
 
 
 def _client() -> httpx.Client:
-    key = os.environ.get(KEY_VARIABLE, "").strip()
+    """A client with the key, if there is one; InvalidInput where the environment allows none.
+
+    A key that no header can hold is refused here: the error of whoever tries to send it would quote it.
+    """
+    key = _key()
+    if not all("!" <= sign <= "~" for sign in key):
+        raise InvalidInput(f"${KEY_VARIABLE} holds a line break, a space or a sign that no key has; set it anew.")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
-    return httpx.Client(timeout=PATIENCE, headers=headers, follow_redirects=False)
+    try:
+        return httpx.Client(timeout=PATIENCE, headers=headers, follow_redirects=False)
+    except (ImportError, OSError, ValueError) as error:  # what variables such as ALL_PROXY and SSL_CERT_FILE ask for
+        raise InvalidInput(f"The proxy or certificates that the environment names cannot be used: {error}") from error
+
+
+def _key() -> str:
+    return os.environ.get(KEY_VARIABLE, "").strip()
+
+
+def _without_key(text: str) -> str:
+    """What a server says, which may repeat what it was sent."""
+    return text.replace(_key(), "(the key)") if _key() else text
 
 
 def _models(client: httpx.Client, url: str) -> list[str]:
     """The models a server lists; none when it does not say."""
     try:
         answer = client.get(f"{url}/models", timeout=10.0)
-    except httpx.TransportError as error:
+    except httpx.RequestError as error:
         raise _unreachable(url, error) from error
     if answer.status_code in _UNUSABLE_KEY:
         raise _no_entry(url, answer)
     try:
         return [str(model["id"]) for model in answer.json()["data"]]
-    except (ValueError, LookupError, TypeError):
+    except _UNREADABLE:
         return []
 
 
@@ -216,13 +241,13 @@ def _listed(names: Sequence[str]) -> str:
     return f"Its models: {', '.join(names[:8])}{', …' if len(names) > 8 else ''}."
 
 
-def _unreachable(url: str, error: httpx.TransportError) -> EndpointFailed:
+def _unreachable(url: str, error: httpx.RequestError) -> EndpointFailed:
     why = str(error).strip() or type(error).__name__
     return EndpointFailed(f"No reply from {url} ({why}); see whether the server runs, and try again.")
 
 
 def _no_entry(url: str, answer: httpx.Response) -> EndpointFailed:
-    held = "the key that it was given" if os.environ.get(KEY_VARIABLE, "").strip() else "to be given no key"
+    held = "the key that it was given" if _key() else "to be given no key"
     return EndpointFailed(
         f"{url} refuses {held} (status {answer.status_code}): set ${KEY_VARIABLE} where `studio` is started."
     )
@@ -241,9 +266,30 @@ def _words(answer: httpx.Response) -> str:
     try:
         error = answer.json()["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
-    except (ValueError, LookupError, TypeError):
+    except _UNREADABLE:
         text = answer.text
-    return readable(" ".join(text.split()))[:300] or "it does not say why"
+    return readable(" ".join(_without_key(text).split()))[:300] or "it does not say why"
+
+
+def _text_of(content: Any) -> str:
+    """The text of a message: as it is, or of the parts in which some servers give it; TypeError for anything else."""
+    if isinstance(content, list):
+        return "".join(_text_of(part["text"]) for part in content if part["type"] == "text")
+    if not isinstance(content, str | None):
+        raise TypeError("neither a text nor its parts")
+    return content or ""
+
+
+def _reason_of(given: Any) -> str:
+    """Why a reply ended, in our words where a server has others. That it refused to reply, its status alone says."""
+    reason = str(given or "stop")[:40]
+    return "stop" if reason in _ENDED or reason == REFUSED else reason
+
+
+def _count_of(tokens: Any) -> int:
+    """A number of tokens as a database holds it; 0 for what is none."""
+    whole = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= _MOST_TOKENS
+    return tokens if whole else 0
 
 
 def _parses(address: str) -> bool:
@@ -251,4 +297,4 @@ def _parses(address: str) -> bool:
         httpx.URL(address)
     except (httpx.InvalidURL, ValueError):
         return False
-    return address.startswith(ENDPOINT_SCHEMES)
+    return address.startswith(ENDPOINT_SCHEMES) and not any(sign.isspace() for sign in address)

@@ -50,10 +50,15 @@ def seed_home(db: Database, *, prompts_dir: Path = PROMPTS_DIR, starter_dir: Pat
 
 def serve_model(db: Database, model: str) -> PolicyRow:
     """Make a policy the champion by its name, or register a model, as ``add_policy`` does, and promote that."""
+    return promote_policy(db, find_or_add(db, model).id)
+
+
+def find_or_add(db: Database, model: str) -> PolicyRow:
+    """The policy of this name or id, else what ``add_policy`` makes of a model."""
     try:
-        return promote_policy(db, model)
+        return get_policy(db, model)
     except NotFound:
-        return promote_policy(db, add_policy(db, model).id)
+        return add_policy(db, model)
 
 
 def add_policy(db: Database, model: str, name: str | None = None) -> PolicyRow:
@@ -69,14 +74,21 @@ def add_policy(db: Database, model: str, name: str | None = None) -> PolicyRow:
 
 
 def register_policy(db: Database, name: str, base: str, *, id: str | None = None) -> PolicyRow:
-    """Register a base model under a name; the one registered meanwhile by another process, if it is the same."""
+    """Register a base model under a name; the one registered meanwhile by another process, if it is the same.
+
+    A policy trained on that base, or one of which only judgments were imported, is another. Conflict for a name that
+    is taken.
+    """
     try:
         return save_policy(db, Policy(name=name, base=base), id=id)
-    except Conflict:
+    except Conflict as error:
         taken = get_policy(db, name)
-        if taken.base != base:
-            raise
-        return taken
+        if (taken.base, taken.checkpoint_id, taken.can_reply) == (base, None, True):
+            return taken
+        raise Conflict(
+            f"There is already another policy {name!r}: `studio policies add {base} --name NAME` gives this one a name "
+            "of its own."
+        ) from error
 
 
 def check_base(model: str) -> str:

@@ -245,7 +245,7 @@ def _distance(figures: Mapping[str, Any], against: str, limits: Limits) -> list[
         return []
     question, kl = f"close to {against}", figures.get("kl")
     if kl is None or not math.isfinite(kl):
-        words = f"How far it is from {against} could not be measured, for they read in different tokens."
+        words = f"How far it is from {against} could not be measured: other tokens, or replies over HTTP."
         return [Reason(question, Answer.unclear, words)]
     words = f"It is {kl:.1f} nats per reply from {against}; {limits.kl:g} are allowed."
     return [Reason(question, Answer.passed if kl <= limits.kl else Answer.failed, words)]

@@ -259,12 +259,14 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
     left_out = [field for field in ("policy", "parent") if field in named and named[field] is None]
     filled: dict[str, str] = {field: _champion_name(db) for field in left_out}
     if isinstance(settings, GenerateSettings) and settings.against is not None:
-        _check_two(db, settings.policy or filled["policy"], settings.against)
+        _check_two(db, settings.policy or filled["policy"], settings.against, promised)
     return filled
 
 
-def _check_two(db: Database, one: str, other: str) -> None:
-    if get_policy(db, one).id == get_policy(db, other).id:
+def _check_two(db: Database, one: str, other: str, promised: Collection[str]) -> None:
+    """A policy that is yet to be made has a name and no id."""
+    ids = [key if key in promised else get_policy(db, key).id for key in (one, other)]
+    if ids[0] == ids[1]:
         raise InvalidInput(f"{other!r} cannot be compared with itself; name another policy to compare with.")
 
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlalchemy import Select, and_, select
 
 from feedback.db import Database
-from feedback.store.rows import in_chunks
-from feedback.tables import GenerationRow, JudgmentRow, MatchupRow
-from feedback.types import JudgmentState, MatchupKind, MatchupState, Purpose, Source, Verdict
+from feedback.store.pool import JUDGMENT, MATCHUP
+from feedback.tables import GenerationRow, PromptRow
+from feedback.types import JudgmentState, MatchupKind, MatchupState, Part, Purpose, Source, Split, Verdict
 
 _ANSWERS = (Verdict.first, Verdict.second, Verdict.tie, Verdict.both_bad)
+_PROMPT = PromptRow.__table__  # type: ignore[attr-defined]
+_FIRST = GenerationRow.__table__.alias("first_reply")  # type: ignore[attr-defined]
+_SECOND = GenerationRow.__table__.alias("second_reply")  # type: ignore[attr-defined]
 
 
 @dataclass(frozen=True)
@@ -34,50 +37,61 @@ class HeadToHead:
 
 
 def list_duels(db: Database, policy_id: str) -> dict[str, HeadToHead]:
-    """What people said in force of the pairs of this policy, by the id of the other; skips and rules are left out."""
-    pairs = select(MatchupRow).where(MatchupRow.purpose == Purpose.evaluate, MatchupRow.kind == MatchupKind.pair)
-    answers = (
-        select(JudgmentRow.matchup_id, JudgmentRow.annotator, JudgmentRow.verdict)
-        .join(MatchupRow, col(MatchupRow.id) == col(JudgmentRow.matchup_id))
-        .where(
-            MatchupRow.purpose == Purpose.evaluate,
-            JudgmentRow.state == JudgmentState.current,
-            JudgmentRow.source == Source.human,
-            col(JudgmentRow.verdict).in_(_ANSWERS),
+    """What people said in force of the pairs of this policy, by the id of the other; skips and rules are left out.
+
+    Of held-out prompts alone: a batch that evaluates may hold pairs of work prompts, on which either policy may have
+    been trained. Where an adjudicator settled a pair, that answer stands in place of the others.
+    """
+    with db.reading() as connection:
+        rows = connection.execute(_said_of(policy_id)).all()
+    met: dict[str, HeadToHead] = {}
+    settled = {row.id for row in rows if row.part is Part.adjudicator}
+    waiting = {row.id: row for row in rows if row.state is MatchupState.open}
+    for row in rows:
+        found = met.setdefault(_other(row, policy_id), HeadToHead())
+        if row.verdict is not None and (row.part is Part.adjudicator or row.id not in settled):
+            found.duels.append(Duel(row.prompt_id, row.annotator, row.verdict, row.first))
+    for row in waiting.values():
+        met[_other(row, policy_id)].waiting += 1
+    return met
+
+
+def _other(row: Any, policy_id: str) -> str:
+    """Who made the reply that this policy did not make."""
+    return str(row.second if row.first == policy_id else row.first)
+
+
+def _said_of(policy_id: str) -> Select[Any]:
+    """Each answer to a pair of this policy and another, and each pair without one; the oldest answer first.
+
+    One statement, whose work the database does: the page asks every other second while a run is active.
+    """
+    answered = and_(
+        JUDGMENT.c.matchup_id == MATCHUP.c.id,
+        JUDGMENT.c.state == JudgmentState.current,
+        JUDGMENT.c.source == Source.human,
+        JUDGMENT.c.verdict.in_(_ANSWERS),
+    )
+    return (
+        select(
+            MATCHUP.c.id,
+            MATCHUP.c.prompt_id,
+            MATCHUP.c.state,
+            _FIRST.c.policy_id.label("first"),
+            _SECOND.c.policy_id.label("second"),
+            JUDGMENT.c.annotator,
+            JUDGMENT.c.verdict,
+            JUDGMENT.c.part,
         )
-        .order_by(col(JudgmentRow.created_at), col(JudgmentRow.id))
+        .join(_PROMPT, _PROMPT.c.id == MATCHUP.c.prompt_id)
+        .join(_FIRST, _FIRST.c.id == MATCHUP.c.generation_ids[0].as_string())
+        .join(_SECOND, _SECOND.c.id == MATCHUP.c.generation_ids[1].as_string())
+        .outerjoin(JUDGMENT, answered)
+        .where(
+            MATCHUP.c.purpose == Purpose.evaluate,
+            MATCHUP.c.kind == MatchupKind.pair,
+            _PROMPT.c.split == Split.evaluation,
+            (_FIRST.c.policy_id == policy_id) != (_SECOND.c.policy_id == policy_id),
+        )
+        .order_by(JUDGMENT.c.created_at, JUDGMENT.c.id)
     )
-    with db.read() as session:
-        matchups = {row.id: row for row in session.exec(pairs)}
-        makers = _makers(session, [key for row in matchups.values() for key in row.generation_ids])
-        others = {
-            key: _other(policy_id, [makers[reply] for reply in row.generation_ids]) for key, row in matchups.items()
-        }
-        met: dict[str, HeadToHead] = {}
-        for key, other in others.items():
-            if other is not None:
-                met.setdefault(other, HeadToHead()).waiting += matchups[key].state is MatchupState.open
-        for key, annotator, verdict in session.exec(answers):
-            other = others.get(key)
-            if other is not None and verdict is not None:
-                row = matchups[key]
-                duel = Duel(row.prompt_id, annotator, Verdict(verdict), makers[row.generation_ids[0]])
-                met[other].duels.append(duel)
-        return met
-
-
-def _other(policy_id: str, makers: Sequence[str]) -> str | None:
-    """Who made the other reply of a pair; None when the policy made none or both."""
-    others = [maker for maker in makers if maker != policy_id]
-    return others[0] if len(others) == 1 else None
-
-
-def _makers(session: Session, replies: Sequence[str]) -> dict[str, str]:
-    """The policy of each reply."""
-    found = in_chunks(
-        sorted(set(replies)),
-        lambda part: list(
-            session.exec(select(GenerationRow.id, GenerationRow.policy_id).where(col(GenerationRow.id).in_(part)))
-        ),
-    )
-    return dict(found)

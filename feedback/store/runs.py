@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import delete, func, or_, update
 from sqlmodel import col, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from feedback.db import Database
 from feedback.store.rows import as_row, get_by_key
@@ -32,15 +33,25 @@ def list_runs(
     db: Database, *, states: Collection[RunState] | None = None, method: str | None = None, limit: int | None = None
 ) -> list[RunRow]:
     """Runs, newest first, in the given states and of the given method, or in and of any."""
-    query = select(RunRow).order_by(col(RunRow.created_at).desc(), col(RunRow.id))
+    query = _newest_first(states, limit)
     if method is not None:
         query = query.where(RunRow.method == method)
-    if states is not None:
-        query = query.where(col(RunRow.state).in_(list(states)))
-    if limit is not None:
-        query = query.limit(limit)
     with db.read() as session:
         return list(session.exec(query))
+
+
+def list_fills(db: Database, *, states: Collection[RunState] | None = None, limit: int | None = None) -> list[RunRow]:
+    """As ``list_runs``, those that fill the pool with one policy's replies: not those that put two side by side."""
+    alone = col(RunRow.config)["against"].as_string().is_(None)
+    with db.read() as session:
+        return list(session.exec(_newest_first(states, limit).where(RunRow.method == "generate", alone)))
+
+
+def _newest_first(states: Collection[RunState] | None, limit: int | None) -> SelectOfScalar[RunRow]:
+    query = select(RunRow).order_by(col(RunRow.created_at).desc(), col(RunRow.id))
+    if states is not None:
+        query = query.where(col(RunRow.state).in_(list(states)))
+    return query if limit is None else query.limit(limit)
 
 
 def transition_run(

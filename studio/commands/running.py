@@ -32,7 +32,7 @@ from studio.commands.session import (
 from studio.curves import metric_lines
 from studio.workers import worker_for
 from training import runs as run_queue
-from training.first_steps import serve_model
+from training.first_steps import find_or_add
 from training.gate import in_words
 from training.head_to_head import asked_of_people, by_people
 from training.loop import Loop, Plan
@@ -91,7 +91,9 @@ def evaluate(
     prompts: Annotated[int, typer.Option(help="How many held-out prompts are replied to.")] = 150,
     oracle: Annotated[str | None, typer.Option(help="The rule that judges.")] = None,
     reward: Annotated[str | None, typer.Option(help="The reward checkpoint that judges.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the draw.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the draw; left out, 0, and a fresh one where people judge.")
+    ] = None,
     best_of: Annotated[int, typer.Option(help="A draws so many replies and gives the best: no training needed.")] = 1,
     picker: Annotated[
         str | None, typer.Option(help="Who picks A's best reply: a reward checkpoint or a reward function.")
@@ -127,7 +129,7 @@ def evaluate(
         typer.echo("\n".join(in_words(run.result["gate"])))
 
 
-def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int, as_json: bool) -> None:
+def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int | None, as_json: bool) -> None:
     """Draw pairs of two policies for people to judge, and say how they judged so far."""
     with opened(context) as session, worker_for(session.home, standby=False) as keeper:
         run = submit_and_wait(session, keeper, "generate", asked_of_people(a, b, prompts, seed))
@@ -135,7 +137,14 @@ def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int,
     if as_json:
         show_json({"run_id": run.id, **run.result, "people": figures})
         return
-    typer.echo(f"{run.result.get('matchups', 0)} pairs of {a} and {b} come first on the Label tab now.")
+    drawn = run.result.get("matchups", 0)
+    come = "pair comes" if drawn == 1 else "pairs come"
+    typer.echo(f"{drawn} {come} first on the Label tab now: replies of {a} and of {b}, side by side.")
+    if drawn < prompts:
+        typer.echo(
+            f"{prompts} were asked for: there are no more held-out prompts without a pair that waits for somebody, or "
+            "some were refused or given the same reply by both."
+        )
     typer.echo(f"What people say of them: `studio policies gate {a} --against {b}`.")
 
 
@@ -164,7 +173,7 @@ def loop(
     with opened(context) as session:
         plan.check()
         if policy is not None:
-            plan = replace(plan, policy=serve_model(session.db, policy).name)
+            plan = replace(plan, policy=find_or_add(session.db, policy).name)  # the loop promotes it, if it can learn
         with worker_for(session.home, standby=True) as keeper:
             turner = Loop(
                 session.db,

@@ -109,8 +109,11 @@ def label_status(counts: LabelCounts) -> Html:
     )
 
 
-def empty_pool(fill: RunRow | None, left: int = 0) -> Html:
-    """Why there is nothing to judge, and what can be done about it; ``left`` is what is open for others."""
+def empty_pool(fill: RunRow | None, left: int = 0, *, reasons: bool = True) -> Html:
+    """Why there is nothing to judge, and what can be done about it; ``left`` is what is open for others.
+
+    Without ``reasons`` what a run says of its failure is left out: it may name a policy, or the server it replies from.
+    """
     if fill is not None and not fill.state.is_terminal:
         waiting = fill.state is RunState.queued
         return element(
@@ -124,12 +127,13 @@ def empty_pool(fill: RunRow | None, left: int = 0) -> Html:
             ),
             class_="pair-empty",
         )
-    return element("div", _idle_pool(fill, left), class_="pair-empty")
+    return element("div", _idle_pool(fill, left, reasons), class_="pair-empty")
 
 
-def _idle_pool(fill: RunRow | None, left: int) -> Html:
+def _idle_pool(fill: RunRow | None, left: int, reasons: bool) -> Html:
     if fill is not None and fill.state in (RunState.failed, RunState.interrupted):
         reason = fill.error or "Its process ended without saying why; the log is on the Train tab."
+        reason = reason if reasons else "Why, a researcher can read on the Train tab."
         return notice(
             "The pool could not be filled",
             reason,

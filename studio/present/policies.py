@@ -89,12 +89,19 @@ def _measured(measured: Sequence[tuple[ScorecardRow, str]]) -> Html:
             win_rate(card, against),
             share(card.figures["ties"], 1) if "ties" in card.figures else "—",
             number(card.figures.get("kl")),
-            f"{number(card.figures.get('length_before'))} → {number(card.figures.get('length_after'))} words",
+            _lengths(card),
         ]
         for card, against in measured
     ]
     headers = ("Win rate", "Ties", "KL", "Reply length")
     return element("div", element("h4", "Measured"), table(headers, rows, caption="Evaluations, newest first"))
+
+
+def _lengths(card: ScorecardRow) -> str:
+    """How replies grew or shrank; people compare replies, and nobody counts their words."""
+    if card.figures.get("length_after") is None:
+        return "—"
+    return f"{number(card.figures.get('length_before'))} → {number(card.figures['length_after'])} words"
 
 
 def _generations_back(lineage: Mapping[str, Any] | None) -> list[Html]:

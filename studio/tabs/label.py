@@ -18,7 +18,7 @@ from feedback.assignment import Task
 from feedback.errors import InvalidInput, LeaseLost, NotFound
 from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
-from feedback.types import Guidelines, now
+from feedback.types import Guidelines, UserRole, now
 from studio import present
 from studio.services import DECK_SIZE, LOCAL_ANNOTATOR, Services
 from studio.tabs import QUICK, TOLD, bind, markup
@@ -143,7 +143,8 @@ def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: 
         **more,
     }
     if not deck:
-        answer["empty"] = present.empty_pool(services.last_fill(), counts.left)
+        reasons = services.whoami().role.covers(UserRole.researcher)
+        answer["empty"] = present.empty_pool(services.last_fill(), counts.left, reasons=reasons)
     rules = services.guidelines()
     if rules.version != asked.get("guidelines"):
         answer["guidelines"] = {

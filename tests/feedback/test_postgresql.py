@@ -49,6 +49,7 @@ from feedback.types import (
     Run,
     RunState,
     Source,
+    Split,
     User,
     UserRole,
     UserStatus,
@@ -262,7 +263,7 @@ def test_benchmarks_keep_their_order_and_meet_item_by_item(postgresql: Database)
 def test_people_judge_two_policies_and_a_rule_is_not_asked(postgresql: Database) -> None:
     one, two = make_policy(postgresql, "one"), make_policy(postgresql, "two")
     for number in range(3):
-        prompt = make_prompt(postgresql)
+        prompt = make_prompt(postgresql, f"Measure {number}.", split=Split.evaluation)
         rows = [
             *make_generations(postgresql, prompt, one, [f"short {number}"]),
             *make_generations(postgresql, prompt, two, [f"a longer one {number}"]),
@@ -275,6 +276,8 @@ def test_people_judge_two_policies_and_a_rule_is_not_asked(postgresql: Database)
     won_by_two = [duel.verdict is (Verdict.first if duel.first == two.id else Verdict.second) for duel in found.duels]
     assert (won_by_two, found.waiting) == ([True, True], 1)
     assert head_to_head.list_duels(postgresql, "nobody") == {}
+    fill, _ = (runs.save_run(postgresql, Run(method="generate", config=config)) for config in ({}, {"against": "two"}))
+    assert [row.id for row in runs.list_fills(postgresql, limit=2)] == [fill.id]
 
 
 def test_promotion_and_lineage_walk(postgresql: Database) -> None:

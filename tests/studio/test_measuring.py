@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 from random import Random
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
@@ -15,14 +17,17 @@ from feedback.errors import InvalidInput, NotFound
 from feedback.pairing import make_pairs
 from feedback.store import runs as run_store
 from feedback.store.matchups import save_matchups
-from feedback.store.policies import get_policy, promote_policy, save_policy
+from feedback.store.policies import get_champion, get_policy, promote_policy, save_policy
 from feedback.store.scorecards import save_scorecard
 from feedback.types import Policy, Purpose, Scorecard, Split
 from studio.app import create_app
 from studio.cli import app
+from studio.commands import running
+from studio.present.policies import policy_detail
 from studio.services import Services
 from tests.factories import judge_by, keep_benchmark, longer, make_generations, make_prompt, sample
 from training import benchmarks
+from training.config import parse_settings
 from training.home import Home
 
 FIGURES = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
@@ -163,8 +168,11 @@ def test_people_judge_two_policies_by_rest_and_the_figures_are_told_everywhere(m
     assert (told["against"], told["win_rate"], told["judgments"], told["waiting"]) == ("parent", 1.0, 3, 1)
     assert json.loads(said(measured, "policies", "show", "child", "--json").output)["people"] == [told]
     assert "preferred by people" in said(measured, "policies", "show", "child").output
-    (card, against), *others = Services(measured, db).list_win_rates(child.id)
+    services = Services(measured, db)
+    (card, against), *others = services.list_win_rates(child.id)
     assert (card.figures["win_rate"], card.settings["oracle"], against, len(others)) == (1.0, "people", "parent", 1)
+    shown = policy_detail(services.get_policy("child"), services.lineage("child"), [(card, against)])
+    assert "judge people" in shown and "→" not in shown, "nobody counted the words"
     for body, reason in (
         ({"policy": "child", "against": "child"}, "cannot be compared with itself"),
         ({"policy": "child", "against": "nobody"}, "no policy 'nobody'"),
@@ -177,3 +185,33 @@ def test_people_judge_two_policies_by_rest_and_the_figures_are_told_everywhere(m
     wrong = said(measured, "evaluate", "child", "parent", "--people", "--oracle", "longer")
     assert wrong.exit_code == 1 and "no other judge" in wrong.output
     db.dispose()
+
+
+def test_people_are_asked_about_fresh_replies_each_time_and_told_how_few_there_are(
+    measured: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one seed the replies would be those of last time, and people would meet the same pairs again."""
+    configs: list[dict[str, Any]] = []
+
+    def pretend(session: Any, keeper: Any, method: str, config: dict[str, Any]) -> Any:
+        configs.append(config)
+        figures = {"win_rate": 0.5, "low": 0.4, "high": 0.6}
+        return SimpleNamespace(id="run-1", result={"matchups": 12, **figures})
+
+    monkeypatch.setattr(running, "submit_and_wait", pretend)
+    asked = said(measured, "evaluate", "child", "parent", "--people", "--prompts", "40")
+    assert "12 pairs come first on the Label tab" in asked.output and "40 were asked for" in asked.output
+    assert "asked for" not in said(measured, "evaluate", "child", "parent", "--people", "--prompts", "12").output
+    said(measured, "evaluate", "child", "parent", "--people", "--seed", "7")
+    said(measured, "evaluate", "child", "parent", "--oracle", "longer")
+    assert [config["seed"] for config in configs] == [None, None, 7, None]
+    assert parse_settings("evaluate", {"a": "child", "b": "parent", "oracle": "longer"}).seed == 0
+
+
+def test_a_loop_that_cannot_begin_leaves_the_champion(measured: Home) -> None:
+    db = measured.open()
+    far = save_policy(db, Policy(name="far", base="http://127.0.0.1:9/v1#m"))
+    refused = said(measured, "loop", "--oracle", "longer", "--policy", far.name)
+    assert refused.exit_code == 1 and "its weights, which this needs, are not here" in refused.output
+    champion = get_champion(db)
+    assert champion is not None and champion.name == "parent"

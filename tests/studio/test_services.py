@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 
 import pytest
@@ -11,11 +12,13 @@ from feedback.db import Database
 from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, UnknownSetting
 from feedback.store import audit, checkpoints, matchups, policies, runs, scorecards
 from feedback.tables import RunRow
-from feedback.types import Checkpoint, Run, RunState, Scorecard, UserRole
+from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, UserRole
 from studio import services as services_module
 from studio.roles import Person
 from studio.services import REFILL_BELOW, LabelCounts, Services
+from studio.tabs import label
 from tests import factories
+from tests.training.served import reply_to, serving
 
 SESSION = "browser-0001"
 
@@ -192,6 +195,44 @@ def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
     assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]
 
 
+def test_what_people_are_to_measure_is_no_fill_of_the_pool(services: Services, db: Database, champion) -> None:
+    """Whether it waits, works, failed or found nothing: the pool is filled and refilled as if it were not there."""
+    factories.make_prompt(db)
+    child = factories.make_policy(db, "child", parent_id=champion.id)
+    services.fill_pool()
+    finish_fill(db, matchups=5)
+    asked = services.evaluate(child.id, champion.id, "people", 20)
+    assert services.last_fill().id != asked.id, "its failure would be told to annotators, with the names of the two"
+    runs.transition_run(db, asked.id, expected=[RunState.queued], to=RunState.failed, error="no reply from child")
+    assert services.refill() is not None, "what failed was no fill"
+    finish_fill(db, matchups=5)
+    asked = services.evaluate(child.id, champion.id, "people", 20)
+    assert services.fill_pool().id != asked.id
+
+
+def test_an_annotator_is_not_told_which_policy_the_pool_waits_for(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    run = services.fill_pool()
+    runs.transition_run(db, run.id, expected=[run.state], to=RunState.failed, error="No reply from http://far/v1")
+    ticket = json.dumps({"session": SESSION, "seq": 1})
+    told = {
+        role: label.undo(services.acting_as(Person("p", role, "usr-p")), ticket)
+        for role in (UserRole.annotator, UserRole.reviewer, UserRole.researcher)
+    }
+    assert [("http://far/v1" in text) for text in told.values()] == [False, False, True]
+    assert all("could not be filled" in text for text in told.values())
+
+
+def test_a_promotion_leaves_alone_what_people_are_to_measure(services: Services, db: Database, champion) -> None:
+    factories.make_prompt(db)
+    child, third = factories.make_policy(db, "child"), factories.make_policy(db, "third")
+    asked = services.evaluate(third.id, champion.id, "people", 20)
+    own = services.evaluate(child.id, champion.id, "people", 20)
+    promotion = services.promote("child")
+    assert promotion.run is not None and promotion.run.id not in (asked.id, own.id), "the pool is empty now"
+    assert [runs.get_run(db, run.id).state for run in (asked, own)] == [RunState.queued] * 2
+
+
 def test_policies_carry_parent_dataset_and_newest_win_rate(services: Services, db: Database, champion) -> None:
     fill(db, champion, 4)
     factories.judge_by(db, factories.longer)
@@ -254,3 +295,26 @@ def test_a_skip_is_told_apart_from_a_judgment(services: Services, db: Database, 
     services.judge(services.lease_task().lease_id, verdict="tie")
     assert services.lease_task() is None
     assert services.label_counts() == LabelCounts(done=1, left=2, skipped=2)
+
+
+def test_a_server_that_takes_its_time_holds_up_no_other_policy(services: Services, db: Database) -> None:
+    asked, go_on = threading.Event(), threading.Event()
+    waited: list[bool] = []
+    hello = [{"role": "user", "content": "Hello."}]
+
+    def slowly(body: dict, before: int):
+        asked.set()
+        waited.append(go_on.wait(5))
+        return reply_to(body)
+
+    with serving("slow") as slow, serving("quick") as quick:
+        slow.behave = slowly
+        for server in (slow, quick):
+            policies.save_policy(db, Policy(name=server.models[0], base=server.base))
+        thread = threading.Thread(target=services.generate, args=("slow", hello, 1))
+        thread.start()
+        assert asked.wait(5)
+        assert len(services.generate("quick", hello, 1)) == 1
+        go_on.set()
+        thread.join()
+    assert waited == [True]

@@ -130,7 +130,85 @@ def test_a_model_that_is_gone_is_told_with_those_that_are_there(served: Served, 
         drawn(endpoint)
 
 
-@pytest.mark.parametrize("said", ["<html>hello</html>", '{"choices": []}', '{"choices": [{"message": null}]}', "[1]"])
+def test_a_server_that_repeats_the_key_is_not_quoted_with_it(
+    served: Served, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sk-secret")
+    for answer in (complaint(418, "bad key sk-secret"), complaint(400, "bad key sk-secret"), (200, "sk-secret", {})):
+        served.behave = lambda body, before, answer=answer: answer  # type: ignore[misc]
+        told = ""
+        try:
+            drawn(endpoint)
+        except EndpointFailed as error:
+            told = str(error)
+        assert "(the key)" in told + endpoint.last_refusal and "sk-secret" not in told + endpoint.last_refusal
+
+
+@pytest.mark.parametrize("key", ["sk-…", "sk-one\nsk-two", "sk one", "schlüssel"])
+def test_a_key_that_cannot_be_sent_is_refused_and_never_quoted(
+    served: Served, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, key: str
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, key)
+    with pytest.raises(InvalidInput, match=r"\$STUDIO_ENDPOINT_KEY holds a line break, a space or") as told:
+        drawn(endpoint)
+    assert key not in str(told.value) and not served.bodies
+
+
+@pytest.mark.parametrize("variable", [("ALL_PROXY", "socks9://127.0.0.1:9"), ("SSL_CERT_FILE", "/not/there.pem")])
+def test_an_environment_that_allows_no_connection_is_told_in_a_sentence(
+    endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, variable: tuple[str, str]
+) -> None:
+    monkeypatch.setenv(*variable)
+    with pytest.raises(InvalidInput, match="The proxy or certificates that the environment names cannot be used"):
+        drawn(endpoint)
+
+
+def answer_with(content: str, usage: str = "{}", reason: str = '"stop"') -> str:
+    choice = f'{{"message": {{"content": {content}}}, "finish_reason": {reason}}}'
+    return f'{{"choices": [{choice}], "usage": {usage}}}'
+
+
+@pytest.mark.parametrize("tokens", ["1e999", "-4", "1" + "0" * 30, '"many"', "true", "2.5"])
+def test_a_count_of_tokens_that_is_none_does_no_harm(served: Served, endpoint: Endpoint, tokens: str) -> None:
+    served.behave = lambda body, before: (200, answer_with('"x"', f'{{"completion_tokens": {tokens}}}'), {})
+    assert sample(endpoint, [MESSAGES], 1, QUICK)[0][0].tokens == 0
+
+
+def test_a_text_in_parts_is_put_together(served: Served, endpoint: Endpoint) -> None:
+    parts = (
+        '[{"type": "thinking", "thinking": []}, {"type": "text", "text": "Hello "}, {"type": "text", "text": "you"}]'
+    )
+    served.behave = lambda body, before: (200, answer_with(parts), {})
+    assert drawn(endpoint) == [["Hello you"]]
+
+
+@pytest.mark.parametrize(
+    ("said", "meant"), [("length", "length"), ("eos_token", "stop"), ("end_turn", "stop"), ("refused", "stop")]
+)
+def test_the_end_of_a_reply_has_one_name(served: Served, endpoint: Endpoint, said: str, meant: str) -> None:
+    served.behave = lambda body, before: reply_to(body, "x", said)
+    assert sample(endpoint, [MESSAGES], 1, QUICK)[0][0].finish_reason == meant
+
+
+def test_an_answer_that_cannot_be_unpacked_is_no_reply(served: Served, endpoint: Endpoint) -> None:
+    served.behave = lambda body, before: (200, "nonsense", {"Content-Encoding": "gzip"})
+    with pytest.raises(EndpointFailed, match="No reply from .* decompressing"):
+        drawn(endpoint)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "<html>hello</html>",
+        '{"choices": []}',
+        '{"choices": [{"message": null}]}',
+        "[1]",
+        "[" * 100_000,
+        answer_with('{"a": 1}'),
+        answer_with('[{"type": "text", "text": 1}]'),
+    ],
+    ids=lambda said: said[:40],
+)
 def test_what_is_no_completion_is_quoted(served: Served, endpoint: Endpoint, said: str) -> None:
     served.behave = lambda body, before: (200, said, {})
     with pytest.raises(EndpointFailed, match="does not speak the chat completions of OpenAI: .*usually ends with /v1"):
@@ -257,6 +335,8 @@ def test_it_serves_but_nothing_can_train_it_or_look_into_it(
         ("http://me:secret@host/v1#m", "must not hold a password: give the key to host as"),
         ("http://host/v1", "without a model"),
         ("http://host/v1#  ", "without a model"),
+        ("http://host/v1 #m", "not the address of a server"),
+        ("http://host/v1#m\nn", "one line of signs that can be read"),
     ],
 )
 def test_an_address_that_names_no_server_or_no_model_is_refused(base: str, said: str) -> None:
@@ -294,3 +374,7 @@ def test_a_file_of_judgments_does_not_bring_a_server_along(
     formats.import_file(other, path, "raw")
     with pytest.raises(Conflict, match="a server replied for it elsewhere, and it cannot reply here"):
         promote_policy(other, "chatty-7B")
+    with pytest.raises(Conflict, match=r"already another policy 'chatty-7B': .* --name NAME"):
+        add_policy(other, served.base)
+    mine = add_policy(other, served.base, "mine")
+    assert mine.can_reply and add_policy(other, served.base).id == mine.id

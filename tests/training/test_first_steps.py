@@ -8,11 +8,12 @@ import pytest
 
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store.policies import get_champion, list_policies, list_promotions
+from feedback.store.checkpoints import save_checkpoint
+from feedback.store.policies import get_champion, list_policies, list_promotions, save_policy
 from feedback.store.prompts import count_prompts
-from feedback.types import Split
+from feedback.types import Checkpoint, Policy, Split
 from tests.factories import make_policy
-from training.first_steps import check_base, policy_name, register_policy, seed_home, serve_model
+from training.first_steps import add_policy, check_base, policy_name, register_policy, seed_home, serve_model
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,6 +71,15 @@ def test_a_model_directory_is_registered_once_and_serves(db: Database, tmp_path:
     assert serve_model(db, str(directory)).id == first.id
     champion = get_champion(db)
     assert champion is not None and champion.id == first.id
+
+
+def test_a_trained_policy_is_not_taken_for_its_base(db: Database, tmp_path: Path) -> None:
+    directory = model_at(tmp_path / "model")
+    checkpoint = save_checkpoint(db, Checkpoint(name="c", kind="policy", path="checkpoints/c", base=str(directory)))
+    save_policy(db, Policy(name="child", base=str(directory), checkpoint_id=checkpoint.id))
+    with pytest.raises(Conflict, match="already another policy 'child'"):
+        add_policy(db, str(directory), "child")
+    assert add_policy(db, str(directory)).checkpoint_id is None
 
 
 @pytest.mark.parametrize(

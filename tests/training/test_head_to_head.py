@@ -10,11 +10,15 @@ import pytest
 from feedback import assignment, datasets, judging
 from feedback.db import Database
 from feedback.errors import InvalidInput, UnknownSetting
+from feedback.store.batches import save_batch
+from feedback.store.evidence import list_evidence
 from feedback.store.generations import list_generations
 from feedback.store.matchups import count_matchups, list_prompts_without_open_matchup
 from feedback.store.policies import get_policy, promote_policy, save_policy
+from feedback.store.reviews import exclude_judgment
+from feedback.store.runs import save_run
 from feedback.tables import PolicyRow
-from feedback.types import Policy, Purpose, ShownVerdict, Source, Split
+from feedback.types import Batch, Part, Policy, Purpose, Run, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
 from tests.training.served import reply_to, serving
 from training.annotate import annotate
@@ -191,3 +195,66 @@ def test_what_cannot_be_compared_is_refused_when_it_is_asked(
         submit(db, "generate", {"against": "rival", "kind": "rank"})
     assert submit(db, "generate", {"against": "rival"}).config["policy"] == "tiny"
     assert list_prompts_without_open_matchup(db, limit=9) == []
+
+
+def test_a_policy_that_is_still_being_trained_may_be_put_before_people(db: Database, rival: PolicyRow) -> None:
+    before = save_run(db, Run(method="dpo", config={"name": "to-come"}))
+    run = submit(db, "generate", asked_of_people("to-come", "rival", 9), after=before.id)
+    assert (run.config["policy"], run.config["against"], run.after) == ("to-come", "rival", before.id)
+    assert submit(db, "generate", asked_of_people("rival", "to-come", 9), after=before.id).after == before.id
+    with pytest.raises(InvalidInput, match="'to-come' cannot be compared with itself"):
+        submit(db, "generate", asked_of_people("to-come", "to-come", 9), after=before.id)
+
+
+def test_where_an_adjudicator_settled_a_pair_that_answer_stands_alone(
+    make_context: Any, db: Database, rival: PolicyRow
+) -> None:
+    ask(make_context, 1, required=2)
+    answer(db, "rival", 1, "ann")
+    answer(db, "tiny", 1, "ben")
+    tiny = get_policy(db, "tiny").id
+    disputed = by_people(db, rival.id, tiny)
+    assert disputed is not None and (disputed["judgments"], disputed["win_rate"]) == (2, 0.5)
+    task = assignment.lease_next(db, "eve", part=Part.adjudicator)
+    assert task is not None
+    makers = {row.text: row.policy_id for row in list_generations(db)}
+    ruling = ShownVerdict.left if makers[task.responses[0]] == rival.id else ShownVerdict.right
+    said = judging.submit(db, task.lease_id, "eve", verdict=ruling)
+    settled = by_people(db, rival.id, tiny)
+    assert settled is not None and (settled["judgments"], settled["win_rate"], settled["annotators"]) == (1, 1.0, 1)
+    exclude_judgment(db, said.judgment_id, "rev", "not impartial")
+    again = by_people(db, rival.id, tiny)
+    assert again is not None and (again["judgments"], again["win_rate"]) == (2, 0.5)
+
+
+def test_a_judgment_that_is_taken_back_or_excluded_counts_no_more(
+    make_context: Any, db: Database, rival: PolicyRow
+) -> None:
+    ask(make_context, 2)
+    answer(db, "rival", 2)
+    tiny = get_policy(db, "tiny").id
+    exclude_judgment(db, next(iter(list_evidence(db, annotator="ann"))).judgment.id, "rev", "clicked through")
+    figures = by_people(db, rival.id, tiny)
+    assert figures is not None and (figures["judgments"], figures["waiting"]) == (1, 0)
+
+
+def test_pairs_of_work_prompts_say_nothing_of_held_out_ones(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    """A batch may have them only measure, but either policy may have been trained on these prompts."""
+    context = make_context("generate", {"policy": "rival", "against": "tiny", "limit": 3} | QUICK)
+    for number in range(3):
+        make_prompt(db, f"Say {number}.")
+    METHODS["generate"].train(context)
+    save_batch(db, Batch(name="measure", purpose=Purpose.evaluate), count=3)
+    answer(db, "rival", 3)
+    assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
+
+
+def test_the_progress_of_a_draw_names_no_policy(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    """Annotators whose pool is empty read it."""
+    context = make_context("generate", {**asked_of_people("rival", "tiny", 6), **QUICK})
+    for number in range(6):
+        make_prompt(db, f"Measure {number}.", split=Split.evaluation)
+    told: list[str] = []
+    context.progress.report = lambda fraction, text: told.append(text)
+    METHODS["generate"].train(context)
+    assert len(told) > 1 and not [text for text in told if "rival" in text or "tiny" in text]

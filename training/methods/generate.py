@@ -77,11 +77,12 @@ def train(context: RunContext) -> dict[str, Any]:
     if not prompts:
         context.progress.log("every prompt has an open matchup already: nothing to generate")
         return filled.result(seed)
-    context.progress.report(0.0, f"loading {row.name}")
+    context.progress.log(f"loading {row.name}")
+    context.progress.report(0.0, "loading the model")  # by no name: whoever is to judge its replies may be reading this
     sides = [Side(row.id, open_replier(context.db, context.home, row.id), seed)]
     if settings.against is not None:
         other = get_policy(context.db, settings.against)
-        context.progress.report(0.0, f"loading {other.name}")
+        context.progress.log(f"loading {other.name}")
         # Its own seed: with the same numbers two policies that differ little would say the same.
         sides.append(Side(other.id, open_replier(context.db, context.home, other.id), seed + 1))
     usable = prompts
