@@ -33,11 +33,12 @@ _UNUSABLE_KEY = frozenset({401, 403})
 _BAD_REQUEST = frozenset({400, 413, 422})
 _ENDED = frozenset({"eos", "eos_token", "end_turn", "stop_sequence"})  # what other servers call "stop"
 _MOST_TOKENS = 2**31 - 1
-# Hosted models that reason know one limit by another name, and some servers refuse a seed. A sign must be a name in
-# quotation marks: a server may well say "seed" of a prompt about gardening.
+# Hosted models that reason know one limit by another name, and some servers refuse a seed, or to be told what is usual
+# with them. A sign must be a name in quotation marks: a server may well say "seed" of a prompt about gardening.
+_NEUTRAL = {"temperature": 1.0, "top_p": 1.0}  # left out only where it changes nothing
 _DIALECTS: tuple[tuple[str, str | None, re.Pattern[str]], ...] = (
     ("max_tokens", "max_completion_tokens", re.compile("max_completion_tokens")),
-    ("seed", None, re.compile("[\"'`]seed[\"'`]")),
+    *((name, None, re.compile(f"[\"'`]{name}[\"'`]")) for name in ("seed", *_NEUTRAL)),
 )
 
 
@@ -71,7 +72,7 @@ class Endpoint:
         A prompt that the server refuses, being too long or against its rules, gets an empty reply that ended as
         ``refused``; ``last_refusal`` keeps its words.
         """
-        with _client() as client, ThreadPoolExecutor(min(IN_FLIGHT, max(1, len(asked)))) as pool:
+        with _client(self.url) as client, ThreadPoolExecutor(min(IN_FLIGHT, max(1, len(asked)))) as pool:
             return list(pool.map(lambda one: self._reply(client, one[0], one[1], settings), asked))
 
     def _reply(self, client: httpx.Client, messages: Messages, seed: int, settings: SamplingSettings) -> Said:
@@ -110,7 +111,7 @@ class Endpoint:
     def _learn(self, body: dict[str, Any], complaint: str) -> bool:
         """Whether the complaint is about a name in the request that can be said otherwise, or left out."""
         for name, other, sign in _DIALECTS:
-            if name in body and sign.search(complaint):
+            if name in body and body[name] == _NEUTRAL.get(name, body[name]) and sign.search(complaint):
                 self._dialect[name] = other
                 return True
         return False
@@ -123,9 +124,9 @@ class Endpoint:
             tokens = (body.get("usage") or {}).get("completion_tokens")
             return Said(readable(text).strip(), _reason_of(choice.get("finish_reason")), _count_of(tokens))
         except _UNREADABLE as error:
+            said = _without_key(answer, answer.text[:200])
             raise EndpointFailed(
-                f"{self.url} does not speak the chat completions of OpenAI: {_without_key(answer.text[:200])!r}. Its "
-                "address usually ends with /v1."
+                f"{self.url} does not speak the chat completions of OpenAI: {said!r}. Its address usually ends with /v1."
             ) from error
 
     def _ask(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
@@ -179,7 +180,7 @@ def check_endpoint(base: str) -> str:
     """
     address, _, model = base.partition("#")
     url, _ = split_base(f"{address}#{model or 'any'}")
-    with _client() as client:
+    with _client(url) as client:
         names = _models(client, url)
     if not model.strip():
         if len(names) == 1:
@@ -190,12 +191,12 @@ def check_endpoint(base: str) -> str:
     return f"{url}#{model.strip()}"
 
 
-def _client() -> httpx.Client:
+def _client(url: str) -> httpx.Client:
     """A client with the key, if there is one; InvalidInput where the environment allows none.
 
     A key that no header can hold is refused here: the error of whoever tries to send it would quote it.
     """
-    key = _key()
+    key = _key(httpx.URL(url).host)
     if not all("!" <= sign <= "~" for sign in key):
         raise InvalidInput(f"${KEY_VARIABLE} holds a line break, a space or a sign that no key has; set it anew.")
     headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -205,13 +206,20 @@ def _client() -> httpx.Client:
         raise InvalidInput(f"The proxy or certificates that the environment names cannot be used: {error}") from error
 
 
-def _key() -> str:
-    return os.environ.get(KEY_VARIABLE, "").strip()
+def key_variable(host: str) -> str:
+    """The variable that holds the key for one host alone: ``STUDIO_ENDPOINT_KEY_API_OPENAI_COM``."""
+    return f"{KEY_VARIABLE}_{re.sub('[^A-Z0-9]', '_', host.upper())}"
 
 
-def _without_key(text: str) -> str:
+def _key(host: str) -> str:
+    """The key for this host: its own, else the one for every server."""
+    return (os.environ.get(key_variable(host)) or os.environ.get(KEY_VARIABLE, "")).strip()
+
+
+def _without_key(answer: httpx.Response, text: str) -> str:
     """What a server says, which may repeat what it was sent."""
-    return text.replace(_key(), "(the key)") if _key() else text
+    key = _key(answer.request.url.host)
+    return text.replace(key, "(the key)") if key else text
 
 
 def _models(client: httpx.Client, url: str) -> list[str]:
@@ -247,9 +255,11 @@ def _unreachable(url: str, error: httpx.RequestError) -> EndpointFailed:
 
 
 def _no_entry(url: str, answer: httpx.Response) -> EndpointFailed:
-    held = "the key that it was given" if _key() else "to be given no key"
+    held = "the key that it was given" if _key(answer.request.url.host) else "to be given no key"
+    own = key_variable(answer.request.url.host)
     return EndpointFailed(
-        f"{url} refuses {held} (status {answer.status_code}): set ${KEY_VARIABLE} where `studio` is started."
+        f"{url} refuses {held} (status {answer.status_code}): set ${KEY_VARIABLE}, or ${own} for this server alone, "
+        "where `studio` is started."
     )
 
 
@@ -268,7 +278,7 @@ def _words(answer: httpx.Response) -> str:
         text = str(error["message"] if isinstance(error, dict) else error)
     except _UNREADABLE:
         text = answer.text
-    return readable(" ".join(_without_key(text).split()))[:300] or "it does not say why"
+    return readable(" ".join(_without_key(answer, text).split()))[:300] or "it does not say why"
 
 
 def _text_of(content: Any) -> str:

@@ -66,10 +66,15 @@ def add_policy(db: Database, model: str, name: str | None = None) -> PolicyRow:
 
     The one that is already there, when a model was added before and no other ``name`` is asked for.
     """
+    known = [row for row in list_policies(db) if row.checkpoint_id is None and row.can_reply]
+    known = [row for row in known if name in (None, row.name)]
+    for row in known:
+        if row.is_endpoint and row.base == model:
+            return row  # its server need not be up for that
     base = check_base(model)
-    for policy in list_policies(db):
-        if policy.base == base and policy.checkpoint_id is None and policy.can_reply and name in (None, policy.name):
-            return policy
+    for row in known:
+        if row.base == base:
+            return row
     return register_policy(db, name or policy_name(base), base)
 
 

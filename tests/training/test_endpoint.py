@@ -20,7 +20,7 @@ from feedback.types import SamplingSettings
 from tests.factories import judge_by, longer, make_prompt
 from tests.training.served import Served, complaint, reply_to, serving
 from training.checkpoints import open_policy, open_replier
-from training.endpoint import KEY_VARIABLE, Endpoint, split_base
+from training.endpoint import KEY_VARIABLE, Endpoint, key_variable, split_base
 from training.evaluate import compare_policies
 from training.first_steps import add_policy, serve_model
 from training.home import Home
@@ -114,7 +114,10 @@ def test_a_key_is_sent_where_one_is_given_and_asked_for_where_it_is_missing(
     served: Served, endpoint: Endpoint, status: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     served.behave = lambda body, before: complaint(status, "who are you?")
-    with pytest.raises(EndpointFailed, match=rf"to be given no key \(status {status}\): set \$STUDIO_ENDPOINT_KEY"):
+    with pytest.raises(
+        EndpointFailed,
+        match=rf"to be given no key \(status {status}\): set \$STUDIO_ENDPOINT_KEY, or .*_127_0_0_1 for",
+    ):
         drawn(endpoint)
     assert served.keys == [None]
     monkeypatch.setenv(KEY_VARIABLE, "sk-secret")
@@ -378,3 +381,37 @@ def test_a_file_of_judgments_does_not_bring_a_server_along(
         add_policy(other, served.base)
     mine = add_policy(other, served.base, "mine")
     assert mine.can_reply and add_policy(other, served.base).id == mine.id
+
+
+def test_a_host_has_a_key_of_its_own_which_no_other_is_sent(
+    served: Served, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sk-general")
+    monkeypatch.setenv(key_variable("api.example.com"), "sk-elsewhere")
+    drawn(endpoint)
+    monkeypatch.setenv(key_variable("127.0.0.1"), "sk-own")
+    drawn(endpoint)
+    assert served.keys == ["Bearer sk-general", "Bearer sk-own"]
+    assert key_variable("api.example.com") == "STUDIO_ENDPOINT_KEY_API_EXAMPLE_COM"
+    served.behave = lambda body, before: complaint(400, "sk-own may not do that")
+    drawn(endpoint)
+    assert endpoint.last_refusal.endswith("(the key) may not do that")
+
+
+def test_what_is_usual_may_be_left_out_and_nothing_else(served: Served, endpoint: Endpoint) -> None:
+    served.behave = lambda body, before: (
+        complaint(400, "unsupported parameter: 'top_p'") if "top_p" in body else reply_to(body, "fine")
+    )
+    assert drawn(endpoint) == [["fine"]]
+    with pytest.raises(EndpointFailed):
+        refused = Endpoint(served.base)
+        sample(refused, [MESSAGES], 1, SamplingSettings(top_p=0.9), seed=1)
+        raise EndpointFailed(refused.last_refusal)
+    assert served.bodies[-1]["top_p"] == 0.9
+
+
+def test_a_model_that_is_known_needs_no_server_to_be_found(db: Database) -> None:
+    with serving("m") as server:
+        row = add_policy(db, server.base)
+        base = server.base
+    assert serve_model(db, base).id == row.id
