@@ -126,7 +126,7 @@ class Endpoint:
         except _UNREADABLE as error:
             said = _without_key(answer, answer.text[:200])
             raise EndpointFailed(
-                f"{self.url} does not speak the chat completions of OpenAI: {said!r}. Its address usually ends with /v1."
+                f"{self.url} does not speak OpenAI's chat completions: {said!r}. Its address usually ends with /v1."
             ) from error
 
     def _ask(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:

@@ -62,6 +62,21 @@ def clustered_trials(successes: Sequence[float], trials: Sequence[int]) -> Share
     return Share(share, low, high)
 
 
+def evidence_at_any_time(scores: Sequence[float]) -> float:
+    """How strongly scores (each in 0 to 1, as they came) speak against a mean of one half, whenever one looks.
+
+    What would have become of one unit of money staked on each score in turn at fair odds, averaged over bets of several
+    sizes on either side. While the mean is one half, it ever reaches E with probability 1/E at most (Ville), however
+    often it is looked at; an interval for a fixed number of scores promises that for one look. Waudby-Smith and Ramdas
+    (2024), "Estimating means of bounded random variables by betting".
+    """
+    fortunes = [math.prod(1 + bet * (score - 0.5) for score in scores) for bet in _BETS]
+    return min(sum(fortunes) / len(fortunes), 1e9)
+
+
+_BETS = [side * size / 10 for size in range(1, 20, 2) for side in (-1, 1)]
+
+
 def student_quantile(degrees: int) -> float:
     """The 97.5 % quantile of Student's distribution."""
     from scipy.special import stdtrit  # scipy.stats would take half a second to import

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, and_, select
+from sqlalchemy import Select, and_, select, update
+from sqlmodel import col
+from sqlmodel import select as select_rows
 
 from feedback.db import Database
 from feedback.store.pool import JUDGMENT, MATCHUP
-from feedback.tables import GenerationRow, PromptRow
-from feedback.types import JudgmentState, MatchupKind, MatchupState, Part, Purpose, Source, Split, Verdict
+from feedback.store.rows import in_chunks
+from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow
+from feedback.types import JudgmentState, LeaseState, MatchupKind, MatchupState, Part, Purpose, Source, Split, Verdict
 
 _ANSWERS = (Verdict.first, Verdict.second, Verdict.tie, Verdict.both_bad)
 _PROMPT = PromptRow.__table__  # type: ignore[attr-defined]
@@ -95,3 +99,33 @@ def _said_of(policy_id: str) -> Select[Any]:
         )
         .order_by(JUDGMENT.c.created_at, JUDGMENT.c.id)
     )
+
+
+def count_met(db: Database, one: str, other: str) -> dict[str, int]:
+    """How many pairs of these two policies each held-out prompt had, open or not, by the prompt's id."""
+    with db.reading() as connection:
+        rows = {row.id: row for row in connection.execute(_said_of(one)).all() if _other(row, one) == other}
+    return Counter(row.prompt_id for row in rows.values())
+
+
+def withdraw_duels(db: Database, one: str, other: str) -> int:
+    """Retire the pairs of two policies that nobody has judged or holds; returns how many. Asking again draws others."""
+    with db.write() as session:
+        rows = session.connection().execute(_said_of(one)).all()
+        own = {row.id for row in rows if _other(row, one) == other and row.state is MatchupState.open}
+        busy = in_chunks(
+            sorted(own),
+            lambda part: list(
+                session.exec(
+                    select_rows(LeaseRow.matchup_id).where(
+                        col(LeaseRow.matchup_id).in_(part),
+                        col(LeaseRow.state).in_([LeaseState.leased, LeaseState.submitted]),
+                    )
+                )
+            ),
+        )
+        free = sorted(own - set(busy))
+        for start in range(0, len(free), 500):
+            part = free[start : start + 500]
+            session.execute(update(MatchupRow).where(col(MatchupRow.id).in_(part)).values(state=MatchupState.retired))
+        return len(free)

@@ -12,6 +12,7 @@ import typer
 
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.returning import USUAL_LIMIT, send_to_annotators
+from feedback.store.head_to_head import withdraw_duels
 from feedback.store.policies import get_policy
 from feedback.store.runs import get_run, list_metrics, list_runs
 from feedback.tables import MetricRow, RunRow
@@ -101,16 +102,25 @@ def evaluate(
     people: Annotated[
         bool, typer.Option("--people", help="People judge, blind: pairs of A and B come first on the Label tab.")
     ] = False,
+    stop: Annotated[
+        bool,
+        typer.Option("--stop", help="With --people: withdraw the pairs that nobody has judged; what was said stays."),
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Measure the win rate of policy A over B on held-out prompts, with its 95 % interval.
 
     Without A and B, a reward model is measured: on how many fresh pairs --reward agrees with --oracle.
     """
+    if stop and not people:
+        raise InvalidInput("--stop withdraws what people were asked: `studio evaluate A B --people --stop`.")
     if people:
         if a is None or b is None or oracle or reward or picker or best_of > 1:
             raise InvalidInput("--people needs two policies and no other judge: `studio evaluate A B --people`.")
-        _ask_people(context, a, b, prompts, seed, as_json)
+        if stop:
+            _stop_asking(context, a, b)
+        else:
+            _ask_people(context, a, b, prompts, seed, as_json)
         return
     config = {"a": a, "b": b, "prompts": prompts, "oracle": oracle, "reward": reward, "seed": seed}
     config |= {"best_of": best_of, "picker": picker}
@@ -142,10 +152,16 @@ def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int 
     typer.echo(f"{drawn} {come} first on the Label tab now: replies of {a} and of {b}, side by side.")
     if drawn < prompts:
         typer.echo(
-            f"{prompts} were asked for: there are no more held-out prompts without a pair that waits for somebody, or "
-            "some were refused or given the same reply by both."
+            f"{prompts} were asked for: there are no more held-out prompts, or some were refused or given the same "
+            "reply by both, which counts as a tie."
         )
     typer.echo(f"What people say of them: `studio policies gate {a} --against {b}`.")
+
+
+def _stop_asking(context: typer.Context, a: str, b: str) -> None:
+    with opened(context) as session:
+        count = withdraw_duels(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
+    typer.echo(f"{count} pairs are withdrawn; what people said stays. `studio evaluate {a} {b} --people` asks again.")
 
 
 def loop(

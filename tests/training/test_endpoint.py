@@ -214,7 +214,7 @@ def test_an_answer_that_cannot_be_unpacked_is_no_reply(served: Served, endpoint:
 )
 def test_what_is_no_completion_is_quoted(served: Served, endpoint: Endpoint, said: str) -> None:
     served.behave = lambda body, before: (200, said, {})
-    with pytest.raises(EndpointFailed, match="does not speak the chat completions of OpenAI: .*usually ends with /v1"):
+    with pytest.raises(EndpointFailed, match="does not speak OpenAI's chat completions: .*usually ends with /v1"):
         drawn(endpoint)
 
 

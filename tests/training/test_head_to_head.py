@@ -13,12 +13,13 @@ from feedback.errors import InvalidInput, UnknownSetting
 from feedback.store.batches import save_batch
 from feedback.store.evidence import list_evidence
 from feedback.store.generations import list_generations
+from feedback.store.head_to_head import count_met, withdraw_duels
 from feedback.store.matchups import count_matchups, list_prompts_without_open_matchup
 from feedback.store.policies import get_policy, promote_policy, save_policy
 from feedback.store.reviews import exclude_judgment
-from feedback.store.runs import save_run
+from feedback.store.runs import save_run, transition_run
 from feedback.tables import PolicyRow
-from feedback.types import Batch, Part, Policy, Purpose, Run, ShownVerdict, Source, Split
+from feedback.types import Batch, Part, Policy, Purpose, Run, RunState, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
 from tests.training.served import reply_to, serving
 from training.annotate import annotate
@@ -135,6 +136,7 @@ def test_what_people_say_decides_and_what_rules_say_is_a_note(
     decided = decide_policy(db, "rival")
     assert decided.verdict is Verdict.promote
     assert "on 20 held-out prompts, judged by people. 10 more pairs wait" in decided.reasons[0].words
+    assert "By chance such a lead is ever seen once in" in decided.reasons[0].words
     assert decide_policy(db, "tiny", "rival").verdict is Verdict.reject
 
 
@@ -258,3 +260,70 @@ def test_the_progress_of_a_draw_names_no_policy(make_context: Any, db: Database,
     context.progress.report = lambda fraction, text: told.append(text)
     METHODS["generate"].train(context)
     assert len(told) > 1 and not [text for text in told if "rival" in text or "tiny" in text]
+
+
+def test_a_lead_that_a_look_too_many_would_believe_waits_for_the_rest(
+    make_context: Any, db: Database, rival: PolicyRow
+) -> None:
+    ask(make_context, 12)
+    answer(db, "rival", 7)
+    figures = by_people(db, rival.id, get_policy(db, "tiny").id)
+    assert figures is not None and figures["low"] > 0.5 and figures["evidence"] < 20
+    early = decide_policy(db, "rival")
+    assert early.verdict is Verdict.hold and early.reasons[0].words.endswith(
+        "5 more pairs wait for somebody. Then it is decided, or sooner if one leads clearly."
+    )
+    answer(db, "rival", 5)
+    assert decide_policy(db, "rival").verdict is Verdict.promote
+
+
+def test_the_same_reply_of_both_is_a_tie_nobody_is_asked_about(
+    make_context: Any, db: Database, rival: PolicyRow
+) -> None:
+    config = {**asked_of_people("rival", "tiny", 6), "max_new_tokens": 4, "temperature": 0.0}
+    run = submit(db, "generate", config)
+    for number in range(6):
+        make_prompt(db, f"Measure {number}.", split=Split.evaluation)
+    result = METHODS["generate"].train(make_context("generate", config, run=run))
+    assert (result["matchups"], result["identical"]) == (0, 6)
+    transition_run(db, run.id, expected=[RunState.queued], to=RunState.succeeded, result=result)
+    assert by_people(db, rival.id, get_policy(db, "tiny").id) is None  # nobody was asked anything
+    ask(make_context, 2)
+    answer(db, "rival", 2)
+    figures = by_people(db, rival.id, get_policy(db, "tiny").id)
+    assert figures is not None and (figures["alike"], figures["n_prompts"]) == (6, 8)
+    assert figures["win_rate"] == pytest.approx((2 + 3) / 8)
+
+
+def test_two_measurements_do_not_stand_in_each_others_way(
+    make_context: Any, db: Database, rival: PolicyRow, tiny_base: Path
+) -> None:
+    ask(make_context, 6)
+    save_policy(db, Policy(name="third", base=str(tiny_base)))
+    other = METHODS["generate"].train(make_context("generate", asked_of_people("third", "tiny", 4) | QUICK))
+    assert other["matchups"] == 4
+    again = METHODS["generate"].train(
+        make_context("generate", asked_of_people("rival", "tiny", 3) | {"max_new_tokens": 8})
+    )
+    assert again["matchups"] == 3
+    tiny = get_policy(db, "tiny").id
+    assert sorted(count_met(db, rival.id, tiny).values()) == [1, 1, 1, 2, 2, 2]
+    assert sorted(count_met(db, get_policy(db, "third").id, tiny).values()) == [1, 1, 1, 1]
+
+
+def test_what_was_asked_is_withdrawn_and_what_was_said_stays(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    ask(make_context, 5)
+    answer(db, "rival", 1)
+    assert assignment.lease_next(db, "ben") is not None  # on somebody's screen
+    tiny = get_policy(db, "tiny").id
+    assert withdraw_duels(db, rival.id, tiny) == 3
+    figures = by_people(db, rival.id, tiny)
+    assert figures is not None and (figures["judgments"], figures["waiting"]) == (1, 1)
+    assert withdraw_duels(db, rival.id, tiny) == 0
+
+
+def test_once_all_is_withdrawn_nobody_was_asked(make_context: Any, db: Database, rival: PolicyRow) -> None:
+    ask(make_context, 3)
+    assert withdraw_duels(db, rival.id, get_policy(db, "tiny").id) == 3
+    assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
+    assert "never measured" in decide_policy(db, "rival").reasons[0].words

@@ -59,7 +59,6 @@ class Filled:
 
 def train(context: RunContext) -> dict[str, Any]:
     """Draw and pair; the result counts generations, matchups, identical replies and refused prompts."""
-    from feedback.store.matchups import list_prompts_without_open_matchup
     from feedback.store.policies import get_champion, get_policy
     from training.checkpoints import open_replier
 
@@ -67,7 +66,7 @@ def train(context: RunContext) -> dict[str, Any]:
     row = get_policy(context.db, settings.policy) if settings.policy else get_champion(context.db)
     if row is None:
         raise InvalidInput("There is no champion to generate with: name a policy, or promote one first.")
-    prompts = list_prompts_without_open_matchup(context.db, limit=settings.limit, split=settings.split)
+    prompts = _prompts(context, settings, row.id)
     seed = settings.seed if settings.seed is not None else secrets.randbelow(2**31)
     filled = Filled()
     answered = take_up(context, settings, seed, filled)
@@ -98,6 +97,18 @@ def train(context: RunContext) -> dict[str, Any]:
         context.progress.report(done / len(usable), f"{done} of {len(usable)} prompts, {filled.matchups} matchups")
         context.progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
     return filled.result(seed)
+
+
+def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) -> list[PromptRow]:
+    """Prompts that wait for nobody's judgment; where two policies are measured, those on which they met least."""
+    from feedback.store.matchups import list_prompts_without_open_matchup
+    from feedback.store.policies import get_policy
+    from training.head_to_head import prompts_to_compare
+
+    if settings.is_measurement:
+        other = get_policy(context.db, str(settings.against))
+        return prompts_to_compare(context.db, policy_id, other.id, settings.limit)
+    return list_prompts_without_open_matchup(context.db, limit=settings.limit, split=settings.split)
 
 
 def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: Filled) -> set[str]:
