@@ -62,6 +62,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.export
 	$(BIN)/python -m tests.benchmarks.crowd
 	$(BIN)/python -m tests.benchmarks.paired
+	$(BIN)/python -m tests.benchmarks.peeking
 	$(BIN)/python -m tests.benchmarks.loop
 	$(BIN)/python -m tests.benchmarks.trainers_vs_trl
 
