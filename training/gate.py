@@ -181,7 +181,9 @@ def _people(figures: Mapping[str, Any], against: str) -> Reason:
     on = f"on {figures['n_prompts']:,} held-out prompts, judged by people"
     seen = f"So far it wins {share} of comparisons with {against} {on}.{waits}"
     if figures["evidence"] < 1 / LEVEL:
-        return Reason(question, Answer.unclear, f"{seen} Then it is decided, or sooner if one leads clearly.")
+        return Reason(
+            question, Answer.unclear, f"{seen} It is decided when they are judged, or sooner if one leads clearly."
+        )
     answer = Answer.passed if figures["win_rate"] > 0.5 else Answer.failed
     odds = f"{_rounded(figures['evidence']):,}"
     return Reason(question, answer, f"{seen} By chance such a lead is ever seen once in {odds} times at most.")

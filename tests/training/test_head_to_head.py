@@ -271,7 +271,7 @@ def test_a_lead_that_a_look_too_many_would_believe_waits_for_the_rest(
     assert figures is not None and figures["low"] > 0.5 and figures["evidence"] < 20
     early = decide_policy(db, "rival")
     assert early.verdict is Verdict.hold and early.reasons[0].words.endswith(
-        "5 more pairs wait for somebody. Then it is decided, or sooner if one leads clearly."
+        "5 more pairs wait for somebody. It is decided when they are judged, or sooner if one leads clearly."
     )
     answer(db, "rival", 5)
     assert decide_policy(db, "rival").verdict is Verdict.promote
