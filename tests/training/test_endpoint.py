@@ -415,3 +415,14 @@ def test_a_model_that_is_known_needs_no_server_to_be_found(db: Database) -> None
         row = add_policy(db, server.base)
         base = server.base
     assert serve_model(db, base).id == row.id
+
+
+def test_a_redirect_is_not_followed_and_the_key_stays_here(
+    served: Served, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(KEY_VARIABLE, "sk-secret")
+    with serving("elsewhere") as other:
+        served.behave = lambda body, before: (307, "", {"Location": f"{other.url}/chat/completions"})
+        with pytest.raises(EndpointFailed, match="answers with status 307"):
+            drawn(endpoint)
+        assert other.bodies == [] and other.keys == []

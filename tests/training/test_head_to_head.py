@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from feedback import assignment, datasets, judging
 from feedback.db import Database
@@ -18,7 +19,7 @@ from feedback.store.matchups import count_matchups, list_prompts_without_open_ma
 from feedback.store.policies import get_policy, promote_policy, save_policy
 from feedback.store.reviews import exclude_judgment
 from feedback.store.runs import save_run, transition_run
-from feedback.tables import PolicyRow
+from feedback.tables import MatchupRow, PolicyRow, PromptRow
 from feedback.types import Batch, Part, Policy, Purpose, Run, RunState, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
 from tests.training.served import reply_to, serving
@@ -83,8 +84,9 @@ def test_each_pair_holds_a_reply_of_both_in_either_order(make_context: Any, db: 
 def test_they_come_before_the_pool_and_never_reach_a_dataset(make_context: Any, db: Database, rival: PolicyRow) -> None:
     make_matchup(db, policy=get_policy(db, "tiny"))
     ask(make_context, 3)
+    answer(db, "rival", 1)  # and not the one that was there before
     promote_policy(db, "rival")  # which retires what the one before left in the pool, but not what somebody asked for
-    answer(db, "rival", 3)
+    answer(db, "rival", 2)
     assert count_matchups(db, purposes=[Purpose.evaluate]).satisfied == 3
     frozen = datasets.freeze(db, "d")
     assert frozen.counts["pairs"] == 0 and frozen.dropped == {"purpose_evaluate": 3}
@@ -99,6 +101,19 @@ def test_a_rule_is_not_given_what_people_are_asked(
     assert assignment.lease_next(db, "oracle:x", source=Source.simulated) is None
     assert count_matchups(db).open == 3 and count_matchups(db, purposes=[Purpose.collect]).open == 0
     answer(db, "rival", 3)
+
+
+def test_what_a_rule_said_of_such_a_pair_is_not_counted(
+    make_context: Any, db: Database, home: Home, rival: PolicyRow
+) -> None:
+    context = make_context("generate", {"policy": "rival", "against": "tiny", "limit": 4} | QUICK)
+    prompts = [make_prompt(db, f"Measure {number}.") for number in range(4)]
+    METHODS["generate"].train(context)
+    assert annotate(db, home, "longer", 10).judged == 4
+    with db.write() as session:  # pairs that a rule judged before they were made a measurement
+        session.execute(update(MatchupRow).values(purpose=Purpose.evaluate))
+        session.execute(update(PromptRow).values(split=Split.evaluation))
+    assert len(prompts) == 4 and by_people(db, rival.id, get_policy(db, "tiny").id) is None
 
 
 def test_ties_and_both_bad_count_half_and_prompts_are_the_units(
