@@ -46,9 +46,9 @@ MAX_PRIORITY = 1000
 ASKED_HERE = "asked-here"
 """The tag of prompts that came in with a request for replies: nobody meant them for the annotators."""
 CANNOT_REPLY = "cannot reply here"
-# What the base of a policy begins with when a server replies for it.
-ENDPOINT_SCHEMES = ("http://", "https://")
 """How the note of a policy ends of which only judgments came here."""
+ENDPOINT_SCHEMES = ("http://", "https://")
+"""What the base of a policy begins with when a server replies for it."""
 RESERVED_NAMES = {"local", "shell", "studio", "nobody"}
 """Names that stand for nobody in particular and so cannot be a user's."""
 

@@ -3,7 +3,7 @@
 vLLM, llama.cpp, Ollama, SGLang and most hosted models speak ``POST /chat/completions``. Such a policy can reply, so
 people can judge it; nothing here can train it or say how likely its tokens are. Its base is the server's address
 with the model behind a ``#``: ``http://127.0.0.1:8000/v1#Qwen/Qwen2.5-7B-Instruct``. A key, where the server wants
-one, is read from ``$STUDIO_ENDPOINT_KEY`` and never stored.
+one, is read from ``$STUDIO_ENDPOINT_KEY``, or from a variable for its host alone, and never stored.
 """
 
 from __future__ import annotations
@@ -40,7 +40,6 @@ _DIALECTS: tuple[tuple[str, str | None, re.Pattern[str]], ...] = (
     ("max_tokens", "max_completion_tokens", re.compile("max_completion_tokens")),
     *((name, None, re.compile(f"[\"'`]{name}[\"'`]")) for name in ("seed", *_NEUTRAL)),
 )
-
 
 # What comes of JSON that is none, is nested without end, or is not what was agreed upon.
 _UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
@@ -196,9 +195,13 @@ def _client(url: str) -> httpx.Client:
 
     A key that no header can hold is refused here: the error of whoever tries to send it would quote it.
     """
-    key = _key(httpx.URL(url).host)
+    host = httpx.URL(url).host
+    key = _key(host)
     if not all("!" <= sign <= "~" for sign in key):
-        raise InvalidInput(f"${KEY_VARIABLE} holds a line break, a space or a sign that no key has; set it anew.")
+        raise InvalidInput(
+            f"The key for {host} (${KEY_VARIABLE} or ${key_variable(host)}) holds a line break, a space or a sign that "
+            "no key has; set it anew."
+        )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
         return httpx.Client(timeout=PATIENCE, headers=headers, follow_redirects=False)

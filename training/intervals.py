@@ -1,4 +1,4 @@
-"""95 % intervals of shares that behave at 0 and 1. Pure arithmetic.
+"""95 % intervals of shares that behave at 0 and 1, and evidence that may be looked at whenever. Pure arithmetic.
 
 Wilson (1927) for independent trials. For trials that come in clusters, the Wilson interval at the effective
 sample size of Korn and Graubard (1998): p(1 - p) over the variance of the clustered mean, with Student's

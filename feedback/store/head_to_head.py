@@ -12,7 +12,6 @@ from sqlmodel import select as select_rows
 
 from feedback.db import Database
 from feedback.store.pool import JUDGMENT, MATCHUP
-from feedback.store.rows import in_chunks
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow
 from feedback.types import JudgmentState, LeaseState, MatchupKind, MatchupState, Part, Purpose, Source, Split, Verdict
 
@@ -113,19 +112,10 @@ def withdraw_duels(db: Database, one: str, other: str) -> int:
     with db.write() as session:
         rows = session.connection().execute(_said_of(one)).all()
         own = {row.id for row in rows if _other(row, one) == other and row.state is MatchupState.open}
-        busy = in_chunks(
-            sorted(own),
-            lambda part: list(
-                session.exec(
-                    select_rows(LeaseRow.matchup_id).where(
-                        col(LeaseRow.matchup_id).in_(part),
-                        col(LeaseRow.state).in_([LeaseState.leased, LeaseState.submitted]),
-                    )
-                )
-            ),
+        busy = session.exec(
+            select_rows(LeaseRow.matchup_id).where(col(LeaseRow.state).in_([LeaseState.leased, LeaseState.submitted]))
         )
-        free = sorted(own - set(busy))
-        for start in range(0, len(free), 500):
-            part = free[start : start + 500]
-            session.execute(update(MatchupRow).where(col(MatchupRow.id).in_(part)).values(state=MatchupState.retired))
-        return len(free)
+        changes = [{"id": key, "state": MatchupState.retired} for key in own - set(busy)]
+        if changes:
+            session.execute(update(MatchupRow), changes)
+        return len(changes)

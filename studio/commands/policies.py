@@ -11,10 +11,10 @@ from feedback.store.policies import get_champion, get_policy, list_policies, pro
 from feedback.store.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
 from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table
+from studio.measuring import Measuring
 from training.first_steps import add_policy
 from training.gate import Limits, in_words
 from training.gate_evidence import decide_policy
-from training.head_to_head import list_by_people
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 
@@ -42,10 +42,7 @@ def show_policy(context: typer.Context, policy: str, as_json: AsJson = False) ->
         row = get_policy(session.db, policy)
         summary = _summary(session, row)
         cards = [card.model_dump(mode="json") for card in list_scorecards(session.db, subject_id=row.id)]
-        people = [
-            {"against": get_policy(session.db, other).name, **figures}
-            for other, figures in list_by_people(session.db, row.id).items()
-        ]
+        people = Measuring(session.db).list_by_people(row.id)
     if as_json:
         show_json({**summary, "scorecards": cards, "people": people})
         return

@@ -152,7 +152,7 @@ def test_a_key_that_cannot_be_sent_is_refused_and_never_quoted(
     served: Served, endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch, key: str
 ) -> None:
     monkeypatch.setenv(KEY_VARIABLE, key)
-    with pytest.raises(InvalidInput, match=r"\$STUDIO_ENDPOINT_KEY holds a line break, a space or") as told:
+    with pytest.raises(InvalidInput, match=r"\$STUDIO_ENDPOINT_KEY or .* holds a line break, a space or") as told:
         drawn(endpoint)
     assert key not in str(told.value) and not served.bodies
 

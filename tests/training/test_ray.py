@@ -105,6 +105,15 @@ def waits_for(db: Database, run: RunRow, words: str) -> Callable[[], bool]:
     return lambda: words in get_run(db, run.id).progress_text
 
 
+def waiting(db: Database, home: Home, head: RayHead, launchers: Launchers) -> tuple[RunRow, Worker]:
+    """A quick run whose job waits for room in the cluster, and its worker."""
+    head.room = 0
+    run = queue(db)
+    worker = Worker(home, db, launchers("quick"))
+    turn_until(worker, waits_for(db, run, "waiting for room"))
+    return run, worker
+
+
 def log_of(home: Home, run: RunRow) -> str:
     return home.log_path(run.id).read_text()
 
@@ -163,10 +172,7 @@ def test_a_run_that_waits_for_room_is_spoken_for(db: Database, home: Home, head:
 def test_a_run_that_ray_gives_up_or_forgets_before_it_began_is_handed_over_again(
     db: Database, home: Home, head: RayHead, launchers: Launchers, how: str
 ) -> None:
-    head.room = 0
-    run = queue(db)
-    worker = Worker(home, db, launchers("quick"))
-    turn_until(worker, waits_for(db, run, "waiting for room"))
+    run, worker = waiting(db, home, head, launchers)
     if how == "forgot":
         head.jobs.clear()
     else:
@@ -264,10 +270,7 @@ def test_a_run_that_beats_is_believed_before_ray(db: Database, home: Home, head:
 def test_a_run_that_waits_is_cancelled_at_once_and_its_job_does_nothing(
     db: Database, home: Home, head: RayHead, launchers: Launchers, heeds: bool
 ) -> None:
-    head.room = 0
-    run = queue(db)
-    worker = Worker(home, db, launchers("quick"))
-    turn_until(worker, waits_for(db, run, "waiting for room"))
+    run, worker = waiting(db, home, head, launchers)
     job = head.jobs[f"{run.id}-1"]
     runs.cancel(db, run.id)
     turn_until(worker, ended(db, run))
@@ -326,10 +329,7 @@ def test_while_the_cluster_is_away_nothing_begins_and_what_works_goes_on(
 def test_a_run_that_waits_outlasts_a_head_that_is_started_anew(
     db: Database, home: Home, head: RayHead, launchers: Launchers
 ) -> None:
-    head.room = 0
-    run = queue(db)
-    worker = Worker(home, db, launchers("quick"))
-    turn_until(worker, waits_for(db, run, "waiting for room"))
+    run, worker = waiting(db, home, head, launchers)
     head.stop_answering()
     turn_until(worker, waits_for(db, run, "waiting for the cluster, which does not answer"))
     head.jobs.clear()
@@ -342,10 +342,7 @@ def test_a_run_that_waits_outlasts_a_head_that_is_started_anew(
 def test_a_run_that_waits_can_be_cancelled_while_the_cluster_is_away(
     db: Database, home: Home, head: RayHead, launchers: Launchers
 ) -> None:
-    head.room = 0
-    run = queue(db)
-    worker = Worker(home, db, launchers("quick"))
-    turn_until(worker, waits_for(db, run, "waiting for room"))
+    run, worker = waiting(db, home, head, launchers)
     head.stop_answering()
     runs.cancel(db, run.id)
     turn_until(worker, ended(db, run))
@@ -427,10 +424,7 @@ def test_a_new_worker_adopts_what_the_cluster_has(
 def test_a_home_that_is_not_shared_fails_the_run_and_is_not_made_anew(
     db: Database, home: Home, head: RayHead, launchers: Launchers
 ) -> None:
-    head.room = 0
-    run = queue(db)
-    worker = Worker(home, db, launchers("quick"))
-    turn_until(worker, waits_for(db, run, "waiting for room"))
+    run, worker = waiting(db, home, head, launchers)
     shutil.rmtree(home.run_dir(run.id))  # as on a machine that sees another folder under this path
     head.room = 1
     turn_until(worker, ended(db, run))
@@ -441,10 +435,7 @@ def test_a_home_that_is_not_shared_fails_the_run_and_is_not_made_anew(
 
 
 def test_a_job_of_another_attempt_does_nothing(db: Database, home: Home, head: RayHead, launchers: Launchers) -> None:
-    head.room = 0
-    run = queue(db)
-    worker = Worker(home, db, launchers("quick"))
-    turn_until(worker, waits_for(db, run, "waiting for room"))
+    run, _ = waiting(db, home, head, launchers)
     update_run(db, run.id, attempt=2)
     process = subprocess.run(
         shlex.split(head.jobs[f"{run.id}-1"].request["entrypoint"])[1:], capture_output=True, check=False

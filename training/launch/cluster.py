@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 from urllib.parse import urlsplit
 
 from feedback.errors import InvalidInput
@@ -21,6 +22,8 @@ DEFAULT_CPUS = 1.0
 DEFAULT_GPUS = 0.0
 DEFAULT_AT_ONCE = 4
 MAX_AT_ONCE = 1000
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,9 @@ class RayCluster:
             return None
         return cls(
             address,
-            cpus=_number(variables, CPUS_VARIABLE, DEFAULT_CPUS),
-            gpus=_number(variables, GPUS_VARIABLE, DEFAULT_GPUS),
-            at_once=_whole(variables, AT_ONCE_VARIABLE, DEFAULT_AT_ONCE),
+            cpus=_read(variables, CPUS_VARIABLE, DEFAULT_CPUS),
+            gpus=_read(variables, GPUS_VARIABLE, DEFAULT_GPUS),
+            at_once=_read(variables, AT_ONCE_VARIABLE, DEFAULT_AT_ONCE),
             python=variables.get(PYTHON_VARIABLE) or sys.executable,
         )
 
@@ -106,17 +109,12 @@ def _check_address(address: str) -> None:
         )
 
 
-def _number(variables: Mapping[str, str], name: str, default: float) -> float:
+def _read(variables: Mapping[str, str], name: str, default: Number) -> Number:
+    """The number of a variable, of the kind that its default is of."""
     given = variables.get(name)
+    kind = type(default)
     try:
-        return float(given) if given else default
+        return kind(given) if given else default
     except ValueError:
-        raise InvalidInput(f"${name}={given!r} is not a number; set it to one, or unset it for {default:g}.") from None
-
-
-def _whole(variables: Mapping[str, str], name: str, default: int) -> int:
-    given = variables.get(name)
-    try:
-        return int(given) if given else default
-    except ValueError:
-        raise InvalidInput(f"${name}={given!r} is not a whole number; set it to one, or unset it.") from None
+        noun = "a whole number" if kind is int else "a number"
+        raise InvalidInput(f"${name}={given!r} is not {noun}; set it to one, or unset it for {default:g}.") from None

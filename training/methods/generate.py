@@ -1,4 +1,5 @@
-"""Fill the pool: draw replies to prompts that have no open matchup, and pair them up for the annotators.
+"""Fill the pool: draw replies to prompts that have no open matchup, and pair them up for the annotators; or put the
+replies of two policies side by side.
 
 Replies are saved chunk by chunk, the first chunk small, so that the first pair can be judged within seconds.
 """
@@ -74,7 +75,8 @@ def train(context: RunContext) -> dict[str, Any]:
     if answered and not prompts:
         return filled.result(seed)
     if not prompts:
-        context.progress.log("every prompt has an open matchup already: nothing to generate")
+        nothing = "no held-out prompts" if settings.is_measurement else "no prompts without an open matchup"
+        context.progress.log(f"there are {nothing}: nothing to generate")
         return filled.result(seed)
     context.progress.log(f"loading {row.name}")
     context.progress.report(0.0, "loading the model")  # by no name: whoever is to judge its replies may be reading this
