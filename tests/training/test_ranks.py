@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from training.home import Home
 from training.launch.local import this_host
 
 ROOT = Path(__file__).parents[2]
+ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
 SHORT = {"epochs": 1, "min_steps": 6, "batch_size": 4, "embedding_noise": 0.0, "log_every": 1}
 
 
@@ -62,9 +64,7 @@ def begin(db: Database, home: Home, method: str, **config: Any) -> tuple[RunRow,
     log.parent.mkdir(parents=True)
     command = [sys.executable, "-m", "training.execute", "--home", str(home.path), "--run", run.id]
     with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdout=output, stderr=output, env={**os.environ, "PYTHONPATH": str(ROOT)}, start_new_session=True
-        )
+        process = subprocess.Popen(command, stdout=output, stderr=output, env=ENVIRONMENT, start_new_session=True)
     return run, process
 
 
@@ -118,6 +118,31 @@ def test_whoever_ends_the_leader_ends_them_all(db: Database, home: Home) -> None
     until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in followers))
 
 
+def test_a_follower_that_waits_for_nobody_ends_with_its_leader_too() -> None:
+    """Where no exchange fails, as while it loads, nothing but the watch tells it."""
+    follower = (
+        "from training import ranks; ranks.follow_leader(); print('here', flush=True); import time; time.sleep(600)"
+    )
+    leader = (
+        "import os, subprocess, sys, time\n"
+        f"env = {{**os.environ, {ranks.LEADER!r}: str(os.getpid())}}\n"
+        f"print(subprocess.Popen([sys.executable, '-c', {follower!r}], env=env).pid, flush=True)\n"
+        "time.sleep(600)"
+    )
+    process = subprocess.Popen([sys.executable, "-c", leader], stdout=subprocess.PIPE, text=True, env=ENVIRONMENT)
+    assert process.stdout is not None
+    child = psutil.Process(int(process.stdout.readline()))
+    assert process.stdout.readline() == "here\n" and child.is_running()
+    process.kill()
+    process.wait()
+    process.stdout.close()
+    try:
+        until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    finally:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            child.kill()
+
+
 def test_a_follower_that_dies_ends_the_run_in_words_and_it_is_resumed(db: Database, home: Home) -> None:
     run, process = begin(db, home, "dpo", name="shared", processes=2, min_steps=300, save_every=5)
     until(lambda: any((home.run_dir(run.id) / "trainer").glob("checkpoint-*/trainer_state.json")))
@@ -133,7 +158,7 @@ def test_a_follower_that_dies_ends_the_run_in_words_and_it_is_resumed(db: Databa
     assert runs.resume(db, home, run.id).attempt == 2
     assert claim_next_run(db, host=this_host()) is not None
     command = [sys.executable, "-m", "training.execute", "--home", str(home.path), "--run", run.id]
-    again = subprocess.run(command, capture_output=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, timeout=400)
+    again = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=400)
     assert get_run(db, run.id).state is RunState.succeeded, again.stdout.decode()
     assert b"going on from checkpoint-" in again.stdout
 
