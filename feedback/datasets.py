@@ -40,8 +40,13 @@ from feedback.types import (
 if TYPE_CHECKING:
     from feedback.reliability import Reliability
 
+CUT_REPLY = "cut_reply"
+"""Pairs of the drop report that are kept: one of their replies was cut, and is taught without an end."""
 UNDECIDED = 0.05
 """A pair whose better side is known by less than this (0 a coin, 1 a certainty) teaches nothing."""
+
+
+_CUT = {"chosen_cut", "rejected_cut"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +123,8 @@ def derive(
 
     Reasons in the drop report count judgments (``tie``, ``both_bad``, ``skip``, and what the filters refused)
     or matchup pairs (``conflict``: sides equal; ``below_agreement``; ``identical``; ``duplicate``: the same
-    two texts for the same prompt were judged before).
+    two texts for the same prompt were judged before). ``cut_reply`` counts pairs that are kept although a reply was
+    cut at its length limit: it is taught without an end.
     """
     drops: Counter[str] = Counter(dropped or {})
     judgment_ids: list[str] = []
@@ -137,6 +143,7 @@ def derive(
             else:
                 seen.add(key)
                 pairs.append(pair)
+                drops.update([CUT_REPLY] if pair.is_cut else [])
     return Derivation(sorted(judgment_ids), pairs, dict(sorted(drops.items())))
 
 
@@ -148,9 +155,10 @@ def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
         {
             "filters": filters.model_dump(mode="json", exclude=None if weighted else {"weighting"}),
             "judgments": derivation.judgment_ids,
-            # Without what is not there: a pair without an edit hashes as it did before edits existed.
+            # Without what is not there: a pair without an edit hashes as it did before edits existed. Whether a reply
+            # was cut follows from its generation, which is named.
             "pairs": [
-                pair.model_dump(mode="json", exclude_none=True, exclude=None if weighted else {"weight"})
+                pair.model_dump(mode="json", exclude_none=True, exclude=_CUT if weighted else {"weight", *_CUT})
                 for pair in sorted(derivation.pairs, key=lambda pair: pair.matchup_id)
             ],
         }
@@ -206,6 +214,8 @@ def _pairs_of(
                 agreement=outcome.agreement,
                 split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
                 weight=outcome.weight,
+                chosen_cut=chosen.is_cut,
+                rejected_cut=rejected.is_cut,
             )
         )
     return pairs
@@ -229,6 +239,7 @@ def _edits_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[st
             judgment_ids=(judgment.id,),
             split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
             edited_by=judgment.id,
+            rejected_cut=original.is_cut,
         )
 
 

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from feedback.errors import InvalidInput, NotFound
+from training.chat_template import fix_template_date
 from training.starter import STARTER_BASE, STARTER_DIR
 
 if TYPE_CHECKING:
@@ -208,6 +209,7 @@ def _load(base: str, device: str | None, kind: Any, **extra: Any) -> tuple[Any, 
         )
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
+    fix_template_date(tokenizer)
     model.requires_grad_(False)
     if "quantization_config" not in extra:  # a quantised model was put in its place while it was loaded
         model = model.to(device)

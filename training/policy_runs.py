@@ -19,12 +19,10 @@ from training.adapters import adapter_config, adapter_writer
 from training.checkpoints import (
     Adapter,
     Manifest,
-    Probe,
     check_checkpoint,
     check_name_free,
     describe_base,
     library_versions,
-    measure_probe,
     policy_directory,
     register_checkpoint,
     save_checkpoint,
@@ -32,6 +30,7 @@ from training.checkpoints import (
 from training.config import TrainSettings
 from training.models import attach_adapter, load_base
 from training.parents import check_trains_on
+from training.probe import Probe, measure_probe
 from training.progress import Reporter, RunContext
 
 

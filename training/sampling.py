@@ -17,7 +17,7 @@ from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings, content_hash
-from training.chat import Messages, check_fits, decode_reply, encode_prompt, window_of
+from training.chat import Messages, check_fits, decode_reply, encode_prompt, end_token, window_of
 from training.endpoint import IN_FLIGHT, REFUSED, Endpoint
 from training.models import LoadedPolicy
 
@@ -197,10 +197,10 @@ def _generate(policy: LoadedPolicy, batch: Sequence[_Draw], settings: SamplingSe
 
 
 def end_tokens(policy: LoadedPolicy) -> list[int]:
-    """Every token that ends a reply: the tokenizer's, and those of the model's own generation settings."""
+    """Every token that ends a reply: the template's, the tokenizer's, and those of the model's generation settings."""
     named = getattr(getattr(policy.model, "generation_config", None), "eos_token_id", None)
     others = named if isinstance(named, list) else [] if named is None else [named]
-    return list(dict.fromkeys([policy.tokenizer.eos_token_id, *others]))
+    return list(dict.fromkeys([end_token(policy.tokenizer), policy.tokenizer.eos_token_id, *others]))
 
 
 def banned_tokens(tokenizer: Any, ends: Sequence[int]) -> list[int]:

@@ -265,6 +265,8 @@ def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[
             weight=row.weight,
             split=row.split,  # type: ignore[arg-type]
             edited_by=row.edited_by,
+            chosen_cut=not row.edited_by and generations[row.chosen_generation].is_cut,
+            rejected_cut=generations[row.rejected_generation].is_cut,
         )
         for row in rows
     ]

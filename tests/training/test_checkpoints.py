@@ -28,13 +28,13 @@ from training.checkpoints import (
     library_versions,
     load_policy,
     load_reward,
-    measure_probe,
     read_manifest,
     save_checkpoint,
 )
 from training.home import Home
 from training.methods import METHODS
 from training.models import load_base, load_scorer
+from training.probe import measure_probe
 
 
 def random_adapter(model: Any, task: str) -> Any:

@@ -15,20 +15,22 @@ from typing import Any
 from feedback.errors import InvalidInput
 from feedback.types import PreferencePair
 from training.adapters import adapter_config, adapter_writer
+from training.chat import is_encodable
 from training.checkpoints import (
     Adapter,
     Manifest,
     check_name_free,
     describe_base,
     library_versions,
-    measure_probe,
     register_checkpoint,
     save_checkpoint,
 )
 from training.config import RewardSettings
+from training.encoding import as_dicts
 from training.ensembles import train_members
 from training.intervals import Share, clustered_trials
 from training.models import HEAD, LoadedReward, load_scorer, parameter_count
+from training.probe import measure_probe
 from training.progress import Reporter, RunContext
 from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
 from training.scoring import reward_scores
@@ -36,7 +38,7 @@ from training.steps import step_callback
 from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
 
 MOST_NOISE = 0.45  # beyond this, labels say next to nothing
-COUNTS = ("pairs", "ties", "too_long")
+COUNTS = ("pairs", "ties", "too_long", "refused", "cut")
 CURVES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -51,7 +53,8 @@ CURVES = {
 class RewardOutcome:
     """A trained reward model with the closing figures of its curves and the number of pairs it learnt from.
 
-    ``pairs`` count rankings where it learnt from those; ties stand beside them.
+    ``pairs`` count rankings where it learnt from those; ties stand beside them. ``too_long`` and ``refused`` were left
+    out; ``cut`` were kept although a reply of theirs was cut at its length limit.
     """
 
     reward: LoadedReward
@@ -59,6 +62,8 @@ class RewardOutcome:
     pairs: int
     ties: int
     too_long: int
+    refused: int = 0
+    cut: int = 0
 
 
 def train(context: RunContext) -> dict[str, Any]:
@@ -114,7 +119,8 @@ def train(context: RunContext) -> dict[str, Any]:
     checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
     shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
     figures = {f"train_{key}" if key == "accuracy" else key: value for key, value in outcome.figures.items()}
-    counts = {"pairs": outcome.pairs, "ties": outcome.ties, "too_long": outcome.too_long}
+    rare = {name: count for name in ("refused", "cut") if (count := getattr(outcome, name))}
+    counts = {"pairs": outcome.pairs, "ties": outcome.ties, "too_long": outcome.too_long, **rare}
     return {"checkpoint": checkpoint.name, **counts, **figures, **held_out}
 
 
@@ -146,9 +152,9 @@ def train_reward(
     encoded: Any
     ranked = _ranked(pairs, rankings, ties, settings)
     if ranked is None:
-        encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
+        encoded, encoder = usable_pairs(tokenizer, model, pairs, settings, reporter)
     else:
-        encoded, too_long = usable_rankings(tokenizer, model, ranked, settings, reporter)
+        encoded, encoder = usable_rankings(tokenizer, model, ranked, settings, reporter)
         if len({pair.weight for pair in pairs}) > 1:
             reporter.log("the pairs are weighted by how far their annotators can be believed")
     figures: dict[str, float] = {}
@@ -163,7 +169,9 @@ def train_reward(
     model = trainer.model.eval()
     getattr(model.get_base_model(), HEAD).to(model.dtype)  # as it will be when loaded again
     tied = 0 if ranked is None else sum(not is_decisive(row["ranks"]) for row in encoded)
-    return RewardOutcome(LoadedReward(model, tokenizer, base, pooling), figures, len(encoded) - tied, tied, too_long)
+    reward = LoadedReward(model, tokenizer, base, pooling)
+    counts = (len(encoded) - tied, tied, encoder.too_long, encoder.refused, encoder.cut)
+    return RewardOutcome(reward, figures, *counts)
 
 
 def _ranked(
@@ -229,8 +237,10 @@ def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict
     """How often the chosen reply scores higher, with its interval, and how often the longer one was chosen.
 
     Equal scores count half: a model that cannot tell is no better than a coin. The length-only baseline takes
-    the better of "longer" and "shorter". Without pairs the figures are None.
+    the better of "longer" and "shorter". Pairs that the model cannot be given are left out; without pairs the figures
+    are None.
     """
+    pairs = [p for p in pairs if is_encodable(reward.tokenizer, as_dicts(p.messages), (p.chosen, p.rejected))]
     if not pairs:
         return {
             "accuracy": None,
@@ -239,9 +249,9 @@ def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict
             "length_only_accuracy": None,
             "test_pairs": 0,
         }
-    prompts = [[{"role": m.role.value, "content": m.content} for m in pair.messages] for pair in pairs]
-    chosen = reward_scores(reward, [(p, pair.chosen) for p, pair in zip(prompts, pairs, strict=True)])
-    rejected = reward_scores(reward, [(p, pair.rejected) for p, pair in zip(prompts, pairs, strict=True)])
+    cut = [pair.chosen_cut for pair in pairs], [pair.rejected_cut for pair in pairs]
+    chosen = reward_scores(reward, [(as_dicts(pair.messages), pair.chosen) for pair in pairs], cut=cut[0])
+    rejected = reward_scores(reward, [(as_dicts(pair.messages), pair.rejected) for pair in pairs], cut=cut[1])
     share = share_right([pair.prompt_id for pair in pairs], chosen, rejected)
     words = [len(pair.chosen.split()) for pair in pairs], [len(pair.rejected.split()) for pair in pairs]
     return {
