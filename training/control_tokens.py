@@ -80,7 +80,7 @@ def encode(tokenizer: Any, text: str, mark: str | None = None) -> list[int]:
     twin, places = _twin(tokenizer, control)
     named = re.compile("|".join(map(re.escape, sorted(control.ids, key=len, reverse=True))))
     ids = twin.encode(named.sub(lambda found: places[found.group()], text).replace(mark, ""), add_special_tokens=False)
-    if set(ids.ids) & set(control.ids.values()):
+    if set(ids.ids) & (set(control.ids.values()) - {tokenizer.unk_token_id}):
         raise _unreadable(text.replace(mark, ""), control)
     back = {twin.token_to_id(place): control.ids[name] for name, place in places.items()}
     return [back.get(token, token) for token in ids.ids]
