@@ -136,9 +136,10 @@ def _compare(tokenizer: Any, found: Sequence[int], expected: Sequence[int], mess
     if list(found) == list(expected):
         return
     place = next((i for i, (a, b) in enumerate(zip(found, expected, strict=False)) if a != b), len(expected))
-    names = [tokenizer.convert_ids_to_tokens(list(ids[place : place + 1])) for ids in (found, expected)]
+    said = [tokenizer.convert_ids_to_tokens(list(ids[place : place + 1])) for ids in (found, expected)]
+    ours, theirs = (repr(names[0]) if names else "not there" for names in said)
     raise RunFailed(
         f"The tokens to train on are not those of the model's chat template: token {place} of the conversation "
-        f"{messages[-1]['content'][:60]!r} is {names[0]}, and the template gives {names[1]}. Nothing was trained. "
+        f"{messages[-1]['content'][:60]!r} is {ours}, and the template gives {theirs}. Nothing was trained. "
         "Choose another model, or a tokenizer whose chat template fits it."
     )

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from feedback.datasets import freeze
+from feedback.datasets import CUT_REPLY, freeze
 from feedback.errors import InvalidInput
 from feedback.formats import FORMATS, export_dataset, import_file
 from feedback.prompts_file import read_prompts
@@ -231,7 +231,10 @@ def import_data(
 
 
 def _drops(dropped: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "nothing"
+    reasons = {reason: count for reason, count in dropped.items() if count and reason != CUT_REPLY}
+    left_out = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "nothing"
+    cut = dropped.get(CUT_REPLY, 0)
+    return left_out + (f". Kept: {cut} with a reply that was cut at its length limit" if cut else "")
 
 
 def _one_line(text: str, width: int = 100) -> str:
