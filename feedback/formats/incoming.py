@@ -107,7 +107,7 @@ def _nothing_in(incoming: Incoming) -> str | None:
     """Why a vote that was understood is not worth storing, or None."""
     if any(not text.strip() for text in (*incoming.replies, *(turn["content"] for turn in incoming.messages))):
         return "empty"
-    if incoming.replies[0].split() == incoming.replies[1].split():
+    if incoming.replies[0] == incoming.replies[1]:
         return "identical"
     return None
 

@@ -418,7 +418,7 @@ def test_a_number_of_thousands_of_digits_is_told_with_its_line(db: Database, tmp
 
 def test_lines_that_say_nothing_are_counted_and_passed_over(db: Database, tmp_path: Path) -> None:
     lines = [
-        {"prompt": "p", "chosen": "same words", "rejected": "same  words\n"},
+        {"prompt": "p", "chosen": "same words", "rejected": "same words"},
         {"prompt": "p", "chosen": "a", "rejected": " "},
         {"prompt": "p", "chosen": "a", "rejected": "b"},
     ]
