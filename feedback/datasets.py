@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 from feedback import ranking
 from feedback.ballots import Unit, ballots_of
 from feedback.db import Database
-from feedback.pairing import same_text
 from feedback.ranking import Tally, Vote
 from feedback.store import datasets as store
 from feedback.store.datasets import JudgedMatchup
@@ -197,7 +196,7 @@ def _pairs_of(
             drops[outcome] += 1
             continue
         chosen, rejected = matchup.generations[outcome.better], matchup.generations[outcome.worse]
-        if same_text(chosen.text, rejected.text):
+        if chosen.text == rejected.text:
             drops["identical"] += 1
             continue
         pairs.append(
@@ -225,7 +224,7 @@ def _edits_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[st
     """An edit says that the edited text is better than the reply it was made from."""
     for judgment, index, text in ranking.edits_of(matchup.judgments):
         original = matchup.generations[index]
-        if same_text(original.text, text):
+        if original.text == text:
             drops["identical"] += 1
             continue
         yield PreferencePair(

@@ -35,11 +35,16 @@ class InvalidInput(StudioError, ValueError):
     """A value that cannot be accepted; nothing was changed."""
 
 
+class Item(int):
+    """The number of an object in a file that is one array, where the number of a line would say nothing."""
+
+
 class InvalidLine(InvalidInput):
-    """One line of an imported file cannot be read; nothing of the file was imported."""
+    """One line or item of an imported file cannot be read; nothing of the file was imported."""
 
     def __init__(self, source: str, line: int, reason: str) -> None:
-        super().__init__(f"{source}, line {line}: {reason}. Nothing was imported; mend the line and try again.")
+        noun = "item" if isinstance(line, Item) else "line"
+        super().__init__(f"{source}, {noun} {line}: {reason}. Nothing was imported; mend the {noun} and try again.")
         self.source = source
         self.line = line
         self.reason = reason

@@ -248,6 +248,7 @@ class JudgmentRow(Judgment, _Row, table=True):
     edited: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     spans: list[dict[str, Any]] | None = Field(default=None, sa_type=JSON)
     criteria: dict[str, list[int | None]] | None = Field(default=None, sa_type=JSON)
+    origin: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     supersedes: str | None = Field(default=None, foreign_key="judgment.id")
     state: JudgmentState = Field(default=JudgmentState.current, sa_type=EnumText(JudgmentState))  # type: ignore[call-overload]
     part: Part = Field(default=Part.annotator, sa_type=EnumText(Part), sa_column_kwargs={"server_default": "annotator"})  # type: ignore[call-overload]

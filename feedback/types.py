@@ -394,7 +394,8 @@ class Judgment(SQLModel):
     (1 = best, equal numbers tie). ``strength`` is 1 (slightly) to 3 (much better). ``shown_order`` holds the
     stored index shown at each place of the screen, left to right. What stands from ``edited`` on are the judge's
     remarks, see ``feedback.remarks``; ``active_ms`` is the time spent on it, idle time left out, and
-    ``guidelines`` the version that was on the screen (0 = the product's own words).
+    ``guidelines`` the version that was on the screen (0 = the product's own words). ``origin`` is what the file that an
+    imported vote came from says of it beyond these fields.
     """
 
     matchup_id: str
@@ -413,6 +414,7 @@ class Judgment(SQLModel):
     flag: str | None = None
     active_ms: int | None = None
     guidelines: int | None = None
+    origin: dict[str, Any] | None = None
     revision: int = 1
     supersedes: str | None = None
     state: JudgmentState = JudgmentState.current
@@ -429,6 +431,7 @@ class Judgment(SQLModel):
         storable(str((self.edited or {}).get("text") or ""), "the edited text")
         storable_throughout(self.spans, "a mark")
         storable_throughout(self.criteria, "a criterion")
+        storable_throughout(self.origin, "origin")
         if self.strength is not None and self.verdict is None:
             raise ValueError("strength has no meaning with a ranking")
         if self.strength is not None and self.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):

@@ -135,12 +135,17 @@ def reference(request: Request) -> HTMLResponse:
 
 
 @router.post("/prompts", tags=["prompts"])
-def add_prompts(body: PromptsIn, services: Given) -> dict[str, int]:
-    """Add prompts; one whose content is known already counts as a duplicate."""
+def add_prompts(body: PromptsIn, services: Given) -> dict[str, Any]:
+    """Add prompts; one whose content is known already counts as a duplicate.
+
+    A stored work prompt that comes as an evaluation prompt is one from then on: ``changed`` counts those, and
+    ``still_in_datasets`` names the datasets frozen before that hold judgments of them.
+    """
     saved = services.add_prompts(
         [_prompt(i, item.plain(), item.tags, item.split) for i, item in enumerate(body.prompts)]
     )
-    return {"added": saved.added, "duplicates": saved.duplicates}
+    changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
+    return {"added": saved.added, "duplicates": saved.duplicates, **changed}
 
 
 @router.get("/prompts", tags=["prompts"])
