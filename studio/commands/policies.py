@@ -10,11 +10,12 @@ from feedback.store.lineage import policy_lineage
 from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy
 from feedback.store.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
-from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table
+from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table, tell
 from studio.measuring import Measuring
 from training.first_steps import add_examined
 from training.gate import Limits, in_words
 from training.gate_evidence import decide_policy
+from training.rebase import rebase
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 
@@ -90,6 +91,32 @@ def add(
     for what in seen.not_examined:
         typer.echo(f"Not examined: {what}.")
     typer.echo(f"{row.name} is registered, and whether it can reply shows when it is first used: {next_step}")
+
+
+@policies.command("rebase")
+def rebase_policies(
+    context: typer.Context,
+    key: Annotated[
+        str, typer.Argument(metavar="NAME-OR-OLDPATH", help="A policy on the base, or the path at which the base lay.")
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEWPATH", help="Where the same model lies now.")],
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Take your word where nothing recorded which model the base was.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a base that was moved lies now, for every policy and reward model on it. Its hash proves it."""
+    with opened(context) as session:
+        moved = rebase(session.db, session.home, key, new, unproven=unproven)
+    if as_json:
+        show_json(moved.as_json())
+        return
+    followed = ", ".join(dict.fromkeys([*moved.policies, *moved.checkpoints]))
+    typer.echo(f"The base of {followed} lies at {moved.new} now (hash {moved.base_hash[:12]}).")
+    if not moved.proved:
+        tell("Nothing recorded which model it was: that it is the same, you said.")
+    if moved.left:
+        tell(f"Left at {moved.old}, for they stand on another model that had this path: {', '.join(moved.left)}.")
 
 
 @policies.command("promote")
