@@ -25,13 +25,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
+from training.base_files import base_directory
 from training.ensembles import attach_members
 from training.models import (
     HEAD_FILE,
     LoadedPolicy,
     LoadedReward,
     attach_adapter,
-    base_directory,
     load_base,
     load_scorer,
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from feedback.errors import NotEnoughData
 from training.adapters import adapter_config
+from training.base_fit import embedding_rows
 from training.canary import Canary
 from training.checkpoints import Adapter, read_manifest
 from training.config import LARGE_MODEL, PpoSettings
@@ -98,7 +99,7 @@ def build_roles(
     model, tokenizer = load_base(base, device)
     ends = end_tokens(LoadedPolicy(model, tokenizer, base))
     adapters = PeftAdapters(model)
-    roles = Roles(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends))
+    roles = Roles(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends, embedding_rows(model)))
     roles.check_head()
     lighten_norms(model)
     roles.lean = LeanForward.of(model)

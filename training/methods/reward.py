@@ -80,6 +80,7 @@ def train(context: RunContext) -> dict[str, Any]:
     name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
     check_name_free(context.db, context.home, name, context.run.id)
     context.progress.report(0.0, f"loading the base of {parent.name}")
+    base_hash = describe_base(parent.base)
     settings = _with_noise(context, settings)
     rankings = list_rankings(context.db, dataset.id, split="train") if settings.rankings else None
     ties = list_ties(context.db, dataset.id, split="train") if settings.ties else []
@@ -99,8 +100,8 @@ def train(context: RunContext) -> dict[str, Any]:
     manifest = Manifest(
         kind="reward",
         name=name,
-        base=parent.base,
-        base_hash=describe_base(parent.base),
+        base=get_policy(context.db, parent.id).base,  # where it lies by now
+        base_hash=base_hash,
         adapter=Adapter.of(model.peft_config["default"].to_dict()),
         members=settings.members,
         heads=[HEAD],
