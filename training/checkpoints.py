@@ -105,6 +105,9 @@ class Manifest(BaseModel):
     adapter: Adapter
     heads: list[str] = []
     pooling: Literal["last", "sum", "mean"] = "last"
+    # Of a reward model: whether its score is taken at the last token read. One saved before this was noted takes it at
+    # the last token that is not the pad token, which is the one before the end where both are the same token.
+    reads_end: bool = False
     members: int = 1
     parent: str | None = None
     reference: str | None = None
@@ -279,7 +282,14 @@ def load_policy(directory: Path, base: str | None = None, device: str | None = N
 def load_reward(directory: Path, base: str | None = None, device: str | None = None) -> LoadedReward:
     """A reward model with its head, refused unless base, files, head and probe match."""
     manifest = check_checkpoint(directory, "reward", base)
-    model, tokenizer = load_scorer(base or manifest.base, device, manifest.pooling, manifest.quantize)
+    model, tokenizer = load_scorer(
+        base or manifest.base,
+        device,
+        manifest.pooling,
+        manifest.quantize,
+        own_name=has_own_name(directory),
+        reads_end=manifest.reads_end,
+    )
     model = attach_adapter(model, directory)
     if manifest.members > 1:
         model = attach_members(model, directory, manifest.members)
@@ -401,6 +411,13 @@ def _has_head(directory: Path, head: str) -> bool:
     """Whether a head lies within the adapter, or with a role beside it that has its name."""
     within = any(f".{head}." in f".{name}" for name in tensor_names(directory / ADAPTER_FILE))
     return within or (directory / head / HEAD_FILE).is_file()
+
+
+def has_own_name(directory: Path) -> bool:
+    """Whether the head of a saved reward model lies where plain PEFT does not look for it."""
+    from training.classifiers import HOLDER
+
+    return any(f".{HOLDER}." in name for name in tensor_names(directory / ADAPTER_FILE))
 
 
 def tensor_names(path: Path) -> list[str]:

@@ -16,7 +16,7 @@ from statistics import fmean
 from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
-from training.models import HEAD, LoadedReward, attach_adapter, load_scorer, parameter_count
+from training.models import LoadedReward, attach_adapter, load_scorer
 from training.progress import Relay, Reporter
 
 if TYPE_CHECKING:
@@ -96,7 +96,8 @@ def train_members(
     ``train`` is given what to add to the seed, a directory for states to resume from and a reporter, and gives a
     reward model with its figures. A member that an earlier attempt finished is not trained again.
     """
-    from training.heads import pool
+    from training.classifiers import head_of
+    from training.heads import pooling_of
 
     found = []
     for number in range(1, members + 1):
@@ -107,9 +108,8 @@ def train_members(
             reward, figures = train(SEED_STEP * (number - 1), place / "trainer", _Part(reporter, number, members))
             _keep(reward.model, figures, saved)
         found.append(json.loads((saved / "figures.json").read_text()))
-    model, tokenizer = load_scorer(base, device, quantize=quantize)
-    pooling = pooling_for(parameter_count(model))
-    pool(model, HEAD, pooling)
+    model, tokenizer = load_scorer(base, device, pooling=pooling_for, quantize=quantize)
+    pooling = pooling_of(head_of(model))
     model = attach_adapter(model, directory / f"1-of-{members}" / "adapter")
     for number in range(2, members + 1):
         path = directory / f"{number}-of-{members}" / "adapter"

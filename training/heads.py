@@ -46,6 +46,18 @@ class MeanScore(SummedScore):
         return means if self.bias is None else means + self.bias.float()
 
 
+class LastScore(nn.Module):
+    """A linear score of each token by itself; no ``nn.Linear``, so that no adapter is put on it."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, width))
+
+    def forward(self, states: Tensor) -> Tensor:
+        """The scores (row, position, 1) of hidden states (row, position, width)."""
+        return nn.functional.linear(states, self.weight.to(states.dtype))
+
+
 def scalar_head(pooling: Pooling, width: int, *, bias: bool = True) -> Any:
     """A head that reads hidden states of so many numbers as ``pooling`` says."""
     if pooling == "last":
@@ -58,10 +70,7 @@ def pooling_of(head: Any) -> Pooling:
     return "mean" if isinstance(head, MeanScore) else "sum" if isinstance(head, SummedScore) else "last"
 
 
-def pool(model: Any, head: str, pooling: Pooling) -> None:
-    """Put the pooling asked for in the place of a sequence classifier's linear head, with the weights it has."""
-    if pooling != "last":
-        linear = getattr(model, head)
-        pooled = scalar_head(pooling, linear.weight.shape[1], bias=False)
-        pooled.weight = nn.Parameter(linear.weight.detach().clone())
-        setattr(model, head, pooled)
+def last_places(mask: Tensor) -> Tensor:
+    """The place of the last position with a 1 in each row of a mask (row, position): (row,)."""
+    positions = torch.arange(mask.shape[1], device=mask.device)
+    return (mask.bool() * positions).argmax(1)

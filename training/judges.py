@@ -47,11 +47,15 @@ class Judges(Protocol):
 @dataclass
 class RewardRoles:
     """Reward checkpoints as roles on the shared base; ``roles_named`` are their adapters, ``names`` what people call
-    them."""
+    them.
+
+    Rows end before the token ``unread`` where they end with it: models of earlier versions were trained to read so.
+    """
 
     roles: Roles
     roles_named: list[str]
     names: list[str]
+    unread: int | None = None
 
     def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
         """Each reply read to its end by each reward model, whether the policy ended it or not."""
@@ -64,7 +68,7 @@ class RewardRoles:
         import torch
 
         window = window_of(self.roles.model)
-        read = [list(row)[:window] for row in rows]
+        read = [_without_last(list(row)[:window], self.unread) for row in rows]
         order = sorted(range(len(read)), key=lambda i: -len(read[i]))
         found = torch.zeros(len(self.roles_named), len(read))
         parts = [order[start : start + SCORING_BATCH] for start in range(0, len(order), SCORING_BATCH)]
@@ -133,7 +137,7 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
 
     manifest = check_checkpoint(directory, "reward", base)
     (head,) = manifest.heads
-    judges = RewardRoles(roles, [], [])
+    judges = RewardRoles(roles, [], [], None if manifest.reads_end else roles.tokenizer.pad_token_id)
     for number in range(1, manifest.members + 1):
         own = role if number == 1 else f"{role}_{member_name(number)}"
         place = directory if number == 1 else directory / member_name(number)
@@ -151,6 +155,14 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
             f"{listed(manifest.probe.values)}. It is not used; train it again."
         )
     return judges
+
+
+def _without_last(ids: list[int], unread: int | None) -> list[int]:
+    """Token ids without those at their end that are ``unread``; at least one is left."""
+    length = len(ids)
+    while length > 1 and ids[length - 1] == unread:
+        length -= 1
+    return ids[:length]
 
 
 def refuse_other_base(name: str, reward_base: str, reward_hash: str | None, base: str) -> None:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.util import find_spec
@@ -123,17 +123,30 @@ def load_base(base: str, device: str | None = None, quantize: str = "none") -> t
 
 
 def load_scorer(
-    base: str, device: str | None = None, pooling: Pooling = "last", quantize: str = "none"
+    base: str,
+    device: str | None = None,
+    pooling: Pooling | Callable[[int], Pooling] = "last",
+    quantize: str = "none",
+    *,
+    own_name: bool | None = None,
+    reads_end: bool = True,
 ) -> tuple[Any, Any]:
-    """The base with an untrained scalar head, and its tokenizer: what a reward model starts from."""
+    """The base with an untrained scalar head, and its tokenizer: what a reward model starts from.
+
+    ``pooling`` may depend on the number of parameters. ``own_name`` says whether the head lies where plain PEFT does
+    not look for it; left out, it does where plain transformers would read it in another way. ``reads_end`` is off for
+    reward models of earlier versions; see ``training.classifiers``.
+    """
     from transformers import AutoModelForSequenceClassification
 
-    from training.heads import pool
+    from training.classifiers import needs_own_name, place_head, read_by_mask
 
     model, tokenizer = _load(base, device, AutoModelForSequenceClassification, num_labels=1, **_quantised(quantize))
-    # The head reads the last position that is not padding, and finds it by this id
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    pool(model, HEAD, pooling)
+    read_by_mask(model, base, reads_end=reads_end)
+    wanted = pooling if isinstance(pooling, str) else pooling(parameter_count(model))
+    own = needs_own_name(wanted, tokenizer) if own_name is None else own_name
+    place_head(model, wanted, own_name=own)
     return model, tokenizer
 
 

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from training.classifiers import head_of
 from training.heads import USUAL_LENGTH, MeanScore, SummedScore
-from training.models import HEAD, LoadedReward, load_scorer
+from training.models import LoadedReward, load_scorer
 from training.scoring import reward_scores
 
 
@@ -45,4 +46,4 @@ def test_the_pooled_head_starts_from_the_weights_of_the_plain_one(tiny_base: Pat
     plain, _ = load_scorer(str(tiny_base), "cpu")
     torch.manual_seed(0)
     summed, _ = load_scorer(str(tiny_base), "cpu", "sum")
-    assert torch.equal(getattr(plain, HEAD).weight, getattr(summed, HEAD).weight)
+    assert torch.equal(head_of(plain).weight, head_of(summed).weight)

@@ -55,20 +55,20 @@ RANKINGS.append(ranking(7, ["zz", "aa", "za"], [2, 1, 2]))
 def test_rankings_of_any_size_are_learnt_with_each_reply_read_once(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import LlamaForSequenceClassification
+    from transformers import LlamaModel
 
     rows = []
-    real = LlamaForSequenceClassification.forward
+    real = LlamaModel.forward
 
     def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        rows.append(len(kwargs["input_ids"]))
+        rows.append(len(args[0] if args else kwargs["input_ids"]))
         return real(self, *args, **kwargs)
 
-    monkeypatch.setattr(LlamaForSequenceClassification, "forward", counted)
+    monkeypatch.setattr(LlamaModel, "forward", counted)
     settings = QUICK.model_copy(update={"rankings": True, "min_steps": 20, "batch_size": 8})
     progress = LocalProgress()
     outcome = train_reward(str(tiny_base), [], settings, tmp_path, progress, device="cpu", rankings=RANKINGS)
-    assert rows[0] == 7 * 4 + 3
+    assert next(count for count in rows if count > 1) == 7 * 4 + 3  # the load looks at a single row
     assert outcome.pairs == 8
     assert curve(progress, "loss")[-1] < curve(progress, "loss")[0]
     assert curve(progress, "accuracy")[-1] > 0.9

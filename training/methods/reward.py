@@ -29,7 +29,7 @@ from training.config import RewardSettings
 from training.encoding import as_dicts
 from training.ensembles import train_members
 from training.intervals import Share, clustered_trials
-from training.models import HEAD, LoadedReward, load_scorer, parameter_count
+from training.models import HEAD, LoadedReward, load_scorer
 from training.probe import measure_probe
 from training.progress import Reporter, RunContext
 from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
@@ -106,6 +106,7 @@ def train(context: RunContext) -> dict[str, Any]:
         members=settings.members,
         heads=[HEAD],
         pooling=outcome.reward.pooling,
+        reads_end=True,
         dataset=dataset.id,
         dataset_hash=dataset.hash,
         run=context.run.id,
@@ -143,13 +144,13 @@ def train_reward(
     """
     import torch
 
-    from training.heads import pool
+    from training.classifiers import head_of
+    from training.heads import pooling_of
 
     with trainer_scope():
         torch.manual_seed(settings.seed)  # the new head's start
-        model, tokenizer = load_scorer(base, device, quantize=settings.quantize)
-        pooling = settings.pooling_for(parameter_count(model))
-        pool(model, HEAD, pooling)
+        model, tokenizer = load_scorer(base, device, pooling=settings.pooling_for, quantize=settings.quantize)
+        pooling = pooling_of(head_of(model))
     encoded: Any
     ranked = _ranked(pairs, rankings, ties, settings)
     if ranked is None:
@@ -168,7 +169,7 @@ def train_reward(
         trainer.add_callback(step_callback(reporter, CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
     model = trainer.model.eval()
-    getattr(model.get_base_model(), HEAD).to(model.dtype)  # as it will be when loaded again
+    head_of(model.get_base_model()).to(model.dtype)  # as it will be when loaded again
     tied = 0 if ranked is None else sum(not is_decisive(row["ranks"]) for row in encoded)
     reward = LoadedReward(model, tokenizer, base, pooling)
     counts = (len(encoded) - tied, tied, encoder.too_long, encoder.refused, encoder.cut)
