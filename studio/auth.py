@@ -42,6 +42,7 @@ TRIES_PER_NAME = 20
 TRIES_PER_ADDRESS = 30
 
 _FAILED = "sign_in.failed"
+_WRONG = "The name or the password is wrong. If you are sure of both, ask an admin whether the user is disabled."
 # One password at a time: parallel guesses could all pass the count before any of them is counted.
 _ONE_BY_ONE = threading.Lock()
 
@@ -141,7 +142,7 @@ class Auth:
             known_as = user.name if user else "unknown-" + _digest(name)[:12]
             kept = user.password_hash if user and user.status is UserStatus.active else None
             if not _is_right(self.db, password, kept, known_as, address) or user is None:
-                raise NotSignedIn("The name or the password is wrong.")
+                raise NotSignedIn(_WRONG)
             return Session(_person(user), self._open_session(user, address))
 
     def sign_out(self, cookie: str) -> None:

@@ -12,6 +12,7 @@ from feedback.datasets import CUT_REPLY, freeze
 from feedback.errors import InvalidInput
 from feedback.formats import FORMATS, export_dataset, import_file
 from feedback.prompts_file import read_prompts
+from feedback.split_size import split_notes
 from feedback.store.datasets import get_dataset, list_datasets, list_pairs, twin_of
 from feedback.store.prompts import SavedPrompts, list_prompts, save_prompts
 from feedback.types import DatasetFilters, MatchupKind, Source, Split, Weighting
@@ -149,8 +150,11 @@ def freeze_dataset(
         twin = twin_of(session.db, row)
     if twin is not None:
         tell(f"{row.name} holds the same judgments and pairs as {twin}: nothing new was judged for it.")
+    notes = split_notes(row.counts, test_share)
+    for note in notes:
+        tell(note)
     if as_json:
-        show_json({**row.model_dump(mode="json"), "same_as": twin})
+        show_json({**row.model_dump(mode="json"), "same_as": twin, "notes": notes})
     else:
         typer.echo(
             f"Froze {row.name} ({row.id}): {row.counts['pairs']} pairs from {row.counts['judgments']} judgments, "

@@ -33,6 +33,7 @@ from studio.commands.session import (
 from studio.curves import metric_lines
 from studio.workers import worker_for
 from training import runs as run_queue
+from training.config import settings_class
 from training.first_steps import find_or_add
 from training.gate import in_words
 from training.head_to_head import asked_of_people, by_people
@@ -207,13 +208,21 @@ def loop(
 def show_runs(
     context: typer.Context,
     state: Annotated[list[RunState] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only of this method.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only with this in the name or the id.")] = None,
+    before: Annotated[str | None, typer.Option(help="The id of a run: only older ones.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
+    if method is not None:
+        settings_class(method)
+    found = {"states": state or None, "method": method, "name": name}
     with opened(context) as session:
         run_queue.reconcile(session.db)
-        rows = list_runs(session.db, states=state or None, limit=limit)
+        rows = list_runs(session.db, before=before, limit=limit + 1, **found)
+    more = len(rows) > limit
+    rows = rows[:limit]
     if as_json:
         show_json([run_json(row) for row in rows])
         return
@@ -229,7 +238,13 @@ def show_runs(
         )
         for row in rows
     ]
-    show_table(("id", "method", "state", "done", "attempt", "queued", "error"), table, "No runs yet.")
+    is_narrowed = before is not None or any(value is not None for value in found.values())
+    none = "No run is like this." if is_narrowed else "No runs yet."
+    show_table(("id", "method", "state", "done", "attempt", "queued", "error"), table, none)
+    if more:
+        typer.echo(
+            f"There are older runs: `--before {rows[-1].id}` shows them, `--limit` shows more at once.", err=True
+        )
 
 
 @runs.command("show")

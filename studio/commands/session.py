@@ -20,6 +20,7 @@ import typer
 
 from feedback.db import Database
 from feedback.errors import InvalidInput
+from feedback.split_size import few_pairs_note
 from feedback.store.audit import save_event
 from feedback.store.runs import get_run
 from feedback.tables import RunRow
@@ -150,6 +151,9 @@ def submit_and_wait(session: Session, keeper: WorkerKeeper, method: str, config:
     if run.state is not RunState.succeeded:
         tell(ending_of(run))
         raise typer.Exit(1)
+    note = few_pairs_note(run.result["test_pairs"]) if isinstance(run.result.get("test_pairs"), int) else ""
+    if note:
+        tell(f"The accuracy was {note}.")
     return run
 
 

@@ -82,6 +82,7 @@ ANNOTATOR = {
     ("GET", "/api/docs"),
     ("GET", "/api/guidelines"),
     ("POST", "/api/tasks/next"),
+    ("POST", "/api/tasks/leave"),
     ("POST", "/api/judgments"),
     ("POST", "/api/tasks/{lease}/heartbeat"),
     ("POST", "/api/tasks/{lease}/release"),
