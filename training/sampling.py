@@ -20,6 +20,7 @@ from feedback.types import SamplingSettings, content_hash
 from training.chat import Messages, check_fits, decode_reply, encode_prompt, window_of
 from training.endpoint import IN_FLIGHT, REFUSED, Endpoint
 from training.models import LoadedPolicy
+from training.stopping import check_stopped
 
 MAX_REDRAWS = 3
 OnProgress = Callable[[int, int], None]  # replies drawn, replies wanted
@@ -238,6 +239,7 @@ class _Chooser:
         """The scores with every token but the drawn one at minus infinity."""
         import torch
 
+        check_stopped()
         scores = scores.float()
         if self.banned:
             scores[:, self.banned] = -torch.inf
