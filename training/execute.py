@@ -49,6 +49,7 @@ from training.home import Home
 from training.launch.local import started_at, this_host
 from training.launch.ticket import Ticket, take_ticket
 from training.methods import METHODS
+from training.private import keep_private
 from training.progress import DryRunDone, Progress, RunContext, Watch
 from training.runs import advance
 
@@ -82,6 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ticket", type=Path, help="what a job away from its worker is handed; used up by reading it")
     options = parser.parse_args(arguments)
+    keep_private()
     quiet_libraries()
     if options.ticket:
         return work_away(options.home, options.run, options.ticket)
@@ -145,7 +147,7 @@ def write_to_log(home: Home, run_id: str) -> None:
     """Let all that this process says from now on stand in the run's log, and let it hear nothing."""
     log = home.log_path(run_id)
     log.parent.mkdir(parents=True, exist_ok=True)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)

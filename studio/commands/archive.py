@@ -10,6 +10,7 @@ import typer
 from studio.commands.session import AsJson, home_of, opened, show_json
 from training.backup import back_up
 from training.backup import restore as restore_home
+from training.private import users_umask
 
 
 def backup(
@@ -19,7 +20,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Write everything the home holds into one archive; the studio may run meanwhile."""
-    with opened(context, seed=False) as session:
+    with opened(context, seed=False) as session, users_umask():
         report = back_up(session.home, session.db, file, replace=force)
     if as_json:
         show_json({"path": str(report.path), "files": report.files, "bytes": report.size})
