@@ -262,14 +262,19 @@ def _refuse_locked(db: Database, known_as: str, address: str) -> None:
         (TRIES_PER_ADDRESS, start, "", from_there),
     ):
         wrong = list_moments(db, _FAILED, since=since, starting=starting, ending=ending)
+        # One dated far in the future was written while the clock was wrong, and would lock until then.
+        wrong = [moment for moment in wrong if moment <= now() + LOCK_WINDOW]
         if len(wrong) >= tries:
-            raise _locked(wrong[-tries] + LOCK_WINDOW)
+            raise _locked(min(wrong[-tries], now()) + LOCK_WINDOW)
 
 
 def _last(db: Database, verb: str, subject: str, otherwise: datetime) -> datetime:
-    """When something was last done, or the later of that and the moment given."""
+    """When something was last done, or the later of that and the moment given.
+
+    What is dated in the future was done while the clock was wrong: until then, no wrong password would count.
+    """
     done = list_events(db, verb=verb, subject=subject, limit=1)
-    return max([otherwise, *(event.created_at for event in done)])
+    return max([otherwise, *(event.created_at for event in done if event.created_at <= now())])
 
 
 def _locked(until: datetime) -> LockedOut:

@@ -28,7 +28,7 @@ def placed(final: Path) -> Iterator[Path]:
         with _held(fresh):  # before it has the name that a sweep looks for
             os.rename(fresh, partial)
             yield partial
-            _sync_tree(partial)
+            sync_tree(partial)
             _put_in_place(partial, final)
     except BaseException:  # SIGTERM and Ctrl-C too
         for path in (fresh, partial):
@@ -78,7 +78,7 @@ def _put_in_place(partial: Path, final: Path) -> None:
     """One rename makes it visible; a predecessor steps aside first, and comes back when that fails."""
     if not final.exists():
         os.rename(partial, final)
-        _sync(final.parent)
+        sync(final.parent)
         return
     old = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
     with _held(final):
@@ -89,17 +89,19 @@ def _put_in_place(partial: Path, final: Path) -> None:
             if not final.exists():
                 os.rename(old, final)
             raise
-        _sync(final.parent)
+        sync(final.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync_tree(directory: Path) -> None:
+def sync_tree(directory: Path) -> None:
+    """Bring a directory with everything in it to the disk."""
     for path in directory.rglob("*"):
-        _sync(path)
-    _sync(directory)
+        sync(path)
+    sync(directory)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -11,6 +11,7 @@ from studio.commands.session import AsJson, home_of, opened, show_json, tell
 from training.backup import back_up
 from training.backup import restore as restore_home
 from training.home import Home
+from training.private import users_umask
 from training.rebase import missing_bases, missing_in_words, remedy_for
 
 
@@ -21,7 +22,7 @@ def backup(
     as_json: AsJson = False,
 ) -> None:
     """Write everything the home holds into one archive; the studio may run meanwhile."""
-    with opened(context, seed=False) as session:
+    with opened(context, seed=False) as session, users_umask():
         report = back_up(session.home, session.db, file, replace=force)
     if as_json:
         show_json({"path": str(report.path), "files": report.files, "bytes": report.size})

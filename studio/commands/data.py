@@ -19,6 +19,7 @@ from feedback.types import DatasetFilters, MatchupKind, Source, Split, Weighting
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_table, submit_and_wait, tell
 from studio.workers import worker_for
 from training.annotate import annotate
+from training.private import users_umask
 
 prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")
 dataset = typer.Typer(no_args_is_help=True, help="Frozen snapshots of judgments.")
@@ -211,7 +212,8 @@ def export(
     """Write a dataset for another tool, with a report of what was left out beside it."""
     with opened(context) as session:
         try:
-            report = export_dataset(session.db, name, format, out, split)
+            with users_umask():
+                report = export_dataset(session.db, name, format, out, split)
         except OSError as error:
             raise InvalidInput(f"{out} cannot be written: {error.strerror}; name another file.") from error
     if as_json:

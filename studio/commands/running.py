@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from feedback.errors import InvalidInput, UnknownSetting
+from feedback.jsonl import write_lines
 from feedback.returning import USUAL_LIMIT, send_to_annotators
 from feedback.store.head_to_head import withdraw_duels
 from feedback.store.policies import get_policy
@@ -39,6 +40,7 @@ from training.gate import in_words
 from training.head_to_head import asked_of_people, by_people
 from training.loop import Loop, Plan
 from training.methods import METHODS
+from training.private import users_umask
 from training.reproduce import command_of, spec_of
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
@@ -279,9 +281,8 @@ def export_metrics(
     if out is None:
         typer.echo("".join(lines), nl=False)
         return
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(out)
+    with users_umask():
+        write_lines(out, lines)
     tell(f"Wrote {len({point.step for point in points})} steps to {out}.")
 
 
