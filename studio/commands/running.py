@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from feedback.errors import InvalidInput, UnknownSetting
+from feedback.jsonl import write_lines
 from feedback.returning import USUAL_LIMIT, send_to_annotators
 from feedback.store.head_to_head import withdraw_duels
 from feedback.store.policies import get_policy
@@ -255,7 +256,7 @@ def export_metrics(
     context: typer.Context,
     run_id: str,
     kind: Annotated[str, typer.Option("--format", help="csv (a column per curve) or jsonl (a line per step).")] = "csv",
-    out: Annotated[Path | None, typer.Option(help="A file; left out, standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file; left out or -, standard output.")] = None,
 ) -> None:
     """Export a run's curves."""
     with opened(context) as session:
@@ -264,9 +265,7 @@ def export_metrics(
     if out is None:
         typer.echo("".join(lines), nl=False)
         return
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(out)
+    write_lines(out, lines)
     tell(f"Wrote {len({point.step for point in points})} steps to {out}.")
 
 
