@@ -33,6 +33,7 @@ from typing import IO, Any
 
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, HomeInUse, InvalidInput, StudioError
+from feedback.outputs import find_output
 from feedback.store.copies import load_copy, open_copy, save_copy
 from training.home import SESSION_KEY, STUDIO_LOCK, WORKER_LOCK, Home
 
@@ -68,23 +69,16 @@ def back_up(home: Home, db: Database, file: Path, *, replace: bool = False) -> B
 
     Raises Conflict when the file is there already, InvalidInput when it cannot be written.
     """
-    if file.is_dir() or (not replace and file.exists() and file.stat().st_size):
+    out = find_output(file)
+    if out.target is not None and not replace and out.target.exists() and out.target.stat().st_size:
         raise Conflict(f"{file} is there already; name another file, or let --force replace it.")
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # of a process of this number that was killed
-        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.path) as work, _new_file(partial) as stream:
+        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.path) as work, out.open(private=True) as stream:
             copy = Path(work) / DATABASE
             save_copy(db, copy)
             entries = _write_archive(stream, [(DATABASE, copy), *_files_of(home)])
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
     except OSError as error:
         raise InvalidInput(f"The backup {file} cannot be written: {error.strerror}. Name another file.") from error
-    finally:
-        partial.unlink(missing_ok=True)
     return BackupReport(file, len(entries), sum(entry["size"] for entry in entries))
 
 
@@ -143,7 +137,7 @@ def _files_of(home: Home) -> Iterator[tuple[str, Path]]:
 
 def _write_archive(stream: IO[bytes], files: list[tuple[str, Path]]) -> list[dict[str, Any]]:
     entries = []
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for name, path in files:
             try:
                 source = path.open("rb")

@@ -16,7 +16,7 @@ from feedback.split_size import split_notes
 from feedback.store.datasets import get_dataset, list_datasets, list_pairs, twin_of
 from feedback.store.prompts import SavedPrompts, list_prompts, save_prompts
 from feedback.types import DatasetFilters, MatchupKind, Source, Split, Weighting
-from studio.commands.session import AsJson, opened, show_fields, show_json, show_table, submit_and_wait, tell
+from studio.commands.session import AsJson, opened, show_fields, show_json, show_line, show_table, submit_and_wait, tell
 from studio.workers import worker_for
 from training.annotate import annotate
 from training.private import users_umask
@@ -204,7 +204,7 @@ def show_dataset(
 def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="DATASET", help="Name or id.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
     format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "trl-preference",
     split: Annotated[str | None, typer.Option(help="Only this side of the split, train or test.")] = None,
     as_json: AsJson = False,
@@ -217,10 +217,12 @@ def export(
         except OSError as error:
             raise InvalidInput(f"{out} cannot be written: {error.strerror}; name another file.") from error
     if as_json:
-        shown = {"path": str(report.path), "rows": report.rows, "dropped": report.dropped, "report": str(report.report)}
-        show_json(shown)
+        beside = None if report.report is None else str(report.report)
+        shown = {"path": str(report.path), "rows": report.rows, "dropped": report.dropped, "report": beside}
+        show_json(shown, apart_from=out)
     else:
-        typer.echo(f"Wrote {report.rows} rows to {report.path}; left out: {_drops(report.dropped)}.")
+        line = f"Wrote {report.rows} rows to {report.path}; left out: {_drops(report.dropped)}."
+        show_line(line, apart_from=out)
 
 
 def import_data(

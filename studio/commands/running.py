@@ -272,7 +272,7 @@ def export_metrics(
     context: typer.Context,
     run_id: str,
     kind: Annotated[str, typer.Option("--format", help="csv (a column per curve) or jsonl (a line per step).")] = "csv",
-    out: Annotated[Path | None, typer.Option(help="A file; left out, standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file; left out or -, standard output.")] = None,
 ) -> None:
     """Export a run's curves."""
     with opened(context) as session:

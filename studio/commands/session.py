@@ -20,6 +20,7 @@ import typer
 
 from feedback.db import Database
 from feedback.errors import InvalidInput
+from feedback.outputs import find_output
 from feedback.split_size import few_pairs_note
 from feedback.store.audit import save_event
 from feedback.store.runs import get_run
@@ -106,9 +107,14 @@ def tell(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, *, apart_from: Path | None = None) -> None:
     """Print a result for a program."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    show_line(json.dumps(value, indent=2, ensure_ascii=False), apart_from=apart_from)
+
+
+def show_line(line: str, *, apart_from: Path | None = None) -> None:
+    """Print a result; on standard error where what was written to ``apart_from`` is on standard output already."""
+    typer.echo(line, err=apart_from is not None and find_output(apart_from).is_standard_output)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
