@@ -15,6 +15,7 @@ StudioError                    base; its text is meant for the person who meets 
 ├── LockedOut                      too many wrong passwords; carries the moment when it ends
 ├── NotEnoughData                  too few rows to learn or measure anything from
 ├── CheckpointError                a checkpoint that cannot be written, or must not be loaded
+├── Unavailable                    it cannot be done right now; carries when to ask again
 ├── EndpointFailed                 a server that replies for a policy gave no reply
 └── RunEnded                       thrown inside a run to end it at a step boundary
     ├── RunCancelled                   somebody asked for it
@@ -25,6 +26,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from datetime import datetime
+from typing import Any
 
 
 class StudioError(Exception):
@@ -90,13 +92,22 @@ class HomeInUse(Conflict):
     """Another studio already serves this home directory."""
 
 
-class DatabaseUnavailable(StudioError):
-    """The database is locked or cannot be reached for now. Nothing was saved; the same act may succeed later.
+class Unavailable(StudioError):
+    """It cannot be done right now, though nothing is wrong with what was asked.
 
     ``retry_after`` is how many seconds to wait before the next try.
     """
 
-    retry_after = 5
+    def __init__(self, message: str, retry_after: int = 5) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+    def __reduce__(self) -> tuple[type, tuple[Any, ...]]:
+        return type(self), (str(self), self.retry_after)
+
+
+class DatabaseUnavailable(Unavailable):
+    """The database is locked or cannot be reached for now. Nothing was saved; the same act may succeed later."""
 
     def __init__(self, reason: str) -> None:
         super().__init__(

@@ -11,10 +11,11 @@ from __future__ import annotations
 import itertools
 import json
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, FastAPI, Query, Request, Response
 from fastapi.exception_handlers import http_exception_handler
 from fastapi.exceptions import RequestValidationError
@@ -25,6 +26,7 @@ from starlette.types import Scope
 
 from feedback.errors import (
     Conflict,
+    DatabaseDamaged,
     EndpointFailed,
     InvalidInput,
     LockedOut,
@@ -33,15 +35,19 @@ from feedback.errors import (
     NotFound,
     NotSignedIn,
     StudioError,
+    Unavailable,
 )
 from feedback.returning import USUAL_LIMIT
 from feedback.split_size import split_notes
+from feedback.store.prompts import SavedPrompts
 from feedback.store.rows import value_of
 from feedback.tables import RunRow
 from feedback.types import DatasetFilters, Guidelines, Prompt, RunState, Split
 from studio import __version__, api_benchmarks, api_review, present
 from studio.api_shapes import Given, Name, task_json
 from studio.curves import metric_lines
+from studio.on_demand import OnDemand
+from studio.refusals import shortened, tell_failure, unavailable
 from studio.schemas import (
     BaseIn,
     DatasetIn,
@@ -67,6 +73,7 @@ _STATUS: list[tuple[type[StudioError], int]] = [
     (InvalidInput, 422),
     (NotEnoughData, 422),
     (EndpointFailed, 502),
+    (DatabaseDamaged, 500),
 ]
 # What no database can hold, wherever in a request it stood; as a key to look up it matches nothing anywhere.
 _BEYOND: list[tuple[type[Exception], str]] = [
@@ -91,13 +98,16 @@ _CHUNK_CHARACTERS = 64 * 1024
 def add_api(app: FastAPI, services: Services) -> None:
     """Give an app the routes of this module and the way their errors are told."""
     app.state.services = services
+    app.state.on_demand = OnDemand()
+    app.router.on_shutdown.insert(0, app.state.on_demand.close)
     app.include_router(router)
     app.include_router(api_review.router)
     app.include_router(api_benchmarks.router)
-    app.add_exception_handler(RequestValidationError, _tell_invalid)
+    app.add_exception_handler(RequestValidationError, tell_invalid)
     app.add_exception_handler(HTTPException, _tell_unreadable)
     for kind in TOLD:
         app.add_exception_handler(kind, tell)
+    app.add_exception_handler(Exception, tell_failure)
 
 
 def add_last(app: FastAPI) -> None:
@@ -108,9 +118,9 @@ def add_last(app: FastAPI) -> None:
         before = list(itertools.takewhile(lambda route: getattr(route, "endpoint", None) is not refuse, app.routes))
         ways = [way for way in _METHODS if any(_answers(route, dict(request.scope, method=way)) for route in before)]
         if not ways:
-            detail = f"There is nothing at {path}. What there is: /api/docs."
+            detail = f"There is nothing at {shortened(path, 200)}. What there is: /api/docs."
             return JSONResponse({"detail": detail}, 404)
-        detail = f"{path} is not asked with {request.method} but with {' or '.join(ways)}."
+        detail = f"{shortened(path, 200)} is not asked with {request.method} but with {' or '.join(ways)}."
         return JSONResponse({"detail": detail}, 405, {"Allow": ", ".join(ways)})
 
     app.router.add_route("/api/{rest:path}", refuse, methods=_METHODS, include_in_schema=False)
@@ -124,7 +134,7 @@ def _answers(route: BaseRoute, scope: Scope) -> bool:
 
 
 @router.get("/health", tags=["studio"])
-def health() -> dict[str, str]:
+async def health() -> dict[str, str]:
     """Whether the studio answers, and which release it is."""
     return {"status": "ok", "version": __version__}
 
@@ -152,9 +162,12 @@ def add_prompts(body: PromptsIn, services: Given) -> dict[str, Any]:
     A stored work prompt that comes as an evaluation prompt is one from then on: ``changed`` counts those, and
     ``still_in_datasets`` names the datasets frozen before that hold judgments of them.
     """
-    saved = services.add_prompts(
-        [_prompt(i, item.plain(), item.tags, item.split) for i, item in enumerate(body.prompts)]
-    )
+    return add_read_prompts(body, services.add_prompts)
+
+
+def add_read_prompts(body: PromptsIn, add: Callable[[list[Prompt]], SavedPrompts]) -> dict[str, Any]:
+    """What ``POST /api/prompts`` does with a body once it is read."""
+    saved = add([_prompt(i, item.plain(), item.tags, item.split) for i, item in enumerate(body.prompts)])
     changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
     return {"added": saved.added, "duplicates": saved.duplicates, **changed}
 
@@ -379,11 +392,13 @@ def lineage(key: str, services: Given) -> dict[str, Any]:
 
 
 @router.post("/generations", tags=["policies"])
-def generate(body: GenerationsIn, services: Given) -> dict[str, Any]:
-    """Sample replies at once; the first call for a policy waits until it is loaded."""
+async def generate(body: GenerationsIn, services: Given, request: Request) -> dict[str, Any]:
+    """Sample replies at once; the first call for a policy waits until it is loaded. 503 when too many wait already."""
     messages = _prompt(0, [message.model_dump() for message in body.messages], [], Split.work).messages
     sampling = body.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"}, exclude_none=True)
-    rows = services.generate(body.policy, messages, body.n, **sampling)
+    on_demand: OnDemand = request.app.state.on_demand
+    act = await run_sync(getattr, services, "generate")  # a refusal is written down, which may wait for the database
+    rows = await on_demand.run(request, partial(act, body.policy, messages, body.n, **sampling))
     return {"generations": [{"id": row.id, "text": row.text} for row in rows]}
 
 
@@ -463,11 +478,16 @@ def _in_chunks(lines: Iterable[str]) -> Iterator[str]:
 
 
 def tell(_request: Request, error: Exception) -> JSONResponse:
-    """A mistake of whoever asked, in the sentence it came with, or in ours where the driver found it."""
+    """A mistake of whoever asked, in the sentence it came with, or in ours where the driver found it.
+
+    What cannot be done right now is nobody's mistake: 503, and when to ask again.
+    """
     if not isinstance(error, StudioError):
         return JSONResponse({"detail": next(said for kind, said in _BEYOND if isinstance(error, kind))}, 422)
+    if isinstance(error, Unavailable):
+        return unavailable(error)
     status = next((code for kind, code in _STATUS if isinstance(error, kind)), 400)
-    return JSONResponse({"detail": str(error)}, status_code=status)
+    return JSONResponse({"detail": shortened(str(error))}, status_code=status)
 
 
 async def _tell_unreadable(request: Request, error: Exception) -> Response:
@@ -479,7 +499,7 @@ async def _tell_unreadable(request: Request, error: Exception) -> Response:
     return await http_exception_handler(request, error)  # type: ignore[arg-type]
 
 
-def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:
+def tell_invalid(_request: Request, error: Exception) -> JSONResponse:
     """The first complaint about a body or a parameter, in one sentence."""
     found = list(error.errors()) if isinstance(error, RequestValidationError) else []
     first: dict[str, Any] = found[0] if found else {"loc": (), "msg": str(error)}
@@ -490,4 +510,5 @@ def _tell_invalid(_request: Request, error: Exception) -> JSONResponse:
         where, said = "", f"The body is not JSON: {first['ctx']['error']} (at character {first['loc'][-1]})"
         given = None
     shown = f" (it was {json.dumps(given)[:120]})" if isinstance(given, str | int | float | bool) else ""
-    return JSONResponse({"detail": f"{where}: {said}{shown}." if where else f"{said}{shown}."}, status_code=422)
+    detail = f"{where}: {said}{shown}." if where else f"{said}{shown}."
+    return JSONResponse({"detail": shortened(detail)}, status_code=422)

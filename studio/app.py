@@ -11,11 +11,11 @@ from feedback.db import Database
 from studio import __version__, people_api, present
 from studio.api import add_api, add_last
 from studio.auth import Auth
-from studio.gate import Gate
-from studio.guard import Guard, Mount
+from studio.front import add_front
+from studio.guard import Mount
 from studio.login import add_login
+from studio.page_routes import PAGES_KEPT
 from studio.services import Services
-from studio.short_way import ShortWay
 from studio.tabs import datasets, label, markup, people, policies, review, train
 from studio.theme import build_theme
 from training.home import Home
@@ -38,8 +38,10 @@ SCRIPTS = (
 )  # in the order they build on
 
 
-def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Mount | None = None) -> FastAPI:
-    """The whole studio as one ASGI app over one home. ``host`` is what the server binds to."""
+def create_app(
+    home: Home, db: Database, *, host: str = "127.0.0.1", mount: Mount | None = None, token: str = ""
+) -> FastAPI:
+    """The whole studio as one ASGI app. ``host`` is what is bound; ``token`` opens it while there are no users."""
     services, auth, mount = Services(home, db), Auth(home.create().path, db), mount or Mount()
     app = FastAPI(title="RLHF Studio", version=__version__, docs_url=None, redoc_url=None)
     add_api(app, services)
@@ -62,10 +64,7 @@ def create_app(home: Home, db: Database, *, host: str = "127.0.0.1", mount: Moun
         css_paths=[ASSETS / "studio.css"],
         head="".join(f"<script>{script}</script>" for script in scripts()),
     )
-    page.add_middleware(ShortWay, services=services)
-    page.add_middleware(Gate, auth=auth, host=host)
-    page.add_middleware(Guard, host=host, mount=mount, scripts=scripts())
-    return page
+    return add_front(page, services, auth, host=host, mount=mount, token=token, scripts=scripts())
 
 
 def scripts() -> list[str]:
@@ -76,6 +75,7 @@ def scripts() -> list[str]:
 def build_page(services: Services) -> gr.Blocks:
     """The tabs under one header; each is shown to those whose role can use it."""
     with gr.Blocks(title="RLHF Studio", analytics_enabled=False, fill_width=True) as page:
+        page.state_session_capacity = PAGES_KEPT
         with gr.Row(elem_id="studio-top"):
             markup(present.header(), elem_id="studio-header")
             who = gr.Column(elem_id="studio-who", min_width=0)

@@ -6,6 +6,11 @@ one sentence on standard error; a traceback means a bug, never a user's mistake.
 
 from __future__ import annotations
 
+if __name__ == "__main__":
+    from studio.start import main as begin
+
+    begin()  # which loads this module by its name, and does not come back
+
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -154,7 +159,3 @@ def main() -> None:
     """Run the command line."""
     keep_private()
     app()
-
-
-if __name__ == "__main__":
-    main()

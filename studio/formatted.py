@@ -11,6 +11,7 @@ import re
 from collections.abc import Callable, Iterator, Sequence
 
 from markdown_it import MarkdownIt
+from markdown_it.ruler import RuleOptionsType
 from markdown_it.rules_block import StateBlock, table
 from markdown_it.rules_inline import StateInline, image, link
 from markdown_it.token import Token
@@ -182,7 +183,7 @@ def _parser() -> MarkdownIt:
     parser.inline.ruler.before("text", "steps", _count_step)
     parser.inline.ruler.at("link", _bounded_link(link))
     parser.inline.ruler.at("image", _bounded_link(image))
-    everywhere = {"alt": ["paragraph", "reference", "blockquote", "list"]}
+    everywhere: RuleOptionsType = {"alt": ["paragraph", "reference", "blockquote", "list"]}
     parser.block.ruler.at("table", _bounded_table, {"alt": ["paragraph", "reference"]})
     parser.block.ruler.before("table", "steps", _count_step, everywhere)
     return parser

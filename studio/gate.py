@@ -7,7 +7,10 @@ where no person would read a page. What the person may do is decided later, in `
 
 from __future__ import annotations
 
+import hmac
+import ipaddress
 from dataclasses import dataclass
+from urllib.parse import parse_qs
 
 from anyio.to_thread import run_sync
 from starlette._utils import get_route_path
@@ -16,9 +19,9 @@ from starlette.requests import Request, cookie_parser
 from starlette.responses import JSONResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from feedback.types import UserRole
 from studio.auth import Auth
 from studio.guard import SAFE_METHODS, is_loopback
+from studio.refusals import NOT_SERVED, not_served, shortened
 from studio.roles import LOCAL, Person
 
 PERSON = "studio.person"
@@ -27,8 +30,6 @@ PERSON = "studio.person"
 # The page's own code, which is the same for everybody, and the ways in and out.
 _PUBLIC = {"/api/health", "/login", "/logout", "/favicon.ico", "/manifest.json"}
 _PUBLIC_FILES = ("/assets/", "/static/")
-# The one route of Gradio's that writes without a handler, and so without a call of the services.
-_UPLOAD = "/gradio_api/upload"
 
 
 @dataclass(frozen=True)
@@ -43,9 +44,10 @@ class Asker:
 class Gate:
     """ASGI middleware that puts the person behind a request into its scope, or turns it away."""
 
-    def __init__(self, app: ASGIApp, auth: Auth, host: str = "127.0.0.1") -> None:
+    def __init__(self, app: ASGIApp, auth: Auth, host: str = "127.0.0.1", token: str = "") -> None:
         self.app = app
         self.auth = auth
+        self.token = token
         self.loopback_only = is_loopback(host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,7 +55,10 @@ class Gate:
             await send({"type": "websocket.close", "code": 1008, "reason": "The studio speaks HTTP only."})
             return
         if scope["type"] == "http":
-            refusal = await self._enter(scope)
+            try:
+                refusal = await self._enter(scope)
+            except NOT_SERVED as error:
+                refusal = not_served(error)
             if refusal is not None:
                 await refusal(scope, receive, send)
                 return
@@ -69,8 +74,8 @@ class Gate:
         scope[PERSON] = asker.person
         if asker.by_cookie and scope["method"] not in SAFE_METHODS and not _from_a_page(headers):
             return JSONResponse({"detail": _COOKIE_WITHOUT_ORIGIN}, status_code=403)
-        if asker.person and path.startswith(_UPLOAD) and not asker.person.role.covers(UserRole.researcher):
-            return JSONResponse({"detail": _NO_UPLOAD}, status_code=403)
+        if asker.refusal == _NO_TOKEN and self._brings_token(scope):
+            return self._remember_token(scope)
         if asker.refusal and not public:
             return _turn_away(scope, path, headers, asker.refusal)
         return None
@@ -84,8 +89,9 @@ class Gate:
     def _ask(self, headers: Headers, address: str) -> Asker:
         if self.auth.is_open():
             # A proxy on this machine makes every stranger look local, but says for whom it asks.
-            stranger = self.loopback_only and address and not _is_local(address)
-            return Asker(refusal=_STRANGER.format(address=address)) if stranger else Asker(LOCAL)
+            if self.loopback_only and address and not _is_local(address):
+                return Asker(refusal=_STRANGER.format(address=shortened(address, 100)))
+            return self._ask_for_token(headers) if self.token else Asker(LOCAL)
         scheme, _, token = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             person = self.auth.person_of_token(token.strip())
@@ -94,10 +100,41 @@ class Gate:
         person = self.auth.person_of_cookie(cookie) if cookie else None
         return Asker(person, by_cookie=True) if person else Asker(refusal=_SIGNED_OUT)
 
+    def _ask_for_token(self, headers: Headers) -> Asker:
+        """While there are no users: whether a request has the token of this start."""
+        scheme, _, given = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer":
+            return Asker(LOCAL) if _same(given.strip(), self.token) else Asker(refusal=_NO_TOKEN)
+        cookie = cookie_parser(headers.get("cookie", "")).get(self._token_cookie, "")
+        return Asker(LOCAL, by_cookie=True) if _same(cookie, self.token) else Asker(refusal=_NO_TOKEN)
+
+    @property
+    def _token_cookie(self) -> str:
+        return f"{self.auth.cookie_name}_open"
+
+    def _brings_token(self, scope: Scope) -> bool:
+        """Whether the address of the page has the token in it."""
+        if scope["method"] != "GET" or get_route_path(scope) not in ("", "/"):
+            return False
+        given = parse_qs(scope.get("query_string", b"").decode("latin-1")).get("token", [""])
+        return _same(given[0], self.token)
+
+    def _remember_token(self, scope: Scope) -> Response:
+        """Let the browser keep the token, and take it out of the address, which others may see."""
+        answer = RedirectResponse("./", status_code=303, headers={"Cache-Control": "no-store"})
+        path = scope.get("root_path") or "/"
+        secure = scope.get("scheme") == "https"
+        answer.set_cookie(self._token_cookie, self.token, httponly=True, samesite="lax", secure=secure, path=path)
+        return answer
+
 
 def address_of(request: Request) -> str:
-    """Where a request comes from, as the audit log and the lock-out know it."""
-    return request.client.host if request.client else "unknown"
+    """Where a request comes from, as the audit log and the lock-out know it.
+
+    A proxy says for whom it asks; what it says there, and is no address, is not taken over.
+    """
+    host = request.client.host if request.client else ""
+    return host if _is_address(host) else "unknown"
 
 
 def _turn_away(scope: Scope, path: str, headers: Headers, why: str) -> Response:
@@ -114,6 +151,18 @@ def _from_a_page(headers: Headers) -> bool:
     return "origin" in headers or headers.get("sec-fetch-site") == "same-origin"
 
 
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return host == "testclient"
+    return True
+
+
+def _same(given: str, wanted: str) -> bool:
+    return hmac.compare_digest(given.encode("utf-8", "replace"), wanted.encode())
+
+
 def _is_local(address: str) -> bool:
     return is_loopback(address) or address == "testclient"
 
@@ -123,11 +172,14 @@ _BAD_TOKEN = (
     "This token is unknown, was replaced, or belongs to a disabled user; an admin makes another with "
     "`studio users token NAME`."
 )
+_NO_TOKEN = (
+    "This studio was started with --token: open the address that `studio up` printed, or send the token, which also "
+    "is in the file open.token of its home, with `Authorization: Bearer TOKEN`."
+)
 _STRANGER = (
     "This studio has no users, so it serves only people on its own machine, and this request comes from {address}. "
     "Add an admin first: `studio users add NAME --role admin`."
 )
-_NO_UPLOAD = "Files are given to the studio by researchers and admins only."
 _COOKIE_WITHOUT_ORIGIN = (
     "A change made with a browser's session must come from the studio's own page; a script sends a token with "
     "`Authorization: Bearer TOKEN`."

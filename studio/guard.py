@@ -8,6 +8,7 @@ anything from elsewhere, so that even markup that slipped through could not call
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 import ipaddress
@@ -23,9 +24,9 @@ from starlette.responses import JSONResponse, RedirectResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.errors import InvalidInput
+from studio import limits
+from studio.refusals import shortened
 
-MAX_BODY_BYTES = 64 * 1024 * 1024
-MAX_FORM_BYTES = 16 * 1024
 SAFE_METHODS = {"GET", "HEAD", "OPTIONS"}
 
 _REPLY_HEADERS = {
@@ -68,7 +69,11 @@ def script_hash(script: str) -> str:
 
 
 class BodyTooLarge(Exception):
-    """More bytes arrived than any request of this product needs."""
+    """More bytes arrived than a request to this route may carry."""
+
+
+class BodyTooSlow(Exception):
+    """The body did not arrive in the time that a request to this route may take."""
 
 
 @dataclass(frozen=True)
@@ -106,7 +111,7 @@ class Guard:
         self,
         app: ASGIApp,
         host: str = "127.0.0.1",
-        max_body_bytes: int = MAX_BODY_BYTES,
+        max_body_bytes: int = limits.BULK_BYTES,
         mount: Mount | None = None,
         scripts: Iterable[str] = (),
     ) -> None:
@@ -127,7 +132,7 @@ class Guard:
             refusal = 413, _too_large(self._limit(scope))
         if refusal is not None:
             status, detail = refusal
-            await JSONResponse({"detail": detail}, status_code=status)(scope, receive, send)
+            await JSONResponse({"detail": shortened(detail)}, status_code=status)(scope, receive, send)
             return
         if self.mount.prefix and scope["path"] == self.mount.prefix:
             await RedirectResponse(f"{self.mount.prefix}/", status_code=308)(scope, receive, send)
@@ -173,7 +178,9 @@ class Guard:
         return None
 
     def _refusal(self, method: str, headers: Headers) -> tuple[int, str] | None:
-        host = headers.get("host", "").lower()
+        host = headers.get("host", "").strip().lower()
+        if not host:
+            return 400, "A request must name the host that it is for, in the Host header."
         public = urlsplit(self.mount.origin).netloc
         if self.loopback_only and host != public and not is_loopback(_host_name(host)):
             return (
@@ -183,7 +190,8 @@ class Guard:
                 f"{self.mount.prefix}.",
             )
         origin = headers.get("origin")
-        if origin is not None and origin.lower() != self.mount.origin and urlsplit(origin).netloc.lower() != host:
+        ours = self.mount.origin and origin is not None and origin.lower() == self.mount.origin
+        if origin is not None and not ours and urlsplit(origin).netloc.lower() != host:
             return (
                 403,
                 f"A page of {origin} may not use the studio at {host}; open the studio at its own address. "
@@ -198,38 +206,64 @@ class Guard:
         return None
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send) -> None:
-        limit = self._limit(scope)
-        received = 0
+        body = _Body(receive, self._limit(scope), limits.body_seconds(self._inner_path(scope)))
         begun = False
         dressed = _Dressed(send, self.script_sources)
 
-        def is_over() -> bool:
-            return received > limit
-
-        async def counted() -> Message:
-            nonlocal received
-            message = await receive()
-            received += len(message.get("body", b""))
-            if is_over():
-                raise BodyTooLarge
-            return message
-
         async def guarded(message: Message) -> None:
             nonlocal begun
-            if is_over() and not begun:
+            if body.refusal and not begun:
                 return  # the app takes the broken body for a syntax error and answers so; it is told better below
             begun = begun or message["type"] == "http.response.start"
             await dressed(message)
 
-        with contextlib.suppress(BodyTooLarge):
-            await self.app(scope, counted, guarded)
-        if is_over() and not begun:
-            await JSONResponse({"detail": _too_large(limit)}, status_code=413)(scope, receive, send)
+        with contextlib.suppress(BodyTooLarge, BodyTooSlow):
+            await self.app(scope, body.receive, guarded)
+        if body.refusal and not begun:
+            status, detail = body.refusal
+            response = JSONResponse({"detail": detail}, status_code=status)
+            if status == 408:  # the rest may still come, and would be taken for another request
+                response.headers["Connection"] = "close"
+            await response(scope, receive, _Dressed(send, self.script_sources))
 
     def _limit(self, scope: Scope) -> int:
-        """How much a request may carry: a form with a password needs next to nothing."""
-        form = scope["path"].removeprefix(self.mount.prefix) in ("/login", "/logout", "/account")
-        return min(MAX_FORM_BYTES, self.max_body_bytes) if form else self.max_body_bytes
+        return min(limits.body_bytes(self._inner_path(scope)), self.max_body_bytes)
+
+    def _inner_path(self, scope: Scope) -> str:
+        path: str = scope["path"]
+        return path.removeprefix(self.mount.prefix)
+
+
+class _Body:
+    """Receives a body up to a size and within a time; ``refusal`` is what to answer when it exceeds one of them."""
+
+    def __init__(self, receive: Receive, size: int, seconds: float) -> None:
+        self.refusal: tuple[int, str] | None = None
+        self._receive = receive
+        self._size = size
+        self._seconds = seconds
+        self._received = 0
+        self._begun: float | None = None
+        self._complete = False
+
+    async def receive(self) -> Message:
+        """The next message; BodyTooLarge or BodyTooSlow as soon as a limit is exceeded."""
+        if self._complete:
+            return await self._receive()  # only the end of the connection is left to be told
+        now = asyncio.get_running_loop().time()
+        self._begun = self._begun or now
+        try:
+            async with asyncio.timeout_at(self._begun + self._seconds):
+                message = await self._receive()
+        except TimeoutError:
+            self.refusal = 408, f"The body did not arrive within {self._seconds:.0f} seconds; send it again."
+            raise BodyTooSlow from None
+        self._received += len(message.get("body", b""))
+        self._complete = not message.get("more_body")
+        if self._received > self._size:
+            self.refusal = 413, _too_large(self._size)
+            raise BodyTooLarge
+        return message
 
 
 class _Dressed:
@@ -277,8 +311,7 @@ class _Dressed:
 
 
 def _too_large(limit: int) -> str:
-    shown = f"{limit // 1024**2} MiB" if limit >= 1024**2 else f"{limit // 1024} KiB"
-    return f"A request like this may carry {shown}; send it in several parts."
+    return f"A request like this may carry {limits.shown(limit)}; send it in several parts."
 
 
 @lru_cache(maxsize=256)  # asked with every request, of the same few

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from functools import partial
 from typing import Annotated, Any
 
+from anyio.to_thread import run_sync
 from fastapi import APIRouter, FastAPI, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
-from feedback.errors import LockedOut, NotSignedIn, StudioError
+from feedback.errors import LockedOut, NotSignedIn, StudioError, Unavailable
 from studio import present
 from studio.auth import SESSION_DAYS, Auth
 from studio.gate import PERSON, address_of
+from studio.on_demand import Limited
 from studio.roles import LOCAL, Person
 from studio.services import Services
 
@@ -19,10 +22,15 @@ router = APIRouter(include_in_schema=False)
 
 Field = Annotated[str, Form()]
 
+PASSWORDS_WAITING = 15
+"""Passwords that wait to be looked at. Each takes a tenth of a second or more, one at a time (``studio.auth``)."""
+
 
 def add_login(app: FastAPI, auth: Auth) -> None:
     """Give an app the sign-in, sign-out and account pages."""
     app.state.auth = auth
+    app.state.passwords = Limited("sign-ins", 1, waiting=PASSWORDS_WAITING)
+    app.router.on_shutdown.append(app.state.passwords.close)
     app.include_router(router)
 
 
@@ -36,13 +44,16 @@ def ask(request: Request) -> HTMLResponse | RedirectResponse:
 
 
 @router.post("/login", response_model=None)
-def sign_in(request: Request, name: Field = "", password: Field = "") -> HTMLResponse | RedirectResponse:
+async def sign_in(request: Request, name: Field = "", password: Field = "") -> HTMLResponse | RedirectResponse:
     """Check a name and a password, and begin a session."""
     auth: Auth = request.app.state.auth
-    if auth.is_open():
+    passwords: Limited = request.app.state.passwords
+    if await run_sync(auth.is_open):
         return _to_the_studio()
     try:
-        session = auth.sign_in(name, password, address_of(request))
+        session = await passwords.run(partial(auth.sign_in, name, password, address_of(request)))
+    except Unavailable as error:
+        return _page(present.sign_in_page(name, str(error)), 503, {"Retry-After": str(error.retry_after)})
     except LockedOut as error:
         return _page(present.sign_in_page(name, str(error)), 429, _retry_after(error))
     except NotSignedIn as error:
@@ -72,7 +83,7 @@ def account(request: Request) -> HTMLResponse | RedirectResponse:
 
 
 @router.post("/account", response_model=None)
-def change_password(
+async def change_password(
     request: Request, current: Field = "", wanted: Field = "", again: Field = ""
 ) -> HTMLResponse | RedirectResponse:
     """Change one's own password; every session of the person ends, this one too."""
@@ -83,7 +94,12 @@ def change_password(
     try:
         if wanted != again:
             raise StudioError("The new password was typed differently the second time; nothing was changed.")
-        services.acting_as(person).change_own_password(current, wanted, address_of(request))
+        change = services.acting_as(person).change_own_password
+        passwords: Limited = request.app.state.passwords
+        await passwords.run(partial(change, current, wanted, address_of(request)))
+    except Unavailable as error:
+        page = present.account_page(person.name, person.role.value, str(error))
+        return _page(page, 503, {"Retry-After": str(error.retry_after)})
     except LockedOut as error:
         return _page(present.account_page(person.name, person.role.value, str(error)), 429, _retry_after(error))
     except StudioError as error:

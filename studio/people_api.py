@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
@@ -23,9 +24,10 @@ def me(services: Given) -> dict[str, Any]:
 
 
 @router.post("/me/password")
-def change_own_password(body: PasswordIn, services: Given, request: Request) -> dict[str, bool]:
+async def change_own_password(body: PasswordIn, services: Given, request: Request) -> dict[str, bool]:
     """Change one's own password; one's sessions end, the token stays."""
-    services.change_own_password(body.current, body.wanted, address_of(request))
+    change = partial(services.change_own_password, body.current, body.wanted, address_of(request))
+    await request.app.state.passwords.run(change)
     return {"changed": True}
 
 

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic_core import PydanticCustomError
 
+from feedback.remarks import MAX_SPANS
 from feedback.types import MAX_PRIORITY, DatasetFilters, ShownVerdict, Split, UserRole, number_not_truth
 
 Whole = Annotated[int, Field(strict=True)]
@@ -19,24 +21,42 @@ Real = Annotated[float, BeforeValidator(number_not_truth)]
 """Numbers outside a judgment: ``"2"`` may mean 2, as in a run's settings, but ``true`` is none here either."""
 
 
+MAX_CONTENT = 100_000
+MAX_PROMPTS = 100_000
+
+
 class Body(BaseModel):
-    """What every body shares."""
+    """What every body shares. The first unknown key refuses a body: one error, however many keys there are."""
 
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _known_keys(cls, given: Any) -> Any:
+        if isinstance(given, dict):
+            for key in given:
+                if key not in cls.model_fields:
+                    shown = str(key)[:80]
+                    raise PydanticCustomError(
+                        "extra_forbidden",
+                        "Extra inputs are not permitted: {key}; valid: {valid}",
+                        {"key": repr(shown), "valid": ", ".join(cls.model_fields)},
+                    )
+        return given
 
 
 class MessageIn(Body):
     """One turn of a conversation."""
 
     role: Literal["system", "user", "assistant"]
-    content: str = Field(max_length=100_000)
+    content: str = Field(max_length=MAX_CONTENT)
 
 
 class PromptIn(Body):
     """A conversation that waits for a reply; it ends with the user's turn."""
 
     messages: list[MessageIn] = Field(min_length=1, max_length=200)
-    tags: list[str] = []
+    tags: list[str] = Field([], max_length=1000)
     split: Split = Split.work
 
     def plain(self) -> list[dict[str, str]]:
@@ -47,7 +67,7 @@ class PromptIn(Body):
 class PromptsIn(Body):
     """Prompts to add, all or none."""
 
-    prompts: list[PromptIn] = Field(min_length=1, max_length=100_000)
+    prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS)
 
 
 class BaseIn(Body):
@@ -111,12 +131,12 @@ class JudgmentIn(Body):
     lease: str
     verdict: ShownVerdict | None = None
     strength: Whole | None = Field(None, ge=1, le=3)
-    ranking: list[Whole] | None = None
+    ranking: list[Whole] | None = Field(None, max_length=100)
     skip_reason: str | None = None
     rationale: str | None = None
     edited: EditIn | None = None
-    spans: list[SpanIn] | None = None
-    criteria: dict[str, list[Whole | None]] | None = None
+    spans: list[SpanIn] | None = Field(None, max_length=MAX_SPANS)
+    criteria: dict[str, Annotated[list[Whole | None], Field(max_length=100)]] | None = Field(None, max_length=100)
     flag: str | None = None
     active_ms: Whole | None = None
     annotator: str | None = Field(None, min_length=1, max_length=80)

@@ -5,10 +5,11 @@ from __future__ import annotations
 import errno
 import ipaddress
 import os
-import signal
 import socket
 import threading
-from typing import Annotated, Any
+from dataclasses import dataclass
+from functools import partial
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import typer
@@ -21,8 +22,10 @@ from feedback.store.matchups import count_matchups
 from feedback.store.runs import list_runs
 from feedback.store.users import count_admins
 from feedback.types import RunState
+from studio import doors
 from studio.commands.session import AsJson, home_of, show_json, show_table, tell
 from studio.doctor import examine
+from studio.ending import Ending
 from studio.guard import Mount, is_loopback
 from studio.workers import WorkerKeeper
 from training.first_steps import seed_home, serve_model
@@ -78,6 +81,10 @@ def up(
         str,
         typer.Option(metavar="PATH|URL", help="Where a reverse proxy shows it: /studio, or its whole https:// URL."),
     ] = "",
+    token: Annotated[
+        bool,
+        typer.Option("--token/--no-token", help="Without users, open only by an address with a token in it."),
+    ] = False,
     ray: Ray = None,
     ray_cpus: RayCpus = None,
     ray_gpus: RayGpus = None,
@@ -88,22 +95,24 @@ def up(
     refuse_unknown_address(host)
     mount = Mount.parse(root_path) if root_path else Mount()
     cluster = cluster_asked_for(home_of(context), ray, ray_cpus, ray_gpus, ray_python, at_once) if worker else None
-    home = home_of(context).create()
-    with home.lock_studio() as lock:
-        db = home.open()
-        try:
-            refuse_damaged(db)
-            refuse_without_admin(db, host, mount)
-            with bind(host, port) as listener:
-                url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
-                lock.describe(url=url)
-                seed_home(db)
-                if policy is not None:
-                    serve_model(db, policy)
-                fill_first_pool(db)
-                serve(home, db, listener, url, keep_worker=worker, host=host, mount=mount, cluster=cluster)
-        finally:
-            db.dispose()
+    with Ending() as ending:
+        home = home_of(context).create()
+        with home.lock_studio() as lock:
+            db = home.open()
+            try:
+                refuse_damaged(db)
+                refuse_without_admin(db, host, mount)
+                with bind(host, port) as listener, doors.token_file(home, token and doors.is_open(db)) as opened:
+                    url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
+                    lock.describe(url=url)
+                    seed_home(db)
+                    if policy is not None:
+                        serve_model(db, policy)
+                    fill_first_pool(db)
+                    place = Place(host, mount, listener, url, opened)
+                    serve(home, db, place, ending, keep_worker=worker, cluster=cluster)
+            finally:
+                db.dispose()
 
 
 def worker(
@@ -223,29 +232,29 @@ def fill_first_pool(db: Database) -> None:
         tell(f"No pairs could be asked for: {error}")
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the studio is served; ``token`` opens it while there are no users, empty when everybody local may enter."""
+
+    host: str
+    mount: Mount
+    listener: socket.socket
+    url: str
+    token: str = ""
+
+
 def serve(
-    home: Home,
-    db: Database,
-    listener: socket.socket,
-    url: str,
-    *,
-    keep_worker: bool,
-    host: str,
-    mount: Mount,
-    cluster: RayCluster | None,
+    home: Home, db: Database, place: Place, ending: Ending, *, keep_worker: bool, cluster: RayCluster | None
 ) -> None:
     """Serve until SIGINT or SIGTERM, keeping a worker meanwhile."""
     stop = threading.Event()
     keeper = WorkerKeeper(home, owner="up", standby=True, dies_with_me=False, cluster=cluster)
     thread = threading.Thread(target=keeper.keep, args=(stop, tell), name="worker-keeper", daemon=True)
-    # uvicorn raises the signal again after its shutdown; these keep that from ending us before the worker is told.
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, _ignore)
     if keep_worker:
         tell_of_other_worker(home, cluster)
         thread.start()
     try:
-        _serve_page(home, db, listener, url, host, mount)
+        _serve_page(home, db, place, ending)
     finally:
         stop.set()
         if keep_worker:
@@ -262,27 +271,29 @@ def tell_of_other_worker(home: Home, cluster: RayCluster | None) -> None:
     tell(f"A worker (pid {holder.get('pid')}) executes runs on {where} already; stop it, and its successor obeys.")
 
 
-def _serve_page(home: Home, db: Database, listener: socket.socket, url: str, host: str, mount: Mount) -> None:
+def _serve_page(home: Home, db: Database, place: Place, ending: Ending) -> None:
     import uvicorn
 
     from studio.app import create_app
+    from studio.connections import BoundedProtocol
 
     config = uvicorn.Config(
-        create_app(home, db, host=host, mount=mount),
+        create_app(home, db, host=place.host, mount=place.mount, token=place.token),
         log_level="warning",
         access_log=False,
+        http=BoundedProtocol,
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
-    shown = f", through the proxy at {mount.url}" if mount.url else ""
-    typer.echo(f"The studio is at {url}{shown} (home {home.path}); Ctrl-C ends it, runs go on.")
-    if not is_loopback(host):
+    server = uvicorn.Server(config)
+    shown = f", through the proxy at {place.mount.url}" if place.mount.url else ""
+    address = doors.address(place.url, place.token)
+    typer.echo(f"The studio is at {address}{shown} (home {home.path}); Ctrl-C ends it, runs go on.")
+    if not is_loopback(place.host):
         tell("Passwords travel readable over plain HTTP: let a reverse proxy with TLS stand in front of it.")
-    uvicorn.Server(config).run(sockets=[listener])
+    elif warning := doors.who_may_enter(db, place.token):
+        tell(warning)
+    ending.serve(server, partial(server.run, sockets=[place.listener]))
 
 
 def _in_url(host: str) -> str:
     return f"[{host}]" if ":" in host else host
-
-
-def _ignore(*_: Any) -> None:
-    return None

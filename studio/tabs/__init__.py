@@ -14,6 +14,7 @@ import gradio as gr
 from feedback.errors import InvalidInput, StudioError
 from studio import present
 from studio.gate import PERSON
+from studio.page_routes import note_trouble
 from studio.roles import Person
 from studio.services import Services
 
@@ -83,6 +84,7 @@ def _told(handler: Handler, services: Services, request: gr.Request | None, *val
     try:
         return handler(services.acting_as(_person_of(request)), *values)
     except StudioError as error:
+        note_trouble(request.request.scope if request and request.request else {}, error)
         raise gr.Error(present.error_text(error), title="That did not work", print_exception=False) from error
 
 

@@ -1,0 +1,121 @@
+"""Of Gradio's routes there are those that the page needs; a page that is left behind is forgotten."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from starlette.routing import Mount
+
+from feedback.db import Database
+from feedback.types import UserRole
+from studio import people
+from studio.page_routes import PAGES_KEPT, is_there
+from tests.studio.running import Running, running
+from training.home import Home
+
+NOT_THERE = [
+    ("POST", "/gradio_api/upload"),
+    ("POST", "/gradio_api/process_recording"),
+    ("GET", "/gradio_api/upload_progress"),
+    ("GET", "/gradio_api/file=https://example.org/x"),
+    ("HEAD", "/gradio_api/file=/etc/passwd"),
+    ("GET", "/gradio_api/file/etc/passwd"),
+    ("GET", "/gradio_api/proxy=https://example.org/x"),
+    ("POST", "/gradio_api/stream/abc"),
+    ("POST", "/gradio_api/component_server"),
+    ("POST", "/gradio_api/component_server/"),
+    ("POST", "/gradio_api/call/v2/predict"),
+    ("POST", "/gradio_api/call/predict"),
+    ("POST", "/gradio_api/api/predict"),
+    ("POST", "/gradio_api/run/other"),
+    ("POST", "/gradio_api/vibe-edit"),
+    ("GET", "/gradio_api/vibe-code"),
+    ("GET", "/gradio_api/deep_link"),
+    ("GET", "/gradio_api/dev/reload"),
+    ("GET", "/gradio_api/token"),
+    ("GET", "/gradio_api/custom_component/a/b/c/d.js"),
+    ("GET", "/gradio_api/openapi.json"),
+    ("GET", "/monitoring"),
+    ("GET", "/monitoring/summary"),
+    ("GET", "/deep_link"),
+    ("GET", "/pwa_icon"),
+    ("GET", "/logout"),
+    ("GET", "/logout/"),
+    ("GET", "/login/"),
+    ("POST", "/"),
+    ("GET", "/whatever"),
+    ("GET", "/gradio_api/queue/status"),
+]
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(Home(tmp_path_factory.mktemp("routes") / "home").create()) as served:
+        yield served
+
+
+@pytest.mark.parametrize(("method", "path"), NOT_THERE)
+def test_what_the_page_does_not_need_is_not_there(client: TestClient, method: str, path: str) -> None:
+    answer = client.request(method, path, content=b"x" if method == "POST" else None)
+    assert answer.status_code == 404
+    if method != "HEAD":
+        assert isinstance(answer.json()["detail"], str)
+
+
+def test_nobody_leaves_files_here(client: TestClient, db: Database, tmp_path: Path) -> None:
+    people.add_user(db, "boss", "admin", actor="test")
+    for role in UserRole:
+        token = people.add_user(db, f"one-{role.value}", role, actor="test").token
+        for path in ("upload", "process_recording"):
+            files = {"files": ("x.txt", b"x"), "video": ("y.webm", b"y" * 1000)}
+            answer = client.post(f"/gradio_api/{path}", files=files, headers={"Authorization": f"Bearer {token}"})
+            assert answer.status_code == 404, role
+
+
+def test_a_route_that_a_later_release_brings_is_brought_in_vain() -> None:
+    for method, path in [("GET", "/new"), ("GET", "/gradio_api/new"), ("POST", "/gradio_api/new"), ("PUT", "/config")]:
+        assert not is_there(method, path)
+    for method, path in [("GET", "/assets/index.js"), ("GET", "/gradio_api/heartbeat/abc"), ("POST", "/login")]:
+        assert is_there(method, path)
+
+
+@pytest.mark.parametrize("path", ["/", "/config", "/theme.css", "/gradio_api/info", "/gradio_api/startup-events"])
+def test_what_the_page_needs_is_there(client: TestClient, path: str) -> None:
+    assert client.get(path).status_code == 200
+
+
+def test_a_form_is_no_place_for_parts(client: TestClient, db: Database) -> None:
+    people.add_user(db, "boss", "admin", actor="test")
+    boundary = "b" * 10_000
+    headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Origin": "http://127.0.0.1:7860"}
+    answer = client.post("/login", content=f"--{boundary}--".encode(), headers=headers)
+    assert answer.status_code == 415
+
+
+def test_pages_that_were_left_take_no_room(studio: Running) -> None:
+    def load(number: int) -> None:
+        body = {"data": ["{}"], "fn_index": quick, "session_hash": f"page{number}"}
+        http.post("/gradio_api/run/predict", json=body)
+
+    with httpx.Client(base_url=studio.url, timeout=120) as http:
+        events = http.get("/config").json()["dependencies"]
+        quick = next(
+            number
+            for number, event in enumerate(events)
+            if event["backend_fn"] and not event["queue"] and len(event["inputs"]) == 1
+        )
+        for number in range(PAGES_KEPT + 20):
+            load(number)
+        full = studio.memory()
+        for number in range(PAGES_KEPT + 20, 2 * PAGES_KEPT):
+            load(number)
+    assert studio.memory() - full < 0.2 * (PAGES_KEPT - 20)  # MB; each page that is kept takes some 0.7
+
+
+def test_the_number_of_pages_kept_reaches_gradio(client: TestClient) -> None:
+    mounted = next(route.app for route in client.app.routes if isinstance(route, Mount))
+    assert mounted.state_holder.capacity == PAGES_KEPT <= 500
