@@ -26,6 +26,7 @@ from training.checkpoints import (
     save_checkpoint,
 )
 from training.config import RewardSettings
+from training.dropout import disable_dropout
 from training.encoding import as_dicts
 from training.ensembles import train_members
 from training.intervals import Share, clustered_trials
@@ -296,8 +297,24 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
         }
         for pair in encoded
     ]
+
+    trainer: Any = RewardTrainer
+
+    class PairTrainer(trainer):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            # TRL takes the mean of the processes' means, which is another where one has fewer pairs
+            chosen, rejected = (self.gathered(half) for half in outputs.logits.detach().squeeze(-1).chunk(2))
+            metrics = self._metrics["train"]
+            metrics["accuracy"][-1] = (chosen > rejected).float().mean().item()
+            metrics["margin"][-1] = (chosen - rejected).mean().item()
+            return (loss, outputs) if return_outputs else loss
+
     arguments = trainer_arguments(settings, model, len(encoded), directory)
-    return silenced(RewardTrainer, encoded, settings.seed)(
+    disable_dropout(model)
+    return silenced(PairTrainer, encoded, settings.seed)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),
