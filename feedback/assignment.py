@@ -38,7 +38,7 @@ def draw_purpose(checks: Checks, rng: random.Random) -> Purpose:
 
 @dataclass(frozen=True)
 class Task:
-    """One matchup as its judge sees it; ``responses`` are in shown order."""
+    """One matchup as its judge sees it; ``responses`` are in shown order, as is which were cut at a length limit."""
 
     lease_id: str
     matchup_id: str
@@ -48,6 +48,7 @@ class Task:
     expires_at: datetime
     annotator: str
     shown_order: tuple[int, ...] = ()
+    cut: tuple[bool, ...] = ()
 
 
 def lease_next(
@@ -160,6 +161,7 @@ def _task(screen: Screen) -> Task:
         expires_at=lease.expires_at,
         annotator=lease.annotator,
         shown_order=tuple(lease.shown_order),
+        cut=screen.cut,
     )
 
 

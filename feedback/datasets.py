@@ -17,7 +17,6 @@ from typing import TYPE_CHECKING, Literal
 from feedback import ranking
 from feedback.ballots import Unit, ballots_of
 from feedback.db import Database
-from feedback.pairing import same_text
 from feedback.ranking import Tally, Vote
 from feedback.store import datasets as store
 from feedback.store.datasets import JudgedMatchup
@@ -40,8 +39,13 @@ from feedback.types import (
 if TYPE_CHECKING:
     from feedback.reliability import Reliability
 
+CUT_REPLY = "cut_reply"
+"""Pairs of the drop report that are kept: one of their replies was cut, and is taught without an end."""
 UNDECIDED = 0.05
 """A pair whose better side is known by less than this (0 a coin, 1 a certainty) teaches nothing."""
+
+
+_CUT = {"chosen_cut", "rejected_cut"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +122,8 @@ def derive(
 
     Reasons in the drop report count judgments (``tie``, ``both_bad``, ``skip``, and what the filters refused)
     or matchup pairs (``conflict``: sides equal; ``below_agreement``; ``identical``; ``duplicate``: the same
-    two texts for the same prompt were judged before).
+    two texts for the same prompt were judged before). ``cut_reply`` counts pairs that are kept although a reply was
+    cut at its length limit: it is taught without an end.
     """
     drops: Counter[str] = Counter(dropped or {})
     judgment_ids: list[str] = []
@@ -137,6 +142,7 @@ def derive(
             else:
                 seen.add(key)
                 pairs.append(pair)
+                drops.update([CUT_REPLY] if pair.is_cut else [])
     return Derivation(sorted(judgment_ids), pairs, dict(sorted(drops.items())))
 
 
@@ -148,9 +154,10 @@ def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
         {
             "filters": filters.model_dump(mode="json", exclude=None if weighted else {"weighting"}),
             "judgments": derivation.judgment_ids,
-            # Without what is not there: a pair without an edit hashes as it did before edits existed.
+            # Without what is not there: a pair without an edit hashes as it did before edits existed. Whether a reply
+            # was cut follows from its generation, which is named.
             "pairs": [
-                pair.model_dump(mode="json", exclude_none=True, exclude=None if weighted else {"weight"})
+                pair.model_dump(mode="json", exclude_none=True, exclude=_CUT if weighted else {"weight", *_CUT})
                 for pair in sorted(derivation.pairs, key=lambda pair: pair.matchup_id)
             ],
         }
@@ -189,7 +196,7 @@ def _pairs_of(
             drops[outcome] += 1
             continue
         chosen, rejected = matchup.generations[outcome.better], matchup.generations[outcome.worse]
-        if same_text(chosen.text, rejected.text):
+        if chosen.text == rejected.text:
             drops["identical"] += 1
             continue
         pairs.append(
@@ -206,6 +213,8 @@ def _pairs_of(
                 agreement=outcome.agreement,
                 split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
                 weight=outcome.weight,
+                chosen_cut=chosen.is_cut,
+                rejected_cut=rejected.is_cut,
             )
         )
     return pairs
@@ -215,7 +224,7 @@ def _edits_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[st
     """An edit says that the edited text is better than the reply it was made from."""
     for judgment, index, text in ranking.edits_of(matchup.judgments):
         original = matchup.generations[index]
-        if same_text(original.text, text):
+        if original.text == text:
             drops["identical"] += 1
             continue
         yield PreferencePair(
@@ -229,6 +238,7 @@ def _edits_of(matchup: JudgedMatchup, filters: DatasetFilters, drops: Counter[st
             judgment_ids=(judgment.id,),
             split=split_of(matchup.prompt_hash, filters.test_share, filters.split_seed),
             edited_by=judgment.id,
+            rejected_cut=original.is_cut,
         )
 
 

@@ -8,34 +8,43 @@ waits by polling, which is unfair under load, so writers queue for their turn fi
 
 from __future__ import annotations
 
-import shutil
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
-from sqlalchemy.exc import ArgumentError, DatabaseError, DataError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlmodel import Session
 
 from feedback import migrations
-from feedback.errors import InvalidInput, StudioError
+from feedback.driver_errors import READ_ERRORS, explain, full_disk, one_line
+from feedback.errors import DatabaseDamaged, DatabaseUnavailable, InvalidInput, StudioError
 from feedback.turns import Turns
 
 BUSY_TIMEOUT_SECONDS = 30.0
-# SQLite cannot work in less: its shared memory and the first pages of its log need some 100 KB.
-_FULL_BELOW = 2**20
+# How often a patient process asks again whether the database is there.
+RETRY_SECONDS = 0.5
 _KINDS = ("sqlite", "postgresql")
+OpenedT = TypeVar("OpenedT", Session, Connection)
 
 
 class Database:
-    """An open, migrated database. ``read`` and ``write`` are for ``feedback.store`` alone."""
+    """An open, migrated database. ``read`` and ``write`` are for ``feedback.store`` alone.
+
+    Whatever is wrong with the database itself is raised as a StudioError: DatabaseUnavailable while it is locked or
+    away, DatabaseDamaged when it cannot be read. ``patience`` is how many seconds a session waits, in addition to
+    the driver's own timeout, for a database that is locked or away when the session begins; the process of a run
+    raises it, since hours of training must not end with a server that is restarted.
+    """
 
     def __init__(self, url: str, engine: Engine) -> None:
         self.url = url
         self.engine = engine
+        self.patience = 0.0
         self._writing = engine.execution_options(begin_immediate=True)
         self._glance: Connection | None = None
         self._glancing = threading.Lock()
@@ -49,30 +58,27 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """A session whose work is rolled back at the end; rows stay usable after it."""
-        with Session(self.engine, expire_on_commit=False) as session:
+        with self._told(), self._begun(lambda: _session(self.engine)) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits on leaving, or rolls everything back when anything is raised."""
-        with (
-            self._values_fit(),
-            self._turn(),
-            Session(self._writing, expire_on_commit=False) as session,
-            session.begin(),
-        ):
+        with self._told(), self._turn(), self._begun(lambda: _session(self._writing)) as session:
             yield session
+            session.commit()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """As ``write``, for statements on tables instead of rows: a tenth of the work, for what is done per vote."""
-        with self._values_fit(), self._turn(), self._writing.begin() as connection:
+        with self._told(), self._turn(), self._begun(lambda: _connection(self._writing)) as connection:
             yield connection
+            connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
         """As ``read``, for statements on tables instead of rows."""
-        with self.engine.connect() as connection:
+        with self._told(), self._begun(lambda: _connection(self.engine)) as connection:
             yield connection
 
     @contextmanager
@@ -83,10 +89,10 @@ class Database:
         the statement. They never wait for writers, for in WAL mode no reader does.
         """
         if not self.glances_are_light:
-            with self.engine.connect() as connection:
+            with self._told(), self.engine.connect() as connection:
                 yield connection
             return
-        with self._glancing:
+        with self._told(), self._glancing:
             if self._glance is None:
                 self._glance = self.engine.connect()
             yield self._glance
@@ -108,30 +114,49 @@ class Database:
         self.engine.dispose()
         self._turns.close()
 
+    def _begun(self, begin: Callable[[], OpenedT]) -> OpenedT:
+        """What ``begin`` opens, tried again while the database is locked or away and patience lasts."""
+        deadline = time.monotonic() + self.patience
+        while True:
+            try:
+                return begin()
+            except READ_ERRORS as error:
+                told = explain(error, self.engine)
+                if not isinstance(told, DatabaseUnavailable) or time.monotonic() >= deadline:
+                    raise
+            time.sleep(RETRY_SECONDS)
+
     @contextmanager
-    def _values_fit(self) -> Iterator[None]:
+    def _told(self) -> Iterator[None]:
+        """Raise what a driver says about the state of the database as an error a user can act on."""
         try:
             yield
-        except DataError as error:  # PostgreSQL's; SQLite takes anything
-            raise InvalidInput(f"The database cannot hold a value: {error.orig}. Nothing was saved.") from error
-        except OperationalError as error:
-            if full := _full_disk(self.engine):
-                raise full from error
+        except READ_ERRORS as error:
+            if told := explain(error, self.engine):
+                raise told from error
             raise
 
 
-def _full_disk(engine: Engine) -> StudioError | None:
-    """What to say when SQLite fails for want of space; it words that in many ways, so the disk itself is asked."""
-    if engine.dialect.name != "sqlite" or not engine.url.database:
-        return None
-    folder = Path(engine.url.database).parent
-    if not folder.is_dir() or (free := shutil.disk_usage(folder).free) >= _FULL_BELOW:
-        return None
-    return StudioError(
-        f"The disk of {folder} is full ({free // 1024} KB free), so its database cannot be written and nothing was "
-        "saved. Free some space, for instance what lies in exports/; with 1 MB free, `studio checkpoints prune` can "
-        "make more."
-    )
+def _session(engine: Engine) -> Session:
+    """A session whose transaction has begun."""
+    session = Session(engine, expire_on_commit=False)
+    try:
+        session.connection()
+    except BaseException:
+        session.close()
+        raise
+    return session
+
+
+def _connection(engine: Engine) -> Connection:
+    """A connection whose transaction has begun."""
+    connection = engine.connect()
+    try:
+        connection.begin()
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def send(connection: Connection, sql: str, parameters: Any) -> Sequence[Any]:
@@ -168,16 +193,16 @@ def open_database(url_or_path: str | Path) -> Database:
         migrations.upgrade(engine)
     except OperationalError as error:
         engine.dispose()
-        if full := _full_disk(engine):
-            raise full from error
-        raise StudioError(
-            f"The database {_safe(url)} cannot be opened: {_one_line(error.orig)}. "
-            "Check that it exists and is writable."
+        told = explain(error, engine) if engine.dialect.name == "sqlite" else None
+        if isinstance(told, DatabaseUnavailable | DatabaseDamaged):
+            raise told from error
+        raise full_disk(engine) or StudioError(
+            f"The database {_safe(url)} cannot be opened: {one_line(error.orig)}. Check that it exists and is writable."
         ) from error
     except DatabaseError as error:
         engine.dispose()
         raise InvalidInput(
-            f"{_safe(url)} is not a studio database: {_one_line(error.orig)}. Name another --home or restore a backup."
+            f"{_safe(url)} is not a studio database: {one_line(error.orig)}. Name another --home or restore a backup."
         ) from error
     return Database(url, engine)
 
@@ -244,8 +269,3 @@ def _parsed(url: str) -> URL:
 def _safe(url: str) -> str:
     parsed = make_url(url).difference_update_query(["password", "sslpassword"])
     return parsed.render_as_string(hide_password=True)
-
-
-def _one_line(error: BaseException | None) -> str:
-    """What a driver says over several lines, in one."""
-    return " ".join(str(error).split()).rstrip(".?")

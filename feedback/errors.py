@@ -8,6 +8,8 @@ StudioError                    base; its text is meant for the person who meets 
 ├── Conflict                       the act is valid, but not in this state
 │   ├── LeaseLost                      the lease expired, was released or is somebody else's
 │   └── HomeInUse                      another studio already serves this home
+├── DatabaseUnavailable            the database is locked or cannot be reached for now; try again
+├── DatabaseDamaged                the database, or a value in it, cannot be read; a backup is needed
 ├── NotSignedIn                    nobody is known to be asking, and this studio has users
 ├── NotAllowed                     the person asking has not the role that the act needs
 ├── LockedOut                      too many wrong passwords; carries the moment when it ends
@@ -33,11 +35,16 @@ class InvalidInput(StudioError, ValueError):
     """A value that cannot be accepted; nothing was changed."""
 
 
+class Item(int):
+    """The number of an object in a file that is one array, where the number of a line would say nothing."""
+
+
 class InvalidLine(InvalidInput):
-    """One line of an imported file cannot be read; nothing of the file was imported."""
+    """One line or item of an imported file cannot be read; nothing of the file was imported."""
 
     def __init__(self, source: str, line: int, reason: str) -> None:
-        super().__init__(f"{source}, line {line}: {reason}. Nothing was imported; mend the line and try again.")
+        noun = "item" if isinstance(line, Item) else "line"
+        super().__init__(f"{source}, {noun} {line}: {reason}. Nothing was imported; mend the {noun} and try again.")
         self.source = source
         self.line = line
         self.reason = reason
@@ -81,6 +88,36 @@ class LeaseLost(Conflict):
 
 class HomeInUse(Conflict):
     """Another studio already serves this home directory."""
+
+
+class DatabaseUnavailable(StudioError):
+    """The database is locked or cannot be reached for now. Nothing was saved; the same act may succeed later.
+
+    ``retry_after`` is how many seconds to wait before the next try.
+    """
+
+    retry_after = 5
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(
+            f"The database is locked or cannot be reached at the moment ({reason}). Nothing was saved; try again."
+        )
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[type, tuple[str]]:
+        return type(self), (self.reason,)
+
+
+class DatabaseDamaged(StudioError):
+    """The database, or a value stored in it, cannot be read. ``remedy`` says how to get a sound one."""
+
+    def __init__(self, reason: str, remedy: str) -> None:
+        super().__init__(f"The database is damaged: {reason}. {remedy}")
+        self.reason = reason
+        self.remedy = remedy
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.reason, self.remedy)
 
 
 class NotSignedIn(StudioError):

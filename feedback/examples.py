@@ -57,6 +57,8 @@ class Judged(Protocol):
 
 
 class _Example(BaseModel):
+    """What every example has; in a subclass ``cut`` tells of a reply that ends where its length limit was."""
+
     model_config = ConfigDict(frozen=True)
 
     prompt_id: str
@@ -69,6 +71,7 @@ class Demonstration(_Example):
 
     reply: str
     origin: Origin
+    cut: bool = False
 
 
 class LabelledReply(_Example):
@@ -76,6 +79,7 @@ class LabelledReply(_Example):
 
     reply: str
     good: bool
+    cut: bool = False
 
 
 class Ranking(_Example):
@@ -86,13 +90,15 @@ class Ranking(_Example):
     ranks: tuple[int, ...]
     strength: float = 0.0
     weight: float = 1.0
+    cut: tuple[bool, ...] = ()
 
 
 def list_demonstrations(db: Database, dataset: str, *, split: SplitName | None = None) -> list[Demonstration]:
     """Replies worth imitating, each text once per prompt, the edited ones first."""
     found = [
-        Demonstration.model_validate({**common, "reply": text, "origin": origin})
+        Demonstration.model_validate({**common, "reply": text, "origin": origin, "cut": text in cut})
         for matchups, filters, common in _judged_prompts(db, dataset, split)
+        for cut in [cut_texts(matchups)]
         for text, origin in imitable(matchups, filters.min_agreement)[0].items()
     ]
     return sorted(found, key=lambda example: example.origin != "edited")
@@ -101,10 +107,18 @@ def list_demonstrations(db: Database, dataset: str, *, split: SplitName | None =
 def list_labelled_replies(db: Database, dataset: str, *, split: SplitName | None = None) -> list[LabelledReply]:
     """Replies called good or bad, each text once per prompt; one called both as often as the other is left out."""
     return [
-        LabelledReply.model_validate({**common, "reply": text, "good": good})
+        LabelledReply.model_validate({**common, "reply": text, "good": good, "cut": text in cut})
         for matchups, filters, common in _judged_prompts(db, dataset, split)
+        for cut in [cut_texts(matchups)]
         for text, good in labelled(matchups, filters.min_agreement)[0].items()
     ]
+
+
+def cut_texts(matchups: Sequence[JudgedMatchup]) -> set[str]:
+    """The texts that only ever ended at a length limit: no reply ended so by itself, and nobody wrote it."""
+    replies = [reply for matchup in matchups for reply in matchup.generations]
+    written = {text for matchup in matchups for _, _, text in ranking.edits_of(matchup.judgments)}
+    return {reply.text for reply in replies if reply.is_cut} - {r.text for r in replies if not r.is_cut} - written
 
 
 def imitable(matchups: Iterable[Judged], min_agreement: float) -> tuple[dict[str, Origin], Counter[str]]:
@@ -241,6 +255,7 @@ def _rankings(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranki
                     "replies": tuple(matchup.texts),
                     "ranks": ranks,
                     "strength": float(judgment.strength or 0),
+                    "cut": tuple(reply.is_cut for reply in matchup.generations),
                 }
             )
 
@@ -255,8 +270,9 @@ def _ties(matchup: JudgedMatchup, filters: DatasetFilters) -> Iterator[Ranking]:
         if 2 * verdicts.count(Verdict.tie) > len(verdicts):
             replies = tuple(matchup.texts[index] for index in pair)
             common = _common(matchup, filters)
+            cut = tuple(matchup.generations[index].is_cut for index in pair)
             yield Ranking.model_validate(
-                {**common, "matchup_id": matchup.matchup_id, "replies": replies, "ranks": (1, 1)}
+                {**common, "matchup_id": matchup.matchup_id, "replies": replies, "ranks": (1, 1), "cut": cut}
             )
 
 

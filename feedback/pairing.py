@@ -1,6 +1,9 @@
 """Which generations to put together.
 
-Identical replies never make a matchup: there is nothing to prefer between them, and a vote would be noise.
+Replies that look alike never make a matchup: there is nothing to prefer between them, and a vote would be noise. White
+space that a page does not show (at the ends of a reply or a line, more than one space between words) makes no
+difference here; an indentation or a line break can change what code does or how a poem reads, so it does. Everywhere
+else (imports, datasets, exports) replies are identical only when their texts are equal.
 """
 
 from __future__ import annotations
@@ -49,7 +52,7 @@ def make_pairs(
 
 
 def _may_meet(one: GenerationRow, other: GenerationRow, across: bool) -> bool:
-    return not same_text(one.text, other.text) and not (across and one.policy_id == other.policy_id)
+    return not looks_alike(one.text, other.text) and not (across and one.policy_id == other.policy_id)
 
 
 def make_ranking(
@@ -65,7 +68,7 @@ def make_ranking(
     rng.shuffle(waiting)
     distinct: list[GenerationRow] = []
     for one in waiting:
-        if len(distinct) < MAX_MATCHUP_SIZE and not any(same_text(one.text, other.text) for other in distinct):
+        if len(distinct) < MAX_MATCHUP_SIZE and not any(looks_alike(one.text, other.text) for other in distinct):
             distinct.append(one)
     if len(distinct) < 2:
         return []
@@ -75,9 +78,14 @@ def make_ranking(
     return [Matchup(prompt_id=prompt_id, generation_ids=ids, kind=kind, required=required, priority=priority)]
 
 
-def same_text(one: str, other: str) -> bool:
-    """True when two replies read the same: they differ in white space at most."""
-    return one.split() == other.split()
+def looks_alike(one: str, other: str) -> bool:
+    """True when a person could not tell two replies apart: they differ in unseen white space at most."""
+    return _as_seen(one) == _as_seen(other)
+
+
+def _as_seen(text: str) -> list[str]:
+    lines = text.strip().splitlines()
+    return [line[: len(line) - len(line.lstrip())] + " ".join(line.split()) for line in lines]
 
 
 def balanced_order(

@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from feedback import jsonl
+from feedback.containers import read_objects
 from feedback.errors import InvalidInput, InvalidLine
 from feedback.store.rows import reason_of
 from feedback.types import Prompt, Split
@@ -20,7 +20,7 @@ def read_prompts(path: Path, *, split: Split | None = None) -> list[Prompt]:
     do not say theirs; without it they are work. Raises InvalidLine with the line's number and the reason, and
     InvalidInput when the file cannot be read or holds nothing.
     """
-    prompts = [_prompt_of(path.name, number, fields, split) for number, fields in jsonl.read_objects(path)]
+    prompts = [_prompt_of(path.name, number, fields, split) for number, fields in read_objects(path)]
     if not prompts:
         raise InvalidInput(f"{path} holds no prompts; write one JSON object per line.")
     return prompts

@@ -10,7 +10,7 @@ import random
 
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotEnoughData
-from feedback.pairing import same_text
+from feedback.pairing import looks_alike
 from feedback.store.generations import list_generations
 from feedback.store.matchups import list_matched, save_matchups
 from feedback.store.runs import get_run
@@ -63,7 +63,7 @@ def _pair(db: Database, own: list[GenerationRow], sent: set[str]) -> list[str] |
     if newest is None:
         return None
     others = [*own, *list_generations(db, prompt_id=newest.prompt_id)]
-    other = next((row for row in others if row.id not in sent and not same_text(row.text, newest.text)), None)
+    other = next((row for row in others if row.id not in sent and not looks_alike(row.text, newest.text)), None)
     return None if other is None else [newest.id, other.id]
 
 

@@ -16,6 +16,8 @@ from sqlalchemy import JSON, DateTime, Dialect, Index, String, UniqueConstraint,
 from sqlalchemy.types import TypeDecorator
 from sqlmodel import Field, SQLModel
 
+from feedback.driver_errors import RESTORE_HINT
+from feedback.errors import DatabaseDamaged
 from feedback.types import (
     Act,
     AuditEvent,
@@ -75,7 +77,13 @@ class EnumText(TypeDecorator[StrEnum]):
         return None if value is None else self.members(value).value
 
     def process_result_value(self, value: str | None, dialect: Dialect) -> StrEnum | None:
-        return None if value is None else self.members(value)
+        if value is None:
+            return None
+        try:
+            return self.members(value)
+        except ValueError:
+            valid = ", ".join(self.members)
+            raise DatabaseDamaged(f"{value!r:.40} is stored where one of {valid} belongs", RESTORE_HINT) from None
 
 
 class Moment(TypeDecorator[datetime]):
@@ -240,6 +248,7 @@ class JudgmentRow(Judgment, _Row, table=True):
     edited: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     spans: list[dict[str, Any]] | None = Field(default=None, sa_type=JSON)
     criteria: dict[str, list[int | None]] | None = Field(default=None, sa_type=JSON)
+    origin: dict[str, Any] | None = Field(default=None, sa_type=JSON)
     supersedes: str | None = Field(default=None, foreign_key="judgment.id")
     state: JudgmentState = Field(default=JudgmentState.current, sa_type=EnumText(JudgmentState))  # type: ignore[call-overload]
     part: Part = Field(default=Part.annotator, sa_type=EnumText(Part), sa_column_kwargs={"server_default": "annotator"})  # type: ignore[call-overload]

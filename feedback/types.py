@@ -313,6 +313,9 @@ class Prompt(SQLModel):
         return content_hash(info.data.get("messages"))
 
 
+CUT = "length"  # the finish reason of a reply that was cut
+
+
 class Generation(SQLModel):
     """One reply. ``finish_reason`` is ``stop`` when the model ended it, ``length`` when it was cut.
 
@@ -329,6 +332,11 @@ class Generation(SQLModel):
     tokens: int = 0
     run_id: str | None = None
     author: str | None = None
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the reply was cut at its length limit, so that it has no end."""
+        return self.finish_reason == CUT
 
     @field_validator("text")
     @classmethod
@@ -386,7 +394,8 @@ class Judgment(SQLModel):
     (1 = best, equal numbers tie). ``strength`` is 1 (slightly) to 3 (much better). ``shown_order`` holds the
     stored index shown at each place of the screen, left to right. What stands from ``edited`` on are the judge's
     remarks, see ``feedback.remarks``; ``active_ms`` is the time spent on it, idle time left out, and
-    ``guidelines`` the version that was on the screen (0 = the product's own words).
+    ``guidelines`` the version that was on the screen (0 = the product's own words). ``origin`` is what the file that an
+    imported vote came from says of it beyond these fields.
     """
 
     matchup_id: str
@@ -405,6 +414,7 @@ class Judgment(SQLModel):
     flag: str | None = None
     active_ms: int | None = None
     guidelines: int | None = None
+    origin: dict[str, Any] | None = None
     revision: int = 1
     supersedes: str | None = None
     state: JudgmentState = JudgmentState.current
@@ -421,6 +431,7 @@ class Judgment(SQLModel):
         storable(str((self.edited or {}).get("text") or ""), "the edited text")
         storable_throughout(self.spans, "a mark")
         storable_throughout(self.criteria, "a criterion")
+        storable_throughout(self.origin, "origin")
         if self.strength is not None and self.verdict is None:
             raise ValueError("strength has no meaning with a ranking")
         if self.strength is not None and self.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
@@ -554,7 +565,7 @@ class PreferencePair(BaseModel):
     ``judgment_ids`` names the votes behind it; ``agreement`` is the share of decisive votes for *chosen*.
     ``weight`` (0 to 1) is how much a trainer should make of it; 1 unless the dataset weighs by reliability. A pair
     that came of an edit names its judgment in ``edited_by``: *chosen* is the edited text, and both generations are
-    the one that was edited.
+    the one that was edited. ``chosen_cut`` and ``rejected_cut``: the reply was cut at its length limit and has no end.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -572,6 +583,13 @@ class PreferencePair(BaseModel):
     split: Literal["train", "test"] = "train"
     edited_by: str | None = None
     weight: float = 1.0
+    chosen_cut: bool = False
+    rejected_cut: bool = False
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether either reply was cut."""
+        return self.chosen_cut or self.rejected_cut
 
     @model_validator(mode="after")
     def _differ(self) -> PreferencePair:

@@ -41,7 +41,7 @@ from feedback.types import Guidelines, Prompt, Split
 from studio import __version__, api_benchmarks, api_review, present
 from studio.api_shapes import Given, Name, task_json
 from studio.curves import metric_lines
-from studio.schemas import DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PromptsIn, RunIn, TaskIn
+from studio.schemas import BaseIn, DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PromptsIn, RunIn, TaskIn
 from studio.services import LOCAL_ANNOTATOR, PolicySummary, Services
 from training.reproduce import command_of, spec_of
 
@@ -135,12 +135,17 @@ def reference(request: Request) -> HTMLResponse:
 
 
 @router.post("/prompts", tags=["prompts"])
-def add_prompts(body: PromptsIn, services: Given) -> dict[str, int]:
-    """Add prompts; one whose content is known already counts as a duplicate."""
+def add_prompts(body: PromptsIn, services: Given) -> dict[str, Any]:
+    """Add prompts; one whose content is known already counts as a duplicate.
+
+    A stored work prompt that comes as an evaluation prompt is one from then on: ``changed`` counts those, and
+    ``still_in_datasets`` names the datasets frozen before that hold judgments of them.
+    """
     saved = services.add_prompts(
         [_prompt(i, item.plain(), item.tags, item.split) for i, item in enumerate(body.prompts)]
     )
-    return {"added": saved.added, "duplicates": saved.duplicates}
+    changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
+    return {"added": saved.added, "duplicates": saved.duplicates, **changed}
 
 
 @router.get("/prompts", tags=["prompts"])
@@ -326,6 +331,12 @@ def promote(key: str, services: Given) -> dict[str, Any]:
         "previous": promotion.previous,
         "run_id": run_id,
     }
+
+
+@router.post("/policies/{key}/rebase", tags=["policies"])
+def rebase(key: str, body: BaseIn, services: Given) -> dict[str, Any]:
+    """Say where the base of a policy lies now, for every policy and reward model on it; proved by its hash."""
+    return services.rebase(key, body.base).as_json()
 
 
 @router.get("/policies/{key}/lineage", tags=["policies"])

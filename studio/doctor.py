@@ -26,6 +26,7 @@ from feedback.types import RunState, now
 from training.first_steps import is_model_directory
 from training.home import Home
 from training.launch.cluster import ADDRESS_VARIABLE, RayCluster
+from training.rebase import missing_bases, missing_in_words, remedy_for, unfetched_bases
 from training.runs import LAUNCH_SECONDS
 from training.starter import STARTER_DIR
 
@@ -130,6 +131,19 @@ def _contents(home: Home) -> Finding:
         db.dispose()
 
 
+def _bases(home: Home) -> Finding:
+    """Whether the models lie where the policies and reward models on them look for them."""
+    db = home.open()
+    try:
+        missing, unfetched = missing_bases(db), unfetched_bases(db)
+    finally:
+        db.dispose()
+    if missing:
+        return Finding("bases", False, missing_in_words(missing), remedy_for(missing))
+    named = ", ".join(use.base for use in unfetched[:4])
+    return Finding("bases", True, f"not fetched yet: {named}" if unfetched else "every base lies at its place")
+
+
 def _space(home: Home) -> Finding:
     free = shutil.disk_usage(home.path).free
     return Finding("disk", free >= MIN_DISK_BYTES, f"{free / 1024**3:.1f} GiB free", FREE_SPACE)
@@ -194,6 +208,7 @@ CHECKS: dict[str, Callable[[Home], Finding]] = {
     "database": _database,
     "starter": _starter,
     "contents": _contents,
+    "bases": _bases,
     "disk": _space,
     "memory": _memory,
     "worker": _worker,

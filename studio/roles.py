@@ -102,6 +102,7 @@ RULES: dict[str, Rule] = {
     "get_policy": Rule(_RESEARCHER),
     "champion_name": Rule(_RESEARCHER),
     "promote": Rule(_RESEARCHER, "policy.promote", "key"),
+    "rebase": Rule(_RESEARCHER, "policy.rebase", "key"),
     "lineage": Rule(_RESEARCHER),
     "list_win_rates": Rule(_RESEARCHER),
     "list_reward_models": Rule(_RESEARCHER),

@@ -50,6 +50,12 @@ class PromptsIn(Body):
     prompts: list[PromptIn] = Field(min_length=1, max_length=100_000)
 
 
+class BaseIn(Body):
+    """Where a base model lies now: a directory of the machine that the studio runs on, or a Hugging Face id."""
+
+    base: str = Field(min_length=1, max_length=4096)
+
+
 class RunIn(Body):
     """A background job: a method and its settings, under the names the command's flags have.
 

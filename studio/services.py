@@ -82,6 +82,7 @@ from training.head_to_head import PEOPLE, asked_of_people, list_by_people
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
+from training.rebase import Rebased, rebase
 from training.reward_functions import reward_function_names
 from training.run_files import last_traceback, sample_replies
 from training.starter import STARTER_BASE
@@ -620,6 +621,10 @@ class Services:
             if run.config.get("policy") not in (policy.id, policy.name):
                 with contextlib.suppress(Conflict):  # it ended since it was listed, which is all that was wanted
                     runs.cancel(self.db, run.id)
+
+    def rebase(self, key: str, base: str) -> Rebased:
+        """Say where the base of a policy lies now, for all that stands on it; proved by its hash."""
+        return rebase(self.db, self.home, key, base)
 
     def lineage(self, key: str) -> dict[str, Any]:
         """Everything a policy came from, back to its base model."""

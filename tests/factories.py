@@ -27,9 +27,18 @@ def make_prompt(db: Database, text: str | None = None, split: Split = Split.work
     return prompts.get_prompt(db, saved.ids[0])
 
 
-def make_generations(db: Database, prompt: PromptRow, policy: PolicyRow, texts: list[str]) -> list[GenerationRow]:
+def make_generations(
+    db: Database, prompt: PromptRow, policy: PolicyRow, texts: list[str], cut: Sequence[bool] = ()
+) -> list[GenerationRow]:
     values = [
-        Generation(prompt_id=prompt.id, policy_id=policy.id, text=text, seed=index, tokens=len(text.split()))
+        Generation(
+            prompt_id=prompt.id,
+            policy_id=policy.id,
+            text=text,
+            seed=index,
+            tokens=len(text.split()),
+            finish_reason="length" if cut and cut[index] else "stop",
+        )
         for index, text in enumerate(texts)
     ]
     return generations.save_generations(db, values)
@@ -42,11 +51,14 @@ def make_matchup(
     prompt: PromptRow | None = None,
     texts: list[str] | None = None,
     required: int = 1,
+    cut: Sequence[bool] = (),
 ) -> MatchupRow:
     policy = policy or make_policy(db)
     prompt = prompt or make_prompt(db)
     number = next(_numbers)
-    rows = make_generations(db, prompt, policy, texts or [f"Reply {number} a.", f"Reply {number} b, a longer one."])
+    rows = make_generations(
+        db, prompt, policy, texts or [f"Reply {number} a.", f"Reply {number} b, a longer one."], cut
+    )
     return matchups.save_matchups(db, pairing.make_pairs(rows, random.Random(number), required=required))[0]
 
 

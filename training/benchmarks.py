@@ -19,9 +19,9 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
+from feedback.containers import read_objects
 from feedback.db import Database
 from feedback.errors import InvalidInput, NotFound
-from feedback.jsonl import read_objects
 from feedback.store.benchmarks import Both, list_benchmarks, list_differing, list_scores
 from feedback.tables import BenchmarkRow
 from feedback.types import Benchmark, BenchmarkItem

@@ -1,17 +1,45 @@
-"""The only place a chat template is applied.
+"""Messages to tokens: the one way that sampling, training, scoring and the probes of checkpoints share.
 
-Everything that turns messages into tokens comes through here, so that sampling, training and scoring see the
-same text. Two templates of one conversation in two files is how a policy is trained on what it never sees.
+For every model the ids of prompt + reply are the ids of the rendered conversation, up to the end of that turn.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from feedback.errors import InvalidInput
+from training.chat_template import (
+    ControlTokenInText,
+    Messages,
+    TemplateRefused,
+    Unencodable,
+    end_of_turn,
+    render,
+    render_turn,
+)
+from training.control_tokens import disguise, encode
 
-Messages = Sequence[Mapping[str, str]]
+__all__ = [
+    "ControlTokenInText",
+    "Exchange",
+    "Messages",
+    "PromptTooLong",
+    "TemplateRefused",
+    "Unencodable",
+    "check_fits",
+    "decode_reply",
+    "encode_exchange",
+    "encode_prompt",
+    "encode_replies",
+    "end_token",
+    "examine_template",
+    "is_encodable",
+    "prompt_text",
+    "readable",
+    "window_of",
+]
 
 
 class PromptTooLong(InvalidInput):
@@ -31,38 +59,82 @@ class PromptTooLong(InvalidInput):
         return type(self), (self.prompt_tokens, self.new_tokens, self.window)
 
 
+@dataclass(frozen=True)
+class Exchange:
+    """A prompt and its reply as token ids; ``ids`` is what the model reads.
+
+    ``as_rendered``: the ids are those of the finished conversation as the template renders it. Where they are not, the
+    template shows a finished exchange otherwise than the prompt it asks with, and the prompt is what counts.
+    """
+
+    prompt: list[int]
+    reply: list[int]
+    as_rendered: bool = True
+
+    @property
+    def ids(self) -> list[int]:
+        """Prompt and reply in one."""
+        return self.prompt + self.reply
+
+
 def prompt_text(tokenizer: Any, messages: Messages) -> str:
     """The conversation as the model reads it, up to where its reply begins."""
-    if not getattr(tokenizer, "chat_template", None):
-        raise InvalidInput(
-            "This model's tokenizer has no chat template, so it cannot hold a conversation. "
-            "Choose an instruction-tuned model, for instance Qwen/Qwen2.5-0.5B-Instruct."
-        )
-    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
-    from jinja2 import TemplateError
-
-    try:
-        return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=True))
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in plain)
-        raise InvalidInput(f"This model's chat template refuses a conversation of {roles}: {error}") from error
+    return render(tokenizer, messages, generation_prompt=True)
 
 
 def encode_prompt(tokenizer: Any, messages: Messages) -> list[int]:
-    """Token ids of a conversation that awaits a reply."""
-    # The template already wrote every special token, hence no second beginning-of-text
-    return list(tokenizer(prompt_text(tokenizer, messages), add_special_tokens=False)["input_ids"])
+    """Token ids of a conversation that awaits a reply; Unencodable where this model cannot be given it."""
+    hidden = disguise(tokenizer, messages)
+    return encode(tokenizer, prompt_text(tokenizer, hidden.messages), hidden.mark)
 
 
-def encode_reply(tokenizer: Any, reply: str, *, ended: bool = True) -> list[int]:
-    """Token ids of a reply; ``ended`` closes it with the end token, as the model would have."""
-    ids = list(tokenizer(reply, add_special_tokens=False)["input_ids"])
-    return [*ids, tokenizer.eos_token_id] if ended else ids
+def encode_exchange(tokenizer: Any, messages: Messages, reply: str, *, ended: bool = True) -> Exchange:
+    """Token ids of a conversation with its reply, to the token as the template renders the finished exchange.
+
+    Prompt and reply are encoded as one text and cut where the reply begins; a token that spans both belongs to the
+    reply. The reply closes with the template's end of the turn, unless it was cut (not ``ended``).
+    """
+    return encode_replies(tokenizer, messages, [(reply, ended)])[0]
 
 
-def encode_exchange(tokenizer: Any, messages: Messages, reply: str) -> list[int]:
-    """Token ids of a conversation with its finished reply."""
-    return encode_prompt(tokenizer, messages) + encode_reply(tokenizer, reply)
+def encode_replies(tokenizer: Any, messages: Messages, replies: Sequence[tuple[str, bool]]) -> list[Exchange]:
+    """The exchanges of one conversation with several replies (text, ended), all with the same prompt ids."""
+    turns, rows = [], []
+    for text, ended in replies:
+        hidden = disguise(tokenizer, [*messages, {"role": "assistant", "content": text}])
+        turn = render_turn(tokenizer, hidden.messages[:-1], hidden.messages[-1]["content"], ended=ended)
+        turns.append(turn)
+        rows.append(encode(tokenizer, turn.prompt + turn.reply, hidden.mark))
+    prompt = encode_prompt(tokenizer, messages)
+    shared = min(_in_common(prompt, row) for row in rows)
+    return [Exchange(row[:shared], row[shared:], turn.as_rendered) for row, turn in zip(rows, turns, strict=True)]
+
+
+def is_encodable(tokenizer: Any, messages: Messages, replies: Sequence[str] = ()) -> bool:
+    """Whether this model can be given a conversation, and each of the replies to it."""
+    try:
+        encode_prompt(tokenizer, messages)
+        if replies:
+            encode_replies(tokenizer, messages, [(reply, True) for reply in replies])
+    except Unencodable:
+        return False
+    return True
+
+
+def end_token(tokenizer: Any) -> int:
+    """The id of the token that ends a reply in the model's own template."""
+    return int(tokenizer(end_of_turn(tokenizer), add_special_tokens=False)["input_ids"][-1])
+
+
+def examine_template(tokenizer: Any) -> None:
+    """Raise InvalidInput with a sentence where the template cannot hold a conversation that is trained on."""
+    render_turn(tokenizer, [{"role": "user", "content": "Hello."}], "Good day.")
+    end = end_of_turn(tokenizer)
+    if tokenizer.convert_ids_to_tokens(end_token(tokenizer)) not in end:
+        raise InvalidInput(
+            f"This model's chat template ends a reply with {end!r}, which its tokenizer does not read as a token, so "
+            "no reply could end. Choose another model."
+        )
 
 
 def window_of(model: Any) -> int:
@@ -81,6 +153,11 @@ def decode_reply(tokenizer: Any, ids: Sequence[int]) -> str:
     """Tokens of a reply, its end left off, as people read and databases hold it."""
     text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
     return readable(text).strip()
+
+
+def _in_common(one: Sequence[int], other: Sequence[int]) -> int:
+    """How many tokens two rows begin with in common."""
+    return next((i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b), min(len(one), len(other)))
 
 
 def readable(text: str) -> str:

@@ -16,7 +16,7 @@ import errno
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -25,17 +25,18 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
+from training.base_files import base_directory
 from training.ensembles import attach_members
 from training.models import (
     HEAD_FILE,
     LoadedPolicy,
     LoadedReward,
     attach_adapter,
-    base_directory,
     load_base,
     load_scorer,
 )
 from training.placement import placed, restore, sweep
+from training.probe import Probe, check_probe
 
 if TYPE_CHECKING:
     from feedback.db import Database
@@ -65,12 +66,6 @@ _SAMPLE_ABOVE = 64 * 2**20  # weights beyond this size are hashed by sampled blo
 _BLOCK = 2**16
 _BLOCKS = 64
 
-PROBES = (
-    ("Write a short note to thank a friend.", "Thank you so much, dear friend. Your help meant a lot to me."),
-    ("Explain rain to a child.", "Clouds are made of tiny drops, and when they grow heavy they fall."),
-    ("Name one thing to do on a quiet evening.", "Read a book by the window."),
-)
-
 
 class Adapter(BaseModel):
     """Which adapter lies over the base: its kind in PEFT's words and how it was set up."""
@@ -95,22 +90,6 @@ class Adapter(BaseModel):
         """What the adapter's own file in a directory says; None where there is none."""
         path = directory / ADAPTER_CONFIG
         return cls.of(json.loads(path.read_text())) if path.is_file() else None
-
-
-class Probe(BaseModel):
-    """Fixed exchanges and what the model in memory made of them; ``dtype`` tells how exact that was."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    exchanges: list[tuple[str, str]]
-    values: list[float]
-    dtype: str
-
-    def tolerance(self, dtype: str) -> list[float]:
-        """How far each value may be off when measured again: wide where either side was computed in 16 bits."""
-        exact = dtype == self.dtype == "float32"
-        share, floor = (1e-3, 1e-2) if exact else (5e-2, 0.25)
-        return [floor + share * abs(value) for value in self.values]
 
 
 class Manifest(BaseModel):
@@ -234,23 +213,6 @@ def library_versions() -> dict[str, str]:
     return found
 
 
-def measure_probe(kind: Literal["policy", "reward"], model: Any, tokenizer: Any) -> Probe:
-    """What a model makes of the fixed exchanges: log-probabilities of a policy, scores of a reward model."""
-    from training.chat import encode_prompt, encode_reply
-    from training.scoring import reply_log_probs, reward_scores
-
-    exchanges = [([{"role": "user", "content": prompt}], reply) for prompt, reply in PROBES]
-    if kind == "reward":
-        values = reward_scores(LoadedReward(model, tokenizer, ""), exchanges)
-    else:
-        tokens = [(encode_prompt(tokenizer, messages), encode_reply(tokenizer, reply)) for messages, reply in exchanges]
-        values = reply_log_probs(model, tokenizer.pad_token_id, tokens)
-    dtype = str(model.dtype).removeprefix("torch.")
-    if getattr(model.config, "quantization_config", None) is not None:
-        dtype = f"{dtype} over a quantised base"
-    return Probe(exchanges=list(PROBES), values=values, dtype=dtype)
-
-
 def read_manifest(directory: Path) -> Manifest:
     """The manifest of a checkpoint, or CheckpointError with what is wrong with it."""
     path = directory / MANIFEST_FILE
@@ -317,7 +279,7 @@ def load_policy(directory: Path, base: str | None = None, device: str | None = N
     manifest = check_checkpoint(directory, "policy", base)
     model, tokenizer = load_base(base or manifest.base, device, manifest.quantize)
     model = attach_adapter(model, directory)
-    _check_probe(directory, manifest, model, tokenizer)
+    check_probe(directory, base or manifest.base, manifest.probe, manifest.kind, model, tokenizer)
     return LoadedPolicy(model, tokenizer, base or manifest.base)
 
 
@@ -335,7 +297,7 @@ def load_reward(directory: Path, base: str | None = None, device: str | None = N
     model = attach_adapter(model, directory)
     if manifest.members > 1:
         model = attach_members(model, directory, manifest.members)
-    _check_probe(directory, manifest, model, tokenizer)
+    check_probe(directory, base or manifest.base, manifest.probe, manifest.kind, model, tokenizer)
     return LoadedReward(model, tokenizer, base or manifest.base, manifest.pooling)
 
 
@@ -469,21 +431,3 @@ def tensor_names(path: Path) -> list[str]:
     with path.open("rb") as file:
         header = json.loads(file.read(int.from_bytes(file.read(8), "little")))
     return [name for name in header if name != "__metadata__"]
-
-
-def _check_probe(directory: Path, manifest: Manifest, model: Any, tokenizer: Any) -> None:
-    measured = measure_probe(manifest.kind, model, tokenizer)
-    if not _agree(manifest.probe, measured):
-        raise CheckpointError(
-            f"The checkpoint {directory} does not do what it did when it was saved: its probe gives "
-            f"{_listed(measured.values)} instead of {_listed(manifest.probe.values)}. It is not loaded."
-        )
-
-
-def _agree(saved: Probe, measured: Probe) -> bool:
-    allowed = saved.tolerance(measured.dtype)
-    return all(abs(new - old) <= limit for new, old, limit in zip(measured.values, saved.values, allowed, strict=True))
-
-
-def _listed(values: Sequence[float]) -> str:
-    return ", ".join(f"{value:.3f}" for value in values)

@@ -15,7 +15,7 @@ from typing import Any
 
 from feedback.errors import NotEnoughData
 from feedback.types import SamplingSettings, ShownVerdict, content_hash
-from training.chat import Messages, PromptTooLong, encode_prompt
+from training.chat import Messages, PromptTooLong, Unencodable, encode_prompt, is_encodable
 from training.endpoint import Endpoint
 from training.intervals import Share, clustered
 from training.models import LoadedPolicy, LoadedReward
@@ -227,6 +227,7 @@ def reward_figures(
     from training.methods.reward import length_only, share_right
 
     rng = random.Random(seed)
+    pairs = [pair for pair in pairs if is_encodable(reward.tokenizer, pair[0], pair[1:])]
     verdicts = [_verdict(*oracle.score_all([(m, x), (m, y)])) for m, x, y in pairs]
     first = [noisy(verdict, noise, rng) for verdict in verdicts]
     second = [noisy(verdict, noise, rng) for verdict in verdicts]
@@ -254,13 +255,13 @@ def reward_figures(
 
 
 def fitting(policy: Replier, prompts: Sequence[Messages], sampling: SamplingSettings) -> list[Messages]:
-    """The prompts that leave room for a reply in the policy's window."""
+    """The prompts that this policy can be given, and that leave room for a reply in its window."""
     kept = []
     for messages in prompts:
         try:
             fits(policy, messages, sampling)
             kept.append(messages)
-        except PromptTooLong:
+        except (PromptTooLong, Unencodable):
             continue
     return kept
 

@@ -29,7 +29,15 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from feedback.db import Database
-from feedback.errors import CheckpointError, InvalidInput, NotEnoughData, NotFound, RunCancelled, StudioError
+from feedback.errors import (
+    CheckpointError,
+    DatabaseUnavailable,
+    InvalidInput,
+    NotEnoughData,
+    NotFound,
+    RunCancelled,
+    StudioError,
+)
 from feedback.store.prompts import list_prompts
 from feedback.store.runs import get_run
 from feedback.tables import RunRow
@@ -81,7 +89,11 @@ def main(arguments: list[str] | None = None) -> int:
     run_id = stand_by(home) if options.standby else options.run
     if not run_id:
         return 0
-    db = home.open()
+    try:
+        db = open_patiently(home)
+    except StudioError as error:
+        say(str(error))
+        return 1
     try:
         if options.follow:
             return 0 if follow(db, home, run_id) else 1
@@ -99,7 +111,7 @@ def work_away(path: Path, run_id: str, ticket_file: Path) -> int:
     try:
         ticket = take_ticket(ticket_file)
         home = Home(path, ticket.database_url)
-        db = home.open()
+        db = open_patiently(home)
     except StudioError as error:
         print(error, file=sys.stderr)
         return 1
@@ -108,6 +120,13 @@ def work_away(path: Path, run_id: str, ticket_file: Path) -> int:
         return 0 if execute(db, home, run_id, ticket) else 1
     finally:
         db.dispose()
+
+
+def open_patiently(home: Home) -> Database:
+    """The database of a run: waited for while it is locked or away, at the start and at every later use."""
+    db = insist(home.open)
+    db.patience = DATABASE_PATIENCE_SECONDS
+    return db
 
 
 def stand_by(home: Home) -> str:
@@ -266,10 +285,9 @@ def insist(act: Callable[[], ResultT], patience: float = DATABASE_PATIENCE_SECON
     while True:
         try:
             return act()
-        except StudioError:
-            raise
         except Exception as error:
-            if time.monotonic() >= deadline:
+            lasting = isinstance(error, StudioError) and not isinstance(error, DatabaseUnavailable)
+            if lasting or time.monotonic() >= deadline:
                 raise
             say(f"the database cannot be written ({type(error).__name__}); trying again")
             time.sleep(1.0)

@@ -9,15 +9,20 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, NotFound
 from feedback.prompts_file import read_prompts
+from feedback.store.bases import note_base_hash
 from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy, save_policy
 from feedback.store.prompts import count_prompts, save_prompts
 from feedback.tables import PolicyRow
 from feedback.types import ENDPOINT_SCHEMES, Policy
 from training.starter import PROMPTS_DIR, STARTER_BASE, STARTER_DIR
+
+if TYPE_CHECKING:
+    from training.base_check import Examination
 
 STARTER_NAME = "starter"
 # The same id in every home, so that judgments of its replies can be moved from one to another.
@@ -61,21 +66,43 @@ def find_or_add(db: Database, model: str) -> PolicyRow:
         return add_policy(db, model)
 
 
+@dataclass(frozen=True)
+class Added:
+    """A policy with what was examined of its base. No examination where none was made: of a server, or long ago."""
+
+    policy: PolicyRow
+    examination: Examination | None = None
+
+
 def add_policy(db: Database, model: str, name: str | None = None) -> PolicyRow:
+    """The policy that ``add_examined`` gives."""
+    return add_examined(db, model, name).policy
+
+
+def add_examined(db: Database, model: str, name: str | None = None) -> Added:
     """A policy over a base model: a hub id, a directory, or a server's address with ``#MODEL`` behind it.
 
-    The one that is already there, when a model was added before and no other ``name`` is asked for.
+    The one that is already there, when a model was added before and no other ``name`` is asked for. A base that is new
+    is examined first, and refused with the first fault (``training.base_check``).
     """
     known = [row for row in list_policies(db) if row.checkpoint_id is None and row.can_reply]
     known = [row for row in known if name in (None, row.name)]
     for row in known:
         if row.is_endpoint and row.base == model:
-            return row  # its server need not be up for that
+            return Added(row)  # its server need not be up for that
     base = check_base(model)
     for row in known:
         if row.base == base:
-            return row
-    return register_policy(db, name or policy_name(base), base)
+            return Added(row)
+    if base.startswith(ENDPOINT_SCHEMES):
+        return Added(register_policy(db, name or policy_name(base), base))
+    from training.base_check import examine_base
+
+    examination = examine_base(base)
+    row = register_policy(db, name or policy_name(base), base)
+    if examination.base_hash is not None:
+        note_base_hash(db, row, examination.base_hash)
+    return Added(row, examination)
 
 
 def register_policy(db: Database, name: str, base: str, *, id: str | None = None) -> PolicyRow:

@@ -17,6 +17,7 @@ from training.chat import Messages, encode_exchange, window_of
 from training.checkpoints import ADAPTER_FILE, check_checkpoint
 from training.ensembles import member_name
 from training.objectives import combined_scores
+from training.probe import listed, probe_exchanges
 from training.reward_functions import RewardFunction
 
 if TYPE_CHECKING:
@@ -58,28 +59,30 @@ class RewardRoles:
 
     def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
         """Each reply read to its end by each reward model, whether the policy ended it or not."""
+        found = self.score_rows([encode_exchange(self.roles.tokenizer, m, reply).ids for m, reply in exchanges])
+        _refuse_nonsense(found, self.names, exchanges)
+        return found
+
+    def score_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:
+        """The score each reward model gives token rows: (judge, row), fp32; rows beyond the window are truncated."""
         import torch
 
-        tokenizer, window = self.roles.tokenizer, window_of(self.roles.model)
-        rows = [
-            _without_last(encode_exchange(tokenizer, messages, reply)[:window], self.unread)
-            for messages, reply in exchanges
-        ]
-        order = sorted(range(len(rows)), key=lambda i: -len(rows[i]))
-        found = torch.zeros(len(self.roles_named), len(rows))
+        window = window_of(self.roles.model)
+        read = [_without_last(list(row)[:window], self.unread) for row in rows]
+        order = sorted(range(len(read)), key=lambda i: -len(read[i]))
+        found = torch.zeros(len(self.roles_named), len(read))
         parts = [order[start : start + SCORING_BATCH] for start in range(0, len(order), SCORING_BATCH)]
 
         def score(judge: Role, places: Sequence[int]) -> Tensor:
-            width = max(len(rows[i]) for i in places)
-            ids = torch.tensor([rows[i] + [0] * (width - len(rows[i])) for i in places])
-            lengths = torch.tensor([len(rows[i]) for i in places])
+            width = max(len(read[i]) for i in places)
+            ids = torch.tensor([read[i] + [0] * (width - len(read[i])) for i in places])
+            lengths = torch.tensor([len(read[i]) for i in places])
             return judge.scores(ids.to(self.roles.device), lengths.to(self.roles.device)).cpu()
 
         for number, role in enumerate(self.roles_named):
             with self.roles.acting(role) as judge:
                 for places, scores in zip(parts, self.roles.crew.map(partial(score, judge), parts), strict=True):
                     found[number, places] = scores
-        _refuse_nonsense(found, self.names, exchanges)
         return found
 
 
@@ -144,16 +147,12 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
         roles.add_head(own, weight, pooling=manifest.pooling)
         judges.roles_named.append(own)
         judges.names.append(manifest.name if manifest.members == 1 else f"{manifest.name} {number}")
-    exchanges: list[tuple[Messages, str]] = [
-        ([{"role": "user", "content": prompt}], reply) for prompt, reply in manifest.probe.exchanges
-    ]
-    found = judges.scores(exchanges).mean(0).tolist()
-    allowed = manifest.probe.tolerance(str(roles.model.dtype).removeprefix("torch."))
-    if any(abs(a - b) > most for a, b, most in zip(found, manifest.probe.values, allowed, strict=True)):
+    rows = [prompt + reply for prompt, reply in probe_exchanges(manifest.probe, roles.tokenizer, directory, base)]
+    found = judges.score_rows(rows).mean(0).tolist()
+    if not manifest.probe.agrees_with(found, str(roles.model.dtype).removeprefix("torch.")):
         raise CheckpointError(
-            f"The reward checkpoint {directory} does not score as it did when it was saved: "
-            f"{', '.join(f'{value:.3f}' for value in found)} instead of "
-            f"{', '.join(f'{value:.3f}' for value in manifest.probe.values)}. It is not used; train it again."
+            f"The reward checkpoint {directory} does not score as it did when it was saved: {listed(found)} instead of "
+            f"{listed(manifest.probe.values)}. It is not used; train it again."
         )
     return judges
 

@@ -14,8 +14,18 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from feedback.errors import InvalidInput, NotFound
-from training.starter import STARTER_BASE, STARTER_DIR
+from feedback.errors import InvalidInput
+from training.base_files import at_hand_first, local_directory
+from training.base_fit import (
+    embedding_rows,
+    fit_configuration,
+    fit_tokenizer,
+    refuse_other_kind,
+    refuse_two_way,
+    refuse_unfit_weights,
+    refuse_without_scores,
+)
+from training.chat_template import fix_template_date
 
 if TYPE_CHECKING:
     import torch
@@ -25,7 +35,6 @@ if TYPE_CHECKING:
 HEAD = "score"  # where a sequence classifier keeps its head
 HEAD_FILE = "head.safetensors"  # of a role beside a policy, in the directory that has the role's name
 PROBE_WIDTH = 12
-_PATH_STARTS = ("/", "./", "../", "~", ".\\", "..\\")
 
 
 @dataclass
@@ -160,67 +169,48 @@ def probe_tokens(model: Any) -> torch.Tensor:
     return torch.arange(PROBE_WIDTH, device=model.device)[None] % model.get_output_embeddings().weight.shape[0]
 
 
-def base_directory(base: str) -> Path:
-    """The directory that holds a base's files: itself, or the local copy of a hub id."""
-    local = _local_directory(base)
-    if local is not None:
-        return local
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
-
-    try:
-        return Path(snapshot_download(base, local_files_only=True))
-    except (LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise _no_such_model(base) from error
-
-
-def _local_directory(base: str) -> Path | None:
-    """The directory a base names, or None when it is a hub id."""
-    if base == STARTER_BASE:
-        return STARTER_DIR
-    path = Path(base).expanduser()
-    if base.strip() and path.is_dir():
-        if not (path / "config.json").is_file():
-            raise NotFound("model", base, hint="The directory is there, but it holds no config.json.")
-        return path
-    if base.startswith(_PATH_STARTS) or path.is_absolute() or base.count("/") > 1 or not base.strip():
-        raise NotFound("model", base, hint="No directory has this path. Check it, or give a Hugging Face id.")
-    return None
-
-
-def _no_such_model(base: str) -> NotFound:
-    return NotFound(
-        "model",
-        base,
-        hint="It is neither a directory nor a Hugging Face model at hand here. Give the path of a model directory, or "
-        "an id such as Qwen/Qwen2.5-0.5B-Instruct; the first use of an id needs the network.",
-    )
-
-
 def _load(base: str, device: str | None, kind: Any, **extra: Any) -> tuple[Any, Any]:
+    """Model and tokenizer, refused unless both fit (``training.base_fit``); ``num_labels`` asks for a new head."""
     import torch
-    from transformers import AutoTokenizer
+    from transformers import AutoConfig, AutoTokenizer
 
     device = pick_device(device)
-    local = _local_directory(base)
-    source = str(local) if local is not None else base
+    local = local_directory(base)
+    files: dict[str, Any] = {
+        "pretrained_model_name_or_path": str(local) if local is not None else base,
+        "trust_remote_code": False,
+    }
+    labels = {name: extra.pop(name) for name in ("num_labels",) if name in extra}
     dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
     placed = {"device_map": {"": device}} if "quantization_config" in extra else {}
-    tokenizer = _at_hand_first(
-        lambda offline: AutoTokenizer.from_pretrained(source, local_files_only=offline), base, local
-    )
-    with _quiet_loading():
-        model = _at_hand_first(
-            lambda offline: kind.from_pretrained(source, dtype=dtype, local_files_only=offline, **placed, **extra),
+    with quiet_loading():
+        config = at_hand_first(
+            lambda offline: AutoConfig.from_pretrained(**files, local_files_only=offline, **labels), base, local
+        )
+        refuse_other_kind(config, base)
+        if labels:
+            refuse_without_scores(config, base)
+        fit_configuration(config)
+        tokenizer = at_hand_first(
+            lambda offline: AutoTokenizer.from_pretrained(**files, local_files_only=offline), base, local
+        )
+        model, info = at_hand_first(
+            lambda offline: kind.from_pretrained(
+                **files,
+                config=config,
+                dtype=dtype,
+                local_files_only=offline,
+                output_loading_info=True,
+                **placed,
+                **extra,
+            ),
             base,
             local,
         )
-    if tokenizer.eos_token_id is None:
-        raise InvalidInput(
-            f"The tokenizer of {base!r} names no end token, so no reply could end. Choose another model."
-        )
-    if tokenizer.pad_token_id is None:
-        tokenizer.pad_token = tokenizer.eos_token
+    refuse_two_way(model, base)
+    refuse_unfit_weights(model, info, base, fresh=(HEAD,) if labels else ())
+    fit_tokenizer(tokenizer, embedding_rows(model), base)
+    fix_template_date(tokenizer)
     model.requires_grad_(False)
     if "quantization_config" not in extra:  # a quantised model was put in its place while it was loaded
         model = model.to(device)
@@ -257,25 +247,8 @@ def _quantised(quantize: str) -> dict[str, Any]:
     return {"quantization_config": config}
 
 
-def _at_hand_first(load: Callable[[bool], Any], base: str, local: Path | None) -> Any:
-    """Load from disk; only a hub id that is not there yet goes to the network."""
-    try:
-        return load(True)
-    except (OSError, ValueError) as error:
-        if local is not None:
-            raise NotFound("model", base, hint=f"Its directory cannot be loaded: {_first_line(error)}") from error
-    try:
-        return load(False)
-    except (OSError, ValueError) as error:
-        raise _no_such_model(base) from error
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
-
-
 @contextmanager
-def _quiet_loading() -> Iterator[None]:
+def quiet_loading() -> Iterator[None]:
     """Loading bars and the expected 'newly initialized head' notices are noise in a run's log."""
     from transformers.utils import logging
 

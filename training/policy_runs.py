@@ -19,12 +19,10 @@ from training.adapters import adapter_config, adapter_writer
 from training.checkpoints import (
     Adapter,
     Manifest,
-    Probe,
     check_checkpoint,
     check_name_free,
     describe_base,
     library_versions,
-    measure_probe,
     policy_directory,
     register_checkpoint,
     save_checkpoint,
@@ -32,17 +30,22 @@ from training.checkpoints import (
 from training.config import TrainSettings
 from training.models import attach_adapter, load_base
 from training.parents import check_trains_on
+from training.probe import Probe, measure_probe
 from training.progress import Reporter, RunContext
 
 
 @dataclass(frozen=True)
 class Start:
-    """What a run starts from: the name it will give, the parent, where its adapter lies, and the dataset if any."""
+    """What a run starts from: the name it will give, the parent, where its adapter lies, and the dataset if any.
+
+    ``base_hash`` is that of the base as it was loaded: the base may be moved while the run is at work.
+    """
 
     name: str
     parent: PolicyRow
     adapter: Path | None
     dataset: DatasetRow | None
+    base_hash: str
 
 
 @dataclass
@@ -72,7 +75,7 @@ def open_start(context: RunContext) -> Start:
     if adapter is not None:
         manifest = check_checkpoint(adapter, "policy", parent.base)
         check_trains_on(parent.name, parent.base, manifest.adapter.kind, settings)
-    return Start(name, parent, adapter, dataset)
+    return Start(name, parent, adapter, dataset, describe_base(parent.base))
 
 
 def work_prompts(context: RunContext, dataset: DatasetRow | None, limit: int | None = None) -> list[PromptRow]:
@@ -128,12 +131,15 @@ def save_policy_checkpoint(
 
     ``heads`` are the roles beside the policy that were saved with a head of their own, each in a directory of its name.
     """
+    from feedback.store.policies import get_policy
+
     settings: TrainSettings = context.settings
+    base = get_policy(context.db, start.parent.id).base  # where it lies by now
     manifest = Manifest(
         kind="policy",
         name=start.name,
-        base=start.parent.base,
-        base_hash=describe_base(start.parent.base),
+        base=base,
+        base_hash=start.base_hash,
         adapter=adapter,
         heads=list(heads),
         parent=start.parent.id,
@@ -149,7 +155,7 @@ def save_policy_checkpoint(
     )
     path = save_checkpoint(context.home, start.name, write, manifest)
     checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
-    return checkpoint, register_policy(context, start.name, start.parent.base, checkpoint.id, start.parent.id)
+    return checkpoint, register_policy(context, start.name, base, checkpoint.id, start.parent.id)
 
 
 def register_policy(context: RunContext, name: str, base: str, checkpoint_id: str, parent_id: str) -> Any:

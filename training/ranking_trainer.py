@@ -14,9 +14,10 @@ from typing import Any, Protocol, TypedDict
 from feedback.errors import NotEnoughData
 from feedback.types import Message, PreferencePair
 from training.adapters import adapter_config
-from training.chat import encode_prompt, encode_reply, window_of
+from training.chat import window_of
 from training.config import RewardSettings
 from training.dropout import disable_dropout
+from training.encoding import Encoder
 from training.preference_losses import ranking_loss
 from training.preflight import tell_preflight
 from training.progress import Reporter
@@ -53,9 +54,17 @@ class Ranked(Protocol):
         """How much it counts; 1 is usual."""
         ...
 
+    @property
+    def cut(self) -> Sequence[bool]:
+        """Which replies were cut at their length limit and have no end; empty where none was."""
+        ...
+
 
 class TokenRanking(TypedDict):
-    """A ranking as token ids, prompts included, the replies with their end; ``length`` is that of the longest."""
+    """A ranking as token ids, prompts included; ``length`` is that of the longest.
+
+    A reply has its end unless it was cut.
+    """
 
     ids: list[list[int]]
     ranks: list[int]
@@ -73,6 +82,7 @@ class _Pair:
         self.ranks: Sequence[int] = (1, 2)
         self.strength = pair.margin
         self.weight = pair.weight
+        self.cut: Sequence[bool] = (pair.chosen_cut, pair.rejected_cut)
 
 
 def as_rankings(pairs: Sequence[PreferencePair]) -> list[Ranked]:
@@ -87,41 +97,38 @@ def is_decisive(ranks: Sequence[int]) -> bool:
 
 def usable_rankings(
     tokenizer: Any, model: Any, rankings: Sequence[Ranked], settings: RewardSettings, reporter: Reporter
-) -> tuple[list[TokenRanking], int]:
-    """The rankings as token ids, and how many were too long; refused when fewer than two decisive ones are left.
+) -> tuple[list[TokenRanking], Encoder]:
+    """The rankings as token ids, and the counts of the others; refused when fewer than two decisive ones are left.
 
     Weights come out with a mean of 1 over the decisive ones, which keeps the learning rate what it is.
     """
     decisive = [ranking for ranking in rankings if is_decisive(ranking.ranks)]
     require_pairs(decisive, f"The dataset {settings.dataset!r}", reporter)
-    longest = min(settings.max_length, window_of(model))
+    encoder = Encoder(tokenizer, min(settings.max_length, window_of(model)))
     usual = sum(ranking.weight for ranking in decisive) / len(decisive)
     rows = []
     for ranking in rankings:
-        prompt = encode_prompt(tokenizer, [{"role": m.role.value, "content": m.content} for m in ranking.messages])
-        ids = [prompt + encode_reply(tokenizer, reply) for reply in ranking.replies]
-        length = max(map(len, ids))
-        if length <= longest:
+        cut = ranking.cut or (False,) * len(ranking.replies)
+        exchanges = encoder.encode(ranking.messages, list(zip(ranking.replies, cut, strict=True)))
+        if exchanges is not None:
+            ids = [exchange.ids for exchange in exchanges]
             margin = settings.margin * ranking.strength
             # Efron's loss of a tie of two is twice the cross-entropy with a half, so half of it counts
             weight = ranking.weight / usual if is_decisive(ranking.ranks) else settings.ties / 2
+            length = max(map(len, ids))
             row = TokenRanking(ids=ids, ranks=list(ranking.ranks), margin=margin, weight=weight, length=length)
             rows.append(row)
-    too_long = len(rankings) - len(rows)
-    if too_long:
-        reporter.log(f"warning: {too_long} of {len(rankings)} rankings are longer than {longest} tokens and left out")
+    encoder.report(reporter, "rankings", len(rankings))
     left = sum(is_decisive(row["ranks"]) for row in rows)
     if left < MIN_PAIRS:
         raise NotEnoughData(
-            f"Of {len(rankings)} rankings {too_long} are longer than {longest} tokens, which leaves {left} that "
-            f"put a reply above another; at "
-            f"least {MIN_PAIRS} are needed. Raise max_length (now {settings.max_length})."
+            f"Of {len(rankings)} rankings {encoder.left_why}, which leaves {left} that put a reply above another; "
+            f"at least {MIN_PAIRS} are needed. Raise max_length (now {settings.max_length})."
         )
     width, sides = max(row["length"] for row in rows), max(len(row["ids"]) for row in rows)
-    tell_preflight(
-        model, settings, reporter, rows=len(rows), left_out=too_long, longest=width, noun="rankings", sides=sides
-    )
-    return rows, too_long
+    out = encoder.left_out
+    tell_preflight(model, settings, reporter, rows=len(rows), left_out=out, longest=width, noun="rankings", sides=sides)
+    return rows, encoder
 
 
 def build_ranking_trainer(

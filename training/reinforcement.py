@@ -15,14 +15,17 @@ from typing import TYPE_CHECKING, Any
 
 from feedback.errors import NotEnoughData
 from training.adapters import adapter_config
+from training.base_fit import embedding_rows
 from training.canary import Canary
-from training.checkpoints import Adapter, measure_probe, read_manifest
+from training.checkpoints import Adapter, read_manifest
 from training.config import LARGE_MODEL, PpoSettings
 from training.crew import Crew
+from training.encoding import check_prompts
 from training.judges import FunctionJudge, Judges, RewardRoles, read_reward, refuse_other_base
 from training.models import LoadedPolicy, load_base, parameter_count
 from training.peft_adapters import PeftAdapters
 from training.policy_runs import Start, open_start, save_policy_checkpoint, work_prompts
+from training.probe import measure_probe
 from training.progress import Reporter, RunContext
 from training.reward_functions import get_reward_function
 from training.roles import Roles
@@ -96,7 +99,7 @@ def build_roles(
     model, tokenizer = load_base(base, device)
     ends = end_tokens(LoadedPolicy(model, tokenizer, base))
     adapters = PeftAdapters(model)
-    roles = Roles(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends))
+    roles = Roles(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends, embedding_rows(model)))
     roles.check_head()
     lighten_norms(model)
     roles.lean = LeanForward.of(model)
@@ -180,13 +183,14 @@ def _encoded(context: RunContext, roles: Roles, dataset: DatasetRow | None, sett
     if too_long:
         context.progress.log(
             f"warning: {too_long} of {len(prompts)} prompts are left out: with {settings.max_new_tokens} tokens for "
-            "the reply they do not fit the model's window"
+            "the reply they do not fit the model's window, or its chat template refuses them"
         )
     if not pool:
         raise NotEnoughData(
             f"None of the {len(prompts)} prompts leaves room for {settings.max_new_tokens} tokens of reply in the "
-            "model's window. Lower max_new_tokens or import shorter prompts."
+            "model's window, or its chat template refuses them. Lower max_new_tokens or import other prompts."
         )
+    check_prompts(roles.tokenizer, [prompt.messages for prompt in pool], context.progress)
     return pool
 
 

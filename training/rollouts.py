@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from training.chat import Messages, decode_reply, encode_prompt, window_of
+from training.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
 from training.decoding import Decoded, decode
 from training.judges import Judges
 from training.roles import REFERENCE, Batch, Role, Roles, make_batch
@@ -95,9 +95,11 @@ class Rollout:
 def encode_pool(
     tokenizer: Any, model: Any, prompts: Sequence[Any], max_new_tokens: int
 ) -> tuple[list[PoolPrompt], int]:
-    """Stored prompts as tokens, and how many were left out because no reply would fit after them."""
+    """Stored prompts as tokens, and how many were left out: no reply would fit, or the template refuses them."""
     pool = []
     for prompt in prompts:
+        if not is_encodable(tokenizer, prompt.messages, ["."]):
+            continue
         tokens = tuple(encode_prompt(tokenizer, prompt.messages))
         if len(tokens) + max_new_tokens <= window_of(model):
             pool.append(PoolPrompt(prompt.id, prompt.messages, tokens))

@@ -20,7 +20,15 @@ from typing import Any
 from pydantic import BaseModel
 
 from feedback.db import Database
-from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
+from feedback.errors import (
+    Conflict,
+    DatabaseUnavailable,
+    InvalidInput,
+    NotEnoughData,
+    NotFound,
+    StudioError,
+    UnknownSetting,
+)
 from feedback.store.checkpoints import get_checkpoint, get_to_score
 from feedback.store.datasets import get_dataset
 from feedback.store.policies import check_can_reply, check_has_weights, get_champion, get_policy
@@ -69,6 +77,8 @@ NEED_PAIRS = (RewardSettings, DpoSettings)
 LAUNCH_SECONDS = 60.0
 # A run beats every second; where its pid cannot be looked at, on another machine, so long a silence is its end.
 SILENT_SECONDS = 120.0
+# How long who waits for a run waits for a database that is locked or away.
+AWAY_SECONDS = 120.0
 ACTIVE = tuple(state for state in RunState if state.is_active)
 
 
@@ -205,12 +215,13 @@ def wait(
     """Block until a run has ended, calling ``on_change`` whenever its state or progress moved.
 
     ``on_poll`` is called at every look: a waiting command sees to its worker there. Raises StudioError when
-    ``timeout`` seconds pass first; the run itself goes on.
+    ``timeout`` seconds pass first; the run itself goes on. A database that is locked or away is waited for: a run
+    takes hours, and a server is restarted in less than ``AWAY_SECONDS``.
     """
     deadline = math.inf if timeout is None else time.monotonic() + timeout
     seen: tuple[Any, ...] | None = None
     while True:
-        run = get_run(db, run_id)
+        run = _seen(db, run_id)
         present = (run.state, run.progress, run.progress_text)
         if present != seen and on_change is not None:
             on_change(run)
@@ -225,6 +236,18 @@ def wait(
                 f"see `studio runs show {run_id}`."
             )
         time.sleep(poll_seconds)
+
+
+def _seen(db: Database, run_id: str) -> RunRow:
+    """A run as it is, once the database can be read."""
+    deadline = time.monotonic() + AWAY_SECONDS
+    while True:
+        try:
+            return get_run(db, run_id)
+        except DatabaseUnavailable:
+            if time.monotonic() >= deadline:
+                raise
+            time.sleep(1.0)
 
 
 def _check_references(db: Database, settings: BaseModel, promised: Collection[str] = ()) -> dict[str, str]:

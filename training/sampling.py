@@ -17,7 +17,8 @@ from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings, content_hash
-from training.chat import Messages, check_fits, decode_reply, encode_prompt, window_of
+from training.base_fit import embedding_rows
+from training.chat import Messages, check_fits, decode_reply, encode_prompt, end_token, window_of
 from training.endpoint import IN_FLIGHT, REFUSED, Endpoint
 from training.models import LoadedPolicy
 
@@ -184,7 +185,7 @@ def _generate(policy: LoadedPolicy, batch: Sequence[_Draw], settings: SamplingSe
         pad_token_id=pad,
         use_cache=True,
     )
-    draw = _Chooser(settings, [d.seed for d in batch], width, banned_tokens(tokenizer, ends))
+    draw = _Chooser(settings, [d.seed for d in batch], width, banned_tokens(tokenizer, ends, embedding_rows(model)))
     with torch.no_grad():
         out = model.generate(
             input_ids=ids.to(policy.device),
@@ -197,17 +198,20 @@ def _generate(policy: LoadedPolicy, batch: Sequence[_Draw], settings: SamplingSe
 
 
 def end_tokens(policy: LoadedPolicy) -> list[int]:
-    """Every token that ends a reply: the tokenizer's, and those of the model's own generation settings."""
+    """Every token that ends a reply: the template's, the tokenizer's, and those of the model's generation settings."""
     named = getattr(getattr(policy.model, "generation_config", None), "eos_token_id", None)
     others = named if isinstance(named, list) else [] if named is None else [named]
-    return list(dict.fromkeys([policy.tokenizer.eos_token_id, *others]))
+    return list(dict.fromkeys([end_token(policy.tokenizer), policy.tokenizer.eos_token_id, *others]))
 
 
-def banned_tokens(tokenizer: Any, ends: Sequence[int]) -> list[int]:
-    """Special tokens but the ends: a few in a thousand would leak at temperature 1."""
+def banned_tokens(tokenizer: Any, ends: Sequence[int], rows: int) -> list[int]:
+    """Special tokens but the ends: a few in a thousand would leak at temperature 1.
+
+    Those beyond the model's ``rows`` tokens cannot be drawn and are left out.
+    """
     special = set(tokenizer.all_special_ids)
     special.update(i for i, token in tokenizer.added_tokens_decoder.items() if token.special)
-    return sorted(special - set(ends))
+    return sorted(i for i in special - set(ends) if i < rows)
 
 
 def _reply(tokenizer: Any, row: Sequence[int], ends: set[int], seed: int) -> Reply:

@@ -41,16 +41,26 @@ def reply_log_probs(
     return sums
 
 
-def reward_scores(reward: LoadedReward, exchanges: Sequence[tuple[Messages, str]], batch_size: int = 64) -> list[float]:
-    """The score of each reply; exchanges are (messages, reply)."""
+def reward_scores(
+    reward: LoadedReward, exchanges: Sequence[tuple[Messages, str]], batch_size: int = 64, cut: Sequence[bool] = ()
+) -> list[float]:
+    """The score of each reply; exchanges are (messages, reply). A reply that was ``cut`` is read without an end."""
+    rows = [
+        encode_exchange(reward.tokenizer, messages, reply, ended=not (cut and cut[i])).ids
+        for i, (messages, reply) in enumerate(exchanges)
+    ]
+    return row_scores(reward.model, reward.tokenizer.pad_token_id, rows, batch_size)
+
+
+def row_scores(model: Any, pad_token_id: int, rows: Sequence[Tokens], batch_size: int = 64) -> list[float]:
+    """The score a sequence classifier gives each row of token ids."""
     import torch
 
-    rows = [encode_exchange(reward.tokenizer, messages, reply) for messages, reply in exchanges]
     scores = [0.0] * len(rows)
     for places in _by_length(rows, batch_size):
-        ids, mask = _padded([rows[i] for i in places], reward.tokenizer.pad_token_id, reward.device)
+        ids, mask = _padded([rows[i] for i in places], pad_token_id, _device(model))
         with torch.inference_mode():
-            values = reward.model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0].float().tolist()
+            values = model(input_ids=ids, attention_mask=mask, use_cache=False).logits[:, 0].float().tolist()
         for place, value in zip(places, values, strict=True):
             scores[place] = value
     return scores

@@ -21,9 +21,10 @@ from typing import Any, TypedDict
 from feedback.errors import NotEnoughData, RunFailed
 from feedback.types import PreferencePair
 from training.adapters import adalora_callback, adapter_writer
-from training.chat import encode_prompt, encode_reply, window_of
+from training.chat import window_of
 from training.checkpoints import disk_full, is_disk_full
 from training.config import LARGE_MODEL, TrainSettings
+from training.encoding import Encoder
 from training.mirror import PROJECT, mirror_curves
 from training.models import parameter_count
 from training.preflight import tell_preflight
@@ -38,7 +39,7 @@ DRY_STEPS = 2
 
 
 class TokenPair(TypedDict):
-    """A preference pair as token ids, the replies with their end; ``length`` is that of the longer side."""
+    """A preference pair as token ids; ``length`` is that of the longer side. A reply has its end unless it was cut."""
 
     prompt_ids: list[int]
     chosen_ids: list[int]
@@ -57,35 +58,37 @@ def require_pairs(pairs: Sequence[Any], noun: str, reporter: Reporter) -> None:
         reporter.log(f"warning: only {len(pairs)} pairs; below about {FEW_PAIRS} a run mostly learns noise")
 
 
-def encode_pairs(tokenizer: Any, pairs: Sequence[PreferencePair], max_length: int) -> tuple[list[TokenPair], int]:
-    """The pairs as token ids, and how many were left out because they are longer than ``max_length``."""
-    encoded = []
+def encode_pairs(encoder: Encoder, pairs: Sequence[PreferencePair]) -> list[TokenPair]:
+    """The pairs as token ids, those that can be trained on."""
+    rows = []
     for pair in pairs:
-        prompt = encode_prompt(tokenizer, [{"role": m.role.value, "content": m.content} for m in pair.messages])
-        chosen, rejected = encode_reply(tokenizer, pair.chosen), encode_reply(tokenizer, pair.rejected)
-        length = len(prompt) + max(len(chosen), len(rejected))
-        if length <= max_length:
-            encoded.append(TokenPair(prompt_ids=prompt, chosen_ids=chosen, rejected_ids=rejected, length=length))
-    return encoded, len(pairs) - len(encoded)
+        sides = encoder.encode(pair.messages, [(pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut)])
+        if sides is not None:
+            chosen, rejected = sides
+            length = len(chosen.prompt) + max(len(chosen.reply), len(rejected.reply))
+            row = TokenPair(
+                prompt_ids=chosen.prompt, chosen_ids=chosen.reply, rejected_ids=rejected.reply, length=length
+            )
+            rows.append(row)
+    return rows
 
 
 def usable_pairs(
     tokenizer: Any, model: Any, pairs: Sequence[PreferencePair], settings: TrainSettings, reporter: Reporter
-) -> tuple[list[TokenPair], int]:
-    """The pairs that can be trained on, and how many were too long; refused when fewer than two are left."""
+) -> tuple[list[TokenPair], Encoder]:
+    """The pairs that can be trained on, and the counts of the others; refused when fewer than two are left."""
     require_pairs(pairs, f"The dataset {settings.dataset!r}", reporter)
-    longest = min(settings.max_length, window_of(model))
-    encoded, too_long = encode_pairs(tokenizer, pairs, longest)
-    if too_long:
-        reporter.log(f"warning: {too_long} of {len(pairs)} pairs are longer than {longest} tokens and are left out")
+    encoder = Encoder(tokenizer, min(settings.max_length, window_of(model)))
+    encoded = encode_pairs(encoder, pairs)
+    encoder.report(reporter, "pairs", len(pairs))
     if len(encoded) < MIN_PAIRS:
         raise NotEnoughData(
-            f"Of {len(pairs)} pairs {too_long} are longer than {longest} tokens, which leaves {len(encoded)}; at least "
-            f"{MIN_PAIRS} are needed. Raise max_length (now {settings.max_length}) or choose a model that reads more."
+            f"Of {len(pairs)} pairs {encoder.left_why}, which leaves {len(encoded)}; at least {MIN_PAIRS} are needed. "
+            f"Raise max_length (now {settings.max_length}) or choose a model that reads more."
         )
     row = max(pair["length"] for pair in encoded)
-    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=too_long, longest=row)
-    return encoded, too_long
+    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=encoder.left_out, longest=row)
+    return encoded, encoder
 
 
 def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory: Path) -> dict[str, Any]:

@@ -156,6 +156,9 @@ def serve(worker: Worker, stop: threading.Event, *, parent: Launched | None = No
         try:
             worker.turn()
             failures = 0
+        except StudioError as error:
+            failures += 1
+            say(f"this turn failed ({failures} in a row): {error}")
         except Exception:
             failures += 1
             say(f"this turn failed ({failures} in a row)")

@@ -16,7 +16,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from feedback import jsonl
+from feedback.containers import read_objects
 from feedback.db import Database
 from feedback.errors import InvalidLine
 from feedback.store.exports import Messages
@@ -57,15 +57,13 @@ Reader = Callable[[dict[str, Any]], Incoming | Iterable[Incoming]]
 Numbered = Iterable[tuple[int, dict[str, Any]]]
 
 
-def read_votes(
-    db: Database, path: Path, reader: Reader, *, source: Callable[[Path], Numbered] = jsonl.read_objects
-) -> dict[str, int]:
+def read_votes(db: Database, path: Path, reader: Reader) -> dict[str, int]:
     """Store the votes of a file, all or none; gives counts of what was new, known already and left out.
 
     Raises InvalidLine with the number of the first line that cannot be understood.
     """
     left_out: Counter[str] = Counter()
-    counts = save_votes(db, path.name, _votes(path.name, source(path), reader, left_out))
+    counts = save_votes(db, path.name, _votes(path.name, read_objects(path), reader, left_out))
     return {**counts, **left_out}
 
 
@@ -107,7 +105,7 @@ def _nothing_in(incoming: Incoming) -> str | None:
     """Why a vote that was understood is not worth storing, or None."""
     if any(not text.strip() for text in (*incoming.replies, *(turn["content"] for turn in incoming.messages))):
         return "empty"
-    if incoming.replies[0].split() == incoming.replies[1].split():
+    if incoming.replies[0] == incoming.replies[1]:
         return "identical"
     return None
 

@@ -7,7 +7,6 @@ from itertools import combinations
 from typing import NamedTuple
 
 from feedback.formats.shape import Export
-from feedback.pairing import same_text
 from feedback.ranking import pairwise_verdicts
 from feedback.store.exports import PromptRecord, VoteRecord
 from feedback.types import Verdict
@@ -27,7 +26,7 @@ class PairOfReplies(NamedTuple):
 
 
 def judged_pairs(prompt: PromptRecord, export: Export) -> Iterator[PairOfReplies]:
-    """A prompt's matchups two replies at a time; two that read the same say nothing and are counted as dropped.
+    """A prompt's matchups two replies at a time; two that are equal say nothing and are counted as dropped.
 
     A skipped ranking says nothing of any two of its replies: it is counted as ``skip`` and belongs to no pair.
     """
@@ -45,7 +44,7 @@ def judged_pairs(prompt: PromptRecord, export: Export) -> Iterator[PairOfReplies
         for (one, other), votes in said.items():
             if not votes:
                 continue
-            if same_text(matchup.texts[one], matchup.texts[other]):
+            if matchup.texts[one] == matchup.texts[other]:
                 export.dropped["identical"] += 1
                 continue
             yield PairOfReplies(

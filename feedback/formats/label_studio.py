@@ -17,15 +17,12 @@ A file whose name ends in ``.json`` is one array, as Label Studio imports and ex
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from feedback import jsonl
 from feedback.db import Database
-from feedback.errors import InvalidInput, InvalidLine
 from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, messages_of, read_votes
 from feedback.formats.judged import PairOfReplies, judged_pairs
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
@@ -87,31 +84,7 @@ def _results(verdict: Verdict, vote: VoteRecord) -> Iterator[Row]:
 
 def read(db: Database, path: Path) -> dict[str, int]:
     """Every annotation as an imported judgment; tasks nobody annotated are left out and counted."""
-    return read_votes(db, path, _incoming, source=_tasks)
-
-
-def _tasks(path: Path) -> Iterator[tuple[int, Row]]:
-    """The tasks of one array, numbered, or of lines."""
-    try:
-        with path.open("rb") as stream:
-            is_array = stream.read(4096).lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"[")
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be read: {error.strerror}. Name a file of tasks.") from error
-    if not is_array:
-        yield from jsonl.read_objects(path)
-        return
-    try:
-        tasks = json.loads(path.read_text(encoding="utf-8-sig"))
-    except json.JSONDecodeError as error:
-        raise InvalidLine(path.name, error.lineno, f"not JSON ({error.msg} at column {error.colno})") from error
-    except (UnicodeDecodeError, RecursionError) as error:
-        raise InvalidInput(f"{path.name} is not JSON in UTF-8 ({error}). Nothing was imported.") from error
-    except ValueError as error:
-        raise InvalidInput(f"{path.name} cannot be read: {jsonl.TOO_LONG}. Nothing was imported.") from error
-    for number, task in enumerate(tasks, start=1):
-        if not isinstance(task, dict):
-            raise InvalidLine(path.name, number, f"a task is a JSON object, not a {type(task).__name__}")
-        yield number, task
+    return read_votes(db, path, _incoming)
 
 
 def _incoming(task: Row) -> list[Incoming]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from feedback import jsonl
+from feedback.containers import read_objects
 from feedback.db import Database
 from feedback.errors import InvalidLine
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
@@ -54,7 +54,7 @@ def read(db: Database, path: Path) -> dict[str, int]:
 
 
 def _entries(path: Path) -> Iterator[tuple[int, ArchivedJudgment]]:
-    for number, fields in jsonl.read_objects(path):
+    for number, fields in read_objects(path):
         if not fields.keys() >= _OUTER:
             keys = ", ".join(list(fields)[:8]) or "none"
             reason = f"this is no line of a raw export (keys: {keys}); name the file's own --format"

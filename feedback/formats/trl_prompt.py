@@ -8,7 +8,7 @@ from pathlib import Path
 from feedback.db import Database
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.prompts_file import read_prompts
-from feedback.store.prompts import save_prompts
+from feedback.store.prompts import MARKED, save_prompts
 
 
 def rows(export: Export) -> Iterator[Row]:
@@ -20,7 +20,8 @@ def rows(export: Export) -> Iterator[Row]:
 def read(db: Database, path: Path) -> dict[str, int]:
     """Add the prompts of a file; those there already are counted."""
     saved = save_prompts(db, read_prompts(path))
-    return {"prompts": saved.added, "already_there": saved.duplicates}
+    counts = {"prompts": saved.added, "already_there": saved.duplicates}
+    return counts | ({MARKED: len(saved.marked)} if saved.marked else {})
 
 
 FORMAT = Format(

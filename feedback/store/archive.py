@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,8 +12,10 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel, col, select
 
 from feedback.coherence import Testimony, check_coherent
-from feedback.db import Database, one_at_a_time
+from feedback.db import Database
 from feedback.errors import InvalidInput, InvalidLine
+from feedback.store.chunks import Added, Saved, save_in_chunks, spooled
+from feedback.store.prompts import MARKED, mark_evaluation
 from feedback.store.rows import check_keepable, reason_of, rows_by_id
 from feedback.store.users import list_pseudonyms
 from feedback.tables import (
@@ -27,10 +30,17 @@ from feedback.tables import (
 from feedback.types import CANNOT_REPLY, JudgmentState
 
 _PAGE = 200
+# Lines a transaction, some 50 ms on SQLite: others wait no longer than that.
+_CHUNK = 5
+_TABLES = (PolicyRow, PromptRow, GenerationRow, MatchupRow, LeaseRow, JudgmentRow)  # each after what it refers to
+_COUNTED = ("judgments", "prompts", "generations", "matchups", "policies", "already_there")
 
 # What another studio can know of a policy: training records and checkpoints stay where they were made.
 _POLICY_FIELDS = {"id", "name", "base", "note"}
 _LEFT_BEHIND = f"it was trained in another studio, where its checkpoint is, and {CANNOT_REPLY}"
+
+
+_Dumped = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -72,24 +82,32 @@ def iterate_judgments(db: Database, dataset_id: str) -> Iterator[ArchivedJudgmen
 
 
 def save_judgments(db: Database, source: str, entries: Iterable[tuple[int, ArchivedJudgment]]) -> dict[str, int]:
-    """Store archived judgments in one transaction; gives how many were new and how many were there already.
+    """Store archived judgments, all or none; gives how many were new and how many were there already.
 
     ``entries`` come with their line numbers in ``source``. Raises InvalidLine, leaving everything as it
     was, for a row that does not hold its own rules, refers to something missing, or differs from the stored row of
     the same id. The pseudonyms of this studio's own users are turned back into their names.
     """
     names = {pseudonym: name for name, pseudonym in list_pseudonyms(db).items()}
-    counts = {"judgments": 0, "prompts": 0, "generations": 0, "matchups": 0, "policies": 0, "already_there": 0}
-    number = 0
-    try:
-        with db.write() as session:
-            one_at_a_time(session, "save_prompts")
-            for number, entry in entries:
-                _restore(session, _Place(source, number), _renamed(entry, names), counts)
-                session.flush()
-    except IntegrityError as error:
-        raise InvalidLine(source, number, f"does not fit what is stored ({error.orig})") from error
-    return counts
+    checked = ((number, _checked(_Place(source, number), _renamed(entry, names)).dump()) for number, entry in entries)
+    line = 0
+
+    def save(session: Session, chunk: list[tuple[int, _Dumped]]) -> Saved:
+        nonlocal line
+        added: Added = {table: [] for table in _TABLES}
+        counts: Counter[str] = Counter()
+        for line, dumped in chunk:
+            _restore(session, _Place(source, line), _Line.load(dumped), counts, added)
+            session.flush()
+        return Saved(added, counts)
+
+    with spooled(checked, _CHUNK) as chunks:
+        try:
+            counts = save_in_chunks(db, chunks, save)
+        except IntegrityError as error:
+            raise InvalidLine(source, line, f"does not fit what is stored ({error.orig})") from error
+    evaluation = {MARKED: counts[MARKED]} if counts[MARKED] else {}
+    return {name: counts[name] for name in _COUNTED} | evaluation
 
 
 @dataclass(frozen=True)
@@ -159,26 +177,32 @@ def _served_there(note: str) -> str:
     return "; ".join(filter(None, (note, f"a server replied for it elsewhere, and it {CANNOT_REPLY}")))
 
 
-def _restore(session: Session, place: _Place, entry: ArchivedJudgment, counts: dict[str, int]) -> None:
-    line = _checked(place, entry)
+def _restore(session: Session, place: _Place, line: _Line, counts: Counter[str], added: Added) -> None:
+    def note(row: Any, noun: str, is_new: bool) -> None:
+        counts[noun] += is_new
+        if is_new:
+            added[type(row)].append(row.id)
+
     for policy in line.policies:
-        counts["policies"] += _restore_policy(session, place, policy)
+        note(policy, "policies", _restore_policy(session, place, policy))
     session.flush()
     _check_there(session, place, line)
-    prompt_id, is_new = _restore_prompt(session, place, line.prompt)
-    counts["prompts"] += is_new
+    prompt_id, is_new, is_marked = _restore_prompt(session, place, line.prompt)
+    note(line.prompt, "prompts", is_new)
+    counts[MARKED] += is_marked
     session.flush()
     for generation in line.generations:
         generation.prompt_id = prompt_id
-        counts["generations"] += _restore_row(session, place, "generation", generation, compare=("text",))
+        note(generation, "generations", _restore_row(session, place, "generation", generation, compare=("text",)))
     line.matchup.prompt_id = prompt_id
-    counts["matchups"] += _restore_row(session, place, "matchup", line.matchup, compare=("generation_ids",))
+    note(line.matchup, "matchups", _restore_row(session, place, "matchup", line.matchup, compare=("generation_ids",)))
     session.flush()
-    _restore_row(session, place, "lease", line.lease, compare=("matchup_id", "annotator"))
+    note(line.lease, "leases", _restore_row(session, place, "lease", line.lease, compare=("matchup_id", "annotator")))
     session.flush()
     _check_only_word(session, place, line.judgment)
     is_new = _restore_row(session, place, "judgment", line.judgment, compare=("verdict", "ranking", "matchup_id"))
-    counts["judgments" if is_new else "already_there"] += 1
+    note(line.judgment, "judgments", is_new)
+    counts["already_there"] += not is_new
 
 
 @dataclass(frozen=True)
@@ -186,6 +210,25 @@ class _Line(Testimony):
     """An archived judgment as rows, with the policies whose replies it is about."""
 
     policies: list[PolicyRow]
+
+    def dump(self) -> _Dumped:
+        """The rows as plain dictionaries, to keep until they are written."""
+        return {
+            name: [row.model_dump() for row in part] if isinstance(part, list) else part.model_dump()
+            for name, part in vars(self).items()
+        }
+
+    @classmethod
+    def load(cls, dumped: _Dumped) -> _Line:
+        """The rows again; they were validated before they were dumped."""
+        return cls(
+            judgment=JudgmentRow(**dumped["judgment"]),
+            lease=LeaseRow(**dumped["lease"]),
+            matchup=MatchupRow(**dumped["matchup"]),
+            prompt=PromptRow(**dumped["prompt"]),
+            generations=[GenerationRow(**fields) for fields in dumped["generations"]],
+            policies=[PolicyRow(**fields) for fields in dumped["policies"]],
+        )
 
 
 def _checked(place: _Place, entry: ArchivedJudgment) -> _Line:
@@ -246,15 +289,18 @@ def _restore_row(session: Session, place: _Place, noun: str, row: Any, *, compar
     return False
 
 
-def _restore_prompt(session: Session, place: _Place, row: PromptRow) -> tuple[str, bool]:
-    """A prompt's identity is its content: one stored under another id is used in its place."""
+def _restore_prompt(session: Session, place: _Place, row: PromptRow) -> tuple[str, bool, bool]:
+    """The id of a line's prompt, whether it is new, and whether the line made a stored one an evaluation prompt.
+
+    A prompt's identity is its content: one stored under another id is used in its place.
+    """
     known = session.exec(select(PromptRow).where(PromptRow.content_hash == row.content_hash)).first()
     if known is not None:
-        return known.id, False
+        return known.id, False, mark_evaluation(session, known, row.split)
     if session.get(PromptRow, row.id) is not None:
         raise place.refuse(f"the prompt {row.id} is already stored with other messages")
     session.add(row)
-    return row.id, True
+    return row.id, True, False
 
 
 def _restore_policy(session: Session, place: _Place, row: PolicyRow) -> bool:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from datetime import timedelta
+from typing import Any, Literal
 
-from sqlalchemy import insert
+from sqlalchemy import delete, insert, update
 from sqlalchemy.exc import IntegrityError
-from sqlmodel import Session, col, select
+from sqlmodel import Session, SQLModel, col, select
 
 from feedback.db import Database
 from feedback.errors import Conflict
@@ -25,10 +26,15 @@ from feedback.tables import (
     PromptRow,
     RunRow,
 )
-from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Purpose, Split
+from feedback.types import Dataset, DatasetFilters, JudgmentState, Message, PreferencePair, Purpose, Split, now
 
 _HINT = "`studio dataset list` shows all; `studio dataset freeze NAME` makes one."
 _PAGE = 500
+# Rows a transaction, some 20 ms on SQLite: others wait no longer than that.
+_CHUNK = 500
+_UNFINISHED = ".freezing-"
+"""How the name of a dataset begins that is still being written; no name that a person gives begins with a point."""
+_ABANDONED_AFTER = timedelta(hours=1)
 
 
 @dataclass(frozen=True)
@@ -59,24 +65,70 @@ class JudgedMatchup:
 def save_dataset(
     db: Database, dataset: Dataset, judgment_ids: Sequence[str], pairs: Sequence[PreferencePair]
 ) -> DatasetRow:
-    """Keep a dataset whole or not at all; Conflict when its name is taken."""
+    """Keep a dataset whole or not at all; Conflict when its name is taken.
+
+    It is written in short transactions under a name that nobody can ask for, and gets its own with the last of them:
+    people's votes do not wait for a large dataset.
+    """
     row = as_row(DatasetRow, dataset)
+    row.name = f"{_UNFINISHED}{row.id}"
+    taken = Conflict(f"There is already a dataset {dataset.name!r}; datasets never change, choose another name.")
+    _remove_unfinished(db)
+    with db.write() as session:
+        if session.exec(select(DatasetRow.id).where(DatasetRow.name == dataset.name)).first() is not None:
+            raise taken
+        session.add(row)
     try:
+        _save_members(db, row.id, judgment_ids, pairs)
         with db.write() as session:
-            session.add(row)
-            session.flush()
-            members = [{"dataset_id": row.id, "judgment_id": judgment_id} for judgment_id in judgment_ids]
-            if members:
-                session.execute(insert(DatasetJudgmentRow), members)
-            if pairs:
-                session.execute(
-                    insert(DatasetPairRow), [_pair_columns(row.id, i, pair) for i, pair in enumerate(pairs)]
-                )
-    except IntegrityError as error:
-        raise Conflict(
-            f"There is already a dataset {dataset.name!r}; datasets never change, choose another name."
-        ) from error
-    return row
+            session.execute(update(DatasetRow).where(col(DatasetRow.id) == row.id).values(name=dataset.name))
+    except BaseException as error:
+        _remove(db, row.id)
+        if isinstance(error, IntegrityError):
+            raise taken from error
+        raise
+    return get_dataset(db, row.id)
+
+
+def _save_members(db: Database, dataset_id: str, judgment_ids: Sequence[str], pairs: Sequence[PreferencePair]) -> None:
+    for start in range(0, len(judgment_ids), _CHUNK):
+        members = [{"dataset_id": dataset_id, "judgment_id": key} for key in judgment_ids[start : start + _CHUNK]]
+        with db.write() as session:
+            session.execute(insert(DatasetJudgmentRow), members)
+    for start in range(0, len(pairs), _CHUNK):
+        columns = [_pair_columns(dataset_id, start + i, pair) for i, pair in enumerate(pairs[start : start + _CHUNK])]
+        with db.write() as session:
+            session.execute(insert(DatasetPairRow), columns)
+
+
+def _remove(db: Database, dataset_id: str) -> None:
+    """Remove what there is of a dataset that was never finished."""
+    _remove_members(db, DatasetPairRow, col(DatasetPairRow.position), col(DatasetPairRow.dataset_id) == dataset_id)
+    _remove_members(
+        db, DatasetJudgmentRow, col(DatasetJudgmentRow.judgment_id), col(DatasetJudgmentRow.dataset_id) == dataset_id
+    )
+    with db.write() as session:
+        session.execute(delete(DatasetRow).where(col(DatasetRow.id) == dataset_id))
+
+
+def _remove_members(db: Database, table: type[SQLModel], key: Any, of_dataset: Any) -> None:
+    is_left = True
+    while is_left:
+        with db.write() as session:
+            part = session.exec(select(key).where(of_dataset).limit(_CHUNK)).all()
+            session.execute(delete(table).where(of_dataset, key.in_(part)))
+        is_left = len(part) == _CHUNK
+
+
+def _remove_unfinished(db: Database) -> None:
+    """Remove what processes left that were killed while they froze; one that still freezes is not that old."""
+    old = select(DatasetRow.id).where(
+        col(DatasetRow.name).startswith(_UNFINISHED), col(DatasetRow.created_at) < now() - _ABANDONED_AFTER
+    )
+    with db.read() as session:
+        left = session.exec(old).all()
+    for dataset_id in left:
+        _remove(db, dataset_id)
 
 
 def get_dataset(db: Database, key: str) -> DatasetRow:
@@ -88,12 +140,14 @@ def get_dataset(db: Database, key: str) -> DatasetRow:
 def list_datasets(db: Database) -> list[DatasetRow]:
     """Datasets, newest first."""
     with db.read() as session:
-        return list(session.exec(select(DatasetRow).order_by(col(DatasetRow.created_at).desc(), col(DatasetRow.id))))
+        query = select(DatasetRow).where(col(DatasetRow.name).not_like(f"{_UNFINISHED}%"))
+        return list(session.exec(query.order_by(col(DatasetRow.created_at).desc(), col(DatasetRow.id))))
 
 
 def twin_of(db: Database, dataset: DatasetRow) -> str | None:
     """The name of the oldest other dataset of the same hash, which holds the same judgments and the same pairs."""
     query = select(DatasetRow.name).where(DatasetRow.hash == dataset.hash, DatasetRow.id != dataset.id)
+    query = query.where(col(DatasetRow.name).not_like(f"{_UNFINISHED}%"))
     with db.read() as session:
         return session.exec(query.order_by(col(DatasetRow.created_at), col(DatasetRow.id))).first()
 
@@ -172,7 +226,7 @@ def list_frozen_matchups(db: Database, dataset_key: str) -> list[JudgedMatchup]:
         judged: list[JudgedMatchup] = []
         for start in range(0, len(kept), _PAGE):
             part = dict(list(kept.items())[start : start + _PAGE])
-            judged.extend(_judged_matchups(session, part, DatasetFilters(), Counter()))
+            judged.extend(_with_texts(session, part))
     return sorted(judged, key=lambda item: item.place)
 
 
@@ -191,9 +245,7 @@ def _refusal(judgment: JudgmentRow, filters: DatasetFilters) -> str | None:
 def _judged_matchups(
     session: Session, kept: dict[str, list[JudgmentRow]], filters: DatasetFilters, dropped: Counter[str]
 ) -> Iterator[JudgedMatchup]:
-    matchups = session.exec(select(MatchupRow).where(col(MatchupRow.id).in_(list(kept)))).all()
-    prompts = rows_by_id(session, PromptRow, (matchup.prompt_id for matchup in matchups))
-    generations = rows_by_id(session, GenerationRow, (key for matchup in matchups for key in matchup.generation_ids))
+    matchups, prompts, generations = _subjects(session, kept)
     allowed = _policy_ids(session, filters.policies)
     nobodys = _drawn_on_the_way(session, list(generations.values())) if allowed is not None else set()
     for matchup in matchups:
@@ -208,6 +260,24 @@ def _judged_matchups(
             dropped["other_policy"] += len(judgments)
         else:
             yield JudgedMatchup(matchup.id, prompt.id, prompt.content_hash, prompt.messages, replies, judgments)
+
+
+def _with_texts(session: Session, kept: dict[str, list[JudgmentRow]]) -> Iterator[JudgedMatchup]:
+    """The matchups of frozen judgments. A prompt that was marked for evaluation since is part of what was frozen."""
+    matchups, prompts, generations = _subjects(session, kept)
+    for matchup in matchups:
+        prompt, replies = prompts[matchup.prompt_id], [generations[key] for key in matchup.generation_ids]
+        yield JudgedMatchup(matchup.id, prompt.id, prompt.content_hash, prompt.messages, replies, kept[matchup.id])
+
+
+def _subjects(
+    session: Session, matchup_ids: Iterable[str]
+) -> tuple[Sequence[MatchupRow], dict[str, PromptRow], dict[str, GenerationRow]]:
+    """What judgments are about: the matchups, and their prompts and replies by id."""
+    matchups = session.exec(select(MatchupRow).where(col(MatchupRow.id).in_(list(matchup_ids)))).all()
+    prompts = rows_by_id(session, PromptRow, (matchup.prompt_id for matchup in matchups))
+    generations = rows_by_id(session, GenerationRow, (key for matchup in matchups for key in matchup.generation_ids))
+    return matchups, prompts, generations
 
 
 def _policy_ids(session: Session, keys: Sequence[str]) -> set[str] | None:
@@ -265,6 +335,8 @@ def _pairs_with_texts(session: Session, rows: Sequence[DatasetPairRow]) -> list[
             weight=row.weight,
             split=row.split,  # type: ignore[arg-type]
             edited_by=row.edited_by,
+            chosen_cut=not row.edited_by and generations[row.chosen_generation].is_cut,
+            rejected_cut=generations[row.rejected_generation].is_cut,
         )
         for row in rows
     ]

@@ -23,7 +23,7 @@ from feedback.store.pool import LEASE
 from feedback.store.prepared import Prepared
 from feedback.store.rows import record, rows_by_id
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow, new_id
-from feedback.types import LeaseState, MatchupKind, Part, Purpose, Source
+from feedback.types import CUT, LeaseState, MatchupKind, Part, Purpose, Source
 
 # Draws the order to show replies in, from the orders judged in, those that may come back, and the number of replies.
 OrderDraw = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]], int], list[int]]
@@ -53,12 +53,13 @@ class Request:
 
 @dataclass(frozen=True)
 class Screen:
-    """A lease with what it puts before its holder; ``responses`` are in shown order."""
+    """A lease with what it puts before its holder; ``responses`` are in shown order, as is which of them were cut."""
 
     lease: LeaseRow
     kind: MatchupKind
     messages: list[dict[str, str]]
     responses: list[str]
+    cut: tuple[bool, ...] = ()
 
 
 def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen | None:
@@ -245,8 +246,10 @@ def _screen(connection: Connection, lease: LeaseRow, matchup: MatchupRow | None 
     else:
         kind, generation_ids = matchup.kind, matchup.generation_ids
     rows = _TEXTS.all(connection, ids=generation_ids)
-    texts = {row.id: row.text for row in rows}
-    return Screen(lease, kind, rows[0].messages, [texts[generation_ids[index]] for index in lease.shown_order])
+    replies = {row.id: row for row in rows}
+    shown = [replies[generation_ids[index]] for index in lease.shown_order]
+    cut = tuple(row.finish_reason == CUT for row in shown)
+    return Screen(lease, kind, rows[0].messages, [row.text for row in shown], cut)
 
 
 # Whoever comes first expires a lease and the others pass it over: waiting for each other might be a deadlock.
@@ -285,7 +288,7 @@ _MATCHUP_OF = Prepared(
     choose(pool.MATCHUP.c.kind, pool.MATCHUP.c.generation_ids).where(pool.MATCHUP.c.id == bindparam("matchup_id"))
 )
 _TEXTS = Prepared(
-    choose(_GENERATION.c.id, _GENERATION.c.text, _PROMPT.c.messages)
+    choose(_GENERATION.c.id, _GENERATION.c.text, _GENERATION.c.finish_reason, _PROMPT.c.messages)
     .join(_PROMPT, _PROMPT.c.id == _GENERATION.c.prompt_id)
     .where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
 )

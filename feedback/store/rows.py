@@ -109,7 +109,8 @@ def _names(session: Session, table: type[SQLModel]) -> list[str]:
     if not hasattr(table, "name"):
         return []
     newest = table.created_at.desc()  # type: ignore[attr-defined]
-    return list(session.exec(select(table.name).order_by(newest).limit(9)))  # type: ignore[attr-defined]
+    shown = table.name.not_like(".%")  # type: ignore[attr-defined]  # a name with a point in front is no person's
+    return list(session.exec(select(table.name).where(shown).order_by(newest).limit(9)))  # type: ignore[attr-defined]
 
 
 def rows_by_id(session: Session, table: type[RowT], ids: Iterable[str]) -> dict[str, RowT]:

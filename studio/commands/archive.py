@@ -7,9 +7,11 @@ from typing import Annotated
 
 import typer
 
-from studio.commands.session import AsJson, home_of, opened, show_json
+from studio.commands.session import AsJson, home_of, opened, show_json, tell
 from training.backup import back_up
 from training.backup import restore as restore_home
+from training.home import Home
+from training.rebase import missing_bases, missing_in_words, remedy_for
 
 
 def backup(
@@ -44,3 +46,15 @@ def restore(
         typer.echo(f"Restored {report.files} files into {report.home}.")
         if kept:
             typer.echo(f"What was there before is in {kept}.")
+    _tell_missing_bases(home_of(context))
+
+
+def _tell_missing_bases(home: Home) -> None:
+    """An archive holds no base models: say which of them do not lie where they lay when it was made."""
+    db = home.open()
+    try:
+        missing = missing_bases(db)
+    finally:
+        db.dispose()
+    if missing:
+        tell(f"An archive holds no base models, and {missing_in_words(missing)}. {remedy_for(missing)}")

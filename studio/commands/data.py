@@ -8,12 +8,12 @@ from typing import Annotated
 
 import typer
 
-from feedback.datasets import freeze
+from feedback.datasets import CUT_REPLY, freeze
 from feedback.errors import InvalidInput
 from feedback.formats import FORMATS, export_dataset, import_file
 from feedback.prompts_file import read_prompts
 from feedback.store.datasets import get_dataset, list_datasets, list_pairs, twin_of
-from feedback.store.prompts import list_prompts, save_prompts
+from feedback.store.prompts import SavedPrompts, list_prompts, save_prompts
 from feedback.types import DatasetFilters, MatchupKind, Source, Split, Weighting
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_table, submit_and_wait, tell
 from studio.workers import worker_for
@@ -34,9 +34,11 @@ def import_prompts(
     with opened(context) as session:
         saved = save_prompts(session.db, read_prompts(file, split=split))
     if as_json:
-        show_json({"added": saved.added, "duplicates": saved.duplicates})
+        changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
+        show_json({"added": saved.added, "duplicates": saved.duplicates, **changed})
     else:
         typer.echo(f"Added {saved.added} prompts; {saved.duplicates} were there already.")
+    _tell_held_out(saved)
 
 
 @prompts.command("list")
@@ -230,8 +232,25 @@ def import_data(
         typer.echo("Imported " + ", ".join(f"{name} {number}" for name, number in counts.items()) + ".")
 
 
+def _tell_held_out(saved: SavedPrompts) -> None:
+    """Say where the file and the store disagree on what is kept for evaluation."""
+    if saved.marked:
+        tell(
+            f"{len(saved.marked)} were work prompts and are evaluation prompts now: no dataset frozen from now on "
+            "takes judgments of them."
+        )
+    if saved.still_in:
+        names = ", ".join(saved.still_in)
+        tell(f"Datasets frozen before hold judgments of them: {names}. Freeze others for training.")
+    if saved.held_out:
+        tell(f"{saved.held_out} that are not marked here are evaluation prompts, and stay so.")
+
+
 def _drops(dropped: dict[str, int]) -> str:
-    return ", ".join(f"{count} {reason}" for reason, count in dropped.items() if count) or "nothing"
+    reasons = {reason: count for reason, count in dropped.items() if count and reason != CUT_REPLY}
+    left_out = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "nothing"
+    cut = dropped.get(CUT_REPLY, 0)
+    return left_out + (f". Kept: {cut} with a reply that was cut at its length limit" if cut else "")
 
 
 def _one_line(text: str, width: int = 100) -> str:

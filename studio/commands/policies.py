@@ -10,11 +10,12 @@ from feedback.store.lineage import policy_lineage
 from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy
 from feedback.store.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
-from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table
+from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table, tell
 from studio.measuring import Measuring
-from training.first_steps import add_policy
+from training.first_steps import add_examined
 from training.gate import Limits, in_words
 from training.gate_evidence import decide_policy
+from training.rebase import rebase
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 
@@ -67,13 +68,55 @@ def add(
     name: Annotated[str | None, typer.Option(help="What it is called here; left out, after the model.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Register a base model, or one behind an OpenAI-compatible server, so that it can reply. It does not serve yet."""
+    """Register a base model, or one behind an OpenAI-compatible server, so that it can reply. It does not serve yet.
+
+    A model that is on this machine is examined first: its configuration, tokenizer, chat template, weights and window.
+    """
     with opened(context) as session:
-        row = add_policy(session.db, model, name)
+        added = add_examined(session.db, model, name)
+        row, seen = added.policy, added.examination
         if as_json:
-            show_json(_summary(session, row))
+            examined = {} if seen is None else {"examined": seen.examined, "not_examined": seen.not_examined}
+            show_json({**_summary(session, row), **examined})
             return
-    typer.echo(f"{row.name} can reply now: `studio generate --policy {row.name}` has people judge its replies.")
+    next_step = f"`studio generate --policy {row.name}` has people judge its replies."
+    if seen is None:
+        typer.echo(f"{row.name} is registered: {next_step}")
+        return
+    if seen.examined:
+        typer.echo(f"Examined and in order: {', '.join(seen.examined)}.")
+    if seen.is_complete:
+        typer.echo(f"{row.name} can reply now: {next_step}")
+        return
+    for what in seen.not_examined:
+        typer.echo(f"Not examined: {what}.")
+    typer.echo(f"{row.name} is registered, and whether it can reply shows when it is first used: {next_step}")
+
+
+@policies.command("rebase")
+def rebase_policies(
+    context: typer.Context,
+    key: Annotated[
+        str, typer.Argument(metavar="NAME-OR-OLDPATH", help="A policy on the base, or the path at which the base lay.")
+    ],
+    new: Annotated[str, typer.Argument(metavar="NEWPATH", help="Where the same model lies now.")],
+    unproven: Annotated[
+        bool, typer.Option("--unproven", help="Take your word where nothing recorded which model the base was.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Say where a base that was moved lies now, for every policy and reward model on it. Its hash proves it."""
+    with opened(context) as session:
+        moved = rebase(session.db, session.home, key, new, unproven=unproven)
+    if as_json:
+        show_json(moved.as_json())
+        return
+    followed = ", ".join(dict.fromkeys([*moved.policies, *moved.checkpoints]))
+    typer.echo(f"The base of {followed} lies at {moved.new} now (hash {moved.base_hash[:12]}).")
+    if not moved.proved:
+        tell("Nothing recorded which model it was: that it is the same, you said.")
+    if moved.left:
+        tell(f"Left at {moved.old}, for they stand on another model that had this path: {', '.join(moved.left)}.")
 
 
 @policies.command("promote")

@@ -34,7 +34,8 @@ INTERRUPTED = 130
 
 AUDITED = {
     "prompts import", "generate", "judge", "dataset freeze", "export", "import", "train", "evaluate", "loop",
-    "runs cancel", "runs resume", "policies promote", "benchmark run", "benchmark import",
+    "runs cancel", "runs resume", "policies add", "policies promote", "policies rebase",
+    "benchmark run", "benchmark import",
 }  # fmt: skip
 """Commands that the audit log tells of when they succeeded; those about users are told by the store itself."""
 

@@ -18,6 +18,7 @@ ROLE_LABELS = {"system": "Instructions", "user": "Request", "assistant": "Earlie
 SIDES = ("Left", "Right")
 
 
+CUT_MEANING = "The reply reached its length limit, so its end is missing. Judge what is there."
 FAMILY_LABELS = {
     "story": "Short stories",
     "thanks": "Thank-you notes",
@@ -32,9 +33,9 @@ FAMILY_LABELS = {
 def pair(task: Task) -> Html:
     """A prompt and its replies side by side. ``data-lease`` ties every vote to exactly what is on screen."""
     size = len(task.responses)
-    replies = [
-        _reply(i, text, is_pair=size == 2 and task.kind is MatchupKind.pair) for i, text in enumerate(task.responses)
-    ]
+    is_pair = size == 2 and task.kind is MatchupKind.pair
+    cut = task.cut or (False,) * size
+    replies = [_reply(i, text, is_pair=is_pair, cut=cut[i]) for i, text in enumerate(task.responses)]
     context = element(
         "section", _conversation(task.messages), class_="prompt-card", aria_label="The request", tabindex=0
     )
@@ -68,7 +69,7 @@ def _written(text: str) -> Html:
     return element("div", shown, class_="written has-format" if as_meant is not None else "written")
 
 
-def _reply(index: int, text: str, *, is_pair: bool) -> Html:
+def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False) -> Html:
     side = SIDES[index] if is_pair else f"Reply {index + 1}"
     name = f"{side} reply" if is_pair else side
     pick: object = element("span", index + 1, class_="keycap", aria_hidden="true")
@@ -83,6 +84,7 @@ def _reply(index: int, text: str, *, is_pair: bool) -> Html:
         element("span", name, class_="side-name"),
         element("span", f"Reply {index + 1}", class_="stack-name"),
         element("span", "", class_="place"),
+        element("span", "cut", class_="cut-note", title=CUT_MEANING) if cut else "",
         element("span", "edited", class_="edited-note"),
         element("span", "", class_="diff-note"),
         class_="reply-heading",

@@ -86,6 +86,7 @@ def theirs(method: str, pairs: Sequence[PreferencePair], steps: int) -> tuple[fl
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
+    from training.encoding import Encoder
     from training.trainers import LikeLengths, encode_pairs
 
     began = time.monotonic()
@@ -122,7 +123,7 @@ def theirs(method: str, pairs: Sequence[PreferencePair], steps: int) -> tuple[fl
             model.config.pad_token_id = tokenizer.pad_token_id
             config = RewardConfig(**arguments, center_rewards_coefficient=0.01)
             trainer = RewardTrainer(model=model, args=config, **shared)
-        lengths = [pair["length"] for pair in encode_pairs(tokenizer, pairs, 10_000)[0]]
+        lengths = [pair["length"] for pair in encode_pairs(Encoder(tokenizer, 10_000), pairs)]
         trainer._get_train_sampler = lambda *_: LikeLengths(lengths, BATCH, 0)
         trainer.train()
         seconds = time.monotonic() - began

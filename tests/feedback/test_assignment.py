@@ -27,6 +27,14 @@ def test_every_call_hands_out_another_matchup(db: Database) -> None:
     assert {task.matchup_id for task in tasks[:5] if task} == made and tasks[5] is None
 
 
+def test_a_task_says_which_replies_were_cut_in_shown_order(db: Database) -> None:
+    for number in range(8):
+        make_matchup(db, texts=[f"whole {number}", f"cut {number}"], cut=[False, True])
+        shown = assignment.lease_next(db, "ann")
+        assert shown is not None
+        assert shown.cut == tuple(text.startswith("cut") for text in shown.responses)
+
+
 def test_nobody_judges_the_same_matchup_twice(db: Database) -> None:
     make_matchup(db, required=2)
     assert judge_by(db, longer, annotator="ann") == 1

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from feedback import assignment, datasets, formats, judging
 from feedback.db import Database, open_database
-from feedback.errors import InvalidInput, InvalidLine
+from feedback.errors import InvalidLine
 from feedback.formats import label_studio, spreadsheet
 from feedback.store import datasets as dataset_store
 from feedback.store import generations, judgments, matchups, policies, prompts
@@ -412,13 +412,13 @@ def test_a_number_of_thousands_of_digits_is_told_with_its_line(db: Database, tmp
     with pytest.raises(InvalidLine, match="line 2: a number in it has more than the 4300 digits that can be read"):
         formats.import_file(db, tmp_path / "in.jsonl", "trl-preference")
     (tmp_path / "in.json").write_text(f"[{endless}]")
-    with pytest.raises(InvalidInput, match="in.json cannot be read: a number in it has more than"):
+    with pytest.raises(InvalidLine, match="in.json, item 1: a number in it has more than"):
         formats.import_file(db, tmp_path / "in.json", "label-studio")
 
 
 def test_lines_that_say_nothing_are_counted_and_passed_over(db: Database, tmp_path: Path) -> None:
     lines = [
-        {"prompt": "p", "chosen": "same words", "rejected": "same  words\n"},
+        {"prompt": "p", "chosen": "same words", "rejected": "same words"},
         {"prompt": "p", "chosen": "a", "rejected": " "},
         {"prompt": "p", "chosen": "a", "rejected": "b"},
     ]

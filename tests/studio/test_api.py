@@ -52,6 +52,11 @@ def test_prompts_are_added_once_and_listed_by_split(client: TestClient) -> None:
     assert len(listed) == 1
     assert set(listed[0]) >= {"id", "messages"}
     assert client.get("/api/prompts", params={"split": "evaluation"}).json() == {"prompts": []}
+    held_out = {"prompts": [prompt("One") | {"split": "evaluation"}]}
+    changed = {"added": 0, "duplicates": 1, "changed": 1, "still_in_datasets": []}
+    assert client.post("/api/prompts", json=held_out).json() == changed
+    assert len(client.get("/api/prompts", params={"split": "evaluation"}).json()["prompts"]) == 1
+    assert client.post("/api/prompts", json=body).json() == {"added": 0, "duplicates": 3}
 
 
 @pytest.mark.parametrize(

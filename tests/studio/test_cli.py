@@ -273,6 +273,20 @@ def test_prompts_are_imported_once(studio: Studio, tmp_path: Path) -> None:
     assert json.loads(studio("prompts", "import", file, "--json").stdout) == {"added": 0, "duplicates": 2}
 
 
+def test_prompts_that_are_held_out_later_are_told(studio: Studio, tmp_path: Path) -> None:
+    votes, file = tmp_path / "votes.jsonl", tmp_path / "prompts.jsonl"
+    votes.write_text(json.dumps({"prompt": "held out?", "chosen": "a", "rejected": "b"}))
+    file.write_text(json.dumps({"prompt": "held out?"}))
+    studio("import", votes, "--format", "trl-preference")
+    studio("dataset", "freeze", "before")
+    marked = studio("prompts", "import", file, "--split", "evaluation")
+    assert marked.stdout == "Added 0 prompts; 1 were there already.\n"
+    assert "1 were work prompts and are evaluation prompts now" in marked.stderr
+    assert "Datasets frozen before hold judgments of them: before." in marked.stderr
+    assert "left out: 1 evaluation_prompt" in studio("dataset", "freeze", "after").stdout
+    assert "1 that are not marked here are evaluation prompts" in studio("prompts", "import", file).stderr
+
+
 def test_an_oracle_says_when_the_pool_ran_out(studio: Studio, home: Home) -> None:
     db = home.open()
     for _ in range(3):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from html.parser import HTMLParser
 from typing import Any
@@ -415,3 +416,10 @@ def test_a_dataset_says_what_it_left_out() -> None:
     assert "2 × tie" in text
     assert "skip" not in text
     assert "No dataset yet" in present.datasets_table([], None, NOW)
+
+
+def test_a_reply_that_was_cut_says_so() -> None:
+    shown = present.pair(replace(task("Read a boo", "Read a book."), cut=(True, False)))
+    assert shown.count("cut-note") == 1
+    assert shown.index("reached its length limit") < shown.index("Read a book.")
+    assert "cut-note" not in present.pair(task("Read a boo", "Read a book."))

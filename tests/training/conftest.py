@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,9 @@ from feedback.store.runs import save_run
 from feedback.tables import PolicyRow, RunRow
 from feedback.types import DatasetFilters, Message, Policy, PreferencePair, Role, Run
 from tests.factories import judge_by, make_matchup, make_prompt
+from training.chat import encode_exchange
 from training.config import parse_settings
+from training.encoding import as_dicts
 from training.home import Home
 from training.progress import LocalProgress, RunContext
 
@@ -68,6 +70,12 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def token_exchange(tokenizer: Any, messages: Sequence[Message], reply: str) -> tuple[list[int], list[int]]:
+    """The ids of a prompt and of the finished reply to it."""
+    exchange = encode_exchange(tokenizer, as_dicts(messages), reply)
+    return exchange.prompt, exchange.reply
 
 
 def make_pair(number: int, chosen: str = "yes yes", rejected: str = "no", split: str = "train") -> PreferencePair:

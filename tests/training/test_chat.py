@@ -16,14 +16,15 @@ ASK = [{"role": "user", "content": "hi"}]
 
 def test_an_exchange_is_the_prompt_the_reply_and_the_end(tiny_base: Path) -> None:
     _, tokenizer = load_base(str(tiny_base), "cpu")
-    whole = chat.encode_exchange(tokenizer, ASK, "yo")
-    assert tokenizer.decode(whole) == "<|user|>hi<|end|><|assistant|>yo<|end|>"
-    assert whole[: len(chat.encode_prompt(tokenizer, ASK))] == chat.encode_prompt(tokenizer, ASK)
+    exchange = chat.encode_exchange(tokenizer, ASK, "yo")
+    assert tokenizer.decode(exchange.ids) == "<|user|>hi<|end|><|assistant|>yo<|end|>"
+    assert exchange.prompt == chat.encode_prompt(tokenizer, ASK)
 
 
 def test_an_unfinished_reply_has_no_end(tiny_base: Path) -> None:
     _, tokenizer = load_base(str(tiny_base), "cpu")
-    assert chat.encode_reply(tokenizer, "yo", ended=False) == chat.encode_reply(tokenizer, "yo")[:-1]
+    cut = chat.encode_exchange(tokenizer, ASK, "yo", ended=False)
+    assert cut.ids == chat.encode_exchange(tokenizer, ASK, "yo").ids[:-1]
 
 
 def test_a_tokenizer_without_a_template_is_refused(tiny_base: Path) -> None:
@@ -42,11 +43,11 @@ def test_the_refusal_of_a_long_prompt_names_the_numbers() -> None:
     assert str(pickle.loads(pickle.dumps(caught.value))) == str(caught.value)
 
 
-def test_only_chat_applies_templates() -> None:
+def test_one_module_applies_templates() -> None:
     room = Path(chat.__file__).parent
     users = [
         path.name
         for path in room.rglob("*.py")
         if ".apply_chat_template(" in path.read_text() and "starter" not in path.parts
     ]
-    assert users == ["chat.py"]
+    assert users == ["chat_template.py"]

@@ -18,6 +18,7 @@ import pytest
 
 from feedback.db import Database
 from feedback.errors import CheckpointError, Conflict
+from tests.training.families import FAMILIES, save_model, tokenizer_of
 from training import checkpoints
 from training.checkpoints import (
     ADAPTER_FILE,
@@ -28,13 +29,13 @@ from training.checkpoints import (
     library_versions,
     load_policy,
     load_reward,
-    measure_probe,
     read_manifest,
     save_checkpoint,
 )
 from training.home import Home
 from training.methods import METHODS
 from training.models import load_base, load_scorer
+from training.probe import measure_probe
 
 
 def random_adapter(model: Any, task: str) -> Any:
@@ -156,6 +157,48 @@ def test_a_probe_that_is_not_reproduced_is_refused(reward_at: Path) -> None:
     edit_manifest(reward_at, lambda manifest: manifest.update(files={}))
     with pytest.raises(CheckpointError, match="does not do what it did when it was saved"):
         load_reward(reward_at, device="cpu")
+
+
+def test_a_changed_chat_template_is_named_as_the_cause(policy_at: Path, tiny_base: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "base"
+    shutil.copytree(tiny_base, moved)
+    template = moved / "chat_template.jinja"
+    template.write_text(template.read_text().replace("<|assistant|>", "<|assistant|>\n"))
+    with pytest.raises(CheckpointError, match="tokenizer or chat template of the base .* has changed since"):
+        load_policy(policy_at, str(moved), device="cpu")
+
+
+def test_a_probe_without_tokens_is_measured_as_it_was(policy_at: Path, tiny_base: Path) -> None:
+    manifest = json.loads((policy_at / "manifest.json").read_text())
+    assert len(manifest["probe"].pop("tokens")) == 3
+    (policy_at / "manifest.json").write_text(json.dumps(manifest))
+    assert load_policy(policy_at, device="cpu").has_adapter
+
+
+@pytest.mark.parametrize("kind", ["policy", "reward"])
+def test_a_checkpoint_loads_on_another_day(
+    kind: str, home: Home, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from datetime import datetime
+
+    from transformers.utils import chat_template_utils
+
+    base = save_model(tmp_path / "dated", tokenizer_of(FAMILIES["llama3_2"]))
+    load = load_base if kind == "policy" else load_scorer
+    model, tokenizer = load(str(base), "cpu")
+    model = random_adapter(model, "CAUSAL_LM" if kind == "policy" else "SEQ_CLS")
+    at = save_checkpoint(home, "dated", model.save_pretrained, manifest_of(kind, base, model, tokenizer))
+
+    class Later(datetime):
+        """The clock of transformers' templates, years ahead."""
+
+        @classmethod
+        def now(cls, tz: Any = None) -> datetime:
+            return datetime(2031, 7, 4, tzinfo=tz)
+
+    monkeypatch.setattr(chat_template_utils, "datetime", Later)
+    chat_template_utils._compile_jinja_template.cache_clear()
+    (load_policy if kind == "policy" else load_reward)(at, device="cpu")
 
 
 def test_damaged_or_missing_files_are_refused(policy_at: Path) -> None:

@@ -12,7 +12,7 @@ import torch
 from feedback.errors import InvalidInput
 from feedback.store.policies import save_policy
 from feedback.types import Policy
-from tests.training.families import FAMILIES, save_family
+from tests.training.shapes import FAMILIES, save_family
 from tests.training.test_checkpoints import manifest_of, random_adapter
 from training.chat import encode_exchange
 from training.checkpoints import MANIFEST_FILE, load_reward, read_manifest, save_checkpoint
@@ -33,7 +33,7 @@ def by_hand(reward: LoadedReward) -> list[float]:
     """The head on the hidden state of each row's own last token, one row at a time and without padding."""
     found = []
     for messages, reply in EXCHANGES:
-        ids = torch.tensor([encode_exchange(reward.tokenizer, messages, reply)])
+        ids = torch.tensor([encode_exchange(reward.tokenizer, messages, reply).ids])
         with torch.no_grad():
             states = reward.model.base_model(input_ids=ids, use_cache=False).last_hidden_state
             found.append(head_of(reward.model)(states)[0, -1, 0].item())
@@ -144,7 +144,7 @@ def test_a_reward_model_of_an_earlier_version_scores_as_it_was_measured(
     reward = load_reward(directory, device="cpu")  # refused unless its probe comes out as it was
     scores = reward_scores(reward, EXCHANGES)
     assert _judge(directory, base).scores(EXCHANGES)[0].tolist() == pytest.approx(scores, abs=1e-3)
-    ended = [encode_exchange(reward.tokenizer, messages, reply) for messages, reply in EXCHANGES]
+    ended = [encode_exchange(reward.tokenizer, messages, reply).ids for messages, reply in EXCHANGES]
     assert all(ids[-1] == reward.tokenizer.eos_token_id for ids in ended)
 
 
@@ -171,7 +171,7 @@ def test_plain_peft_refuses_what_it_would_score_differently_and_the_card_says_so
         return
     assert "gives the same scores" in card
     under = PeftModel.from_pretrained(plain, str(directory)).eval()
-    ids = [encode_exchange(reward.tokenizer, messages, reply) for messages, reply in EXCHANGES]
+    ids = [encode_exchange(reward.tokenizer, messages, reply).ids for messages, reply in EXCHANGES]
     with torch.no_grad():
         scores = [under(input_ids=torch.tensor([row])).logits[0, 0].item() for row in ids]
     assert scores == pytest.approx(reward_scores(reward, EXCHANGES), abs=1e-4)

@@ -20,9 +20,9 @@ from feedback.examples import LabelledReply
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.policies import get_policy
 from feedback.types import PreferencePair
+from tests.training.conftest import token_exchange
 from training import reward_functions
 from training.adapters import adapter_writer
-from training.chat import encode_prompt, encode_reply
 from training.checkpoints import ADAPTER_FILE, load_policy, read_manifest, tensor_names
 from training.config import DpoSettings, KtoSettings, RlooSettings, SftSettings
 from training.methods import METHODS
@@ -52,7 +52,7 @@ SFTS = SHARED | {"min_steps": 12}
 
 class Imitated:
     def __init__(self, pair: PreferencePair) -> None:
-        self.messages, self.reply = pair.messages, pair.chosen
+        self.messages, self.reply, self.cut = pair.messages, pair.chosen, False
 
 
 def labelled(pairs: list[PreferencePair]) -> list[LabelledReply]:
@@ -83,13 +83,7 @@ def parent(tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path) -> Path
 
 
 def mean_chosen(model: Any, tokenizer: Any, pairs: list[PreferencePair]) -> float:
-    tokens = [
-        (
-            encode_prompt(tokenizer, [m.model_dump(mode="json") for m in pair.messages]),
-            encode_reply(tokenizer, pair.chosen),
-        )
-        for pair in pairs
-    ]
+    tokens = [token_exchange(tokenizer, pair.messages, pair.chosen) for pair in pairs]
     return sum(reply_log_probs(model, tokenizer.pad_token_id, tokens)) / len(tokens)
 
 

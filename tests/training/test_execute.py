@@ -3,22 +3,26 @@ from __future__ import annotations
 import json
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from feedback import db as databases
 from feedback.db import Database
+from feedback.errors import DatabaseUnavailable
 from feedback.store.policies import promote_policy
 from feedback.store.runs import claim_next_run, get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import RunState
 from tests.factories import make_policy
 from training import runs
-from training.execute import explain, insist
+from training.execute import explain, insist, open_patiently
 from training.home import Home
 from training.launch.local import this_host
 
@@ -170,7 +174,7 @@ def test_a_full_disk_is_told_as_such() -> None:
 
 
 def test_insisting_outlasts_a_locked_database(capsys: pytest.CaptureFixture[str]) -> None:
-    answers = iter([RuntimeError("database is locked"), None])
+    answers = iter([RuntimeError("database is locked"), DatabaseUnavailable("restarting"), None])
 
     def act() -> str:
         error = next(answers)
@@ -182,3 +186,17 @@ def test_insisting_outlasts_a_locked_database(capsys: pytest.CaptureFixture[str]
     assert "trying again" in capsys.readouterr().out
     with pytest.raises(ZeroDivisionError):
         insist(lambda: 1 // 0, patience=0)  # type: ignore[arg-type, return-value]
+
+
+def test_a_run_begins_when_a_locked_database_is_free(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(databases, "BUSY_TIMEOUT_SECONDS", 0.05)
+    home.open().dispose()
+    other = sqlite3.connect(home.database_file, isolation_level=None, check_same_thread=False)
+    other.execute("PRAGMA locking_mode = EXCLUSIVE")
+    other.execute("BEGIN EXCLUSIVE")
+    with pytest.raises(DatabaseUnavailable):
+        home.open()
+    threading.Timer(1.5, other.close).start()
+    opened = open_patiently(home)
+    assert opened.patience > 60
+    opened.dispose()

@@ -13,6 +13,7 @@ from feedback.store.policies import get_champion, list_policies, list_promotions
 from feedback.store.prompts import count_prompts
 from feedback.types import Checkpoint, Policy, Split
 from tests.factories import make_policy
+from tests.training import tiny_models
 from training.first_steps import add_policy, check_base, policy_name, register_policy, seed_home, serve_model
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +64,7 @@ def test_many_processes_may_seed_at_once(tmp_path: Path) -> None:
 
 
 def test_a_model_directory_is_registered_once_and_serves(db: Database, tmp_path: Path) -> None:
-    directory = model_at(tmp_path / "My model")
+    directory = tiny_models.model_at(tmp_path / "My model")
     first = serve_model(db, str(directory))
     assert (first.name, first.base) == ("My-model", str(directory))
     make_policy(db, "other")
@@ -74,7 +75,7 @@ def test_a_model_directory_is_registered_once_and_serves(db: Database, tmp_path:
 
 
 def test_a_trained_policy_is_not_taken_for_its_base(db: Database, tmp_path: Path) -> None:
-    directory = model_at(tmp_path / "model")
+    directory = tiny_models.model_at(tmp_path / "model")
     checkpoint = save_checkpoint(db, Checkpoint(name="c", kind="policy", path="checkpoints/c", base=str(directory)))
     save_policy(db, Policy(name="child", base=str(directory), checkpoint_id=checkpoint.id))
     with pytest.raises(Conflict, match="already another policy 'child'"):

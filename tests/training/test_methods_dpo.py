@@ -14,7 +14,7 @@ from feedback.errors import NotEnoughData, RunCancelled, RunFailed
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.policies import get_policy
 from feedback.types import PreferencePair
-from training.chat import encode_prompt, encode_reply
+from tests.training.conftest import token_exchange
 from training.checkpoints import ADAPTER_FILE, load_policy, open_policy, read_manifest, tensor_names
 from training.config import DpoSettings
 from training.methods import METHODS
@@ -40,13 +40,7 @@ def adapter_at(directory: Path, model: Any) -> Path:
 
 
 def log_probs(model: Any, tokenizer: Any, pairs: Sequence[PreferencePair], side: str) -> list[float]:
-    exchanges = [
-        (
-            encode_prompt(tokenizer, [message.model_dump(mode="json") for message in pair.messages]),
-            encode_reply(tokenizer, getattr(pair, side)),
-        )
-        for pair in pairs
-    ]
+    exchanges = [token_exchange(tokenizer, pair.messages, getattr(pair, side)) for pair in pairs]
     return reply_log_probs(model, tokenizer.pad_token_id, exchanges)
 
 
@@ -61,7 +55,7 @@ def test_the_anchor_is_the_chosen_replies_own_likelihood_per_token(
         train_dpo(str(tiny_base), None, pairs, settings, tmp_path / str(anchor), progress, device="cpu")
         first[anchor] = curve(progress, "loss")[0]
     model, tokenizer = load_base(str(tiny_base), "cpu")
-    tokens = sum(len(encode_reply(tokenizer, pair.chosen)) for pair in pairs)
+    tokens = sum(len(token_exchange(tokenizer, pair.messages, pair.chosen)[1]) for pair in pairs)
     by_hand = -sum(log_probs(model.eval(), tokenizer, pairs, "chosen")) / tokens
     assert first[0.5] - first[0.0] == pytest.approx(0.5 * by_hand, rel=1e-3)
 
@@ -240,8 +234,8 @@ def test_length_weight_leaves_out_what_the_longer_reply_has_beyond_the_shorter(
     progress = LocalProgress()
     train_dpo(str(tiny_base), None, [pair, pair], settings, tmp_path, progress, device="cpu")
     base, tokenizer = load_base(str(tiny_base), "cpu")
-    prompt = encode_prompt(tokenizer, [message.model_dump(mode="json") for message in pair.messages])
-    shared = encode_reply(tokenizer, "aaaaa", ended=False)  # the rejected reply has four letters and its end
+    prompt, whole = token_exchange(tokenizer, pair.messages, "aaaaa")
+    shared = whole[:-1]  # the rejected reply has four letters and its end
     expected = reply_log_probs(base, tokenizer.pad_token_id, [(prompt, shared)])[0]
     assert curve(progress, "chosen_log_prob")[0] == pytest.approx(expected, abs=1e-3)
     assert curve(progress, "loss")[0] == pytest.approx(math.log(2), abs=1e-5)

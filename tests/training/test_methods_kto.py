@@ -12,11 +12,12 @@ from feedback.examples import LabelledReply
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.policies import get_policy
 from feedback.types import Message, Role
-from training.chat import encode_prompt, encode_reply
+from tests.training.conftest import token_exchange
 from training.checkpoints import read_manifest
 from training.config import KtoSettings
+from training.encoding import Encoder
 from training.methods import METHODS
-from training.methods.kto import class_weights, encode_replies, train_kto
+from training.methods.kto import class_weights, encode_labelled, train_kto
 from training.models import load_base
 from training.progress import LocalProgress
 from training.scoring import reply_log_probs
@@ -39,14 +40,7 @@ REPLIES = [labelled(i, ("a" if i % 3 else "z") * (3 + i % 4), bool(i % 3)) for i
 
 
 def mean_log_prob(model: Any, tokenizer: Any, good: bool) -> float:
-    tokens = [
-        (
-            encode_prompt(tokenizer, [m.model_dump(mode="json") for m in one.messages]),
-            encode_reply(tokenizer, one.reply),
-        )
-        for one in REPLIES
-        if one.good is good
-    ]
+    tokens = [token_exchange(tokenizer, one.messages, one.reply) for one in REPLIES if one.good is good]
     return sum(reply_log_probs(model, tokenizer.pad_token_id, tokens)) / len(tokens)
 
 
@@ -75,7 +69,7 @@ def test_the_rarer_kind_counts_more_unless_told_otherwise(
 def test_every_reply_has_another_prompts_reply_beside_it(tiny_base: Path) -> None:
     _, tokenizer = load_base(str(tiny_base), "cpu")
     replies = [labelled(i // 2, f"reply {i}", bool(i % 2)) for i in range(12)]
-    rows = encode_replies(tokenizer, replies, 256, seed=0)
+    rows = encode_labelled(Encoder(tokenizer, 256), replies, seed=0)
     said = [tokenizer.decode(row["KL_completion_ids"], skip_special_tokens=True) for row in rows]
     owners = [int(text.removeprefix("reply ")) // 2 for text in said]
     assert all(owner != i // 2 for i, owner in enumerate(owners))

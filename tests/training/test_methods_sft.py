@@ -12,9 +12,10 @@ from feedback.errors import NotEnoughData, RunFailed
 from feedback.store.checkpoints import get_checkpoint
 from feedback.store.policies import get_policy
 from feedback.types import Message, Role
-from training.chat import encode_prompt, encode_reply
+from tests.training.conftest import token_exchange
 from training.checkpoints import open_policy, read_manifest
 from training.config import SftSettings
+from training.encoding import Encoder
 from training.methods import METHODS
 from training.methods.sft import IGNORED, encode_examples, train_sft
 from training.models import load_base
@@ -30,6 +31,7 @@ QUICK = SftSettings(
 class Said:
     messages: tuple[Message, ...]
     reply: str
+    cut: bool = False
 
 
 EXAMPLES = [Said((Message(role=Role.user, content=f"Say {i}."),), "a" * (3 + 5 * i)) for i in range(8)]
@@ -41,28 +43,24 @@ def curve(progress: LocalProgress, name: str) -> list[float]:
 
 def test_labels_cover_the_reply_and_its_end_alone(tiny_base: Path) -> None:
     _, tokenizer = load_base(str(tiny_base), "cpu")
-    row = encode_examples(tokenizer, EXAMPLES[:1], 256)[0]
-    prompt = encode_prompt(tokenizer, [{"role": "user", "content": "Say 0."}])
-    reply = encode_reply(tokenizer, "aaa")
+    row = encode_examples(Encoder(tokenizer, 256), EXAMPLES[:1])[0]
+    prompt, reply = token_exchange(tokenizer, EXAMPLES[0].messages, "aaa")
     assert row["input_ids"] == prompt + reply
     assert row["labels"] == [IGNORED] * len(prompt) + reply
     assert reply[-1] == tokenizer.eos_token_id
-    assert encode_examples(tokenizer, EXAMPLES, 20) == [
-        one for one in encode_examples(tokenizer, EXAMPLES, 256) if one["length"] <= 20
+    short = Encoder(tokenizer, 20)
+    assert encode_examples(short, EXAMPLES) == [
+        one for one in encode_examples(Encoder(tokenizer, 256), EXAMPLES) if one["length"] <= 20
     ]
+    assert short.counts == {"too_long": short.left_out}
+    assert short.left_out > 0
 
 
 def test_the_first_loss_is_that_of_the_replies_under_the_parent(tiny_base: Path, tmp_path: Path) -> None:
     progress = LocalProgress()
     outcome = train_sft(str(tiny_base), None, EXAMPLES, QUICK, tmp_path, progress, device="cpu")
     model, tokenizer = load_base(str(tiny_base), "cpu")
-    tokens = [
-        (
-            encode_prompt(tokenizer, [m.model_dump(mode="json") for m in one.messages]),
-            encode_reply(tokenizer, one.reply),
-        )
-        for one in EXAMPLES
-    ]
+    tokens = [token_exchange(tokenizer, one.messages, one.reply) for one in EXAMPLES]
     before = reply_log_probs(model, tokenizer.pad_token_id, tokens)
     counted = sum(len(reply) for _, reply in tokens)
     assert curve(progress, "loss")[0] == pytest.approx(-sum(before) / counted, abs=1e-4)

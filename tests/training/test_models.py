@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from feedback.errors import NotFound
+from training.base_files import base_directory
 from training.models import (
     LoadedPolicy,
     attach_adapter,
-    base_directory,
     load_base,
     load_scorer,
     parameter_count,

@@ -74,13 +74,13 @@ def train_dpo(
 ) -> PolicyOutcome:
     """Train on plain values: base and adapter of the parent, pairs, settings; ``directory`` keeps states to resume."""
     model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
-    encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
+    encoded, encoder = usable_pairs(tokenizer, model, pairs, settings, reporter)
     figures: dict[str, float] = {}
     with trainer_scope():
         trainer = _build(model, tokenizer, encoded, settings, directory, peft_config, reporter)
         trainer.add_callback(step_callback(_Watched(reporter), CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
-    return PolicyOutcome(trainer.model.eval(), tokenizer, figures, {"pairs": len(encoded), "too_long": too_long})
+    return PolicyOutcome(trainer.model.eval(), tokenizer, figures, {"pairs": len(encoded), **encoder.counts})
 
 
 def _build(

@@ -17,7 +17,7 @@ from typing import Any
 from feedback.errors import EndpointFailed, InvalidInput, RunFailed
 from feedback.tables import GenerationRow, PromptRow
 from feedback.types import Generation, Matchup, MatchupKind, Purpose
-from training.chat import PromptTooLong
+from training.chat import PromptTooLong, Unencodable
 from training.config import GenerateSettings
 from training.endpoint import REFUSED, Endpoint
 from training.progress import RunContext
@@ -88,7 +88,7 @@ def train(context: RunContext) -> dict[str, Any]:
         sides.append(Side(other.id, open_replier(context.db, context.home, other.id), seed + 1))
     usable = prompts
     for side in sides:
-        usable = refuse_too_long(side.replier, usable, settings, filled, context.progress)
+        usable = refuse_unusable(side.replier, usable, settings, filled, context.progress)
     done = 0
     together = min(at_once(side.replier, settings.batch_size) for side in sides)
     for chunk in chunks(usable, together // settings.per_prompt):
@@ -130,25 +130,28 @@ def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: 
     return answered
 
 
-def refuse_too_long(
+def refuse_unusable(
     policy: Replier,
     prompts: Sequence[PromptRow],
     settings: GenerateSettings,
     filled: Filled,
     progress: Any,
 ) -> list[PromptRow]:
-    """The prompts that fit the model's window; the others are counted and logged. RunFailed when none fits."""
+    """The prompts that can be given to the model; the others are counted and logged. RunFailed when none can.
+
+    A prompt is left out where it does not fit the model's window, or where its chat template refuses it.
+    """
     usable, last = [], ""
     for prompt in prompts:
         try:
             fits(policy, prompt.messages, settings.sampling())
             usable.append(prompt)
-        except PromptTooLong as error:
-            filled.refused["too_long"] += 1
+        except (PromptTooLong, Unencodable) as error:
+            filled.refused["too_long" if isinstance(error, PromptTooLong) else "template"] += 1
             last = str(error)
             progress.log(f"prompt {prompt.id} is left out: {error}")
     if not usable:
-        raise RunFailed(f"None of the {len(prompts)} prompts fits the model. The last one: {last}")
+        raise RunFailed(f"None of the {len(prompts)} prompts can be given to the model. The last one: {last}")
     return usable
 
 

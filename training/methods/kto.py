@@ -14,9 +14,10 @@ from typing import Any, TypedDict
 
 from feedback.errors import NotEnoughData
 from feedback.examples import LabelledReply
-from training.chat import encode_prompt, encode_reply, window_of
+from training.chat import window_of
 from training.config import KtoSettings
 from training.dropout import disable_dropout
+from training.encoding import Encoder
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.preflight import tell_preflight
 from training.progress import Reporter, RunContext
@@ -78,18 +79,19 @@ def train_kto(
 ) -> PolicyOutcome:
     """Train on plain values; ``directory`` keeps the states to resume from."""
     model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
-    longest = min(settings.max_length, window_of(model))
-    rows = encode_replies(tokenizer, replies, longest, settings.seed)
+    encoder = Encoder(tokenizer, min(settings.max_length, window_of(model)))
+    rows = encode_labelled(encoder, replies, settings.seed)
+    encoder.report(reporter, "replies", len(replies))
     good = sum(row["label"] for row in rows)
     bad = len(rows) - good
     if not good or not bad:
         raise NotEnoughData(
-            f"The dataset {settings.dataset!r} has {good} good and {bad} bad replies of at most {longest} tokens to "
-            "train on; at least one of each is needed. Judge more pairs and freeze a new dataset."
+            f"The dataset {settings.dataset!r} has {good} good and {bad} bad replies to "
+            f"train on ({encoder.left_why}); at least one of each is needed. Judge more pairs and freeze a new dataset."
         )
     if len(rows) < FEW_PAIRS:
         reporter.log(f"warning: only {len(rows)} replies; below about {FEW_PAIRS} a run mostly learns noise")
-    left_out, row = len(replies) - len(rows), max(row["length"] for row in rows)
+    left_out, row = encoder.left_out, max(row["length"] for row in rows)
     # Each reply is read beside another prompt's, without which there is no estimate of the drift
     tell_preflight(model, settings, reporter, rows=len(rows), left_out=left_out, longest=row, noun="replies")
     weights = class_weights(good, bad, settings)
@@ -99,7 +101,7 @@ def train_kto(
         trainer = _build(model, tokenizer, rows, weights, settings, directory, peft_config, reporter)
         trainer.add_callback(step_callback(reporter, CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
-    counts = {"good": good, "bad": bad, "too_long": left_out}
+    counts = {"good": good, "bad": bad, **encoder.counts}
     return PolicyOutcome(trainer.model.eval(), tokenizer, figures, counts)
 
 
@@ -114,28 +116,29 @@ def class_weights(good: int, bad: int, settings: KtoSettings) -> tuple[float, fl
     )
 
 
-def encode_replies(
-    tokenizer: Any, replies: Sequence[LabelledReply], max_length: int, seed: int
-) -> list[LabelledTokens]:
-    """The replies as token ids, each with the reply of another prompt beside it; those too long are left out."""
+def encode_labelled(encoder: Encoder, replies: Sequence[LabelledReply], seed: int) -> list[LabelledTokens]:
+    """The replies that can be trained on as token ids, each with the reply of another prompt beside it."""
     rows: list[LabelledTokens] = []
     owners: list[str] = []
     for reply in replies:
-        prompt = encode_prompt(tokenizer, [{"role": m.role.value, "content": m.content} for m in reply.messages])
-        completion = encode_reply(tokenizer, reply.reply)
-        length = len(prompt) + len(completion)
-        if length <= max_length:
+        exchanges = encoder.encode(reply.messages, [(reply.reply, reply.cut)])
+        if exchanges is not None:
+            (exchange,) = exchanges
             owners.append(reply.prompt_id)
             rows.append(
                 LabelledTokens(
-                    prompt_ids=prompt, completion_ids=completion, KL_completion_ids=[], label=reply.good, length=length
+                    prompt_ids=exchange.prompt,
+                    completion_ids=exchange.reply,
+                    KL_completion_ids=[],
+                    label=reply.good,
+                    length=len(exchange.ids),
                 )
             )
     rng = random.Random(seed)
     for row, owner in zip(rows, owners, strict=True):
         others = [i for i in rng.sample(range(len(rows)), min(8, len(rows))) if owners[i] != owner]
         other = rows[others[0]]["completion_ids"] if others else row["completion_ids"]
-        row["KL_completion_ids"] = other[: max_length - len(row["prompt_ids"])]
+        row["KL_completion_ids"] = other[: encoder.max_length - len(row["prompt_ids"])]
     return rows
 
 

@@ -15,29 +15,40 @@ from typing import Any
 from feedback.errors import InvalidInput
 from feedback.types import PreferencePair
 from training.adapters import adapter_config, adapter_writer
+from training.chat import is_encodable
 from training.checkpoints import (
     Adapter,
     Manifest,
     check_name_free,
     describe_base,
+    has_own_name,
     library_versions,
-    measure_probe,
     register_checkpoint,
     save_checkpoint,
 )
 from training.config import RewardSettings
 from training.dropout import disable_dropout
+from training.encoding import as_dicts
 from training.ensembles import train_members
 from training.intervals import Share, clustered_trials
 from training.models import HEAD, LoadedReward, load_scorer
+from training.probe import measure_probe
 from training.progress import Reporter, RunContext
 from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
 from training.scoring import reward_scores
 from training.steps import step_callback
-from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
+from training.trainers import (
+    TokenPair,
+    resume_point,
+    run_trainer,
+    silenced,
+    trainer_arguments,
+    trainer_scope,
+    usable_pairs,
+)
 
 MOST_NOISE = 0.45  # beyond this, labels say next to nothing
-COUNTS = ("pairs", "ties", "too_long")
+COUNTS = ("pairs", "ties", "too_long", "refused", "cut")
 CURVES = {
     "loss": "loss",
     "accuracy": "accuracy",
@@ -52,7 +63,8 @@ CURVES = {
 class RewardOutcome:
     """A trained reward model with the closing figures of its curves and the number of pairs it learnt from.
 
-    ``pairs`` count rankings where it learnt from those; ties stand beside them.
+    ``pairs`` count rankings where it learnt from those; ties stand beside them. ``too_long`` and ``refused`` were left
+    out; ``cut`` were kept although a reply of theirs was cut at its length limit.
     """
 
     reward: LoadedReward
@@ -60,6 +72,8 @@ class RewardOutcome:
     pairs: int
     ties: int
     too_long: int
+    refused: int = 0
+    cut: int = 0
 
 
 def train(context: RunContext) -> dict[str, Any]:
@@ -76,6 +90,7 @@ def train(context: RunContext) -> dict[str, Any]:
     name = settings.name or f"{context.run.method}-{context.run.id.partition('-')[2]}"
     check_name_free(context.db, context.home, name, context.run.id)
     context.progress.report(0.0, f"loading the base of {parent.name}")
+    base_hash = describe_base(parent.base)
     settings = _with_noise(context, settings)
     rankings = list_rankings(context.db, dataset.id, split="train") if settings.rankings else None
     ties = list_ties(context.db, dataset.id, split="train") if settings.ties else []
@@ -95,8 +110,8 @@ def train(context: RunContext) -> dict[str, Any]:
     manifest = Manifest(
         kind="reward",
         name=name,
-        base=parent.base,
-        base_hash=describe_base(parent.base),
+        base=get_policy(context.db, parent.id).base,  # where it lies by now
+        base_hash=base_hash,
         adapter=Adapter.of(model.peft_config["default"].to_dict()),
         members=settings.members,
         heads=[HEAD],
@@ -116,7 +131,8 @@ def train(context: RunContext) -> dict[str, Any]:
     checkpoint = register_checkpoint(context.db, context.home, context.run, manifest, path)
     shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)  # nothing is left to resume
     figures = {f"train_{key}" if key == "accuracy" else key: value for key, value in outcome.figures.items()}
-    counts = {"pairs": outcome.pairs, "ties": outcome.ties, "too_long": outcome.too_long}
+    rare = {name: count for name in ("refused", "cut") if (count := getattr(outcome, name))}
+    counts = {"pairs": outcome.pairs, "ties": outcome.ties, "too_long": outcome.too_long, **rare}
     return {"checkpoint": checkpoint.name, **counts, **figures, **held_out}
 
 
@@ -148,9 +164,9 @@ def train_reward(
     encoded: Any
     ranked = _ranked(pairs, rankings, ties, settings)
     if ranked is None:
-        encoded, too_long = usable_pairs(tokenizer, model, pairs, settings, reporter)
+        encoded, encoder = usable_pairs(tokenizer, model, pairs, settings, reporter)
     else:
-        encoded, too_long = usable_rankings(tokenizer, model, ranked, settings, reporter)
+        encoded, encoder = usable_rankings(tokenizer, model, ranked, settings, reporter)
         if len({pair.weight for pair in pairs}) > 1:
             reporter.log("the pairs are weighted by how far their annotators can be believed")
     figures: dict[str, float] = {}
@@ -161,11 +177,24 @@ def train_reward(
             if parameter.requires_grad:  # a head in bf16 would round its own small steps away
                 parameter.data = parameter.data.float()
         trainer.add_callback(step_callback(reporter, CURVES, figures))
-        run_trainer(trainer, directory, attempt, reporter)
+        run_trainer(trainer, directory, _attempt(trainer, directory, attempt, reporter), reporter)
     model = trainer.model.eval()
     head_of(model.get_base_model()).to(model.dtype)  # as it will be when loaded again
     tied = 0 if ranked is None else sum(not is_decisive(row["ranks"]) for row in encoded)
-    return RewardOutcome(LoadedReward(model, tokenizer, base, pooling), figures, len(encoded) - tied, tied, too_long)
+    reward = LoadedReward(model, tokenizer, base, pooling)
+    counts = (len(encoded) - tied, tied, encoder.too_long, encoder.refused, encoder.cut)
+    return RewardOutcome(reward, figures, *counts)
+
+
+def _attempt(trainer: Any, directory: Path, attempt: int, reporter: Reporter) -> int:
+    """The attempt, or 1 to begin again where an earlier version left states whose head lies elsewhere."""
+    from training.classifiers import HOLDER
+
+    point = resume_point(directory, attempt)
+    if point is None or has_own_name(Path(point)) == hasattr(trainer.model.get_base_model(), HOLDER):
+        return attempt
+    reporter.log("the state to resume from was left by an earlier version, whose head read otherwise: it begins again")
+    return 1
 
 
 def _ranked(
@@ -231,8 +260,10 @@ def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict
     """How often the chosen reply scores higher, with its interval, and how often the longer one was chosen.
 
     Equal scores count half: a model that cannot tell is no better than a coin. The length-only baseline takes
-    the better of "longer" and "shorter". Without pairs the figures are None.
+    the better of "longer" and "shorter". Pairs that the model cannot be given are left out; without pairs the figures
+    are None.
     """
+    pairs = [p for p in pairs if is_encodable(reward.tokenizer, as_dicts(p.messages), (p.chosen, p.rejected))]
     if not pairs:
         return {
             "accuracy": None,
@@ -241,9 +272,9 @@ def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict
             "length_only_accuracy": None,
             "test_pairs": 0,
         }
-    prompts = [[{"role": m.role.value, "content": m.content} for m in pair.messages] for pair in pairs]
-    chosen = reward_scores(reward, [(p, pair.chosen) for p, pair in zip(prompts, pairs, strict=True)])
-    rejected = reward_scores(reward, [(p, pair.rejected) for p, pair in zip(prompts, pairs, strict=True)])
+    cut = [pair.chosen_cut for pair in pairs], [pair.rejected_cut for pair in pairs]
+    chosen = reward_scores(reward, [(as_dicts(pair.messages), pair.chosen) for pair in pairs], cut=cut[0])
+    rejected = reward_scores(reward, [(as_dicts(pair.messages), pair.rejected) for pair in pairs], cut=cut[1])
     share = share_right([pair.prompt_id for pair in pairs], chosen, rejected)
     words = [len(pair.chosen.split()) for pair in pairs], [len(pair.rejected.split()) for pair in pairs]
     return {

@@ -20,6 +20,7 @@ from feedback.tables import DatasetRow, PolicyRow
 from feedback.types import Message, SamplingSettings
 from training.chat import Messages
 from training.config import RftSettings
+from training.encoding import check_prompts
 from training.methods.sft import train_sft
 from training.models import LoadedPolicy
 from training.policy_runs import open_start, save_policy_run, work_prompts
@@ -38,6 +39,7 @@ class Kept:
     messages: tuple[Message, ...]
     reply: str
     score: float
+    cut: bool = False  # those that were cut are never kept
 
 
 @dataclass(frozen=True)
@@ -118,16 +120,19 @@ def best_of_kl(n: int) -> float:
 def fitting_prompts(
     policy: LoadedPolicy, prompts: Sequence[Messages], max_new_tokens: int, context: RunContext
 ) -> list[Messages]:
-    """The prompts that leave room for a reply; NotEnoughData when fewer than two do."""
+    """The prompts that can be given to the model and leave room for a reply; NotEnoughData for fewer than two."""
     from training.evaluate import fitting
 
     usable = fitting(policy, prompts, SamplingSettings(max_new_tokens=max_new_tokens))
     if len(usable) < len(prompts):
-        context.progress.log(f"warning: {len(prompts) - len(usable)} prompts leave no room for a reply")
-    if len(usable) < 2:
-        raise NotEnoughData(
-            f"{len(usable)} prompts leave room for a reply; at least 2 are needed. Import more prompts."
+        left_out = len(prompts) - len(usable)
+        context.progress.log(
+            f"warning: {left_out} prompts are left out: they leave no room for a reply, or the model's chat template "
+            "refuses them"
         )
+    if len(usable) < 2:
+        raise NotEnoughData(f"{len(usable)} prompts can be given to this model; at least 2 are needed. Import more.")
+    check_prompts(policy.tokenizer, usable, context.progress)
     return usable
 
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.base_fit import embedding_rows
 from training.chat import Messages, encode_prompt, prompt_text
 from training.config import RlooSettings
 from training.dropout import disable_dropout
@@ -140,7 +141,7 @@ def _build(
             temperature=settings.temperature,
             beta=settings.beta,
             epsilon=settings.clip,
-            generation_kwargs={"suppress_tokens": banned_tokens(tokenizer, end_tokens(policy))},
+            generation_kwargs={"suppress_tokens": banned_tokens(tokenizer, end_tokens(policy), embedding_rows(model))},
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": text, "conversation": json.dumps(list(map(dict, m)))} for text, m in by_text.items()]

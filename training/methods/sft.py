@@ -12,8 +12,9 @@ from typing import Any, Protocol, TypedDict
 
 from feedback.errors import NotEnoughData
 from feedback.types import Message
-from training.chat import encode_prompt, encode_reply, window_of
+from training.chat import window_of
 from training.config import RftSettings, SftSettings
+from training.encoding import Encoder
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.preflight import tell_preflight
 from training.progress import Reporter, RunContext
@@ -41,6 +42,11 @@ class Imitated(Protocol):
     @property
     def reply(self) -> str:
         """The reply."""
+        ...
+
+    @property
+    def cut(self) -> bool:
+        """Whether it was cut at its length limit, so that it has no end."""
         ...
 
 
@@ -94,40 +100,38 @@ def train_sft(
 ) -> PolicyOutcome:
     """Train on plain values; ``directory`` keeps the states to resume from."""
     model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
-    longest = min(settings.max_length, window_of(model))
-    rows = encode_examples(tokenizer, examples, longest)
-    too_long = len(examples) - len(rows)
-    if too_long:
-        reporter.log(
-            f"warning: {too_long} of {len(examples)} replies are longer than {longest} tokens with their prompt"
-        )
+    encoder = Encoder(tokenizer, min(settings.max_length, window_of(model)))
+    rows = encode_examples(encoder, examples)
+    encoder.report(reporter, "replies", len(examples))
     if len(rows) < MIN_PAIRS:
         raise NotEnoughData(
-            f"Of {len(examples)} replies {too_long} are longer than {longest} tokens, which leaves {len(rows)}; at "
-            f"least {MIN_PAIRS} are needed. Raise max_length (now {settings.max_length})."
+            f"Of {len(examples)} replies {encoder.left_why}, which leaves {len(rows)}; at least {MIN_PAIRS} are "
+            f"needed. Raise max_length (now {settings.max_length})."
         )
     if len(rows) < FEW_PAIRS:
         reporter.log(f"warning: only {len(rows)} replies; below about {FEW_PAIRS} a run mostly learns them by heart")
     row = max(row["length"] for row in rows)
-    tell_preflight(model, settings, reporter, rows=len(rows), left_out=too_long, longest=row, noun="replies", sides=1)
+    tell_preflight(
+        model, settings, reporter, rows=len(rows), left_out=encoder.left_out, longest=row, noun="replies", sides=1
+    )
     figures: dict[str, float] = {}
     with trainer_scope():
-        trainer = _build(model, tokenizer, rows, longest, settings, directory, peft_config)
+        trainer = _build(model, tokenizer, rows, encoder.max_length, settings, directory, peft_config)
         trainer.add_callback(step_callback(reporter, CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
-    counts = {"replies": len(rows), "too_long": too_long}
+    counts = {"replies": len(rows), **encoder.counts}
     return PolicyOutcome(trainer.model.eval(), tokenizer, figures, counts)
 
 
-def encode_examples(tokenizer: Any, examples: Sequence[Imitated], max_length: int) -> list[TokenRow]:
-    """The exchanges as token ids with labels on the reply and its end alone; those too long are left out."""
+def encode_examples(encoder: Encoder, examples: Sequence[Imitated]) -> list[TokenRow]:
+    """The exchanges as token ids with labels on the reply and its end alone, those that can be trained on."""
     rows = []
     for example in examples:
-        prompt = encode_prompt(tokenizer, [{"role": m.role.value, "content": m.content} for m in example.messages])
-        reply = encode_reply(tokenizer, example.reply)
-        length = len(prompt) + len(reply)
-        if length <= max_length:
-            rows.append(TokenRow(input_ids=prompt + reply, labels=[IGNORED] * len(prompt) + reply, length=length))
+        exchanges = encoder.encode(example.messages, [(example.reply, example.cut)])
+        if exchanges is not None:
+            (exchange,) = exchanges
+            labels = [IGNORED] * len(exchange.prompt) + exchange.reply
+            rows.append(TokenRow(input_ids=exchange.ids, labels=labels, length=len(labels)))
     return rows
 
 

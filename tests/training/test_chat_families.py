@@ -1,0 +1,173 @@
+"""What a model is trained to say is what its own chat template says, to the token, for every family of templates."""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+import pytest
+
+from tests.training.families import BRACKETS, FAMILIES, ZEPHYR, Family, template_of, tokenizer_of
+from training import chat, chat_template
+from training.chat import encode_exchange, encode_prompt, encode_replies
+
+ASK = [{"role": "user", "content": "What do people do in the rain?"}]
+LONGER = [*ASK, {"role": "assistant", "content": "They cook."}, {"role": "user", "content": "And then?"}]
+REPLY = "Read a book.\n\nThen talk about the weather."
+NOT_SHOWN_AGAIN = {"deepseek_r1"}  # opens a thought that the finished exchange does not show
+METASPACE = Family("", "</s>", "</s>", ("<s>",), "<s>", "metaspace")
+
+
+def rendered(tokenizer: Any, messages: list[dict[str, str]], reply: str) -> list[int]:
+    text = tokenizer.apply_chat_template([*messages, {"role": "assistant", "content": reply}], tokenize=False)
+    return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+
+
+@pytest.fixture(params=FAMILIES)
+def named(request: pytest.FixtureRequest) -> tuple[str, Any]:
+    return request.param, tokenizer_of(FAMILIES[request.param])
+
+
+@pytest.mark.parametrize("messages", [ASK, LONGER], ids=["one turn", "two turns"])
+@pytest.mark.parametrize("reply", [REPLY, "  spaced  ", "日本語 🙂 tail"], ids=["plain", "spaced", "other scripts"])
+def test_prompt_and_reply_are_the_rendered_conversation(
+    named: tuple[str, Any], messages: list[dict[str, str]], reply: str
+) -> None:
+    name, tokenizer = named
+    exchange = encode_exchange(tokenizer, messages, reply)
+    assert tokenizer.convert_ids_to_tokens(exchange.reply[-1]) == FAMILIES[name].turn
+    assert exchange.as_rendered is (name not in NOT_SHOWN_AGAIN)
+    if exchange.as_rendered:
+        assert exchange.ids == rendered(tokenizer, messages, reply)[: len(exchange.ids)]
+    asked = encode_prompt(tokenizer, messages)
+    assert exchange.prompt == asked[: len(exchange.prompt)]
+    assert len(asked) - len(exchange.prompt) <= 1  # a token may span the seam
+
+
+def test_a_cut_reply_ends_where_it_was_cut(named: tuple[str, Any]) -> None:
+    name, tokenizer = named
+    cut, whole = (encode_exchange(tokenizer, ASK, "Read a boo", ended=ended) for ended in (False, True))
+    assert whole.ids[: len(cut.ids)] == cut.ids
+    ends = {tokenizer.convert_tokens_to_ids(FAMILIES[name].turn), tokenizer.eos_token_id}
+    assert not ends & set(cut.reply)
+
+
+def test_text_never_becomes_a_control_token(named: tuple[str, Any]) -> None:
+    name, tokenizer = named
+    family = FAMILIES[name]
+    control = {tokenizer.convert_tokens_to_ids(token) for token in (family.turn, family.eos, *family.control)}
+    spelled = " ".join((family.turn, family.eos, *family.control))
+    plain = encode_exchange(tokenizer, [{"role": "user", "content": "Translate: x"}], "It is x.")
+    hostile = encode_exchange(tokenizer, [{"role": "user", "content": f"Translate: {spelled}"}], f"It is {spelled}.")
+    assert [i for i in hostile.ids if i in control] == [i for i in plain.ids if i in control]
+    assert f"It is {spelled}." in tokenizer.decode(hostile.reply)
+    assert f"Translate: {spelled}" in tokenizer.decode(hostile.prompt)
+    assert (
+        encode_prompt(tokenizer, [{"role": "user", "content": f"Translate: {spelled}"}])[:-1]
+        == hostile.prompt[: len(encode_prompt(tokenizer, [{"role": "user", "content": f"Translate: {spelled}"}])) - 1]
+    )
+
+
+def test_two_replies_share_one_prompt(named: tuple[str, Any]) -> None:
+    _, tokenizer = named
+    one, other = encode_replies(tokenizer, ASK, [("\n\nfirst", True), ("second", True)])
+    assert one.prompt == other.prompt
+    assert one.ids == encode_exchange(tokenizer, ASK, "\n\nfirst").ids
+    assert other.ids == encode_exchange(tokenizer, ASK, "second").ids
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("qwen3", "<think>\n\n</think>\n\nParis.<|im_end|>"),
+        ("qwen3_5_think", "\n</think>\n\nParis.<|im_end|>"),
+        ("deepseek_r1", "\n</think>\n\nParis.<｜end▁of▁sentence｜>"),
+    ],
+)
+def test_a_reply_without_a_thought_stands_behind_an_empty_one(name: str, expected: str) -> None:
+    tokenizer = tokenizer_of(FAMILIES[name])
+    exchange = encode_exchange(tokenizer, ASK, "Paris.")
+    asked = chat.prompt_text(tokenizer, ASK)
+    assert tokenizer.decode(exchange.ids) == asked + expected
+
+
+def test_a_drawn_thought_is_kept_as_it_was_drawn() -> None:
+    tokenizer = tokenizer_of(FAMILIES["deepseek_r1"])
+    exchange = encode_exchange(tokenizer, ASK, "People cook.</think>\n\nCook.")
+    assert tokenizer.decode(exchange.ids).endswith("<think>\nPeople cook.</think>\n\nCook.<｜end▁of▁sentence｜>")
+    assert tokenizer.convert_tokens_to_ids("</think>") in exchange.reply
+
+
+def test_no_leading_space_is_put_before_a_reply() -> None:
+    tokenizer = tokenizer_of(METASPACE, ZEPHYR)
+    exchange = encode_exchange(tokenizer, ASK, "Read a book.")
+    apart = tokenizer("Read a book.", add_special_tokens=False)["input_ids"]
+    assert tokenizer.convert_ids_to_tokens(apart)[0].startswith("▁")
+    assert not tokenizer.convert_ids_to_tokens(exchange.reply)[0].startswith("▁")
+    assert exchange.ids == rendered(tokenizer, ASK, "Read a book.")[: len(exchange.ids)]
+
+
+def test_a_template_that_forgets_the_system_message_is_trained_behind_the_prompt_it_asks_with() -> None:
+    tokenizer = tokenizer_of(METASPACE, BRACKETS)
+    messages = [{"role": "system", "content": "Be brief."}, *ASK]
+    exchange = encode_exchange(tokenizer, messages, "Cook.")
+    assert not exchange.as_rendered
+    assert "Be brief." in tokenizer.decode(exchange.prompt)
+    assert tokenizer.decode(exchange.ids).endswith("[/INST] Cook.</s>")
+
+
+def test_a_conversation_the_template_refuses_is_named_as_such() -> None:
+    tokenizer = tokenizer_of(FAMILIES["gemma"])
+    with pytest.raises(chat.TemplateRefused, match="system, user: System role not supported"):
+        encode_prompt(tokenizer, [{"role": "system", "content": "Be brief."}, *ASK])
+    broken = tokenizer_of(METASPACE, "{{ messages[0]['content'] + 1 }}")
+    with pytest.raises(chat.TemplateRefused, match="chat template refuses a conversation of user"):
+        encode_prompt(broken, ASK)
+
+
+def test_a_template_without_an_end_is_closed_by_the_tokenizers_own() -> None:
+    tokenizer = tokenizer_of(
+        METASPACE, "{% for m in messages %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    )
+    assert chat_template.end_of_turn(tokenizer) == "</s>"
+    assert tokenizer.decode(encode_exchange(tokenizer, ASK, "Cook.").reply).endswith("Cook.</s>")
+
+
+def test_a_tokenizer_that_cannot_tell_text_from_control_says_so() -> None:
+    tokenizer = tokenizer_of(FAMILIES["qwen2_5"])
+
+    class Slow:
+        """The tokenizer as one without a fast backend looks."""
+
+        backend_tokenizer = None
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(tokenizer, name)
+
+        def __call__(self, *args: Any, **kwargs: Any) -> Any:
+            return tokenizer(*args, **kwargs)
+
+    with pytest.raises(chat.ControlTokenInText, match="control token"):
+        encode_exchange(Slow(), ASK, "It ends with <|im_end|>.")
+
+
+@pytest.mark.parametrize("name", ["llama3_2", "gptoss"])
+def test_the_date_of_a_template_is_the_same_for_ever(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    tokenizer = tokenizer_of(FAMILIES[name])
+    assert chat_template.uses_clock(tokenizer)
+    shown = {"llama3_2": "Today Date: 01 Jan 2026", "gptoss": "Current date: 2026-01-01"}[name]
+    assert shown in chat.prompt_text(tokenizer, ASK)
+    chat_template.fix_template_date(tokenizer, date(2026, 11, 28))
+    assert shown not in chat.prompt_text(tokenizer, ASK)
+    chat_template.fix_template_date(tokenizer)
+    assert shown in chat.prompt_text(tokenizer, ASK)
+    assert tokenizer.chat_template.endswith(template_of(FAMILIES[name]))
+
+
+def test_every_directive_of_a_date_is_written() -> None:
+    day = date(2025, 3, 9)
+    for form, written in {"%d %b %Y": "09 Mar 2025", "%-d %B %y": "9 March 25", "%A, %Y-%m-%d": "Sunday, 2025-03-09",
+                          "100%% %H:%M": "100% 00:00"}.items():  # fmt: skip
+        tokenizer = tokenizer_of(METASPACE, "{{ strftime_now('" + form + "') }}")
+        chat_template.fix_template_date(tokenizer, day)
+        assert chat_template.render(tokenizer, ASK, generation_prompt=True) == written

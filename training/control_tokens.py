@@ -1,0 +1,165 @@
+"""Encode a rendered conversation such that nothing a person or a model wrote becomes a control token.
+
+A tokenizer reads ``<|im_end|>`` as the end of a turn wherever it stands. In a message it is text: it is encoded as
+such, character by character if need be, while the same spelling written by the template stays the token.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import dataclass
+from typing import Any
+from weakref import WeakKeyDictionary
+
+from training.chat_template import ControlTokenInText, Messages, Unencodable, render
+
+_THOUGHT = re.compile(r"</?(think|thinking|thought|reasoning|seed:think)>")
+_MARKS = [chr(code) for code in range(0xE200, 0xE240)]  # private-use characters
+_PROBES = (
+    [{"role": "user", "content": "."}],
+    [{"role": "system", "content": "."}, {"role": "user", "content": "."}, {"role": "assistant", "content": "."}],
+)
+_found: WeakKeyDictionary[Any, ControlTokens] = WeakKeyDictionary()
+
+
+@dataclass(frozen=True)
+class Disguised:
+    """Messages whose control-token spellings hold a ``mark``, which ``encode`` removes; None where none is spelled."""
+
+    messages: Messages
+    mark: str | None = None
+
+
+@dataclass
+class ControlTokens:
+    """The control tokens of one tokenizer, and a twin of it that reads their spellings as text."""
+
+    template: Any
+    ids: dict[str, int]
+    thoughts: frozenset[str]
+    twin: Any = None
+    places: dict[str, str] | None = None
+
+    def spelled(self, text: str, *, by_model: bool) -> re.Match[str] | None:
+        """The first control token spelled in a text; the model itself may open and close a thought."""
+        return self._pattern(by_model).search(text) if self.ids else None
+
+    def disguise(self, text: str, mark: str, *, by_model: bool) -> str:
+        """The text with a mark inside every control token it spells."""
+        return self._pattern(by_model).sub(lambda found: found.group()[0] + mark + found.group()[1:], text)
+
+    def _pattern(self, by_model: bool) -> re.Pattern[str]:
+        names = [name for name in self.ids if not (by_model and name in self.thoughts)]
+        return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
+
+
+def disguise(tokenizer: Any, messages: Messages) -> Disguised:
+    """The messages, with a mark wherever one spells a control token."""
+    control = control_tokens(tokenizer)
+    if not any(control.spelled(m["content"], by_model=m["role"] == "assistant") for m in messages):
+        return Disguised(messages)
+    mark = next((mark for mark in _MARKS if not any(mark in m["content"] for m in messages)), None)
+    if mark is None:
+        raise ControlTokenInText("This conversation uses every private-use character that could mark its text.")
+    hidden = [
+        {"role": m["role"], "content": control.disguise(m["content"], mark, by_model=m["role"] == "assistant")}
+        for m in messages
+    ]
+    return Disguised(hidden, mark)
+
+
+def encode(tokenizer: Any, text: str, mark: str | None = None) -> list[int]:
+    """The ids of a rendered text; spellings that hold the ``mark`` become text, all others control tokens.
+
+    Raises ControlTokenInText where this tokenizer cannot tell the two apart.
+    """
+    if mark is None or mark not in text:  # the template already wrote every special token: no second one is added
+        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
+    control = control_tokens(tokenizer)
+    twin, places = _twin(tokenizer, control)
+    named = re.compile("|".join(map(re.escape, sorted(control.ids, key=len, reverse=True))))
+    ids = twin.encode(named.sub(lambda found: places[found.group()], text).replace(mark, ""), add_special_tokens=False)
+    if set(ids.ids) & (set(control.ids.values()) - {tokenizer.unk_token_id}):
+        raise _unreadable(text.replace(mark, ""), control)
+    back = {twin.token_to_id(place): control.ids[name] for name, place in places.items()}
+    return [back.get(token, token) for token in ids.ids]
+
+
+def control_tokens(tokenizer: Any) -> ControlTokens:
+    """The special tokens of a tokenizer, and the added ones that its template writes between messages."""
+    found = _found.get(tokenizer)
+    if (
+        found is None
+        or found.template != tokenizer.chat_template
+        or not set(tokenizer.all_special_tokens) <= set(found.ids)
+    ):
+        found = _found[tokenizer] = _read(tokenizer)
+    return found
+
+
+def _read(tokenizer: Any) -> ControlTokens:
+    added = {token.content: (number, token.special) for number, token in tokenizer.added_tokens_decoder.items()}
+    special = {name: tokenizer.convert_tokens_to_ids(name) for name in tokenizer.all_special_tokens}
+    thoughts = frozenset(name for name in added if _THOUGHT.fullmatch(name))
+    written = "".join(_rendered(tokenizer))
+    ids = special | {
+        name: number
+        for name, (number, is_special) in added.items()
+        if is_special or name in thoughts or (name.strip() and not name.isalnum() and name in written)
+    }
+    return ControlTokens(tokenizer.chat_template, {name: i for name, i in ids.items() if name}, thoughts)
+
+
+def _rendered(tokenizer: Any) -> list[str]:
+    """What the template writes around short messages, so far as it takes them."""
+    texts = []
+    for messages in _PROBES:
+        for opens in (True, False):
+            try:
+                texts.append(render(tokenizer, messages, generation_prompt=opens))
+            except Unencodable:
+                continue
+    return texts
+
+
+def _twin(tokenizer: Any, control: ControlTokens) -> tuple[Any, dict[str, str]]:
+    """A copy of the tokenizer that reads control tokens as text, and the stand-in of each that it still reads as one.
+
+    The stand-ins are added tokens with the flags of the originals, so that all text is cut and normalized as before.
+    """
+    if control.twin is not None and control.places is not None:
+        return control.twin, control.places
+    from tokenizers import AddedToken, Tokenizer
+
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    if not isinstance(backend, Tokenizer):
+        raise ControlTokenInText(
+            "A message spells a control token, and this model's tokenizer can only read it as that token."
+        )
+    described = json.loads(backend.to_str())
+    flags = {token["content"]: token for token in described["added_tokens"]}
+    for token in described["added_tokens"]:
+        token["special"] = token["special"] or token["content"] in control.ids
+    twin = Tokenizer.from_str(json.dumps(described))
+    twin.no_truncation()
+    twin.no_padding()
+    twin.encode_special_tokens = True
+    places = {name: f"\ue300{number}\ue301" for number, name in enumerate(control.ids)}
+    kept = ("lstrip", "rstrip", "single_word", "normalized")
+    twin.add_tokens(
+        [
+            AddedToken(place, special=False, **{flag: flags.get(name, {}).get(flag, False) for flag in kept})
+            for name, place in places.items()
+        ]
+    )
+    control.twin, control.places = twin, places
+    return twin, places
+
+
+def _unreadable(text: str, control: ControlTokens) -> ControlTokenInText:
+    found = control.spelled(text, by_model=False)
+    return ControlTokenInText(
+        f"A message spells the control token {found.group() if found else ''!r}, and this model's tokenizer can only "
+        "read it as that token. Write it otherwise."
+    )
