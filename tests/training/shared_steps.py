@@ -34,6 +34,7 @@ class Imitation:
 
     messages: tuple[Message, ...]
     reply: str
+    cut: bool = False
 
 
 def pairs(rows: int) -> list[Any]:

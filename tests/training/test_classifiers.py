@@ -171,7 +171,7 @@ def test_plain_peft_refuses_what_it_would_score_differently_and_the_card_says_so
         return
     assert "gives the same scores" in card
     under = PeftModel.from_pretrained(plain, str(directory)).eval()
-    ids = [encode_exchange(reward.tokenizer, messages, reply) for messages, reply in EXCHANGES]
+    ids = [encode_exchange(reward.tokenizer, messages, reply).ids for messages, reply in EXCHANGES]
     with torch.no_grad():
         scores = [under(input_ids=torch.tensor([row])).logits[0, 0].item() for row in ids]
     assert scores == pytest.approx(reward_scores(reward, EXCHANGES), abs=1e-4)

@@ -10,7 +10,7 @@ import pytest
 
 from feedback.examples import LabelledReply
 from tests.training.conftest import make_pair
-from tests.training.families import save_family
+from tests.training.shapes import save_family
 from tests.training.shared_steps import Imitation
 from training.config import DpoSettings, KtoSettings, RewardSettings, RlooSettings, SftSettings
 from training.methods.dpo import train_dpo

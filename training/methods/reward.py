@@ -21,6 +21,7 @@ from training.checkpoints import (
     Manifest,
     check_name_free,
     describe_base,
+    has_own_name,
     library_versions,
     register_checkpoint,
     save_checkpoint,
@@ -36,7 +37,15 @@ from training.progress import Reporter, RunContext
 from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
 from training.scoring import reward_scores
 from training.steps import step_callback
-from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
+from training.trainers import (
+    TokenPair,
+    resume_point,
+    run_trainer,
+    silenced,
+    trainer_arguments,
+    trainer_scope,
+    usable_pairs,
+)
 
 MOST_NOISE = 0.45  # beyond this, labels say next to nothing
 COUNTS = ("pairs", "ties", "too_long", "refused", "cut")
@@ -168,13 +177,24 @@ def train_reward(
             if parameter.requires_grad:  # a head in bf16 would round its own small steps away
                 parameter.data = parameter.data.float()
         trainer.add_callback(step_callback(reporter, CURVES, figures))
-        run_trainer(trainer, directory, attempt, reporter)
+        run_trainer(trainer, directory, _attempt(trainer, directory, attempt, reporter), reporter)
     model = trainer.model.eval()
     head_of(model.get_base_model()).to(model.dtype)  # as it will be when loaded again
     tied = 0 if ranked is None else sum(not is_decisive(row["ranks"]) for row in encoded)
     reward = LoadedReward(model, tokenizer, base, pooling)
     counts = (len(encoded) - tied, tied, encoder.too_long, encoder.refused, encoder.cut)
     return RewardOutcome(reward, figures, *counts)
+
+
+def _attempt(trainer: Any, directory: Path, attempt: int, reporter: Reporter) -> int:
+    """The attempt, or 1 to begin again where an earlier version left states whose head lies elsewhere."""
+    from training.classifiers import HOLDER
+
+    point = resume_point(directory, attempt)
+    if point is None or has_own_name(Path(point)) == hasattr(trainer.model.get_base_model(), HOLDER):
+        return attempt
+    reporter.log("the state to resume from was left by an earlier version, whose head read otherwise: it begins again")
+    return 1
 
 
 def _ranked(
