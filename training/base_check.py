@@ -21,7 +21,7 @@ from training.base_fit import (
     refuse_two_way,
     refuse_unfit_weights,
 )
-from training.chat import encode_exchange, examine_template, prompt_text
+from training.chat import encode_exchange, examine_template
 from training.chat_template import fix_template_date
 from training.models import parameter_count, quiet_loading
 
@@ -68,7 +68,8 @@ def examine_base(base: str) -> Examination:
         refuse_other_kind(config, base)
         fit_configuration(config)
         tokenizer = at_hand_first(lambda _: AutoTokenizer.from_pretrained(**files), base, directory)
-        _examine_template(tokenizer)
+        fix_template_date(tokenizer)
+        examine_template(tokenizer)
         reason = _why_not_weights(config, directory, is_local=local_directory(base) is not None)
         model, info = (None, {}) if reason else _on_meta(config, files, base, directory)
     rows = int(config.get_text_config().vocab_size) if model is None else embedding_rows(model)
@@ -119,17 +120,6 @@ def _on_meta(config: Any, files: dict[str, Any], base: str, directory: Path) -> 
         return model, info
 
     return at_hand_first(load, base, directory)
-
-
-def _examine_template(tokenizer: Any) -> None:
-    """Refuse a chat template that cannot render a user's turn, or a finished exchange with its end."""
-    fix_template_date(tokenizer)
-    examine_template(tokenizer)
-    if PROBE_TURNS[0]["content"] not in prompt_text(tokenizer, PROBE_TURNS[:1]):
-        raise InvalidInput(
-            "This model's chat template leaves out what the user says, so every prompt would be the same to it. "
-            "Put a template that works into its tokenizer_config.json or chat_template.jinja."
-        )
 
 
 def _examine_window(config: Any, tokenizer: Any, base: str) -> str:
