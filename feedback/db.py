@@ -194,7 +194,7 @@ def open_database(url_or_path: str | Path) -> Database:
     try:
         refuse_foreign(url)
         migrations.upgrade(engine)
-        require_tables(engine, url)
+        require_tables(engine)
     except (StudioError, DatabaseError, sqlite3.Error) as error:
         engine.dispose()
         told = _refusal(error, engine, url)
@@ -241,10 +241,10 @@ def read_only_connection(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-def require_tables(engine: Engine, url: str) -> None:
+def require_tables(engine: Engine) -> None:
     """Refuse a database that says it is of this schema and lacks some of its tables."""
     if missing := sorted(SQLModel.metadata.tables.keys() - migrations.table_names(engine)):
-        raise DatabaseDamaged(f"{shown_url(url)} lacks the tables {', '.join(missing[:5])}", RESTORE_HINT)
+        raise DatabaseDamaged(f"it lacks the tables {', '.join(missing[:5])}", RESTORE_HINT)
 
 
 def as_url(url_or_path: str | Path) -> str:

@@ -9,6 +9,7 @@ as they are, since a rename would put a file in their place.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import stat
@@ -24,6 +25,11 @@ from feedback.errors import InvalidInput
 STANDARD_OUTPUT = "-"
 _OPEN_FILES = re.compile(r"/proc/(self|thread-self|\d+(/task/\d+)?)/fd")
 _MOST_LINKS = 40
+
+
+def is_full(error: OSError) -> bool:
+    """Whether an error says that nothing more fits where something was written."""
+    return error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 @dataclass(frozen=True)
@@ -61,7 +67,8 @@ class Output:
                 with os.fdopen(self._descriptor(), "wb") as stream:
                     yield stream
         except OSError as error:
-            raise InvalidInput(f"{self.path} cannot be written: {error.strerror}. Name another file.") from error
+            remedy = "Free some space there or name a file on another disk" if is_full(error) else "Name another file"
+            raise InvalidInput(f"{self.path} cannot be written: {error.strerror}. {remedy}.") from error
 
     def _descriptor(self) -> int:
         if self.descriptor is None:

@@ -33,7 +33,7 @@ def open_read_only(url: str) -> Database:
             event.listen(engine, "connect", _refuse_writes)
         refuse_foreign(url)
         if current_revision(engine) == newest_revision():
-            require_tables(engine, url)
+            require_tables(engine)
     except StudioError:
         engine.dispose()
         raise

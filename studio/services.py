@@ -556,14 +556,13 @@ class Services:
         runs.reconcile(self.db)
         if asked.method is not None:
             settings_class(asked.method)  # a method that does not exist is a mistake, not an empty list
-        found = {
-            "states": None if asked.state is None else [asked.state],
-            "method": asked.method,
-            "name": asked.name,
-        }
-        rows = run_store.list_runs(self.db, before=asked.before, limit=limit + 1, **found)
+        states = None if asked.state is None else [asked.state]
+        rows = run_store.list_runs(
+            self.db, states=states, method=asked.method, name=asked.name, before=asked.before, limit=limit + 1
+        )
+        total = run_store.count_runs(self.db, states=states, method=asked.method, name=asked.name)
         older = rows[limit - 1].id if len(rows) > limit else None
-        return RunsPage(rows[:limit], older, run_store.count_runs(self.db, **found))
+        return RunsPage(rows[:limit], older, total)
 
     def get_run(self, run_id: str) -> RunRow:
         """One run as it is now."""

@@ -4,7 +4,7 @@ match.
 A checkpoint appears whole or not at all: it is written into a hidden directory beside its place, synced, and
 renamed. The manifest holds probe values measured on the model in memory; a load that does not reproduce them
 (a random head, another base, other weights) raises CheckpointError instead of serving nonsense. The directory
-is an ordinary PEFT adapter, so plain ``peft`` loads it without this module.
+is a PEFT adapter; whether plain ``peft`` makes the same of it is told in its README.md (``training.model_card``).
 
     directory = save_checkpoint(home, name, write, manifest)
     policy = load_policy(directory)          reward = load_reward(directory)
@@ -136,6 +136,8 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
     earlier checkpoints stay as they were, and CheckpointError says so. A checkpoint of the same run is
     replaced, so that a run resumed after its last step can end; any other of that name raises Conflict.
     """
+    from training.model_card import write_card
+
     final = home.checkpoints / name
     sweep(home.checkpoints)
     _refuse_taken(final, manifest.run)
@@ -145,7 +147,9 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
             weights = sorted(partial.rglob("*.safetensors"))
             files = {str(path.relative_to(partial)): _file_hash(path) for path in weights}
             written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
-            (partial / MANIFEST_FILE).write_text(manifest.model_copy(update=written).model_dump_json(indent=2))
+            saved = manifest.model_copy(update=written)
+            (partial / MANIFEST_FILE).write_text(saved.model_dump_json(indent=2))
+            write_card(partial, saved, own_name=has_own_name(partial))
     except Exception as error:
         if is_disk_full(error):
             raise disk_full(home.checkpoints, f"The checkpoint {name!r}") from error

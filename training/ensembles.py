@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 FIRST = "default"  # PEFT's name for the adapter in a checkpoint's own directory
 SEED_STEP = 1000
+FINISHED = "member"  # where a finished member waits for the others; earlier versions, whose heads differ, said adapter
 
 
 class Member:
@@ -104,7 +105,7 @@ def train_members(
     found = []
     for number in range(1, members + 1):
         place = directory / f"{number}-of-{members}"
-        saved = place / "adapter"
+        saved = place / FINISHED
         if saved.is_dir() and (fault := _member_fault(saved)):
             reporter.log(f"warning: reward model {number} of {members} is trained again: {fault}")
             shutil.rmtree(saved)
@@ -115,9 +116,9 @@ def train_members(
         found.append(json.loads((saved / "figures.json").read_text()))
     model, tokenizer = load_scorer(base, device, pooling=pooling_for, quantize=quantize)
     pooling = pooling_of(head_of(model))
-    model = attach_adapter(model, directory / f"1-of-{members}" / "adapter")
+    model = attach_adapter(model, directory / f"1-of-{members}" / FINISHED)
     for number in range(2, members + 1):
-        path = directory / f"{number}-of-{members}" / "adapter"
+        path = directory / f"{number}-of-{members}" / FINISHED
         model.load_adapter(str(path), adapter_name=member_name(number), is_trainable=False)
     means = {name: fmean(figures[name] for figures in found) for name in found[0]}
     return LoadedReward(EnsembleModel(model.eval()), tokenizer, base, pooling), means

@@ -47,6 +47,7 @@ from feedback.store.runs import get_run
 from feedback.tables import RunRow
 from feedback.types import RunState, Split, now
 from training import ranks
+from training.base_files import is_out_of_memory
 from training.checkpoints import is_disk_full
 from training.config import parse_settings
 from training.home import Home
@@ -273,7 +274,7 @@ def explain(error: BaseException, settings: dict[str, Any]) -> str:
     text = str(error).strip()
     if isinstance(error, StudioError):
         return text
-    if _is_memory(error):
+    if is_out_of_memory(error):
         return f"The run ran out of memory: {_cheaper(settings)}, then start it again."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full: free some space, then resume the run."
@@ -283,7 +284,7 @@ def explain(error: BaseException, settings: dict[str, Any]) -> str:
 
 def kind_of(error: BaseException) -> str:
     """What sort of failure it was: memory, diverged, data, disk or crash."""
-    if _is_memory(error):
+    if is_out_of_memory(error):
         return "memory"
     if type(error).__name__ == "Diverged":  # by name: its module would bring torch's trainers along
         return "diverged"
@@ -292,13 +293,6 @@ def kind_of(error: BaseException) -> str:
     if isinstance(error, NotEnoughData | NotFound | InvalidInput):
         return "data"
     return "checkpoint" if isinstance(error, CheckpointError) else "crash"
-
-
-def _is_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
 
 
 def say(line: str) -> None:

@@ -7,12 +7,16 @@ what a kill left behind can be told from what another process is at work on, and
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+_HERE = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE
 
 
 @contextlib.contextmanager
@@ -53,6 +57,16 @@ def restore(final: Path) -> None:
     """Put back what a kill between two renames left aside; nothing happens where something stands."""
     if not final.exists() and any(final.parent.glob(f".old-{final.name}-????????")):
         sweep(final.parent)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two directories of one disk change places at one moment; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):  # not Linux, or an old C library
+        return False
+    done = rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), ctypes.c_uint(_EXCHANGE))
+    return bool(done == 0)
 
 
 @contextlib.contextmanager

@@ -16,6 +16,7 @@ from feedback.types import Message, PreferencePair
 from training.adapters import adapter_config
 from training.chat import window_of
 from training.config import RewardSettings
+from training.dropout import disable_dropout
 from training.encoding import Encoder
 from training.preference_losses import ranking_loss
 from training.preflight import tell_preflight
@@ -137,7 +138,9 @@ def build_ranking_trainer(
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
-    class RankingTrainer(silenced(RewardTrainer, rows, settings.seed)):  # type: ignore[misc]
+    trainer: Any = RewardTrainer
+
+    class RankingTrainer(trainer):  # type: ignore[misc]
         def _set_signature_columns_if_needed(self) -> None:
             self._signature_columns = list(COLUMNS)
 
@@ -150,12 +153,13 @@ def build_ranking_trainer(
             losses = ranking_loss(scores, ranks, inputs["margins"], settings.label_smoothing)
             centre = 2 * scores.sum(1) / (ranks > 0).sum(1)  # for a pair: the sum of its scores
             loss = (inputs["weights"] * losses).mean() + settings.centering * (centre**2).mean()
-            for name, value in _curves(scores.detach(), ranks).items():
+            for name, value in _curves(*_side_by_side(self, scores.detach(), ranks)).items():
                 self._metrics["train"][name].append(value)
             return (loss, outputs) if return_outputs else loss
 
     arguments = trainer_arguments(settings, model, len(rows), directory)
-    return RankingTrainer(
+    disable_dropout(model)
+    return silenced(RankingTrainer, rows, settings.seed)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=None),
         data_collator=_collator(tokenizer.pad_token_id),
@@ -183,6 +187,18 @@ def _collator(pad: int) -> Any:
         }
 
     return collate
+
+
+def _side_by_side(trainer: Any, scores: Any, ranks: Any) -> tuple[Any, Any]:
+    """Scores and ranks (ranking, reply) of all processes, made equally wide with ranks of 0."""
+    import torch
+
+    if trainer.accelerator.num_processes == 1:
+        return scores, ranks
+    width = int(trainer.gathered(torch.tensor([ranks.shape[1]], device=ranks.device)).max())
+    wide = (0, max(0, width - ranks.shape[1]))
+    both = (torch.nn.functional.pad(one, wide)[:, :width] for one in (scores, ranks))
+    return tuple(trainer.gathered(one) for one in both)  # type: ignore[return-value]
 
 
 def _curves(scores: Any, ranks: Any) -> dict[str, float]:

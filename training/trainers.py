@@ -29,6 +29,7 @@ from training.models import parameter_count
 from training.preflight import tell_preflight
 from training.progress import DryRunDone, Reporter
 from training.ranks import leave_unless_leading
+from training.shares import sharing
 from training.steps import Diverged, sample_callback
 from training.trainer_states import STATES_KEPT, newest_state, sealing_callback
 
@@ -255,7 +256,8 @@ class LikeLengths:
     """The order of an epoch: shuffled, then pairs of like length put into one batch, which saves a third of padding.
 
     Only four batches at a time are sorted and their order is shuffled again, so that chance still decides most. The
-    order depends on seed and epoch alone, so that a resumed run meets the pairs it had not seen.
+    order depends on the batch, the seed and the epoch alone: a resumed run meets the pairs it had not seen, and any
+    number of processes or micro batches meet the same pairs in each step.
     """
 
     BATCHES = 4
@@ -303,12 +305,13 @@ def quiet(trainer_class: type) -> type:
 def silenced(trainer_class: type, encoded: Sequence[Any], seed: int) -> type:
     """The quiet trainer class without data preparation of its own; ``encoded`` rows have a ``length``."""
 
-    class Silenced(quiet(trainer_class)):  # type: ignore[misc]
+    class Silenced(sharing(quiet(trainer_class))):  # type: ignore[misc]
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # token ids already
 
         def _get_train_sampler(self, *_: Any) -> LikeLengths:
             together = self.args.per_device_train_batch_size * self.args.world_size
-            return LikeLengths([pair["length"] for pair in encoded], together, seed)
+            step = together * self.args.gradient_accumulation_steps
+            return LikeLengths([pair["length"] for pair in encoded], step, seed)
 
     return Silenced

@@ -91,6 +91,8 @@ def generate(
         run = submit_and_wait(session, keeper, "generate", config)
     if as_json:
         show_json({"run_id": run.id, **run.result})
+    elif run.result.get("nothing"):
+        typer.echo(run.result["nothing"])
     else:
         typer.echo(
             f"Drew {run.result.get('generations', 0)} replies: {run.result.get('matchups', 0)} new matchups, "

@@ -219,10 +219,9 @@ def show_runs(
     """List runs, newest first."""
     if method is not None:
         settings_class(method)
-    found = {"states": state or None, "method": method, "name": name}
     with opened(context) as session:
         run_queue.reconcile(session.db)
-        rows = list_runs(session.db, before=before, limit=limit + 1, **found)
+        rows = list_runs(session.db, states=state or None, method=method, name=name, before=before, limit=limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
     if as_json:
@@ -240,7 +239,7 @@ def show_runs(
         )
         for row in rows
     ]
-    is_narrowed = before is not None or any(value is not None for value in found.values())
+    is_narrowed = bool(state) or any(value is not None for value in (method, name, before))
     none = "No run is like this." if is_narrowed else "No runs yet."
     show_table(("id", "method", "state", "done", "attempt", "queued", "error"), table, none)
     if more:

@@ -132,8 +132,8 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     shown = [table, selected, detail, link, download_bar]
     asked = [sources, share, seed]
     opened = tab.select(bind(refresh, services), [selected, *asked], [counts, table, suggested, split], **QUICK)
-    for field in asked:
-        field.change(bind(preview, services), asked, [split], **QUICK)
+    for changed in (sources.change, share.change, seed.change):
+        changed(bind(preview, services), asked, [split], **QUICK)
     # The browser decides, when the answer comes: what was typed meanwhile stays.
     opened.then(None, [suggested, name], [name], js=_UNLESS_TYPED)
     freeze_button.click(

@@ -30,7 +30,7 @@ _SAID = {
 }  # fmt: skip
 MESSAGES = 20
 """How many of a reviewer's messages an annotator is shown, the newest first."""
-_AWAY = "While this page was away, that pair went to another window or back to the pool. Here is another one."
+_AWAY = "While this page was away, that pair went back to the pool or to another window. Here is another one."
 _SAVED_BEFORE = "Already judged in another window: the first answer was kept. Here is the next one."
 _LOST = "This pair had gone back to the pool, so it was not counted. Here is the next one."
 _KEPT = " What you typed is kept for when it comes back."
@@ -54,14 +54,14 @@ def vote(services: Services, ticket: str) -> str:
     except (LeaseLost, NotFound):
         late = _late(services, lease, said)
         note = _LOST if late is None else _SAVED_BEFORE if late.get("judged") else _LOST + _KEPT
-        return _answer(services, asked, note, **({"late": late} if late else {}))
+        return _answer(services, asked, note, late=late)
     except InvalidInput as error:
         return json.dumps({"seq": asked["seq"], "refused": str(error)})
     # The pair after the next one is fetched when the person is reading again.
     if submitted.created:
         return _answer(services, asked, size=1)
     late = _late(services, lease, said)
-    return _answer(services, asked, _SAVED_BEFORE, size=1, **({"late": late} if late else {}))
+    return _answer(services, asked, _SAVED_BEFORE, size=1, late=late)
 
 
 def late(services: Services, ticket: str) -> str:

@@ -77,7 +77,7 @@ def shown(services: Services, selected: str | None, listing: Listing | None = No
 
 def narrow(services: Services, selected: str | None, method: str, state: str, name: str) -> tuple[Any, ...]:
     """List what fits the fields, from the newest on."""
-    listing = {"method": method or None, "state": state or None, "name": name.strip() or None, "trail": []}
+    listing: Listing = {"method": method or None, "state": state or None, "name": name.strip() or None, "trail": []}
     return listing, *shown(services, selected, listing)
 
 

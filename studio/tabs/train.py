@@ -269,7 +269,7 @@ class Form(NamedTuple):
 class View(NamedTuple):
     """The lower half: the runs, and everything about the one that is shown."""
 
-    list: RunsList
+    listed: RunsList
     detail: gr.HTML
     cancel: gr.Button
     resume: gr.Button
@@ -288,7 +288,7 @@ class View(NamedTuple):
         curves = [self.others, self.curve, self.first, self.second, self.further]
         acts = [self.cancel, self.resume, self.annotate]
         shown = [selected, seen, self.detail, *curves, self.log, *acts, self.timer]
-        return [self.list.table, *shown, self.list.newer, self.list.older, self.worker]
+        return [self.listed.table, *shown, self.listed.newer, self.listed.older, self.worker]
 
 
 def _lay_form(services: Services, forms: dict[str, list[FormField]]) -> Form:
@@ -349,7 +349,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     selected, seen = gr.State(None), gr.State(None)
     worker = markup(elem_id="train-worker", visible=False)
     form, view = _lay_form(services, forms), _lay_view(worker)
-    listed = view.list
+    listed = view.listed
     shown, looking = view.shown(selected, seen), [seen, view.others, view.curve, listed.listing]
 
     fields = [field for each in forms.values() for field in each]

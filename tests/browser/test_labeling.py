@@ -239,6 +239,7 @@ def test_an_empty_pool_says_so_and_offers_to_fill_it(studio: Studio, open_page: 
     expect(page.locator("#pair .notice-neutral h3")).to_have_text("Nothing to judge right now")
     expect(page.locator("#vote-left")).to_be_hidden()
     page.locator("#fill-pool").click()
+    expect(page.locator("#pair .notice-neutral")).to_be_hidden()
     expect(page.locator("#pair .notice h3")).to_have_text("No worker is running: start `studio worker`")
     expect(page.locator("#fill-pool")).to_be_hidden()
     factories.make_matchup(studio.db, texts=["One reply.", "Another reply."])

@@ -35,11 +35,11 @@ def test_a_sound_model_is_examined_and_its_hash_is_kept(db: Database, tmp_path: 
     [
         (None, "no chat template"),
         ("{{ raise_exception('never') }}", "refuses a conversation of user: never"),
-        ("{{ 'turns: ' + 3 }}", "refuses a conversation of user: TypeError"),
-        ("{{ messages[9].content.strip() }}", "refuses a conversation of user: "),
-        ("{{ messages[0].content / 0 }}", "refuses a conversation of user: TypeError"),
-        ("{% for message in messages %}", "refuses a conversation of user: "),
-        ("<|user|><|assistant|>", "leaves out what the"),
+        ("{{ 'turns: ' + 3 }}", "chat template refuses a conversation of user"),
+        ("{{ messages[9].content.strip() }}", "chat template refuses a conversation of user"),
+        ("{{ messages[0].content / 0 }}", "chat template refuses a conversation of user"),
+        ("{% for message in messages %}", "chat template refuses a conversation of user"),
+        ("{{ messages[-1].content if messages[-1].role != 'user' }}<|end|>", "leaves out what the user says"),
         ("{{ messages[0].content }}<|end|>", "leaves out what the assistant says"),
     ],
 )

@@ -148,6 +148,35 @@ def test_a_reward_model_of_an_earlier_version_scores_as_it_was_measured(
     assert all(ids[-1] == reward.tokenizer.eos_token_id for ids in ended)
 
 
+@pytest.mark.parametrize(("pooling", "pad_is_end"), [("sum", False), ("mean", False), ("last", True), ("last", False)])
+def test_plain_peft_refuses_what_it_would_score_differently_and_the_card_says_so(
+    pooling: Any, pad_is_end: bool, make_context: Any, dataset: str, tiny_base: Path, tmp_path: Path
+) -> None:
+    from peft import PeftModel
+    from transformers import AutoModelForSequenceClassification
+
+    base = str(save_family("llama", tiny_base, tmp_path / "shaped", pad_is_end=pad_is_end))
+    context = make_context("reward", _config_of(pooling) | {"dataset": dataset, "parent": "shaped"})
+    save_policy(context.db, Policy(name="shaped", base=base))
+    METHODS["reward"].train(context)
+    directory = context.home.checkpoints / "rm"
+    reward = load_reward(directory, device="cpu")
+    card = (directory / "README.md").read_text()
+    assert "More Information Needed" not in card and "# rm" in card
+    plain = AutoModelForSequenceClassification.from_pretrained(base, num_labels=1)
+    if (pooling, pad_is_end) != ("last", False):
+        with pytest.raises(KeyError, match="score.weight"):
+            PeftModel.from_pretrained(plain, str(directory))
+        assert "**Plain PEFT does not load it**" in card
+        return
+    assert "gives the same scores" in card
+    under = PeftModel.from_pretrained(plain, str(directory)).eval()
+    ids = [encode_exchange(reward.tokenizer, messages, reply).ids for messages, reply in EXCHANGES]
+    with torch.no_grad():
+        scores = [under(input_ids=torch.tensor([row])).logits[0, 0].item() for row in ids]
+    assert scores == pytest.approx(reward_scores(reward, EXCHANGES), abs=1e-4)
+
+
 def _config_of(pooling: str) -> dict[str, Any]:
     return {"name": "rm", "min_steps": 4, "epochs": 1, "batch_size": 4, "pooling": pooling}
 

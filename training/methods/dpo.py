@@ -19,6 +19,7 @@ from typing import Any
 
 from feedback.types import PreferencePair
 from training.config import DpoSettings
+from training.dropout import disable_dropout
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.preference_losses import simpo_loss
 from training.progress import Relay, Reporter, RunContext
@@ -97,6 +98,7 @@ def _build(
 
     arguments = trainer_arguments(settings, model, len(encoded), directory)
     anchored = settings.anchor > 0
+    disable_dropout(model)
     trainer = _trainer_class(DPOTrainer, encoded, settings, reporter)(
         model=model,
         args=DPOConfig(
@@ -122,20 +124,44 @@ def _trainer_class(trainer_class: type, encoded: Sequence[TokenPair], settings: 
     columns = ("ref_chosen_logps", "ref_rejected_logps")
 
     class Trainer(reference_first(trainer_class, encoded, settings.seed, columns, reporter)):  # type: ignore[misc]
+        step_tokens = 0
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[Any, Any]:
+            batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+            counted = zip(self.rows, batches, strict=True)
+            self.step_tokens = int(self.total(sum(_chosen_tokens(batch) for rows, batch in counted if rows)))
+            return batches, items
+
         def _compute_loss(self, model: Any, inputs: Any, return_outputs: bool) -> Any:
+            anchor = settings.anchor * self._token_share(inputs)
             if settings.loss == "simpo":
-                loss = _simpo(self, model, inputs, settings)
+                loss = _simpo(self, model, inputs, settings, anchor)
             else:
+                self.loss_weights = [1.0, anchor][: len(self.loss_types)]
                 loss = super()._compute_loss(model, inputs, return_outputs)
             metrics = self._metrics["train"]
-            change = metrics["logps/chosen"][-1] - inputs["ref_chosen_logps"].mean().item()
+            change = metrics["logps/chosen"][-1] - self.gathered(inputs["ref_chosen_logps"]).mean().item()
             metrics["logps/chosen_change"].append(change)
             return loss
+
+        def _token_share(self, inputs: Any) -> float:
+            """What the mean over the chosen tokens here counts, so that the step's is the mean over all of its tokens.
+
+            The loss as a whole is weighed by its rows afterwards (``training.shares``), which this makes up for.
+            """
+            if not self.step_rows or not self.rows[self.place]:
+                return 1.0
+            return float(_chosen_tokens(inputs) * self.step_rows / (self.step_tokens * self.rows[self.place]))
 
     return Trainer
 
 
-def _simpo(trainer: Any, model: Any, inputs: Any, settings: DpoSettings) -> Any:
+def _chosen_tokens(inputs: Any) -> int:
+    """The tokens of the chosen replies of a batch."""
+    return int(inputs["completion_mask"].chunk(2)[0][:, 1:].sum())
+
+
+def _simpo(trainer: Any, model: Any, inputs: Any, settings: DpoSettings, anchor: float) -> Any:
     """The SimPO loss of a batch, with the same curves as the other losses where they have a meaning."""
     mask = inputs["completion_mask"][:, 1:]
     labels = inputs["input_ids"].masked_fill(inputs["completion_mask"] == 0, -100)
@@ -153,15 +179,15 @@ def _simpo(trainer: Any, model: Any, inputs: Any, settings: DpoSettings) -> Any:
         chosen, rejected, chosen_length, rejected_length, beta=settings.simpo_beta, margin=settings.simpo_margin
     )
     for name, value in (
-        ("logps/chosen", chosen.mean()),
-        ("logps/rejected", rejected.mean()),
-        ("rewards/chosen", (settings.simpo_beta * chosen / chosen_length).mean()),
-        ("rewards/rejected", (settings.simpo_beta * rejected / rejected_length).mean()),
-        ("rewards/margins", lead.mean()),
-        ("rewards/accuracies", (lead > 0).float().mean()),
+        ("logps/chosen", chosen),
+        ("logps/rejected", rejected),
+        ("rewards/chosen", settings.simpo_beta * chosen / chosen_length),
+        ("rewards/rejected", settings.simpo_beta * rejected / rejected_length),
+        ("rewards/margins", lead),
+        ("rewards/accuracies", (lead > 0).float()),
     ):
-        trainer._metrics["train"][name].append(value.item())
-    return losses.mean() - settings.anchor * chosen.sum() / chosen_length.sum()
+        trainer._metrics["train"][name].append(trainer.gathered(value.detach()).mean().item())
+    return losses.mean() - anchor * chosen.sum() / chosen_length.sum()
 
 
 class _Watched(Relay):

@@ -16,6 +16,7 @@ from feedback.errors import NotEnoughData
 from feedback.examples import LabelledReply
 from training.chat import window_of
 from training.config import KtoSettings
+from training.dropout import disable_dropout
 from training.encoding import Encoder
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
 from training.preflight import tell_preflight
@@ -141,6 +142,31 @@ def encode_labelled(encoder: Encoder, replies: Sequence[LabelledReply], seed: in
     return rows
 
 
+def _trainer_class(trainer_class: type) -> Any:
+    """TRL's trainer with the drift from the parent estimated once a step, from all rows of the step."""
+    import torch
+
+    class Trainer(trainer_class):  # type: ignore[misc, valid-type]
+        drift: Any = None
+
+        def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[Any, Any]:
+            self.drift = None
+            return super().get_batch_samples(epoch_iterator, num_batches, device)
+
+        def _compute_kl_logps(self, model: Any, batch: Any) -> Any:
+            if not self.step_batches:  # the parent is asked, before the first step
+                return super()._compute_kl_logps(model, batch)
+            if self.drift is None:
+                found = torch.zeros((), device=self.accelerator.device)
+                for rows, one in zip(self.rows, self.step_batches, strict=True):
+                    own = self._prepare_inputs(one)
+                    found += (super()._compute_kl_logps(model, own) - own["ref_KL_logps"])[:rows].sum()
+                self.drift = self.total(found) / self.step_rows
+            return batch["ref_KL_logps"] + self.drift
+
+    return Trainer
+
+
 def _build(
     model: Any,
     tokenizer: Any,
@@ -156,7 +182,8 @@ def _build(
     from trl import KTOConfig, KTOTrainer
 
     columns = ("ref_logps", "ref_KL_logps")
-    trainer_class: Any = reference_first(KTOTrainer, rows, settings.seed, columns, reporter)
+    trainer_class = _trainer_class(reference_first(KTOTrainer, rows, settings.seed, columns, reporter))
+    disable_dropout(model)
     arguments = trainer_arguments(settings, model, len(rows), directory)
     trainer = trainer_class(
         model=model,

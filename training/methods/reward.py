@@ -21,11 +21,13 @@ from training.checkpoints import (
     Manifest,
     check_name_free,
     describe_base,
+    has_own_name,
     library_versions,
     register_checkpoint,
     save_checkpoint,
 )
 from training.config import RewardSettings
+from training.dropout import disable_dropout
 from training.encoding import as_dicts
 from training.ensembles import train_members
 from training.intervals import Share, clustered_trials
@@ -35,7 +37,15 @@ from training.progress import Reporter, RunContext
 from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
 from training.scoring import reward_scores
 from training.steps import step_callback
-from training.trainers import TokenPair, run_trainer, silenced, trainer_arguments, trainer_scope, usable_pairs
+from training.trainers import (
+    TokenPair,
+    resume_point,
+    run_trainer,
+    silenced,
+    trainer_arguments,
+    trainer_scope,
+    usable_pairs,
+)
 
 MOST_NOISE = 0.45  # beyond this, labels say next to nothing
 COUNTS = ("pairs", "ties", "too_long", "refused", "cut")
@@ -167,13 +177,24 @@ def train_reward(
             if parameter.requires_grad:  # a head in bf16 would round its own small steps away
                 parameter.data = parameter.data.float()
         trainer.add_callback(step_callback(reporter, CURVES, figures))
-        run_trainer(trainer, directory, attempt, reporter)
+        run_trainer(trainer, directory, _attempt(trainer, directory, attempt, reporter), reporter)
     model = trainer.model.eval()
     head_of(model.get_base_model()).to(model.dtype)  # as it will be when loaded again
     tied = 0 if ranked is None else sum(not is_decisive(row["ranks"]) for row in encoded)
     reward = LoadedReward(model, tokenizer, base, pooling)
     counts = (len(encoded) - tied, tied, encoder.too_long, encoder.refused, encoder.cut)
     return RewardOutcome(reward, figures, *counts)
+
+
+def _attempt(trainer: Any, directory: Path, attempt: int, reporter: Reporter) -> int:
+    """The attempt, or 1 to begin again where an earlier version left states whose head lies elsewhere."""
+    from training.classifiers import HOLDER
+
+    point = resume_point(directory, attempt)
+    if point is None or has_own_name(Path(point)) == hasattr(trainer.model.get_base_model(), HOLDER):
+        return attempt
+    reporter.log("the state to resume from was left by an earlier version, whose head read otherwise: it begins again")
+    return 1
 
 
 def _ranked(
@@ -296,8 +317,24 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
         }
         for pair in encoded
     ]
+
+    trainer: Any = RewardTrainer
+
+    class PairTrainer(trainer):  # type: ignore[misc]
+        def compute_loss(
+            self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
+        ) -> Any:
+            loss, outputs = super().compute_loss(model, inputs, True, num_items_in_batch)
+            # TRL takes the mean of the processes' means, which is another where one has fewer pairs
+            chosen, rejected = (self.gathered(half) for half in outputs.logits.detach().squeeze(-1).chunk(2))
+            metrics = self._metrics["train"]
+            metrics["accuracy"][-1] = (chosen > rejected).float().mean().item()
+            metrics["margin"][-1] = (chosen - rejected).mean().item()
+            return (loss, outputs) if return_outputs else loss
+
     arguments = trainer_arguments(settings, model, len(encoded), directory)
-    return silenced(RewardTrainer, encoded, settings.seed)(
+    disable_dropout(model)
+    return silenced(PairTrainer, encoded, settings.seed)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),

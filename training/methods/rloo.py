@@ -9,13 +9,14 @@ is the reference, adapter and all, never the bare base beneath it.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 from training.base_fit import embedding_rows
 from training.chat import Messages, encode_prompt, prompt_text
 from training.config import RlooSettings
+from training.dropout import disable_dropout
 from training.methods.rft import fitting_prompts
 from training.models import LoadedPolicy
 from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run, work_prompts
@@ -123,9 +124,15 @@ def _build(
             # The texts are from training.chat, special tokens and all
             return [encode_prompt(tokenizer, by_text[text]) for text in texts], None, {}
 
+        def _get_train_sampler(self, *dataset: Any) -> Any:
+            return order_by_epoch(super()._get_train_sampler(*dataset))
+
     policy = LoadedPolicy(model, tokenizer, "")
     arguments = trainer_arguments(settings, model, len(by_text) * settings.samples, directory)
     del arguments["neftune_noise_alpha"], arguments["max_length"]
+    disable_dropout(model)
+    ends = end_tokens(policy)
+    model.generation_config.eos_token_id = ends  # TRL reads here what ends a reply, the template's end included
     trainer = OwnTemplate(
         model=model,
         reward_funcs=_reward_function(scorer),
@@ -136,7 +143,7 @@ def _build(
             temperature=settings.temperature,
             beta=settings.beta,
             epsilon=settings.clip,
-            generation_kwargs={"suppress_tokens": banned_tokens(tokenizer, end_tokens(policy), embedding_rows(model))},
+            generation_kwargs={"suppress_tokens": banned_tokens(tokenizer, ends, embedding_rows(model))},
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": text, "conversation": json.dumps(list(map(dict, m)))} for text, m in by_text.items()]
@@ -146,6 +153,27 @@ def _build(
     )
     complete_reference_copy(trainer.model)
     return trainer
+
+
+def order_by_epoch(sampler: Any) -> Any:
+    """TRL's sampler with an order that depends on seed and epoch alone, so that a resumed run meets the same prompts.
+
+    Its own keeps one generator over the epochs, which begins again where a run is resumed.
+    """
+
+    class ByEpoch(type(sampler)):  # type: ignore[misc]
+        epoch = 0
+
+        def set_epoch(self, epoch: int) -> None:
+            """The trainer says which epoch begins."""
+            self.epoch = epoch
+
+        def __iter__(self) -> Iterator[int]:
+            self.generator.manual_seed(self.seed + self.epoch)
+            return super().__iter__()  # type: ignore[no-any-return]
+
+    sampler.__class__ = ByEpoch
+    return sampler
 
 
 def _reward_function(scorer: Scorer) -> Callable[..., list[float]]:

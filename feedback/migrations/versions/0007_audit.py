@@ -2,8 +2,8 @@
 
 from alembic import op
 
-revision = "0006_audit"
-down_revision = "0005_purpose"
+revision = "0007_audit"
+down_revision = "0006_origin"
 
 _REFUSAL = "the audit log can only grow"
 
