@@ -16,6 +16,7 @@
   const MIRROR_KEY = "rlhf-studio-draft";
   const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; Gradio may reload in between
   const UNREACHED = "The studio is away: not saved yet. Press again when it is back.";
+  const ELSEWHERE = "That pair was judged in another window. Here is the next one.";
   const UNSAVED = "The studio did not answer, so this is not saved yet. Press again.";
 
   const byId = (id) => document.getElementById(id);
@@ -28,6 +29,7 @@
   };
   studio.byId = byId;
   studio.stored = stored;
+  studio.session = () => storedSession();
 
   // The session outlives a reload, so the very same lease is shown again.
   let session = null;
@@ -82,8 +84,9 @@
     const answer = text ? JSON.parse(text) : { seq: 0 };
     if (act === "draft") return drafted(answer);
     if (act === "figures") return studio.showFigures?.(answer.figures);
+    if (act === "late") return studio.lateWords(answer.late);
+    if (act === "add") return studio.lateAdded(answer);
     if (answer.kept) return undefined;
-    if (act === "alive" && dirty) saveDraft(); // the pair goes from the screen; what was typed stays with it
     (answer.deck ?? []).filter((item) => item.html).forEach((item) => cache.set(item.lease, item));
     if (answer.seq < lastDecisive) {
       // Its own answer never came: the request failed. Of an older act it says nothing new.
@@ -94,13 +97,46 @@
     const unheard = stored(PENDING_KEY);
     stored(PENDING_KEY, null);
     if (answer.refused) return say(answer.refused, "bad");
-    if (answer.status) byId("label-status").innerHTML = answer.status;
+    if (answer.status) showStatus(answer.status);
     if (answer.guidelines) studio.showGuidelines?.((guidelines = answer.guidelines));
-    arrange(answer);
+    const before = stage?.lease;
+    if (act === "vote" && stage) studio.judgedHere(stage.lease);
+    arrange(answer, act);
+    studio.showLate?.();
     if (answer.messages) studio.showMessages?.(answer.messages);
-    if (answer.note) say(answer.note);
+    if (answer.late) studio.lateWords(answer.late);
+    if (answer.note) say(answer.note, "", act === "undo" ? requestWords("Request") : requestWords("Next request"));
+    else if (act === "fill") say("Asked for new replies; pairs appear here by themselves.", "good");
+    else if (act === "vote") say(saidWords, "good", requestWords("Next request"));
     else if (act === "show" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
+    else if (before && before !== stage?.lease && studio.judgedElsewhere(before)) say(ELSEWHERE);
     return undefined;
+  };
+
+  // What was done is said in words, with the beginning of what is to be judged next: by then another pair is in sight.
+  let saidWords = "";
+  const STRENGTHS = { 1: "slightly better", 2: "clearly better", 3: "much better" };
+  const wordsOf = (said) => {
+    if (said.skip_reason) return "Skipped.";
+    if (said.ranking) return `Saved: ${byId("rank-order").textContent}.`;
+    const bad = stage.kind === "rank" ? "all bad" : "both bad";
+    const verdict = said.verdict === "both_bad" ? bad : said.verdict;
+    return `Saved: ${verdict}${said.strength ? ` is ${STRENGTHS[said.strength]}` : ""}.`;
+  };
+  const requestWords = (head) => {
+    const turns = stage ? [...byId("pair").querySelectorAll(".prompt-card .turn .model-text")] : [];
+    if (!turns.length) return "No pair is left for now.";
+    const asked = turns.at(-1).textContent.trim();
+    return `${head}: ${asked.length > 120 ? `${asked.slice(0, 120)} …` : asked}`;
+  };
+  // Moments come in the studio's time; here they are written as this person's clock shows them.
+  const writeTimes = (place) => place.querySelectorAll("time[datetime]").forEach((time) => {
+    const moment = new Date(time.dateTime);
+    if (!isNaN(moment)) time.textContent = moment.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
+  });
+  const showStatus = (markup) => {
+    byId("label-status").innerHTML = markup;
+    writeTimes(byId("label-status"));
   };
 
   const settle = () => {
@@ -125,8 +161,12 @@
     byId("pair")?.setAttribute("aria-busy", "true");
   };
 
-  // What is said stands beside the counter and is read out by a screen reader.
-  const say = (words, tone = "") => write("label-says", words, tone);
+  // What is said stands beside the counter and is read out by a screen reader; ``more`` is only read out.
+  const say = (words, tone = "", more = "") => {
+    write("label-says", words, tone);
+    const also = Object.assign(document.createElement("span"), { className: "unseen", textContent: ` ${more}` });
+    if (words && more) byId("label-says")?.append(also);
+  };
   const write = (id, words, tone) => {
     const place = byId(id);
     if (place) { place.textContent = words; place.dataset.tone = tone; }
@@ -136,8 +176,10 @@
   // The stage --------------------------------------------------------------------------------------------
 
   let looking = 0;
-  const arrange = (answer) => {
+  const arrange = (answer, act) => {
     deck = answer.deck.map((item) => item.lease).filter((lease) => cache.has(lease));
+    // What was typed about a pair that goes without a vote from here is not lost.
+    if (act !== "vote" && stage && deck[0] !== stage.lease) studio.rescue(stage.lease, content());
     [...cache.keys()].filter((lease) => !deck.includes(lease)).forEach((lease) => cache.delete(lease));
     clearTimeout(looking);
     if (!deck.length) {
@@ -152,6 +194,7 @@
   };
 
   // A ticket is sent by a click, and a click closes the menu of folded tabs: nobody is disturbed who is elsewhere.
+  studio.mayAsk = () => !busy && mayLook();
   const mayLook = () => studio.isShown() && !document.querySelector(".overflow-dropdown:not(.hide)");
   const look = () => {
     if (mayLook()) send("show");
@@ -163,15 +206,20 @@
   const clear = (empty) => {
     stage = null;
     const pair = byId("pair");
-    if (pair.dataset.empty !== empty) pair.innerHTML = empty;
+    if (pair.dataset.empty !== empty) {
+      pair.innerHTML = empty;
+      writeTimes(pair);
+    }
     pair.dataset.empty = empty;
     document.body.dataset.task = "";
+    forget();
     studio.painted?.(null);
   };
 
   const paint = (item) => {
     stage = item;
-    const pair = byId("pair");
+    const pair = byId("pair"), at = document.activeElement;
+    const wasAtOld = pair.contains(at) || (at instanceof Element && at.closest("#verdicts button"));
     pair.dataset.empty = "";
     pair.innerHTML = item.html;
     document.body.dataset.task = item.kind;
@@ -179,6 +227,8 @@
     restore(item);
     say("");
     studio.painted?.(item);
+    // A button that judged the pair before must not judge this one by a press that was meant to scroll.
+    if (wasAtOld) pair.querySelector(".pair")?.focus({ preventScroll: true });
     if (pair.getBoundingClientRect().top < 0) pair.scrollIntoView({ block: "start" });
     showLastTurn();
   };
@@ -219,6 +269,12 @@
     dirty = 0;
     if (unsent) studio.changed();
     draftState(Object.keys(work).some((name) => name !== "active_ms") ? "Draft restored" : "");
+  };
+  const forget = () => {
+    work = {};
+    clearTimeout(dirty);
+    dirty = 0;
+    draftState("");
   };
 
   const content = () => {
@@ -280,6 +336,7 @@
     const remarks = content();
     delete remarks.ranking;
     stored(PENDING_KEY, stage.lease);
+    saidWords = wordsOf(said);
     hold(send("vote", { lease: stage.lease, said: { ...remarks, ...said } }));
   };
   studio.judge = judge;

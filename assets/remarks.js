@@ -161,6 +161,8 @@
   };
   const flagged = (reason) => {
     set("flag", studio.work().flag === reason ? null : reason);
+    const words = document.querySelector(`#panel-flag [data-reason="${reason}"] span`)?.textContent ?? reason;
+    studio.say(studio.work().flag ? `Flagged: ${words}. It goes with your judgment.` : "The flag is taken off.", "good");
     showFlag();
     studio.closePanel();
   };
@@ -226,6 +228,7 @@
     const note = byId("note-text");
     if (note) note.value = (item && studio.work().rationale) ?? "";
     if (open) studio.closePanel();
+    studio.foldAll?.();
     showNote();
     byId("edit-text").dataset.index = edited()?.index ?? -1;
     byId("edit-text").value = edited()?.text ?? "";

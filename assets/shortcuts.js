@@ -1,7 +1,7 @@
 // Keys: which press does what, shown on every button, changed in the overlay that "?" opens.
 //
-// Digits are read from where they stand on the keyboard, letters from what they say, so that layouts with shifted
-// digits work too. Nothing fires while somebody types, with Ctrl, Alt or Meta, or from a key that is held down.
+// What a press is called is said in keys.js. Nothing fires while somebody types, with Ctrl, Alt, AltGr or Meta, or from a
+// key that is held down.
 (() => {
   const studio = window.studio;
   const { byId } = studio;
@@ -12,18 +12,10 @@
   const JUDGING = /^((left|right)(-\d)?|tie|both-bad|skip|rank-submit|edit-choose)$/;
   const PAIRING = /^(left|right|tie)(-\d)?$/;
 
-  const own = () => JSON.parse(studio.stored(KEYS) ?? "{}");
+  const own = () => Object.fromEntries(
+    Object.entries(JSON.parse(studio.stored(KEYS) ?? "{}")).filter(([, key]) => studio.isAssignable(key)));
   const rows = () => [...document.querySelectorAll("#keys-dialog tr[data-action]")];
   const keyFor = (action) => own()[action] ?? rows().find((row) => row.dataset.action === action)?.dataset.key ?? "";
-
-  const name = (event) => {
-    const digit = /^(?:Digit|Numpad)(\d)$/.exec(event.code ?? "")?.[1];
-    const shift = event.shiftKey ? "Shift+" : "";
-    if (digit && (event.shiftKey || event.key === digit || event.code.startsWith("Digit"))) return shift + digit;
-    if (event.key === " ") return `${shift}Space`; // it is written on the buttons
-    if (event.key.length === 1) return /\p{L}/u.test(event.key) ? shift + event.key.toUpperCase() : event.key;
-    return shift + event.key;
-  };
 
   // A pair and a ranking share some keys; what is on the screen decides.
   const actionFor = (key) => {
@@ -50,23 +42,27 @@
   studio.run = run;
 
   document.addEventListener("keydown", (event) => {
-    if (event.isComposing || event.altKey || event.metaKey || !studio.isShown()) return;
+    if (event.isComposing || !studio.isShown()) return;
     if (capturing) return capture(event);
-    if (event.key === "Escape") return escape(event);
-    if (event.ctrlKey) {
-      if (event.key === "Enter" && event.target.id === "edit-text") { event.preventDefault(); run("edit-choose"); }
+    if (studio.isModified(event)) {
+      const isKept = event.ctrlKey && !event.altKey && event.key === "Enter" && event.target.id === "edit-text";
+      if (isKept) { event.preventDefault(); run("edit-choose"); }
       return;
     }
-    const key = name(event);
+    if (event.key === "Escape") return escape(event);
+    const names = studio.keyNames(event), [key] = names;
     if (isTyping(event.target) || isOwnKey(event.target, key)) return;
     const isRepeatable = studio.reading.views.marking && key.includes("Arrow");
     if (event.repeat && !isRepeatable) return;
-    if (document.querySelector("dialog[open]") && !DIALOGS.has(actionFor(key))) return;
-    if (handled(key)) event.preventDefault();
+    if (document.querySelector("dialog[open]") && !names.some((one) => DIALOGS.has(actionFor(one)))) return;
+    if (inReading(names) || names.some(handled)) event.preventDefault();
   });
 
+  // While marking, + and - are looked for first: on some layouts they stand where a digit does.
+  const inReading = (names) => studio.reading.views.marking
+    && [...names].sort((a, b) => (b in MARKS) - (a in MARKS)).some(studio.reading.markingKey);
+
   const handled = (key) => {
-    if (studio.reading.views.marking && studio.reading.markingKey(key)) return true;
     if (studio.panel() && studio.panelKey(key)) return true;
     const digit = /^(Shift\+)?([1-9])$/.exec(key);
     if (digit && studio.ranking.isRank()) { studio.ranking.place(Number(digit[2]) - 1, Boolean(digit[1])); return true; }
@@ -87,6 +83,7 @@
   };
 
   document.addEventListener("click", (event) => {
+    if (event.target instanceof Element && event.target.closest("#tools-list button")) unfold("tools-menu", false);
     const button = event.target instanceof Element && event.target.closest("button[data-action]");
     // The second half of a double click would fall on the pair that was painted between the two, which nobody has read.
     if (button && !(event.detail > 1 && JUDGING.test(button.dataset.action))) studio.acts[button.dataset.action]?.();
@@ -96,6 +93,24 @@
     if (change) begin(change);
     if (event.target.id === "keys-reset") { studio.stored(KEYS, null); studio.showKeys(); }
   });
+
+  // Of the buttons that settle a dispute the next press would fall on a task that nobody has read.
+  document.addEventListener("click", (event) => {
+    const button = event.target instanceof Element && event.target.closest("#settle-bar button");
+    if (!button) return;
+    if (event.detail > 1) event.stopImmediatePropagation();
+    button.blur();
+  }, true);
+
+  // What a low window folds away; it is in sight by itself in a higher one.
+  const unfold = (id, open = byId(id).getAttribute("aria-expanded") !== "true") => {
+    byId(id).setAttribute("aria-expanded", String(open));
+    byId(byId(id).getAttribute("aria-controls")).classList.toggle("unfolded", open);
+    studio.showKeys();
+  };
+  studio.acts.tools = () => unfold("tools-menu");
+  studio.acts.strengths = () => unfold("strengths-menu");
+  studio.foldAll = () => ["tools-menu", "strengths-menu"].forEach((id) => byId(id) && unfold(id, false));
 
   // One stop for Tab per toolbar, arrows inside it: the verdicts are few stops away.
   const rove = (bar, wanted) => {
@@ -107,7 +122,7 @@
   const moveInBar = (event) => {
     const bar = event.target instanceof Element && event.target.closest("[role=toolbar]");
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
-    if (!bar || !step || studio.reading.views.marking) return;
+    if (!bar || !step || studio.reading.views.marking || studio.isModified(event)) return; // Alt and Left is Back
     const shown = rove(bar, event.target);
     const next = shown[(shown.indexOf(event.target) + step + shown.length) % shown.length];
     rove(bar, next);
@@ -142,14 +157,26 @@
     button.textContent = "Press a key …";
   };
   const capture = (event) => {
-    if (["Shift", "Control", "Alt", "Meta", "Tab"].includes(event.key)) {
-      if (event.key === "Tab") { capturing = null; studio.showKeys(); }
+    if (["Shift", "Control", "Alt", "AltGraph", "Meta"].includes(event.key)) return;
+    if (event.key === "Tab") { capturing = null; studio.showKeys(); return; }
+    if (event.key === "Escape" && !studio.isModified(event)) {
+      event.preventDefault();
+      capturing = null;
+      studio.showKeys();
+      return;
+    }
+    const key = studio.keyName(event);
+    if (studio.isModified(event) || !studio.isAssignable(key)) {
+      // The browser keeps what is its own; the act goes on waiting for a key.
+      const pressed = [event.ctrlKey && "Ctrl", event.altKey && "Alt", event.metaKey && "Meta", key].filter(Boolean).join("+");
+      byId("keys-says").textContent = `${pressed} belongs to the browser or moves about the page. `
+        + "Press a letter, a digit, a sign, Space, Enter, Backspace, Delete or Insert, alone or with Shift.";
       return;
     }
     event.preventDefault();
-    const action = capturing.dataset.change, key = name(event), before = keyFor(action);
+    const action = capturing.dataset.change, before = keyFor(action);
     capturing = null;
-    if (key !== "Escape" && key !== before) assign(action, key, before);
+    if (key !== before) assign(action, key, before);
     studio.showKeys();
   };
   // A key that is taken changes places with the one it replaces, so that no act is left without.
@@ -158,7 +185,9 @@
     const taken = rows().map((row) => row.dataset.action)
       .find((other) => other !== action && keyFor(other) === key && !isShared(other));
     studio.stored(KEYS, JSON.stringify({ ...own(), [action]: key, ...(taken ? { [taken]: before } : {}) }));
-    byId("keys-says").textContent = taken ? `${key} is now this; the other act has ${before}.` : `${key} is set.`;
+    const words = (wanted) => document.querySelector(`#keys-dialog [data-action="${wanted}"] td:nth-child(2)`)?.textContent;
+    byId("keys-says").textContent = taken
+      ? `"${words(action)}" is now ${key}; "${words(taken)}" moved to ${before}.` : `"${words(action)}" is now ${key}.`;
   };
 
   studio.showKeys = () => {

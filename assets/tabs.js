@@ -14,7 +14,7 @@
   document.addEventListener("keydown", (event) => {
     const tab = event.target instanceof Element && event.target.closest(TAB);
     if (!tab || !Object.hasOwn(STEPS, event.key) || event.defaultPrevented) return;
-    if (event.altKey || event.ctrlKey || event.metaKey || event.shiftKey) return; // Alt and Left is the browser's Back
+    if (window.studio.isModified(event) || event.shiftKey) return; // Alt and Left is the browser's Back
     event.preventDefault();
     const shown = tabs();
     goTo(shown[STEPS[event.key](shown.indexOf(tab), shown.length)]);

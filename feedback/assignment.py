@@ -14,7 +14,7 @@ from functools import partial
 from feedback import pairing
 from feedback.db import Database
 from feedback.errors import InvalidInput
-from feedback.store import leases
+from feedback.store import idle, leases
 from feedback.store.leases import Request, Screen
 from feedback.tables import LeaseRow
 from feedback.types import Checks, MatchupKind, Part, Purpose, Source, now
@@ -132,12 +132,26 @@ def held(db: Database, session: str) -> list[Task]:
 
 
 def heartbeat(
-    db: Database, lease_id: str, annotator: str, *, lease_seconds: float = LEASE_SECONDS, at: datetime | None = None
+    db: Database,
+    lease_id: str,
+    annotator: str,
+    *,
+    session: str | None = None,
+    lease_seconds: float = LEASE_SECONDS,
+    at: datetime | None = None,
 ) -> datetime:
-    """A sign of life: the lease now lasts ``lease_seconds`` from here, at least; gives the moment it ends."""
+    """A sign of life: the lease now lasts ``lease_seconds`` from here, at least; gives the moment it ends.
+
+    With ``session`` it must still be that browser's: LeaseLost when another page of the same person took it over.
+    """
     moment = at or now()
     ends = moment + timedelta(seconds=lease_seconds)
-    return leases.extend_lease(db, lease_id, annotator, at=moment, expires_at=ends).expires_at
+    return leases.extend_lease(db, lease_id, annotator, at=moment, expires_at=ends, session=session).expires_at
+
+
+def leave(db: Database, annotator: str, session: str) -> int:
+    """A page is being closed: its tasks may go to others at once. It may come back to those that nobody took."""
+    return idle.leave(db, annotator=annotator, session=session, at=now())
 
 
 def release(db: Database, lease_id: str) -> bool:

@@ -12,16 +12,18 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
-from sqlmodel import Session
+from sqlmodel import Session, SQLModel
 
+import feedback.tables  # noqa: F401  (fills SQLModel.metadata)
 from feedback import migrations
-from feedback.driver_errors import READ_ERRORS, explain, full_disk, one_line
+from feedback.driver_errors import READ_ERRORS, RESTORE_HINT, explain, explain_sqlite, full_disk, one_line
 from feedback.errors import DatabaseDamaged, DatabaseUnavailable, InvalidInput, StudioError
 from feedback.turns import Turns
 
@@ -187,27 +189,66 @@ def open_database(url_or_path: str | Path) -> Database:
     Raises InvalidInput when the URL cannot be read or the file is not a database, StudioError when it cannot
     be reached or was written by a newer release.
     """
-    url = _as_url(url_or_path)
-    engine = _create_engine(url)
+    url = as_url(url_or_path)
+    engine = create_engine_for(url)
     try:
+        refuse_foreign(url)
         migrations.upgrade(engine)
-    except OperationalError as error:
+        require_tables(engine)
+    except (StudioError, DatabaseError, sqlite3.Error) as error:
         engine.dispose()
-        told = explain(error, engine) if engine.dialect.name == "sqlite" else None
-        if isinstance(told, DatabaseUnavailable | DatabaseDamaged):
-            raise told from error
-        raise full_disk(engine) or StudioError(
-            f"The database {_safe(url)} cannot be opened: {one_line(error.orig)}. Check that it exists and is writable."
-        ) from error
-    except DatabaseError as error:
-        engine.dispose()
-        raise InvalidInput(
-            f"{_safe(url)} is not a studio database: {one_line(error.orig)}. Name another --home or restore a backup."
-        ) from error
+        told = _refusal(error, engine, url)
+        raise told from (None if told is error else error)
     return Database(url, engine)
 
 
-def _as_url(url_or_path: str | Path) -> str:
+def _refusal(error: StudioError | DatabaseError | sqlite3.Error, engine: Engine, url: str) -> StudioError:
+    """Why a database cannot be opened, for whoever named it."""
+    if isinstance(error, StudioError):
+        return error
+    reason = one_line(error.orig if isinstance(error, DatabaseError) else error)
+    told = explain_sqlite(error, engine) if isinstance(error, sqlite3.Error) else explain(error, engine)
+    if engine.dialect.name == "sqlite" and isinstance(told, DatabaseUnavailable):
+        return told
+    if isinstance(error, OperationalError | sqlite3.OperationalError):
+        return full_disk(engine) or StudioError(
+            f"The database {shown_url(url)} cannot be opened: {reason}. Check that it exists and is writable."
+        )
+    if isinstance(told, DatabaseDamaged) and "malformed" in reason:
+        return told
+    return InvalidInput(
+        f"{shown_url(url)} is not a studio database: {reason}. Name another --home or restore a backup."
+    )
+
+
+def refuse_foreign(url: str) -> None:
+    """Refuse to put tables into a file that holds those of another program, before anything in it is touched."""
+    file = file_of(url)
+    if file is None or not file.is_file() or file.stat().st_size == 0:
+        return
+    with closing(read_only_connection(file)) as connection:
+        names = sorted(name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'"))
+    if names and "alembic_version" not in names:
+        raise InvalidInput(
+            f"{file} is not a studio database: it holds the tables {', '.join(names[:5])}, which are another "
+            "program's. Name another --home or restore a backup."
+        )
+
+
+def read_only_connection(file: Path) -> sqlite3.Connection:
+    """A connection that cannot change a file, nor create it."""
+    uri = f"file:{quote(str(file))}?mode=ro"
+    return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
+
+
+def require_tables(engine: Engine) -> None:
+    """Refuse a database that says it is of this schema and lacks some of its tables."""
+    if missing := sorted(SQLModel.metadata.tables.keys() - migrations.table_names(engine)):
+        raise DatabaseDamaged(f"it lacks the tables {', '.join(missing[:5])}", RESTORE_HINT)
+
+
+def as_url(url_or_path: str | Path) -> str:
+    """The URL that SQLAlchemy is given for a URL or a file path."""
     text = str(url_or_path)
     if isinstance(url_or_path, Path) or "://" not in text:
         return f"sqlite:///{Path(text).expanduser().resolve()}"
@@ -216,7 +257,8 @@ def _as_url(url_or_path: str | Path) -> str:
     return text
 
 
-def _create_engine(url: str) -> Engine:
+def create_engine_for(url: str) -> Engine:
+    """An engine for a URL of a kind that is supported, with the settings that keep rows safe."""
     dialect = _parsed(url).get_backend_name()
     if dialect not in _KINDS:
         raise InvalidInput(f"The database kind {dialect!r} is not supported; valid: {', '.join(_KINDS)}.")
@@ -242,6 +284,7 @@ def _set_pragmas(connection: sqlite3.Connection, _record: Any) -> None:
     cursor.execute("PRAGMA journal_mode=WAL")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.execute("PRAGMA foreign_keys=ON")
+    cursor.execute("PRAGMA recursive_triggers=ON")  # so that a row which is replaced counts as deleted
     cursor.close()
 
 
@@ -266,6 +309,15 @@ def _parsed(url: str) -> URL:
     )
 
 
-def _safe(url: str) -> str:
+def file_of(url: str) -> Path | None:
+    """The file of an SQLite database; None for a server's."""
+    parsed = _parsed(as_url(url))
+    if parsed.get_backend_name() != "sqlite" or not parsed.database:
+        return None
+    return Path(parsed.database)
+
+
+def shown_url(url: str) -> str:
+    """A URL that may be shown: without its password."""
     parsed = make_url(url).difference_update_query(["password", "sslpassword"])
     return parsed.render_as_string(hide_password=True)

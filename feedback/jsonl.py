@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import contextlib
+import gzip
 import json
-import os
 from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
-from feedback.errors import InvalidInput
+from feedback.outputs import find_output
 
 _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
 _LINE_BREAKS = (("\x85", "\\u0085"), ("\u2028", "\\u2028"), ("\u2029", "\\u2029"))
@@ -30,24 +30,19 @@ def dump_line(value: dict[str, Any]) -> str:
 
 
 def write_lines(path: Path, lines: Iterable[str]) -> int:
-    """Write lines to a temporary name, then rename: the old file stays whole until the new one is.
+    """Write lines to whatever ``feedback.outputs`` can write; gives their number.
 
-    Gives the number of lines. Raises InvalidInput when the place cannot be written.
+    A file that was there stays whole until the new one is. A name that ends in ``.gz`` is compressed. Raises
+    InvalidInput when the place cannot be written.
     """
-    partial = path.with_name(f".{path.name}.partial-{os.getpid()}")
     count = 0
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("w", encoding="utf-8", newline="\n") as stream:
-            for line in lines:
-                stream.write(line)
-                count += 1
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(path)
-    except OSError as error:
-        raise InvalidInput(f"{path} cannot be written: {error.strerror}. Name another file.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    with find_output(path).open() as raw, _compressed(path, raw) as stream:
+        for line in lines:
+            stream.write(line.encode())
+            count += 1
     return count
+
+
+def _compressed(path: Path, raw: BinaryIO) -> AbstractContextManager[Any]:
+    """As the name says; always the same bytes for the same lines."""
+    return gzip.GzipFile("", "wb", fileobj=raw, mtime=0) if path.suffix == ".gz" else nullcontext(raw)

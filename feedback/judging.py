@@ -86,7 +86,7 @@ def submit(
 def undo_last(
     db: Database, annotator: str, *, session: str | None = None, lease_seconds: float = LEASE_SECONDS
 ) -> Task | None:
-    """Take back the annotator's last judgment (of this browser session) and put its matchup on the screen again."""
+    """Take back the annotator's last judgment, of this browser session first, and show its matchup again."""
     at = now()
     lease = judgments.withdraw_last_judgment(
         db, annotator, session_key=session, expires_at=at + timedelta(seconds=lease_seconds), at=at

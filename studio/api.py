@@ -35,14 +35,25 @@ from feedback.errors import (
     StudioError,
 )
 from feedback.returning import USUAL_LIMIT
+from feedback.split_size import split_notes
 from feedback.store.rows import value_of
 from feedback.tables import RunRow
-from feedback.types import Guidelines, Prompt, Split
+from feedback.types import DatasetFilters, Guidelines, Prompt, RunState, Split
 from studio import __version__, api_benchmarks, api_review, present
 from studio.api_shapes import Given, Name, task_json
 from studio.curves import metric_lines
-from studio.schemas import BaseIn, DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PromptsIn, RunIn, TaskIn
-from studio.services import LOCAL_ANNOTATOR, PolicySummary, Services
+from studio.schemas import (
+    BaseIn,
+    DatasetIn,
+    GenerationsIn,
+    GuidelinesIn,
+    JudgmentIn,
+    PageIn,
+    PromptsIn,
+    RunIn,
+    TaskIn,
+)
+from studio.services import LOCAL_ANNOTATOR, PolicySummary, RunsAsked, Services
 from training.reproduce import command_of, spec_of
 
 router = APIRouter(prefix="/api")
@@ -171,9 +182,20 @@ def submit_run(body: RunIn, services: Given) -> dict[str, str]:
 
 
 @router.get("/runs", tags=["runs"])
-def list_runs(services: Given, limit: Annotated[int, Query(ge=1, le=1000)] = 50) -> dict[str, Any]:
-    """The newest runs, without their curves."""
-    return {"runs": [_run(row) for row in services.list_runs(limit)]}
+def list_runs(
+    services: Given,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 50,
+    before: str | None = None,
+    method: str | None = None,
+    state: RunState | None = None,
+    name: Annotated[str | None, Query(max_length=200)] = None,
+) -> dict[str, Any]:
+    """The newest runs, without their curves; ``next`` is the ``before`` of the page after, null on the last.
+
+    ``name`` is a part of a run's name, of the name of what it made, or of its id; ``total`` counts all that fit.
+    """
+    page = services.page_of_runs(RunsAsked(method, state, name or None, before), limit)
+    return {"runs": [_run(row) for row in page.runs], "next": page.older, "total": page.total}
 
 
 @router.get("/runs/{run_id}", tags=["runs"])
@@ -243,6 +265,13 @@ async def judge(body: JudgmentIn, services: Given, name: Name = None) -> Respons
     return JSONResponse({"judgment_id": submitted.judgment_id}, status_code=201 if submitted.created else 200)
 
 
+@router.post("/tasks/leave", status_code=204, tags=["labeling"])
+def leave(body: PageIn, services: Given, name: Name = None) -> Response:
+    """Say that a page of the studio is being closed: what it holds may go to another page at once."""
+    services.leave(body.session, name or LOCAL_ANNOTATOR)
+    return Response(status_code=204)
+
+
 @router.get("/guidelines", tags=["labeling"])
 def get_guidelines(services: Given) -> dict[str, Any]:
     """What annotators are asked now; version 0 are the product's own words."""
@@ -261,7 +290,10 @@ def save_guidelines(body: GuidelinesIn, services: Given) -> dict[str, Any]:
 
 @router.post("/datasets", status_code=201, tags=["datasets"])
 def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
-    """Freeze the judgments that pass the filters; ``same_as`` names an older one that holds the same, or is null."""
+    """Freeze the judgments that pass the filters; ``same_as`` names an older one that holds the same, or is null.
+
+    ``notes`` say what the split came to where that is not what was asked for, or too little to measure anything on.
+    """
     row = services.freeze(body.name, body.filters)
     return {
         "dataset_id": row.id,
@@ -270,6 +302,7 @@ def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
         "counts": row.counts,
         "dropped": row.dropped,
         "same_as": services.twin_of(row),
+        "notes": split_notes(row.counts, body.filters.test_share if body.filters else DatasetFilters().test_share),
     }
 
 

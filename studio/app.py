@@ -23,7 +23,10 @@ from training.home import Home
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
 SCRIPTS = (
     "session.js",
+    "keys.js",
     "labeling.js",
+    "late.js",
+    "presence.js",
     "ranking.js",
     "reading.js",
     "remarks.js",

@@ -42,6 +42,7 @@ TRIES_PER_NAME = 20
 TRIES_PER_ADDRESS = 30
 
 _FAILED = "sign_in.failed"
+_WRONG = "The name or the password is wrong. If you are sure of both, ask an admin whether the user is disabled."
 # One password at a time: parallel guesses could all pass the count before any of them is counted.
 _ONE_BY_ONE = threading.Lock()
 
@@ -141,7 +142,7 @@ class Auth:
             known_as = user.name if user else "unknown-" + _digest(name)[:12]
             kept = user.password_hash if user and user.status is UserStatus.active else None
             if not _is_right(self.db, password, kept, known_as, address) or user is None:
-                raise NotSignedIn("The name or the password is wrong.")
+                raise NotSignedIn(_WRONG)
             return Session(_person(user), self._open_session(user, address))
 
     def sign_out(self, cookie: str) -> None:
@@ -261,14 +262,19 @@ def _refuse_locked(db: Database, known_as: str, address: str) -> None:
         (TRIES_PER_ADDRESS, start, "", from_there),
     ):
         wrong = list_moments(db, _FAILED, since=since, starting=starting, ending=ending)
+        # One dated far in the future was written while the clock was wrong, and would lock until then.
+        wrong = [moment for moment in wrong if moment <= now() + LOCK_WINDOW]
         if len(wrong) >= tries:
-            raise _locked(wrong[-tries] + LOCK_WINDOW)
+            raise _locked(min(wrong[-tries], now()) + LOCK_WINDOW)
 
 
 def _last(db: Database, verb: str, subject: str, otherwise: datetime) -> datetime:
-    """When something was last done, or the later of that and the moment given."""
+    """When something was last done, or the later of that and the moment given.
+
+    What is dated in the future was done while the clock was wrong: until then, no wrong password would count.
+    """
     done = list_events(db, verb=verb, subject=subject, limit=1)
-    return max([otherwise, *(event.created_at for event in done)])
+    return max([otherwise, *(event.created_at for event in done if event.created_at <= now())])
 
 
 def _locked(until: datetime) -> LockedOut:

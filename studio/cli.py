@@ -18,6 +18,7 @@ from feedback.store.rows import reason_of
 from studio import __version__
 from studio.commands import archive, benchmarks, checkpoints, data, people, policies, review, running, serving
 from studio.commands.session import Asked
+from training.private import keep_private
 
 HOME_OPTIONS = ("--home", "--database-url")
 
@@ -151,6 +152,7 @@ app.add_typer(review.batches, name="batches")
 
 def main() -> None:
     """Run the command line."""
+    keep_private()
     app()
 
 

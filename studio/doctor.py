@@ -1,4 +1,7 @@
-"""Is everything here that a studio needs? Each check answers with what it saw, and the remedy when it is wrong."""
+"""Is everything here that a studio needs? Each check answers with what it saw, and the remedy when it is wrong.
+
+To look changes nothing: no home or database is created, and none is migrated.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,8 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import timedelta
 from functools import partial
@@ -16,9 +20,10 @@ from typing import Any
 
 import psutil
 
-from feedback.db import open_database
-from feedback.errors import StudioError
-from feedback.store.health import check_integrity, schema_version
+from feedback.db import Database
+from feedback.errors import DatabaseDamaged, InvalidInput, StudioError
+from feedback.migrations import newest_revision
+from feedback.store.health import check_integrity, check_references, schema_version
 from feedback.store.policies import get_champion, list_policies
 from feedback.store.prompts import count_prompts
 from feedback.store.runs import list_runs
@@ -33,6 +38,8 @@ from training.starter import STARTER_DIR
 OLDEST_PYTHON = (3, 11)
 PACKAGES = ("torch", "transformers", "trl", "peft", "gradio", "sqlmodel")
 MIN_DISK_BYTES = 2 * 1024**3
+_RESTORE = "Stop the studio and restore a backup of the database."
+_NOT_READ = "not looked at: there is no database of this release yet"
 FREE_SPACE = "Free some space: 2 GiB are needed."
 MIN_MEMORY_BYTES = 2 * 1024**3
 # A heartbeat is written every second; so long a silence means that the process hangs or the disk does.
@@ -63,7 +70,8 @@ def examine(home: Home, variables: Mapping[str, str] = os.environ) -> list[Findi
         try:
             findings.append(check(home))
         except StudioError as error:
-            findings.append(Finding(name, False, str(error), str(error)))
+            remedy = error.remedy if isinstance(error, DatabaseDamaged) else str(error)
+            findings.append(Finding(name, False, str(error), remedy))
         except OSError as error:
             remedy = FREE_SPACE if error.errno == errno.ENOSPC else "See that the home can be read and written."
             findings.append(Finding(name, False, str(error), remedy))
@@ -91,20 +99,43 @@ def _packages(home: Home) -> Finding:
 
 
 def _home(home: Home) -> Finding:
-    home.create()
+    if not home.path.exists():
+        above = next(folder for folder in home.path.parents if folder.exists())
+        writable = above.is_dir() and os.access(above, os.W_OK | os.X_OK)
+        seen = f"{home.path} is not there yet" + ("" if writable else f", and {above} cannot be written")
+        return Finding("home", writable, seen, "Name a writable directory with --home or $STUDIO_HOME.")
+    if not home.path.is_dir():
+        raise InvalidInput(f"The home {home.path} is a file; name a directory with --home or $STUDIO_HOME.")
     with tempfile.TemporaryFile(dir=home.path) as probe:
         probe.write(b"x" * 4096)
     return Finding("home", True, f"{home.path} is writable")
 
 
-def _database(home: Home) -> Finding:
-    db = open_database(home.database_url)
+@contextmanager
+def _looking(home: Home) -> Iterator[Database | None]:
+    """The database to read from; None where there is none yet, or one of an earlier release that is not migrated."""
+    db = home.look()
     try:
-        integrity, version = check_integrity(db), schema_version(db)
+        yield db if db is not None and schema_version(db) == newest_revision() else None
+    finally:
+        if db is not None:
+            db.dispose()
+
+
+def _database(home: Home) -> Finding:
+    db = home.look()
+    if db is None:
+        return Finding("database", True, "not there yet; the first command makes it")
+    try:
+        version, newest = schema_version(db), newest_revision()
+        integrity, references = check_integrity(db), check_references(db)
+    except DatabaseDamaged as error:
+        return Finding("database", False, f"integrity {error.reason}", error.remedy)
     finally:
         db.dispose()
-    remedy = "Stop the studio and restore a backup of the database."
-    return Finding("database", integrity == "ok", f"integrity {integrity}, schema {version}", remedy)
+    later = "" if version == newest else f", which the next command brings to {newest}"
+    seen = f"integrity {integrity}{'' if references == 'ok' else f', {references}'}, schema {version}{later}"
+    return Finding("database", integrity == references == "ok", seen, _RESTORE)
 
 
 def _starter(home: Home) -> Finding:
@@ -119,16 +150,15 @@ def _starter(home: Home) -> Finding:
 
 
 def _contents(home: Home) -> Finding:
-    db = home.open()
-    try:
+    with _looking(home) as db:
+        if db is None:
+            return Finding("contents", True, "a fresh home, or one to migrate; the first command fills it")
         prompts, policies, champion = count_prompts(db), list_policies(db), get_champion(db)
         if champion is None and prompts == 0 and not policies:
             return Finding("contents", True, "a fresh home; the first command fills it")
         seen = f"{prompts} prompts, {len(policies)} policies, champion {champion.name if champion else 'none'}"
         remedy = "Run `studio policies promote NAME`, or `studio up --policy MODEL`."
         return Finding("contents", champion is not None, seen, remedy)
-    finally:
-        db.dispose()
 
 
 def _bases(home: Home) -> Finding:
@@ -145,7 +175,8 @@ def _bases(home: Home) -> Finding:
 
 
 def _space(home: Home) -> Finding:
-    free = shutil.disk_usage(home.path).free
+    there = next(folder for folder in (home.path, *home.path.parents) if folder.exists())
+    free = shutil.disk_usage(there).free
     return Finding("disk", free >= MIN_DISK_BYTES, f"{free / 1024**3:.1f} GiB free", FREE_SPACE)
 
 
@@ -161,21 +192,19 @@ def _worker(home: Home) -> Finding:
     if holder is not None:
         where = f", for the Ray cluster at {holder['ray']}" if holder.get("ray") else ""
         return Finding("worker", True, f"alive, pid {holder.get('pid')}{where}")
-    db = home.open()
-    try:
+    with _looking(home) as db:
+        if db is None:
+            return Finding("worker", True, _NOT_READ)
         waiting = len(list_runs(db, states=[RunState.queued]))
-    finally:
-        db.dispose()
     seen = f"none is alive, {waiting} runs wait"
     return Finding("worker", waiting == 0, seen, "Start `studio up` or `studio worker`.")
 
 
 def _silent_runs(home: Home) -> Finding:
-    db = home.open()
-    try:
+    with _looking(home) as db:
+        if db is None:
+            return Finding("runs", True, _NOT_READ)
         active = list_runs(db, states=[state for state in RunState if state.is_active])
-    finally:
-        db.dispose()
     silent = [
         run.id
         for run in active

@@ -65,7 +65,7 @@ def badge(text: str, tone: str = "neutral") -> Html:
     return element("span", text, class_=f"badge badge-{tone}")
 
 
-def notice(title: str, *lines: object, tone: str = "neutral") -> Html:
+def notice(title: object, *lines: object, tone: str = "neutral") -> Html:
     """A framed message: what is the case, then what to do about it."""
     body = [element("p", line) for line in lines if line]
     return element("div", element("h3", title), *body, class_=f"notice notice-{tone}", role="status")

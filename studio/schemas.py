@@ -74,6 +74,12 @@ class TaskIn(Body):
     annotator: str | None = Field(None, min_length=1, max_length=80, pattern=r"^[^\x00]*$")
 
 
+class PageIn(Body):
+    """A page of the studio, by the session its browser keeps."""
+
+    session: str = Field(min_length=8, max_length=64, pattern=r"^[^\x00]*$")
+
+
 class EditIn(Body):
     """A better wording of one shown reply; ``index`` counts from 0 in shown order."""
 

@@ -13,13 +13,13 @@ import itertools
 import logging
 import random
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from feedback import assignment, datasets, formats, judging, returning
+from feedback import amending, assignment, datasets, formats, judging, returning
 from feedback.assignment import CHECKS, Task
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotAllowed, NotEnoughData, NotSignedIn, StudioError
@@ -30,6 +30,7 @@ from feedback.store import checks as check_store
 from feedback.store import datasets as dataset_store
 from feedback.store import generations as generation_store
 from feedback.store import guidelines as guideline_store
+from feedback.store import idle as idle_store
 from feedback.store import judgments as judgment_store
 from feedback.store import leases as lease_store
 from feedback.store import lineage as lineage_store
@@ -76,9 +77,9 @@ from studio.people import NewUser
 from studio.replies import ReplyMaker
 from studio.reviewing import Reviewing
 from studio.roles import LOCAL, ActingServices, Person
-from training import runs
+from training import runs, standing
 from training.config import Setting, describe, settings_class
-from training.head_to_head import PEOPLE, asked_of_people, list_by_people
+from training.head_to_head import PEOPLE, asked_of_people
 from training.home import Home
 from training.methods import METHODS
 from training.oracles import oracle_rules
@@ -107,6 +108,9 @@ LOOK_EVERY = 4
 POOL_SIZE = 50
 """Prompts that one generate run answers when it fills the pool."""
 
+CURVES_OFFERED = 500
+"""Newest runs among which trainings are looked for whose curves can be compared."""
+
 ROLLOUTS_SHOWN = 12
 """Replies of a run that its page shows."""
 
@@ -122,14 +126,18 @@ _PENDING = (RunState.queued, RunState.starting, RunState.running)
 
 @dataclass(frozen=True)
 class LabelCounts:
-    """Where an annotator stands: what they judged and what they skipped; and the matchups open in the pool.
+    """Where an annotator stands: what they judged and skipped, and what is ``left`` that their page can get now.
 
-    What is open is the pool's, not theirs: a pair they skipped waits on for somebody else.
+    ``elsewhere`` counts what other open windows of theirs hold, ``until`` then at most. ``pool`` is what is open for
+    anybody, counted only where nothing is left.
     """
 
     done: int
     left: int
     skipped: int = 0
+    elsewhere: int = 0
+    until: datetime | None = None
+    pool: int = 0
 
 
 @dataclass(frozen=True)
@@ -148,7 +156,7 @@ class FeedbackCounts:
 
 @dataclass(frozen=True)
 class PolicySummary:
-    """A policy with what the list shows beside it; ``win_rate`` is its newest scorecard against another policy."""
+    """A policy with what the list shows beside it; ``win_rate`` is the measurement that speaks for it."""
 
     policy: PolicyRow
     is_champion: bool
@@ -156,6 +164,25 @@ class PolicySummary:
     dataset: str | None
     win_rate: ScorecardRow | None
     against: str | None
+
+
+@dataclass(frozen=True)
+class RunsAsked:
+    """Which runs to list; what is None is not asked for. ``before`` is the id of a run: those older than it."""
+
+    method: str | None = None
+    state: RunState | None = None
+    name: str | None = None
+    before: str | None = None
+
+
+@dataclass(frozen=True)
+class RunsPage:
+    """Runs, newest first; ``older`` is the ``before`` of the next page, None on the last. ``total`` counts all."""
+
+    runs: list[RunRow]
+    older: str | None
+    total: int
 
 
 @dataclass(frozen=True)
@@ -278,6 +305,15 @@ class Services:
         """A sign of life from whoever works on a task: the moment its lease now ends."""
         return assignment.heartbeat(self.db, lease, annotator)
 
+    def keep(self, lease: str, session: str, annotator: str = LOCAL_ANNOTATOR, *, at_work: bool = True) -> datetime:
+        """A sign of life from a page: its task stays with it, and for longer while somebody is ``at_work`` there."""
+        seconds = assignment.LEASE_SECONDS if at_work else 0.0
+        return assignment.heartbeat(self.db, lease, annotator, session=session, lease_seconds=seconds)
+
+    def leave(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> int:
+        """A page is being closed: its tasks may go to another page at once. How many these are."""
+        return assignment.leave(self.db, annotator, session)
+
     def release(self, lease: str, annotator: str = LOCAL_ANNOTATOR) -> bool:
         """Give a task back unjudged; False when it had ended already. LeaseLost when it is somebody else's."""
         if lease_store.get_lease(self.db, lease).annotator != annotator:
@@ -293,8 +329,21 @@ class Services:
         return submitted
 
     def undo(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
-        """Take the session's last judgment back and show its matchup again; None when there is none to undo."""
+        """Take the person's last judgment back and show its matchup again, one made in this session first.
+
+        None when there is none to undo.
+        """
         return judging.undo_last(self.db, annotator, session=session)
+
+    def missing_remarks(
+        self, lease: str, said: dict[str, Any], annotator: str = LOCAL_ANNOTATOR
+    ) -> dict[str, Any] | None:
+        """What of these remarks the annotator's saved judgment of a task lacks; None where they judged it nowhere."""
+        return amending.missing_remarks(self.db, lease, annotator, said)
+
+    def add_remarks(self, lease: str, said: dict[str, Any], annotator: str = LOCAL_ANNOTATOR) -> str:
+        """Add remarks to the annotator's saved judgment of a task, as its next revision; the id of the judgment."""
+        return amending.add_remarks(self.db, lease, annotator, said)
 
     def save_draft(self, lease: str, content: dict[str, Any], annotator: str = LOCAL_ANNOTATOR) -> datetime | None:
         """Keep what is typed and set about the task on the screen; the moment it was kept."""
@@ -304,11 +353,13 @@ class Services:
         """What was typed and set about a task before, in shown order."""
         return judging.draft_of(self.db, task)
 
-    def label_counts(self, annotator: str = LOCAL_ANNOTATOR) -> LabelCounts:
-        """How many judgments the annotator made, how many tasks they skipped and how many matchups wait."""
+    def label_counts(self, annotator: str = LOCAL_ANNOTATOR, *, session: str | None = None) -> LabelCounts:
+        """What the annotator judged and skipped, and what is left that the page of this browser session can get."""
         tally = judgment_store.tally_judgments(self.db, annotator)
         skipped = tally[Verdict.skip.value]
-        return LabelCounts(tally["total"] - skipped, matchup_store.count_open(self.db), skipped)
+        reach = idle_store.reach_of(self.db, annotator=annotator, session=session, at=now())
+        pool = 0 if reach.left else matchup_store.count_open(self.db)
+        return LabelCounts(tally["total"] - skipped, reach.left, skipped, reach.elsewhere, reach.until, pool)
 
     def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR) -> AnnotatorFigures:
         """The annotator's own work in numbers."""
@@ -418,6 +469,10 @@ class Services:
             open_matchups=matchup_store.count_matchups(self.db).open,
         )
 
+    def preview_counts(self, filters: DatasetFilters | None = None) -> dict[str, int]:
+        """The sizes of the dataset that these filters would give now: pairs, train, test, prompts."""
+        return datasets.preview(self.db, filters).counts()
+
     def freeze(self, name: str, filters: DatasetFilters | None = None) -> DatasetRow:
         """Freeze the judgments that pass the filters into a named, hashed dataset."""
         return datasets.freeze(self.db, name.strip(), filters or DatasetFilters())
@@ -496,6 +551,19 @@ class Services:
         runs.reconcile(self.db)
         return run_store.list_runs(self.db, limit=limit)
 
+    def page_of_runs(self, asked: RunsAsked, limit: int = 50) -> RunsPage:
+        """Some runs, newest first, and where the older ones begin."""
+        runs.reconcile(self.db)
+        if asked.method is not None:
+            settings_class(asked.method)  # a method that does not exist is a mistake, not an empty list
+        states = None if asked.state is None else [asked.state]
+        rows = run_store.list_runs(
+            self.db, states=states, method=asked.method, name=asked.name, before=asked.before, limit=limit + 1
+        )
+        total = run_store.count_runs(self.db, states=states, method=asked.method, name=asked.name)
+        older = rows[limit - 1].id if len(rows) > limit else None
+        return RunsPage(rows[:limit], older, total)
+
     def get_run(self, run_id: str) -> RunRow:
         """One run as it is now."""
         runs.reconcile(self.db)
@@ -510,9 +578,20 @@ class Services:
     def runs_with_curves(self) -> list[RunRow]:
         """The newest trainings that have points to draw; a dry run leaves none."""
         methods = self.training_methods()
-        begun = [run for run in self.list_runs() if run.method in methods and not run.config.get("dry_run")]
+        begun = [
+            run for run in self.list_runs(CURVES_OFFERED) if run.method in methods and not run.config.get("dry_run")
+        ]
         # One that succeeded has points, and looking for them would read them all
         return [run for run in begun if run.state is RunState.succeeded or run_store.list_metrics(self.db, run.id)]
+
+    def worker_is_alive(self) -> bool:
+        """Whether a worker of this home lives, which is what begins the runs in the queue."""
+        return self.home.worker_holder() is not None
+
+    def waiting_runs(self) -> list[RunRow]:
+        """All runs that have not ended, newest first."""
+        runs.reconcile(self.db)
+        return run_store.list_runs(self.db, states=_ACTIVE)
 
     def any_run_active(self) -> bool:
         """True while a run is queued or a process works on one."""
@@ -567,12 +646,12 @@ class Services:
     # Policies ---------------------------------------------------------------------------------------------
 
     def list_policies(self) -> list[PolicySummary]:
-        """All policies, newest first, with parent, dataset and newest win rate."""
+        """All policies, newest first, with parent, dataset and the win rate that speaks for each."""
         rows = policy_store.list_policies(self.db)
         champion = policy_store.get_champion(self.db)
         names = {row.id: row.name for row in rows}
         made_from = self._datasets_by_checkpoint()
-        scorecards = self._newest_win_rates()
+        scorecards = self._speaking(rows)
         return [
             PolicySummary(
                 policy=row,
@@ -631,19 +710,9 @@ class Services:
         return lineage_store.policy_lineage(self.db, key)
 
     def list_win_rates(self, policy_id: str) -> list[tuple[ScorecardRow, str]]:
-        """Every win rate of a policy, with the name of whom it was measured against: by people, then newest first."""
+        """Every win rate of a policy, with the name of whom it was measured against, in the order they speak."""
         names = {row.id: row.name for row in policy_store.list_policies(self.db)}
-        cards = [*self._cards_of_people(policy_id), *scorecard_store.list_scorecards(self.db, subject_id=policy_id)]
-        return [(card, names.get(card.against_id or "", "another")) for card in cards if card.kind == "win_rate"]
-
-    def _cards_of_people(self, policy_id: str) -> list[ScorecardRow]:
-        """What people have said so far, in the form of a scorecard; it is counted anew each time and never stored."""
-        settings = {"oracle": PEOPLE}
-        return [
-            ScorecardRow(kind="win_rate", subject_id=policy_id, against_id=other, settings=settings, figures=figures)
-            for other, figures in list_by_people(self.db, policy_id).items()
-            if figures["judgments"]
-        ]
+        return [(card, names.get(card.against_id or "", "another")) for card in standing.win_rates(self.db, policy_id)]
 
     def list_reward_models(self) -> list[CheckpointRow]:
         """Reward models that can judge an evaluation, newest first."""
@@ -678,13 +747,13 @@ class Services:
         rows = checkpoint_store.list_checkpoints(self.db)
         return {row.id: names[row.dataset_id] for row in rows if row.dataset_id in names}
 
-    def _newest_win_rates(self) -> dict[str, ScorecardRow]:
-        newest: dict[str, ScorecardRow] = {}
-        for row in scorecard_store.list_scorecards(self.db):
-            # What a policy's best of many replies are worth is told on its page, not in the list
-            if row.kind == "win_rate" and "best_of" not in row.figures:
-                newest.setdefault(row.subject_id, row)
-        return newest
+    def _speaking(self, rows: Sequence[PolicyRow]) -> dict[str, ScorecardRow]:
+        """The measurement that stands for each policy, by its id; the gate asks the same one."""
+        cards: dict[str, list[ScorecardRow]] = {}
+        for card in scorecard_store.list_scorecards(self.db):
+            cards.setdefault(card.subject_id, []).append(card)
+        found = {row.id: standing.speaking(self.db, row, cards.get(row.id, [])) for row in rows}
+        return {key: card for key, card in found.items() if card is not None}
 
     def close(self) -> None:
         """Let the background thread finish and forget the loaded policy."""

@@ -20,13 +20,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, TaskType
+from peft import AdaLoraConfig, IA3Config, LoraConfig, PeftConfig, PeftModel, TaskType, get_peft_model_state_dict
 from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_PREFIX_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING
 from peft.tuners.ia3 import IA3Layer
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer
+from peft.utils import SAFETENSORS_WEIGHTS_NAME
+from safetensors import safe_open
 from torch import nn
 
-from feedback.errors import InvalidInput
+from feedback.errors import CheckpointError, InvalidInput
 from training.config import TrainSettings
 
 BOTTLENECK = "BOTTLENECK"
@@ -190,13 +192,32 @@ def adapter_writer(model: Any) -> Callable[[Path], None]:
 
 def attach_adapter(model: Any, directory: Path, *, trainable: bool = False, name: str = "default") -> Any:
     """The model under the adapter saved in a directory, of whatever kind; a further ``name`` goes beside the first."""
+    attached = model
     if isinstance(model, PeftModel):
         model.load_adapter(str(directory), adapter_name=name, is_trainable=trainable, local_files_only=True)
-        return model if trainable else model.eval()
-    attached = PeftModel.from_pretrained(
-        model, str(directory), adapter_name=name, is_trainable=trainable, local_files_only=True
-    )
+    else:
+        attached = PeftModel.from_pretrained(
+            model, str(directory), adapter_name=name, is_trainable=trainable, local_files_only=True
+        )
+    _refuse_unfit_weights(attached, directory, name)
     return attached if trainable else attached.eval()
+
+
+def _refuse_unfit_weights(model: Any, directory: Path, name: str) -> None:
+    """Refuse an adapter whose file lacks weights, which PEFT would leave at random, or holds some without a place."""
+    path = directory / SAFETENSORS_WEIGHTS_NAME
+    if not path.is_file():  # of plain PEFT, in an older form
+        return
+    with safe_open(path, framework="numpy") as file:
+        found = set(file.keys())
+    expected = set(get_peft_model_state_dict(model, adapter_name=name, save_embedding_layers=False))
+    for keys, says in ((expected - found, "lacks"), (found - expected, "has no place in its base for")):
+        if keys:
+            more = f" and {len(keys) - 1} more" if len(keys) > 1 else ""
+            raise CheckpointError(
+                f"The adapter in {directory} does not fit its base: it {says} {min(keys)}{more}. It is not loaded; "
+                "train it again, or bring it from a backup."
+            )
 
 
 def can_fold(model: Any) -> bool:

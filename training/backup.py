@@ -26,15 +26,19 @@ import tarfile
 import tempfile
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import IO, Any
 
 from feedback.db import Database, open_database
 from feedback.errors import Conflict, HomeInUse, InvalidInput, StudioError
-from feedback.store.copies import load_copy, open_copy, save_copy
+from feedback.outputs import find_output, is_full
+from feedback.store.copies import loaded_copy, open_copy, save_copy
+from training.archives import check_member, opened_archive
 from training.home import SESSION_KEY, STUDIO_LOCK, WORKER_LOCK, Home
+from training.placement import exchange, sync_tree
 
 MANIFEST = "manifest.json"
 DATABASE = "studio.db"
@@ -68,23 +72,17 @@ def back_up(home: Home, db: Database, file: Path, *, replace: bool = False) -> B
 
     Raises Conflict when the file is there already, InvalidInput when it cannot be written.
     """
-    if file.is_dir() or (not replace and file.exists() and file.stat().st_size):
+    out = find_output(file)
+    if out.target is not None and not replace and out.target.exists() and out.target.stat().st_size:
         raise Conflict(f"{file} is there already; name another file, or let --force replace it.")
-    partial = file.with_name(f".{file.name}.partial-{os.getpid()}")
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        partial.unlink(missing_ok=True)  # of a process of this number that was killed
-        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.path) as work, _new_file(partial) as stream:
+        with tempfile.TemporaryDirectory(prefix=".backup-", dir=home.path) as work, out.open(private=True) as stream:
             copy = Path(work) / DATABASE
             save_copy(db, copy)
             entries = _write_archive(stream, [(DATABASE, copy), *_files_of(home)])
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
     except OSError as error:
-        raise InvalidInput(f"The backup {file} cannot be written: {error.strerror}. Name another file.") from error
-    finally:
-        partial.unlink(missing_ok=True)
+        remedy = "Free some space there or name a file on another disk" if is_full(error) else "Name another file"
+        raise InvalidInput(f"The backup {file} cannot be written: {error.strerror}. {remedy}.") from error
     return BackupReport(file, len(entries), sum(entry["size"] for entry in entries))
 
 
@@ -106,19 +104,38 @@ def restore(home: Home, file: Path, *, force: bool = False) -> RestoreReport:
     work = _directory_beside(home.path)
     try:
         files = _unpack(file, work)
-        copy = open_copy(work / DATABASE)
-        try:
-            if home.database_override is not None:
-                _restore_database(home.database_override, copy)
-        finally:
-            copy.dispose()
-        aside = _swap(home.path, work, occupied)
+        aside = _put_in_place(home, work, occupied)
     except OSError as error:
         raise InvalidInput(f"{file} cannot be restored into {home.path}: {error.strerror or error}.") from error
     finally:
         shutil.rmtree(work, ignore_errors=True)
-    home.create()
     return RestoreReport(home.path, files, aside)
+
+
+def _put_in_place(home: Home, work: Path, occupied: bool) -> Path | None:
+    """Check the unpacked home and let it take its place; gives where the one before is now.
+
+    Rows that go into a server are committed last: what fails before leaves neither the home nor the server changed.
+    """
+    copy = open_copy(work / DATABASE)
+    swapped = False
+    aside = None
+    try:
+        with _loaded(home.database_override, copy):
+            copy.dispose()
+            Home(work).create()
+            sync_tree(work)
+            aside = _swap(home.path, work, occupied)
+            swapped = True
+    except BaseException:
+        if swapped:  # the server refused to commit
+            home.path.rename(work)
+            if aside is not None:
+                aside.rename(home.path)
+        raise
+    finally:
+        copy.dispose()
+    return aside
 
 
 def _new_file(path: Path) -> IO[bytes]:
@@ -143,7 +160,7 @@ def _files_of(home: Home) -> Iterator[tuple[str, Path]]:
 
 def _write_archive(stream: IO[bytes], files: list[tuple[str, Path]]) -> list[dict[str, Any]]:
     entries = []
-    with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as archive:
+    with tarfile.open(fileobj=stream, mode="w|", format=tarfile.PAX_FORMAT) as archive:
         for name, path in files:
             try:
                 source = path.open("rb")
@@ -196,9 +213,9 @@ def _unpack(file: Path, into: Path) -> int:
     seen: dict[str, tuple[int, str]] = {}
     manifest = None
     try:
-        with tarfile.open(file, "r:*") as archive:
+        with opened_archive(file, into) as archive:
             for member in archive:
-                name = _safe_name(file, member)
+                name = check_member(file, member)
                 source = archive.extractfile(member)
                 if source is None or name in seen or manifest is not None:
                     raise InvalidInput(_damaged(file, f"{name!r} does not belong where it stands"))
@@ -221,15 +238,6 @@ def _unpack(file: Path, into: Path) -> int:
     # Earlier releases packed the key, into an archive that everybody could read.
     (into / SESSION_KEY).unlink(missing_ok=True)
     return len(seen.keys() - {SESSION_KEY})
-
-
-def _safe_name(file: Path, member: tarfile.TarInfo) -> str:
-    """A member's name, when it is a plain file below the home; anything else refuses the archive."""
-    path = PurePosixPath(member.name)
-    escapes = path.is_absolute() or ".." in path.parts or "\0" in member.name or "\\" in member.name or not path.parts
-    if escapes or not member.isreg():
-        raise InvalidInput(f"{file} holds {member.name!r}, which is no plain file of a home. Nothing was restored.")
-    return path.as_posix()
 
 
 def _extract(source: IO[bytes], target: Path) -> tuple[int, str]:
@@ -280,29 +288,45 @@ def _directory_beside(home: Path) -> Path:
         raise InvalidInput(f"Nothing can be written beside {home}: {error.strerror}. Name another --home.") from error
 
 
-def _restore_database(url: str, copy: Database) -> None:
+@contextmanager
+def _loaded(url: str | None, copy: Database) -> Iterator[None]:
+    """With a server's URL: the copy's rows in it, committed when the block has ended. Without: nothing."""
+    if url is None:
+        yield
+        return
     target = open_database(url)
     try:
         if target.is_sqlite:
             raise StudioError("A backup is restored into --home, or into PostgreSQL; not into another SQLite file.")
-        load_copy(copy, target)
+        with loaded_copy(copy, target):
+            yield
     finally:
         target.dispose()
 
 
 def _swap(home: Path, work: Path, occupied: bool) -> Path | None:
-    """Put the unpacked home in place; the one that was there keeps all it had under another name."""
-    aside = None
-    if occupied:
-        stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
-        aside = home.with_name(f"{home.name}.before-restore-{stamp}")
-        home.rename(aside)
-    elif home.exists():
-        home.rmdir()
+    """Put the unpacked home in place; the one that was there keeps all it had under another name.
+
+    Where the system can, both change places at one moment, so that a kill leaves one of them there.
+    """
+    if not occupied:
+        if home.exists():
+            home.rmdir()
+        work.rename(home)
+        return None
+    stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
+    aside = home.with_name(f"{home.name}.before-restore-{stamp}")
+    if exchange(work, home):
+        try:
+            work.rename(aside)
+        except OSError:
+            exchange(work, home)
+            raise
+        return aside
+    home.rename(aside)
     try:
         work.rename(home)
     except OSError:
-        if aside is not None:
-            aside.rename(home)
+        aside.rename(home)
         raise
     return aside

@@ -13,6 +13,7 @@ from contextlib import suppress
 from typing import Any
 
 from feedback.errors import InvalidInput
+from training.chat_template import render
 
 PROBE_TURNS = ({"role": "user", "content": "Hello"}, {"role": "assistant", "content": "Hi"})
 # Buffers that older releases of Transformers saved and that are computed today
@@ -140,7 +141,7 @@ def _tokens_that_occur(tokenizer: Any, rows: int) -> list[tuple[str, str, int]]:
         if number is not None and number >= rows:
             found.append((what, str(getattr(tokenizer, f"{short}_token")), number))
     with suppress(Exception):  # a template that cannot render is refused elsewhere, with its own reason
-        ids = tokenizer(tokenizer.apply_chat_template(list(PROBE_TURNS), tokenize=False))["input_ids"]
+        ids = tokenizer(render(tokenizer, PROBE_TURNS, generation_prompt=False))["input_ids"]
         texts = tokenizer.convert_ids_to_tokens(ids)
         found += [("the template's", text, i) for i, text in zip(ids, texts, strict=True) if i >= rows]
     # Special tokens that nothing names, as those for images, do not occur in a text

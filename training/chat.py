@@ -128,7 +128,12 @@ def end_token(tokenizer: Any) -> int:
 
 def examine_template(tokenizer: Any) -> None:
     """Raise InvalidInput with a sentence where the template cannot hold a conversation that is trained on."""
-    render_turn(tokenizer, [{"role": "user", "content": "Hello."}], "Good day.")
+    turn = render_turn(tokenizer, [{"role": "user", "content": "Hello."}], "Good day.")
+    if "Hello." not in turn.prompt:
+        raise InvalidInput(
+            "This model's chat template leaves out what the user says, so nothing could be learned from it. Put a "
+            "template that works into its tokenizer_config.json or chat_template.jinja."
+        )
     end = end_of_turn(tokenizer)
     if tokenizer.convert_ids_to_tokens(end_token(tokenizer)) not in end:
         raise InvalidInput(

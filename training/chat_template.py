@@ -13,6 +13,8 @@ from datetime import date, datetime
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from jinja2 import TemplateError
+
 from feedback.errors import InvalidInput
 
 Messages = Sequence[Mapping[str, str]]
@@ -82,7 +84,8 @@ def render(tokenizer: Any, messages: Messages, *, generation_prompt: bool) -> st
         return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=generation_prompt))
     except Exception as error:  # a template is a program of the model's author: anything may be raised
         roles = ", ".join(message["role"] for message in plain)
-        reason = str(error) or type(error).__name__
+        raised = isinstance(error, TemplateError)  # by the template itself, with a reason
+        reason = str(error) if raised else f"{type(error).__name__}: {error}"
         raise TemplateRefused(f"This model's chat template refuses a conversation of {roles}: {reason}") from error
 
 
@@ -143,8 +146,8 @@ def _around_reply(tokenizer: Any, messages: Messages) -> tuple[str, str]:
     whole = render(tokenizer, exchange, generation_prompt=False)
     if whole.count(_PLACEHOLDER) != 1:
         raise TemplateRefused(
-            "This model's chat template does not show an assistant's reply exactly once, so it cannot be trained on. "
-            "Choose a model whose template renders assistant messages."
+            "This model's chat template leaves out what the assistant says, or shows it twice, so nothing could be "
+            "learned from it. Put a template that works into its tokenizer_config.json or chat_template.jinja."
         )
     lead, _, tail = whole.partition(_PLACEHOLDER)
     return lead, tail

@@ -8,11 +8,11 @@ one, is read from ``$STUDIO_ENDPOINT_KEY``, or from a variable for its host alon
 
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,11 +20,18 @@ import httpx
 
 from feedback.errors import EndpointFailed, InvalidInput
 from feedback.types import ENDPOINT_SCHEMES, SamplingSettings
+from training.answers import AnswerTooLong, fetch
 from training.chat import Messages, readable
+from training.stopping import run_stoppable
 
 KEY_VARIABLE = "STUDIO_ENDPOINT_KEY"
 IN_FLIGHT = 16  # requests at once: servers batch them, and hosted ones bear about so many
-PATIENCE = httpx.Timeout(300.0, connect=10.0)  # a reply comes whole, when its last token is drawn
+CONNECT_SECONDS = 10.0
+ATTEMPT_SECONDS = 300.0  # from the request to the end of the answer: a reply comes whole, when its last token is drawn
+TOTAL_SECONDS = 900.0  # of all attempts for one reply: after this none is begun
+LIST_SECONDS = 10.0
+MOST_BYTES = 4 * 2**20  # of one answer; 8,192 tokens have some 100 KB
+CHARACTERS_PER_TOKEN = 32  # a token has about 4; only runs of spaces have as many
 TRIES = 5
 LONGEST_PAUSE = 60.0
 REFUSED = "refused"  # the finish reason of a reply that the server would not give to this one prompt
@@ -55,9 +62,12 @@ class Said:
 
 
 class Endpoint:
-    """A server's model that can reply; ``pause`` is how it waits before asking a busy server again."""
+    """A server's model that can reply; ``pause`` replaces the clock while it waits to ask a busy server again.
 
-    def __init__(self, base: str, *, pause: Callable[[float], None] = time.sleep) -> None:
+    A reply is bounded: in time, in bytes, and in characters by ``max_new_tokens``, beyond which it is cut.
+    """
+
+    def __init__(self, base: str, *, pause: Callable[[float], None] | None = None) -> None:
         self.base = base
         self.url, self.model = split_base(base)
         self.last_refusal = ""
@@ -71,23 +81,40 @@ class Endpoint:
         A prompt that the server refuses, being too long or against its rules, gets an empty reply that ended as
         ``refused``; ``last_refusal`` keeps its words.
         """
-        with _client(self.url) as client, ThreadPoolExecutor(min(IN_FLIGHT, max(1, len(asked)))) as pool:
-            return list(pool.map(lambda one: self._reply(client, one[0], one[1], settings), asked))
+        return run_stoppable(self._reply_all(asked, settings))
 
-    def _reply(self, client: httpx.Client, messages: Messages, seed: int, settings: SamplingSettings) -> Said:
+    async def _reply_all(self, asked: Sequence[tuple[Messages, int]], settings: SamplingSettings) -> list[Said]:
+        free = asyncio.Semaphore(IN_FLIGHT)
+
+        async def reply(messages: Messages, seed: int) -> Said:
+            async with free:
+                return await self._reply(client, messages, seed, settings)
+
+        async with _client(self.url) as client:
+            tasks = [asyncio.create_task(reply(messages, seed)) for messages, seed in asked]
+            try:
+                return list(await asyncio.gather(*tasks))
+            finally:
+                for task in tasks:  # of a server that failed once nothing else is awaited
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _reply(
+        self, client: httpx.AsyncClient, messages: Messages, seed: int, settings: SamplingSettings
+    ) -> Said:
         while True:
             body = self._body(messages, seed, settings)
-            answer = self._ask(client, body)
+            answer = await self._ask(client, body)
             if answer.status_code not in _BAD_REQUEST:
                 break
             if not self._learn(body, answer.text):
                 self.last_refusal = f"{self.url} will not reply as {self.model!r}: {_words(answer)}"
                 return Said("", REFUSED, 0)
         if answer.status_code == 404:
-            raise EndpointFailed(f"{self.url} knows no model {self.model!r}. {_known(client, self.url)}")
+            raise EndpointFailed(f"{self.url} knows no model {self.model!r}. {await _known(client, self.url)}")
         if answer.status_code != 200:
             raise EndpointFailed(f"{self.url} answers with status {answer.status_code}: {_words(answer)}")
-        return self._said(answer)
+        return _cut(self._said(answer), settings.max_new_tokens)
 
     def _body(self, messages: Messages, seed: int, settings: SamplingSettings) -> dict[str, Any]:
         """The request. All settings are named, also where they are the usual ones: a server's own are others."""
@@ -128,28 +155,38 @@ class Endpoint:
                 f"{self.url} does not speak OpenAI's chat completions: {said!r}. Its address usually ends with /v1."
             ) from error
 
-    def _ask(self, client: httpx.Client, body: dict[str, Any]) -> httpx.Response:
+    async def _ask(self, client: httpx.AsyncClient, body: dict[str, Any]) -> httpx.Response:
         """Ask, and ask again while the server is busy or away, ever more slowly."""
+        end = time.monotonic() + TOTAL_SECONDS
         for attempt in range(TRIES):
             pause = 2.0**attempt
+            is_last = attempt == TRIES - 1 or time.monotonic() > end
             try:
-                answer = client.post(f"{self.url}/chat/completions", json=body)
+                answer = await _post(client, f"{self.url}/chat/completions", body)
+            except AnswerTooLong as error:
+                raise _too_long(self.url, error) from error
             except httpx.RequestError as error:
-                if attempt == TRIES - 1:
+                if is_last:
                     raise _unreachable(self.url, error) from error
             else:
                 if answer.status_code in _UNUSABLE_KEY:
                     raise _no_entry(self.url, answer)
                 if answer.status_code not in _BUSY:
                     return answer
-                if attempt == TRIES - 1:
+                if is_last:
                     raise EndpointFailed(
-                        f"{self.url} was busy {TRIES} times in a row (status {answer.status_code}: {_words(answer)}); "
-                        "try again later: what was drawn is kept."
+                        f"{self.url} was busy {attempt + 1} times in a row (status {answer.status_code}: "
+                        f"{_words(answer)}); try again later: what was drawn is kept."
                     )
                 pause = _asked_pause(answer, pause)
-            self._pause(min(pause, LONGEST_PAUSE))
+            await self._wait(min(pause, LONGEST_PAUSE))
         raise AssertionError("the last attempt returns or raises")
+
+    async def _wait(self, seconds: float) -> None:
+        if self._pause is None:
+            await asyncio.sleep(seconds)
+        else:
+            self._pause(seconds)
 
 
 def split_base(base: str) -> tuple[str, str]:
@@ -179,8 +216,7 @@ def check_endpoint(base: str) -> str:
     """
     address, _, model = base.partition("#")
     url, _ = split_base(f"{address}#{model or 'any'}")
-    with _client(url) as client:
-        names = _models(client, url)
+    names = run_stoppable(_ask_for_models(url))
     if not model.strip():
         if len(names) == 1:
             return f"{url}#{names[0]}"
@@ -190,7 +226,11 @@ def check_endpoint(base: str) -> str:
     return f"{url}#{model.strip()}"
 
 
-def _client(url: str) -> httpx.Client:
+async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> httpx.Response:
+    return await fetch(client, "POST", url, json=body, seconds=ATTEMPT_SECONDS, most=MOST_BYTES)
+
+
+def _client(url: str) -> httpx.AsyncClient:
     """A client with the key, if there is one; InvalidInput where the environment allows none.
 
     A key that no header can hold is refused here: the error of whoever tries to send it would quote it.
@@ -204,7 +244,8 @@ def _client(url: str) -> httpx.Client:
         )
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     try:
-        return httpx.Client(timeout=PATIENCE, headers=headers, follow_redirects=False)
+        patience = httpx.Timeout(ATTEMPT_SECONDS, connect=CONNECT_SECONDS)
+        return httpx.AsyncClient(timeout=patience, headers=headers, follow_redirects=False)
     except (ImportError, OSError, ValueError) as error:  # what variables such as ALL_PROXY and SSL_CERT_FILE ask for
         raise InvalidInput(f"The proxy or certificates that the environment names cannot be used: {error}") from error
 
@@ -225,23 +266,30 @@ def _without_key(answer: httpx.Response, text: str) -> str:
     return text.replace(key, "(the key)") if key else text
 
 
-def _models(client: httpx.Client, url: str) -> list[str]:
+async def _ask_for_models(url: str) -> list[str]:
+    async with _client(url) as client:
+        return await _models(client, url)
+
+
+async def _models(client: httpx.AsyncClient, url: str) -> list[str]:
     """The models a server lists; none when it does not say."""
     try:
-        answer = client.get(f"{url}/models", timeout=10.0)
+        answer = await fetch(client, "GET", f"{url}/models", seconds=LIST_SECONDS, most=MOST_BYTES)
+    except AnswerTooLong as error:
+        raise _too_long(url, error) from error
     except httpx.RequestError as error:
         raise _unreachable(url, error) from error
     if answer.status_code in _UNUSABLE_KEY:
         raise _no_entry(url, answer)
     try:
-        return [str(model["id"]) for model in answer.json()["data"]]
+        return [str(model["id"])[:200] for model in answer.json()["data"]]
     except _UNREADABLE:
         return []
 
 
-def _known(client: httpx.Client, url: str) -> str:
+async def _known(client: httpx.AsyncClient, url: str) -> str:
     try:
-        return _listed(_models(client, url))
+        return _listed(await _models(client, url))
     except EndpointFailed:
         return _listed([])
 
@@ -255,6 +303,10 @@ def _listed(names: Sequence[str]) -> str:
 def _unreachable(url: str, error: httpx.RequestError) -> EndpointFailed:
     why = str(error).strip() or type(error).__name__
     return EndpointFailed(f"No reply from {url} ({why}); see whether the server runs, and try again.")
+
+
+def _too_long(url: str, error: AnswerTooLong) -> EndpointFailed:
+    return EndpointFailed(f"No reply from {url} ({error}); see whether its address is that of a model's server.")
 
 
 def _no_entry(url: str, answer: httpx.Response) -> EndpointFailed:
@@ -291,6 +343,12 @@ def _text_of(content: Any) -> str:
     if not isinstance(content, str | None):
         raise TypeError("neither a text nor its parts")
     return content or ""
+
+
+def _cut(said: Said, max_new_tokens: int) -> Said:
+    """The reply, cut where it is longer than ``max_new_tokens`` can be: some servers ignore the limit."""
+    most = max(2000, CHARACTERS_PER_TOKEN * max_new_tokens)
+    return said if len(said.text) <= most else Said(said.text[:most], "length", min(said.tokens, max_new_tokens))
 
 
 def _reason_of(given: Any) -> str:

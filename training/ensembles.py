@@ -17,7 +17,9 @@ from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 from training.models import LoadedReward, attach_adapter, load_scorer
+from training.placement import sync
 from training.progress import Relay, Reporter
+from training.trainer_states import seal, seal_fault
 
 if TYPE_CHECKING:
     from training.heads import Pooling
@@ -104,6 +106,9 @@ def train_members(
     for number in range(1, members + 1):
         place = directory / f"{number}-of-{members}"
         saved = place / FINISHED
+        if saved.is_dir() and (fault := _member_fault(saved)):
+            reporter.log(f"warning: reward model {number} of {members} is trained again: {fault}")
+            shutil.rmtree(saved)
         if not saved.is_dir():
             reporter.log(f"reward model {number} of {members}")
             reward, figures = train(SEED_STEP * (number - 1), place / "trainer", _Part(reporter, number, members))
@@ -125,7 +130,15 @@ def _keep(model: Any, figures: dict[str, Any], saved: Path) -> None:
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(str(partial), save_embedding_layers=False)
     (partial / "figures.json").write_text(json.dumps(figures))
+    seal(partial)
     partial.rename(saved)
+    sync(saved.parent)
+
+
+def _member_fault(saved: Path) -> str | None:
+    """What is wrong with a member that an earlier attempt finished."""
+    missing = [name for name in ("figures.json", "adapter_config.json") if not (saved / name).is_file()]
+    return f"{missing[0]} is missing" if missing else seal_fault(saved)
 
 
 class _Part(Relay):

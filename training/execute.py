@@ -9,15 +9,19 @@ worker of another machine, which laid down there what it must know.
 from __future__ import annotations
 
 import argparse
+import array
 import contextlib
 import errno
+import fcntl
 import importlib
 import json
 import logging
 import os
+import select
 import shutil
 import signal
 import sys
+import termios
 import threading
 import time
 import traceback
@@ -43,12 +47,14 @@ from feedback.store.runs import get_run
 from feedback.tables import RunRow
 from feedback.types import RunState, Split, now
 from training import ranks
+from training.base_files import is_out_of_memory
 from training.checkpoints import is_disk_full
 from training.config import parse_settings
 from training.home import Home
 from training.launch.local import started_at, this_host
 from training.launch.ticket import Ticket, take_ticket
 from training.methods import METHODS
+from training.private import keep_private
 from training.progress import DryRunDone, Progress, RunContext, Watch
 from training.runs import advance
 
@@ -82,6 +88,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--follow", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--ticket", type=Path, help="what a job away from its worker is handed; used up by reading it")
     options = parser.parse_args(arguments)
+    keep_private()
     quiet_libraries()
     if options.ticket:
         return work_away(options.home, options.run, options.ticket)
@@ -131,7 +138,7 @@ def open_patiently(home: Home) -> Database:
 
 def stand_by(home: Home) -> str:
     """Import what runs need, then wait for a run's id; from then on output goes to that run's log."""
-    complaint = preload()
+    complaint = preload(leave_when_alone)
     run_id = sys.stdin.readline().strip()
     if not run_id:
         return ""
@@ -145,7 +152,7 @@ def write_to_log(home: Home, run_id: str) -> None:
     """Let all that this process says from now on stand in the run's log, and let it hear nothing."""
     log = home.log_path(run_id)
     log.parent.mkdir(parents=True, exist_ok=True)
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     nothing = os.open(os.devnull, os.O_RDONLY)
     for source, target in ((nothing, 0), (output, 1), (output, 2)):
         os.dup2(source, target)
@@ -153,8 +160,10 @@ def write_to_log(home: Home, run_id: str) -> None:
     os.close(nothing)
 
 
-def preload() -> str:
+def preload(while_waiting: Callable[[], None] | None = None) -> str:
     """Import the heavy libraries at low priority; returns the complaint if one cannot be imported.
+
+    ``while_waiting`` is called several times a second until then.
 
     A thread does it because Linux gives each thread its own priority, and a lowered one cannot be raised
     again: the main thread, and all that torch starts from it, must keep theirs.
@@ -175,8 +184,28 @@ def preload() -> str:
 
     thread = threading.Thread(target=import_all, name="preload")
     thread.start()
-    thread.join()
+    while thread.is_alive():
+        thread.join(0.2)
+        if while_waiting is not None:
+            while_waiting()
     return "; ".join(complaints)
+
+
+def leave_when_alone() -> None:
+    """End this process when nobody can give it a run any more: its worker is gone and has sent nothing.
+
+    The imports would go on for ten seconds otherwise, and workers that are killed in a row leave one such process
+    each, of half a gigabyte. Nothing is read here: an id that was sent is for ``stand_by``.
+    """
+    ready, _, _ = select.select([sys.stdin.fileno()], [], [], 0)
+    if ready and _waiting_bytes(sys.stdin.fileno()) == 0:
+        os._exit(0)
+
+
+def _waiting_bytes(descriptor: int) -> int:
+    count = array.array("i", [0])
+    fcntl.ioctl(descriptor, termios.FIONREAD, count)
+    return count[0]
 
 
 def execute(db: Database, home: Home, run_id: str, ticket: Ticket | None = None) -> bool:
@@ -245,7 +274,7 @@ def explain(error: BaseException, settings: dict[str, Any]) -> str:
     text = str(error).strip()
     if isinstance(error, StudioError):
         return text
-    if _is_memory(error):
+    if is_out_of_memory(error):
         return f"The run ran out of memory: {_cheaper(settings)}, then start it again."
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
         return "The disk is full: free some space, then resume the run."
@@ -255,7 +284,7 @@ def explain(error: BaseException, settings: dict[str, Any]) -> str:
 
 def kind_of(error: BaseException) -> str:
     """What sort of failure it was: memory, diverged, data, disk or crash."""
-    if _is_memory(error):
+    if is_out_of_memory(error):
         return "memory"
     if type(error).__name__ == "Diverged":  # by name: its module would bring torch's trainers along
         return "diverged"
@@ -264,13 +293,6 @@ def kind_of(error: BaseException) -> str:
     if isinstance(error, NotEnoughData | NotFound | InvalidInput):
         return "data"
     return "checkpoint" if isinstance(error, CheckpointError) else "crash"
-
-
-def _is_memory(error: BaseException) -> bool:
-    text = str(error).lower()
-    return isinstance(error, MemoryError) or any(
-        words in text for words in ("out of memory", "can't allocate memory", "not enough memory")
-    )
 
 
 def say(line: str) -> None:
@@ -299,6 +321,7 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
     progress.report(0.0, "loading")
     progress.watch = replace(watch_of(db, settings), mirror=home.run_dir(run.id) / "tensorboard")
     context = RunContext(run=run, settings=settings, db=db, home=home, progress=progress)
+    _check_same_start(context)
     try:
         with ranks.sharing(home, run.id, getattr(settings, "ranks", 1), partial(_end_for_the_dead, db, run)):
             result = METHODS[run.method].train(context)
@@ -306,6 +329,12 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
         shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)
         result = done.figures
     return json.loads(json.dumps(result))
+
+
+def _check_same_start(context: RunContext) -> None:
+    from training.same_start import check_same_start  # brings the models' modules along
+
+    check_same_start(context)
 
 
 def watch_of(db: Database, settings: Any) -> Watch:

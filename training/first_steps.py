@@ -7,6 +7,7 @@ policies by name, and the champion is only named when there is none.
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -117,9 +118,10 @@ def register_policy(db: Database, name: str, base: str, *, id: str | None = None
         taken = get_policy(db, name)
         if (taken.base, taken.checkpoint_id, taken.can_reply) == (base, None, True):
             return taken
+        moved = f" If it is the same model in another place: `studio policies rebase {name} {shlex.quote(base)}`."
         raise Conflict(
-            f"There is already another policy {name!r}: `studio policies add {base} --name NAME` gives this one a name "
-            "of its own."
+            f"There is already another policy {name!r}: `studio policies add {shlex.quote(base)} --name NAME` gives "
+            f"this one a name of its own.{moved if taken.can_reply and not taken.is_endpoint else ''}"
         ) from error
 
 

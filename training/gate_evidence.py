@@ -6,14 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from feedback.db import Database
-from feedback.errors import InvalidInput
 from feedback.store.lineage import policy_lineage
-from feedback.store.policies import get_champion, get_policy
-from feedback.store.scorecards import list_scorecards
-from feedback.tables import PolicyRow, ScorecardRow
+from feedback.store.policies import get_policy
 from training.benchmarks import Compared, compare
 from training.gate import Decision, Limits, TaskResult, decide
-from training.head_to_head import by_people
+from training.head_to_head import PEOPLE, by_people
+from training.standing import judge_of, opponent_of, win_rates
 
 
 def decide_policy(
@@ -29,7 +27,7 @@ def decide_policy(
     """
     policy = get_policy(db, key)
     other = opponent_of(db, policy, against)
-    cards = _newest_by_judge(db, policy.id, other.id)
+    cards = _by_judge(db, policy.id, other.id)
     judge, figures = next(iter(cards.items()), ("", None))
     taken = compare(db, policy.id, other.id)
     return decide(
@@ -59,25 +57,6 @@ def judge_taught(db: Database, policy_id: str, judge: str) -> bool:
     return False
 
 
-def opponent_of(db: Database, policy: PolicyRow, against: str | None = None) -> PolicyRow:
-    """Whom a policy is measured against: the one named, else the champion, or for the champion its parent.
-
-    InvalidInput for the policy itself, and for one that serves and has no parent.
-    """
-    champion = get_champion(db)
-    if against is not None:
-        other = get_policy(db, against)
-    elif champion is not None and champion.id != policy.id:
-        other = champion
-    elif policy.parent_id is not None:
-        other = get_policy(db, policy.parent_id)
-    else:
-        raise InvalidInput(f"{policy.name!r} has no parent to be measured against; name another policy.")
-    if other.id == policy.id:
-        raise InvalidInput(f"{policy.name!r} cannot be measured against itself; name another policy.")
-    return other
-
-
 def task_results(taken: Compared) -> list[TaskResult]:
     """The benchmarks that both took, each by its main metric and with the margin its author gave it."""
     return [
@@ -86,16 +65,10 @@ def task_results(taken: Compared) -> list[TaskResult]:
     ]
 
 
-def _newest_by_judge(db: Database, policy_id: str, against_id: str) -> dict[str, dict[str, Any]]:
-    """The newest figures by each judge, the newest of all first."""
+def _by_judge(db: Database, policy_id: str, against_id: str) -> dict[str, dict[str, Any]]:
+    """The newest figures by each rule and reward model, in the order in which they speak."""
     newest: dict[str, dict[str, Any]] = {}
-    for card in list_scorecards(db, subject_id=policy_id):
-        # What the best of many replies are worth says nothing of a policy that gives its first.
-        if card.kind == "win_rate" and card.against_id == against_id and "best_of" not in card.figures:
-            newest.setdefault(_judge_of(card), card.figures)
+    for card in win_rates(db, policy_id, against_id):
+        if judge_of(card) != PEOPLE and "best_of" not in card.figures:
+            newest.setdefault(judge_of(card), card.figures)
     return newest
-
-
-def _judge_of(card: ScorecardRow) -> str:
-    reward = card.settings.get("reward")
-    return f"reward:{reward}" if reward else str(card.settings.get("oracle") or "")

@@ -19,6 +19,9 @@ import psutil
 
 from feedback.db import Database, open_database
 from feedback.errors import HomeInUse, InvalidInput
+from feedback.read_only import count_tables, open_read_only
+from training.emptied import require_database
+from training.private import mend_modes
 
 DEFAULT_HOME = Path("~/.rlhf-studio")
 DATABASE_VARIABLE = "STUDIO_DATABASE_URL"
@@ -91,17 +94,35 @@ class Home:
             raise InvalidInput(f"The home {self.path} is a file; name a directory with --home or $STUDIO_HOME.")
         try:
             for directory in (self.path, self.checkpoints, self.runs, self.exports):
-                directory.mkdir(parents=True, exist_ok=True)
+                directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as error:
             raise InvalidInput(self._unusable(error.strerror or str(error))) from error
         if not os.access(self.path, os.W_OK | os.X_OK):
             raise InvalidInput(self._unusable("no permission to write in it"))
+        mend_modes(self.path, (self.checkpoints, self.runs, self.exports))
         return self
 
     def open(self) -> Database:
-        """Create the directories where missing, and open the migrated database."""
+        """Create the directories where missing, and open the migrated database.
+
+        DatabaseDamaged when the home was in use and its database is gone or empty: nothing is created then.
+        """
+        self.require_database()
         self.create()
-        return open_database(self.database_url)
+        db = open_database(self.database_url)
+        mend_modes(self.path, ())  # a database that was just made, and the files SQLite keeps beside it
+        return db
+
+    def look(self) -> Database | None:
+        """The database as it is, to read from: nothing is created or migrated. None where there is none yet."""
+        self.require_database()
+        return open_read_only(self.database_url) if count_tables(self.database_url) else None
+
+    def require_database(self) -> None:
+        """Raise DatabaseDamaged when the home was in use and its database is gone or empty."""
+        traces = [self.path / SESSION_KEY]
+        directories = [self.checkpoints, self.runs]
+        require_database(self.path, self.database_url, traces=traces, directories=directories)
 
     def is_present(self) -> bool:
         """False once somebody removed the home (or its database file) under a running process."""
@@ -156,7 +177,7 @@ class HomeLock:
 
         The short patience outlasts ``is_held``, which holds the lock for an instant to find out.
         """
-        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o600)
         deadline = time.monotonic() + patience
         while not _try_lock(descriptor, fcntl.LOCK_EX):
             if time.monotonic() >= deadline:

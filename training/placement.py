@@ -7,12 +7,16 @@ what a kill left behind can be told from what another process is at work on, and
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import os
 import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+
+_HERE = -100  # AT_FDCWD
+_EXCHANGE = 2  # RENAME_EXCHANGE
 
 
 @contextlib.contextmanager
@@ -28,7 +32,7 @@ def placed(final: Path) -> Iterator[Path]:
         with _held(fresh):  # before it has the name that a sweep looks for
             os.rename(fresh, partial)
             yield partial
-            _sync_tree(partial)
+            sync_tree(partial)
             _put_in_place(partial, final)
     except BaseException:  # SIGTERM and Ctrl-C too
         for path in (fresh, partial):
@@ -55,6 +59,16 @@ def restore(final: Path) -> None:
         sweep(final.parent)
 
 
+def exchange(one: Path, other: Path) -> bool:
+    """Let two directories of one disk change places at one moment; False where the system cannot."""
+    try:
+        rename = ctypes.CDLL(None, use_errno=True).renameat2
+    except (AttributeError, OSError):  # not Linux, or an old C library
+        return False
+    done = rename(_HERE, os.fsencode(one), _HERE, os.fsencode(other), ctypes.c_uint(_EXCHANGE))
+    return bool(done == 0)
+
+
 @contextlib.contextmanager
 def _held(directory: Path) -> Iterator[bool]:
     """Hold a directory's lock; False where another does, where it is gone, or where the disk knows no locks."""
@@ -78,7 +92,7 @@ def _put_in_place(partial: Path, final: Path) -> None:
     """One rename makes it visible; a predecessor steps aside first, and comes back when that fails."""
     if not final.exists():
         os.rename(partial, final)
-        _sync(final.parent)
+        sync(final.parent)
         return
     old = final.with_name(f".old-{final.name}-{uuid.uuid4().hex[:8]}")
     with _held(final):
@@ -89,17 +103,19 @@ def _put_in_place(partial: Path, final: Path) -> None:
             if not final.exists():
                 os.rename(old, final)
             raise
-        _sync(final.parent)
+        sync(final.parent)
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _sync_tree(directory: Path) -> None:
+def sync_tree(directory: Path) -> None:
+    """Bring a directory with everything in it to the disk."""
     for path in directory.rglob("*"):
-        _sync(path)
-    _sync(directory)
+        sync(path)
+    sync(directory)
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Bring a file, or the names in a directory, to the disk."""
     handle = os.open(path, os.O_RDONLY)
     try:
         os.fsync(handle)

@@ -21,6 +21,7 @@ from training.base_fit import embedding_rows
 from training.chat import Messages, check_fits, decode_reply, encode_prompt, end_token, window_of
 from training.endpoint import IN_FLIGHT, REFUSED, Endpoint
 from training.models import LoadedPolicy
+from training.stopping import check_stopped
 
 MAX_REDRAWS = 3
 OnProgress = Callable[[int, int], None]  # replies drawn, replies wanted
@@ -242,6 +243,7 @@ class _Chooser:
         """The scores with every token but the drawn one at minus infinity."""
         import torch
 
+        check_stopped()
         scores = scores.float()
         if self.banned:
             scores[:, self.banned] = -torch.inf

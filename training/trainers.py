@@ -6,14 +6,13 @@ Nothing is sent anywhere: no reporter, no hub, no telemetry.
 
 from __future__ import annotations
 
-import json
 import random
 import resource
 import shutil
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypedDict
@@ -32,6 +31,7 @@ from training.progress import DryRunDone, Reporter
 from training.ranks import leave_unless_leading
 from training.shares import sharing
 from training.steps import Diverged, sample_callback
+from training.trainer_states import STATES_KEPT, newest_state, sealing_callback
 
 MIN_PAIRS = 2
 FEW_PAIRS = 50
@@ -112,7 +112,7 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
         "logging_nan_inf_filter": False,
         "save_strategy": "no" if settings.dry_run else "steps",
         "save_steps": settings.save_every,
-        "save_total_limit": 1,
+        "save_total_limit": STATES_KEPT,
         "report_to": [] if settings.report_to == "none" or settings.dry_run else [settings.report_to],
         "run_name": directory.parent.name,
         "project": PROJECT,
@@ -128,20 +128,15 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
     }
 
 
-def resume_point(directory: Path, attempt: int) -> str | None:
-    """The trainer's newest complete state to go on from, for a second attempt; None to start afresh.
+def resume_point(directory: Path, attempt: int, log: Callable[[str], None] = lambda line: None) -> str | None:
+    """The trainer's newest readable state to go on from, for a second attempt; None to start afresh.
 
-    The state file is written last, so a directory without a readable one was cut off in the middle.
+    ``log`` is told which states cannot be used, and why.
     """
     if attempt <= 1 or not directory.is_dir():
         return None
-    found = []
-    for path in directory.glob("checkpoint-*"):
-        try:
-            found.append((int(json.loads((path / "trainer_state.json").read_text())["global_step"]), str(path)))
-        except (OSError, ValueError, KeyError):
-            continue
-    return max(found)[1] if found else None
+    found = newest_state(directory, log)
+    return str(found) if found is not None else None
 
 
 def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter) -> None:
@@ -163,9 +158,12 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
     for callback in (allocation, _sampler(trainer, reporter)):
         if callback is not None:
             trainer.add_callback(callback)
-    point = resume_point(directory, attempt)
+    trainer.add_callback(sealing_callback())
+    point = resume_point(directory, attempt, reporter.log)
     if point is not None:
         reporter.log(f"going on from {Path(point).name}")
+    elif attempt > 1:
+        reporter.log("there is no state to go on from: the training begins at its first step")
     mirror_curves(trainer, directory, int(Path(point).name.rpartition("-")[2]) if point else 0, reporter)
     before = _trainable_sums(trainer.model)
     began = time.monotonic()

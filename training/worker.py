@@ -26,6 +26,7 @@ from training.home import Home
 from training.launch import Launched, Launcher, Urgency
 from training.launch.cluster import RayCluster
 from training.launch.local import LocalLauncher, is_alive, started_at
+from training.private import keep_private
 from training.runs import ACTIVE, advance, reconcile
 
 TURN_SECONDS = 0.25
@@ -220,6 +221,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--owner", default="command", help=argparse.SUPPRESS)
     parser.add_argument("--parent-pid", type=int, help="end when this process does")
     options = parser.parse_args(arguments)
+    keep_private()
     try:
         run_worker(
             Home.locate(options.home, options.database_url),

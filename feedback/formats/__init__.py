@@ -34,6 +34,7 @@ from feedback.formats import (
     ultrafeedback,
 )
 from feedback.formats.shape import Export, Format, Row, Side
+from feedback.outputs import find_output
 from feedback.store.datasets import get_dataset
 from feedback.store.users import list_pseudonyms
 
@@ -79,7 +80,7 @@ class ExportReport:
     path: Path
     rows: int
     dropped: dict[str, int]
-    report: Path
+    report: Path | None
 
 
 def get_format(name: str) -> Format:
@@ -105,14 +106,18 @@ def stream_dataset(db: Database, dataset_key: str, format: str, split: str | Non
 
 
 def export_dataset(db: Database, dataset_key: str, format: str, out: Path, split: str | None = None) -> ExportReport:
-    """Write a dataset, or one side of its split, to a file in a format, with its drop report beside it."""
+    """Write a dataset, or one side of its split, in a format; beside a file lies its drop report.
+
+    ``out`` may be whatever ``feedback.outputs`` can write; beside what is no file, as a pipe, lies nothing.
+    """
+    is_file = find_output(out).is_file
     export, chosen = open_export(db, dataset_key, format, split)
     counted = _Counted(chosen.rows(export))
     lines = chosen.lines(counted)
-    frame = chosen.frames.get(out.suffix)
+    frame = chosen.frames.get(Path(out.name.removesuffix(".gz")).suffix)
     jsonl.write_lines(out, frame(lines) if frame else lines)
     dropped = _told(export)
-    report = _write_report(export, format, out, counted.number, dropped)
+    report = _write_report(export, format, out, counted.number, dropped) if is_file else None
     return ExportReport(out, counted.number, dropped, report)
 
 

@@ -2,7 +2,11 @@
 
 One object per vote, ``a`` being the reply that stood on the left. ``tie`` and ``tie (bothbad)`` stay apart; when
 reading, ``both_bad`` and ``bothbad`` are understood as well. Judges are numbered, not named. ``question_id`` is the
-judgment's id, so a file that comes back to the studio it left adds nothing. A ranking is written as its pairs.
+judgment's id, so a file that comes back to the studio it left adds nothing; a vote that was imported keeps the one it
+had, beside a ``judgment_id``. A ranking is written as its pairs.
+
+Read are FastChat's battles and the sets of LMArena: ``judge`` or ``judge_hash``, ``tstamp`` or ``timestamp``, ``id``
+for ``question_id``, and contents in parts.
 """
 
 from __future__ import annotations
@@ -13,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.db import Database
-from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, messages_of, read_votes
+from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, messages_of, read_votes, short_name
 from feedback.formats.judged import judged_pairs
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.store.exports import list_dataset_annotators
@@ -21,6 +25,12 @@ from feedback.types import Verdict
 
 _SIDES = {Verdict.first: ("model_a", "model_b"), Verdict.second: ("model_b", "model_a")}
 _NEITHER = {Verdict.tie: "tie", Verdict.both_bad: "tie (bothbad)"}
+_READ = (
+    *("question_id", "id", "judgment_id", "model_a", "model_b", "winner", "judge", "judge_hash"),
+    *("conversation_a", "conversation_b", "turn", "anony", "language", "tstamp", "timestamp"),
+)
+# A moment is seconds up to here (the year 5138), and milliseconds from here on.
+_MILLISECONDS = 1e11
 _WINNERS = {
     "model_a": Verdict.first,
     "model_b": Verdict.second,
@@ -44,8 +54,10 @@ def rows(export: Export) -> Iterator[Row]:
                 left, right = (1, 0) if is_swapped else (0, 1)
                 winner = _NEITHER[verdict] if verdict in _NEITHER else _SIDES[verdict][left]
                 said = [[*prompt.messages, {"role": "assistant", "content": text}] for text in pair.texts]
+                known = vote.origin or {}
+                own_id = vote.id if vote.ranking is None else f"{vote.id}.{pair.id.partition('.')[2]}"
                 yield {
-                    "question_id": vote.id if vote.ranking is None else f"{vote.id}.{pair.id.partition('.')[2]}",
+                    "question_id": known.get("question_id", own_id),
                     "model_a": pair.policies[left],
                     "model_b": pair.policies[right],
                     "winner": winner,
@@ -53,15 +65,15 @@ def rows(export: Export) -> Iterator[Row]:
                     "conversation_a": said[left],
                     "conversation_b": said[right],
                     "turn": turns,
-                    "anony": True,
-                    "language": "unknown",
+                    "anony": known.get("anony", True),
+                    "language": known.get("language", "unknown"),
                     "tstamp": vote.at.timestamp(),
-                }
+                } | ({"judgment_id": own_id} if "question_id" in known else {})
 
 
 def read(db: Database, path: Path) -> dict[str, int]:
     """Battles as imported judgments; those whose conversations part before the last turn are left out and counted."""
-    return read_votes(db, path, _incoming)
+    return read_votes(db, path, _incoming, known=_READ)
 
 
 def _incoming(fields: Row) -> Incoming:
@@ -79,18 +91,46 @@ def _incoming(fields: Row) -> Incoming:
         (one[-1]["content"], other[-1]["content"]),
         _WINNERS[winner],
         policies=(str(fields["model_a"]), str(fields["model_b"])),
-        annotator=str(fields.get("judge") or IMPORTED)[:80],
-        at=_moment(fields.get("tstamp")),
-        key=str(fields.get("question_id") or ""),
+        annotator=short_name(str(fields.get("judge") or fields.get("judge_hash") or IMPORTED)),
+        at=_moment(fields.get("tstamp") if fields.get("tstamp") is not None else fields.get("timestamp")),
+        key=_key(fields),
+        origin=_origin(fields),
     )
+
+
+def _key(fields: Row) -> str:
+    return str(fields.get("judgment_id") or fields.get("question_id") or fields.get("id") or "")
+
+
+def _origin(fields: Row) -> dict[str, Any] | None:
+    """What a battle says that a judgment does not, where it is more than an export from here would say."""
+    said = {
+        "question_id": fields.get("question_id") or fields.get("id"),
+        "anony": fields.get("anony"),
+        "language": fields.get("language"),
+        "judge_hash": fields.get("judge_hash"),
+    }
+    usual = ("anony", True), ("language", "unknown"), ("question_id", fields.get("judgment_id") or _own_id(fields))
+    return {name: value for name, value in said.items() if value is not None and (name, value) not in usual} or None
+
+
+def _own_id(fields: Row) -> str | None:
+    """The id of a battle that left a studio without another one."""
+    given = fields.get("question_id")
+    return given if isinstance(given, str) and given.startswith("jud-") else None
 
 
 def _moment(stamp: Any) -> datetime | None:
     if stamp is None:
         return None
-    if isinstance(stamp, bool) or not isinstance(stamp, int | float):
+    if isinstance(stamp, bool) or not isinstance(stamp, int | float | str):
         raise Refused(f"tstamp must be seconds since 1970, not {stamp!r}")
     try:
+        if isinstance(stamp, str):
+            written = datetime.fromisoformat(stamp)
+            return written.astimezone(UTC) if written.tzinfo else written.replace(tzinfo=UTC)
+        if abs(stamp) >= _MILLISECONDS:
+            stamp /= 1000
         return datetime.fromtimestamp(stamp, UTC)
     except (OverflowError, ValueError, OSError) as error:
         raise Refused(f"tstamp must be seconds since 1970, not {stamp!r}") from error

@@ -13,12 +13,13 @@ from pathlib import Path
 from typing import Any
 
 from feedback.db import Database
-from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, messages_of, read_votes
+from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, ignored, messages_of, read_votes
 from feedback.formats.judged import PairOfReplies, judged_pairs
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.types import Verdict
 
 UNSAID_STRENGTH = 2
+_READ = ("domain", "language", "context", "response1", "response2", "overall_preference", "individual_preference")
 _SIGNS = {Verdict.first: -1, Verdict.second: 1, Verdict.tie: 0}
 
 
@@ -29,8 +30,8 @@ def rows(export: Export) -> Iterator[Row]:
             said = list(_preferences(pair, export))
             if said:
                 yield {
-                    "domain": next((tag for tag in reversed(prompt.tags) if tag != IMPORTED), "general"),
-                    "language": "unknown",
+                    "domain": _said_of(pair, "domain") or _domain(prompt.tags),
+                    "language": _said_of(pair, "language") or "unknown",
                     "context": prompt.messages,
                     "response1": pair.texts[0],
                     "response2": pair.texts[1],
@@ -39,16 +40,26 @@ def rows(export: Export) -> Iterator[Row]:
                 }
 
 
+def _domain(tags: list[str]) -> str:
+    return next((tag for tag in reversed(tags) if tag != IMPORTED), "general")
+
+
+def _said_of(pair: PairOfReplies, name: str) -> str | None:
+    """What the file that a vote came from said of the whole pair."""
+    return next((vote.origin[name] for _, vote in pair.votes if vote.origin and vote.origin.get(name)), None)
+
+
 def _preferences(pair: PairOfReplies, export: Export) -> Iterator[Row]:
-    for verdict, vote in pair.votes:
+    for (verdict, vote), is_swapped in zip(pair.votes, pair.is_swapped, strict=True):
         if verdict not in _SIGNS:
             export.dropped[verdict.value] += 1
             continue
         yield {
             "score": _SIGNS[verdict] * (vote.strength or UNSAID_STRENGTH),
             "reasoning": vote.rationale or "",
-            "feedback1": "",
-            "feedback2": "",
+            # The file that a vote came from counted its responses in the order they were shown in.
+            "feedback1": (vote.origin or {}).get("feedback2" if is_swapped else "feedback1", ""),
+            "feedback2": (vote.origin or {}).get("feedback1" if is_swapped else "feedback2", ""),
         }
 
 
@@ -58,7 +69,7 @@ def _rounded(mean: float) -> int:
 
 def read(db: Database, path: Path) -> dict[str, int]:
     """Every individual preference as an imported judgment; without any, the overall one."""
-    return read_votes(db, path, _incoming)
+    return read_votes(db, path, _incoming, known=_READ)
 
 
 def _incoming(fields: Row) -> list[Incoming]:
@@ -69,7 +80,9 @@ def _incoming(fields: Row) -> list[Incoming]:
         raise Refused("response1 and response2 must be texts")
     said: list[dict[str, Any]] = fields.get("individual_preference") or [{"score": fields["overall_preference"]}]
     votes = []
+    about = {name: fields[name] for name in ("domain", "language") if fields.get(name)}
     for number, one in enumerate(said, start=1):
+        written = {name: one[name] for name in ("feedback1", "feedback2") if one.get(name)}
         score = one["score"]
         if isinstance(score, bool) or not isinstance(score, int) or not -3 <= score <= 3:
             raise Refused(f"score must be a whole number from -3 to 3, not {score!r}")
@@ -82,6 +95,8 @@ def _incoming(fields: Row) -> list[Incoming]:
                 strength=abs(score) or None,
                 annotator=f"{IMPORTED}-{number}",
                 rationale=one.get("reasoning") or None,
+                origin=about | written or None,
+                counted=ignored(one, ("score", "reasoning", "feedback1", "feedback2")),
             )
         )
     if not votes:

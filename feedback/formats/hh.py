@@ -37,7 +37,7 @@ def rows(export: Export) -> Iterator[Row]:
 
 def read(db: Database, path: Path) -> dict[str, int]:
     """Pairs as imported judgments; pairs whose transcripts part before the last turn are left out and counted."""
-    return read_votes(db, path, _incoming)
+    return read_votes(db, path, _incoming, known=("chosen", "rejected"))
 
 
 def _incoming(fields: Row) -> Incoming:

@@ -2,13 +2,14 @@
 
 Two things can be wrong with a line. One that cannot be understood (``Refused``) refuses the whole file with its
 number and the reason, and nothing is imported. One that is understood but says nothing a judgment can hold
-(``LeftOut``: identical replies, an empty reply, no preference) is passed over and counted.
+(``LeftOut``: identical replies, an empty reply, no preference) is passed over and counted. So is every column that
+nothing here reads: what an import drops is in its counts, as ``ignored_COLUMN``.
 """
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -22,10 +23,13 @@ from feedback.errors import InvalidLine
 from feedback.store.exports import Messages
 from feedback.store.imports import ImportedVote, save_votes
 from feedback.store.rows import reason_of
-from feedback.types import Conversation, Verdict
+from feedback.types import Conversation, Verdict, content_hash
 
 IMPORTED = "imported"
 """Who judged, and which policy replied, where a file does not say."""
+_IGNORED = "ignored_"
+_LONGEST_REASON = 60  # characters of a column's name in the counts
+_MOST_COLUMNS = 20
 
 
 @dataclass(frozen=True)
@@ -43,6 +47,10 @@ class Incoming:
     at: datetime | None = None
     # The file's own id of this vote: one the store already has under this id is not stored again.
     key: str = ""
+    # What the file says of the vote beyond this, kept with the judgment for those who export it again.
+    origin: dict[str, Any] | None = None
+    # Counted with the import: ``ignored_COLUMN`` for what is not kept, and what is odd about the vote.
+    counted: tuple[str, ...] = ()
 
 
 class Refused(ValueError):
@@ -53,18 +61,56 @@ class LeftOut(Exception):
     """The line is understood, but holds nothing to store; the text is the reason it is counted under."""
 
 
-Reader = Callable[[dict[str, Any]], Incoming | Iterable[Incoming]]
+@dataclass(frozen=True)
+class Passed:
+    """One of the votes of a line that holds nothing to store; the others are stored. ``reason`` as of ``LeftOut``."""
+
+    reason: str
+
+
+Reader = Callable[[dict[str, Any]], Incoming | Iterable[Incoming | Passed]]
 Numbered = Iterable[tuple[int, dict[str, Any]]]
 
 
-def read_votes(db: Database, path: Path, reader: Reader) -> dict[str, int]:
+def read_votes(db: Database, path: Path, reader: Reader, known: Collection[str] | None = None) -> dict[str, int]:
     """Store the votes of a file, all or none; gives counts of what was new, known already and left out.
 
+    ``known`` are the columns that ``reader`` looks at; values in any other are counted as ignored. None: the reader
+    counts them itself.
     Raises InvalidLine with the number of the first line that cannot be understood.
     """
     left_out: Counter[str] = Counter()
-    counts = save_votes(db, path.name, _votes(path.name, read_objects(path), reader, left_out))
-    return {**counts, **left_out}
+
+    def read(fields: dict[str, Any]) -> Iterator[Incoming | Passed]:
+        if known is not None:
+            left_out.update(ignored(fields, known))
+        found = reader(fields)
+        yield from [found] if isinstance(found, Incoming) else found
+
+    counts = save_votes(db, path.name, _votes(path.name, read_objects(path), read, left_out))
+    return {**counts, **_shortened(left_out)}
+
+
+def ignored(fields: Mapping[str, Any], known: Collection[str], prefix: str = "") -> tuple[str, ...]:
+    """What to count of the columns that hold something and that nothing reads."""
+    return tuple(
+        f"{_IGNORED}{prefix}{name}"[:_LONGEST_REASON]
+        for name, value in fields.items()
+        if name not in known and value not in (None, "", [], {})
+    )
+
+
+def short_name(name: str) -> str:
+    """A judge's name of at most 80 characters; of a longer one the rest is told apart by its hash."""
+    return name if len(name) <= 80 else f"{name[:70]}-{content_hash(name)[:9]}"
+
+
+def _shortened(counts: Counter[str]) -> dict[str, int]:
+    """The counts in order of their names; where a file has very many columns, most are counted as one."""
+    columns = [name for name, _ in counts.most_common() if name.startswith(_IGNORED)]
+    for name in columns[_MOST_COLUMNS:]:
+        counts[f"{_IGNORED}others"] += counts.pop(name)
+    return dict(sorted(counts.items()))
 
 
 def replies_after(prompt: Any, chosen: Any, rejected: Any) -> Incoming:
@@ -79,15 +125,20 @@ def replies_after(prompt: Any, chosen: Any, rejected: Any) -> Incoming:
     return Incoming(messages, (_reply(chosen, "chosen"), _reply(rejected, "rejected")))
 
 
-def _votes(name: str, lines: Numbered, reader: Reader, left_out: Counter[str]) -> Iterator[tuple[int, ImportedVote]]:
+def _votes(
+    name: str,
+    lines: Numbered,
+    reader: Callable[[dict[str, Any]], Iterator[Incoming | Passed]],
+    left_out: Counter[str],
+) -> Iterator[tuple[int, ImportedVote]]:
     for number, fields in lines:
         try:
-            read = reader(fields)
-            for incoming in [read] if isinstance(read, Incoming) else read:
-                reason = _nothing_in(incoming)
+            for incoming in reader(fields):
+                reason = incoming.reason if isinstance(incoming, Passed) else _nothing_in(incoming)
                 if reason:
                     left_out[reason] += 1
-                else:
+                elif isinstance(incoming, Incoming):
+                    left_out.update(incoming.counted)
                     yield number, _checked(incoming)
         except LeftOut as nothing:
             left_out[str(nothing)] += 1
@@ -112,7 +163,8 @@ def _nothing_in(incoming: Incoming) -> str | None:
 
 def _checked(incoming: Incoming) -> ImportedVote:
     messages = Conversation.model_validate({"messages": incoming.messages}).plain()
-    return ImportedVote(**{**vars(incoming), "messages": messages})
+    said = {name: value for name, value in vars(incoming).items() if name != "counted"}
+    return ImportedVote(**{**said, "messages": messages})
 
 
 def _parted(conversation: Any, column: str) -> tuple[Messages, str]:
@@ -135,10 +187,22 @@ def _reply(value: Any, column: str) -> str:
 
 
 def messages_of(value: Any, column: str) -> Messages:
-    """Plain messages, with nothing but role and content; other keys, as names, are passed over."""
+    """Plain messages, with nothing but role and content; other keys, as names, are passed over.
+
+    A content in parts is their text. Raises LeftOut for parts that are none, as pictures.
+    """
     if not isinstance(value, list) or not all(isinstance(turn, dict) for turn in value):
         raise Refused(f"{column} must be a text or a list of messages with role and content")
-    for turn in value:
-        if not isinstance(turn.get("role"), str) or not isinstance(turn.get("content"), str):
-            raise Refused(f"{column} has a message without a role and a content in words")
-    return [{"role": turn["role"], "content": turn["content"]} for turn in value]
+    messages = [{"role": turn.get("role"), "content": _text_of(turn.get("content"))} for turn in value]
+    if not all(isinstance(part, str) for turn in messages for part in turn.values()):
+        raise Refused(f"{column} has a message without a role and a content in words")
+    return messages
+
+
+def _text_of(content: Any) -> Any:
+    """The text of a content in parts; anything else as it is."""
+    if not isinstance(content, list) or not content or not all(isinstance(part, dict) for part in content):
+        return content
+    if not all(part.get("type", "text") == "text" and isinstance(part.get("text"), str) for part in content):
+        raise LeftOut("not_text")
+    return "".join(part["text"] for part in content)

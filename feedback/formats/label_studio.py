@@ -1,8 +1,8 @@
 """Label Studio's tasks: two answers to a prompt, with one annotation per judge.
 
 A preference is a *pairwise* result, ``left`` meaning ``answer1``; tie and both-bad, which that control lacks, are a
-*choices* result beside it, strength a *rating*, a rationale a *textarea*; a skip is a cancelled annotation. Judges are
-numbered, not named. The project that shows such tasks:
+*choices* result beside it, strength a *rating*, a rationale a *textarea*; a skip is a cancelled annotation. The project
+that shows such tasks:
 
     <View>
       <Text name="prompt" value="$prompt"/>
@@ -12,24 +12,42 @@ numbered, not named. The project that shows such tasks:
       <Rating name="strength" toName="prompt" maxRating="3"/> <TextArea name="rationale" toName="prompt"/>
     </View>
 
+Results are read by the names of these controls, since a project may have several of one type (a rating of fluency is
+no strength, a note no rationale); what other controls say is counted as ignored. Only the one pairwise control of a
+task may have another name. Judges are numbered, not named: in ``data.judges``, because Label Studio takes the
+``completed_by`` of an annotation for one of its own users, and refuses a file that names others.
+
 A file whose name ends in ``.json`` is one array, as Label Studio imports and exports; any other is one task per line.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from feedback.db import Database
-from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, messages_of, read_votes
+from feedback.formats.incoming import (
+    IMPORTED,
+    Incoming,
+    LeftOut,
+    Passed,
+    Refused,
+    ignored,
+    messages_of,
+    read_votes,
+    short_name,
+)
 from feedback.formats.judged import PairOfReplies, judged_pairs
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.formats.trl_preference import as_text
-from feedback.store.exports import VoteRecord, list_dataset_annotators
+from feedback.store.exports import Messages, VoteRecord, list_dataset_annotators
 from feedback.types import Verdict
 
+_CONTROLS = {"pairwise": "preference", "choices": "neither", "rating": "strength", "textarea": "rationale"}
+_DATA = ("prompt", "answer1", "answer2", "messages", "matchup", "judges")
 _SELECTED = {Verdict.first: "left", Verdict.second: "right"}
 _SAID = {"left": Verdict.first, "right": Verdict.second, "tie": Verdict.tie, "both_bad": Verdict.both_bad}
 
@@ -49,17 +67,17 @@ def rows(export: Export) -> Iterator[Row]:
                     "answer2": pair.texts[1],
                     "messages": prompt.messages,
                     "matchup": pair.id,
+                    "judges": {vote.id: judges[vote.annotator] for _, vote in pair.votes},
                 },
-                "annotations": list(_annotations(number, pair, judges)),
+                "annotations": list(_annotations(number, pair)),
                 "predictions": [],
             }
 
 
-def _annotations(task: int, pair: PairOfReplies, judges: dict[str, int]) -> Iterator[Row]:
+def _annotations(task: int, pair: PairOfReplies) -> Iterator[Row]:
     for place, (verdict, vote) in enumerate(pair.votes, start=1):
         yield {
             "id": task * 1000 + place,
-            "completed_by": judges[vote.annotator],
             "was_cancelled": verdict is Verdict.skip,
             "ground_truth": False,
             "lead_time": None,
@@ -87,7 +105,7 @@ def read(db: Database, path: Path) -> dict[str, int]:
     return read_votes(db, path, _incoming)
 
 
-def _incoming(task: Row) -> list[Incoming]:
+def _incoming(task: Row) -> Iterator[Incoming | Passed]:
     data = task["data"]
     replies = (data["answer1"], data["answer2"])
     prompt = data.get("messages") or data["prompt"]
@@ -97,34 +115,90 @@ def _incoming(task: Row) -> list[Incoming]:
     annotations = task.get("annotations") or []
     if not annotations:
         raise LeftOut("not_annotated")
-    return [_vote(messages, replies, annotation) for annotation in annotations]
+    extra = ignored(data, _DATA, "data.") + ignored({name: task.get(name) for name in ("predictions", "drafts")}, ())
+    for annotation in annotations:
+        vote = _vote(messages, replies, annotation, data.get("judges"))
+        if isinstance(vote, Incoming):
+            vote, extra = replace(vote, counted=(*vote.counted, *extra)), ()  # what the task holds is counted once
+        yield vote
 
 
-def _vote(messages: list[dict[str, str]], replies: tuple[str, str], annotation: Row) -> Incoming:
-    results: list[Row] = annotation.get("result") or []
-    values = {result["type"]: result["value"] for result in results}
-    verdict = _verdict(annotation, values)
-    judge = annotation.get("completed_by")
+def _vote(messages: Messages, replies: tuple[str, str], annotation: Row, judges: Any) -> Incoming | Passed:
+    results = [result for result in annotation.get("result") or [] if isinstance(result.get("value"), dict)]
+    said, counted = _said(results)
+    verdict = Verdict.skip if annotation.get("was_cancelled") else _verdict(said)
+    if isinstance(verdict, Passed):
+        return verdict
+    key = next((str(result["id"]) for result in results if result.get("id")), "")
+    strength, odd = _strength(said, verdict)
+    texts = said.get("rationale", {}).get("text") or []
     return Incoming(
         messages,
         replies,
         verdict,
-        strength=values["rating"]["rating"] if "rating" in values and verdict in _SELECTED else None,
-        annotator=f"{IMPORTED}-{judge.get('id') if isinstance(judge, dict) else judge}" if judge else IMPORTED,
-        rationale="\n".join(values["textarea"]["text"]) if "textarea" in values else None,
+        strength=strength,
+        annotator=_judge(annotation.get("completed_by"), key, judges),
+        rationale="\n".join([texts] if isinstance(texts, str) else map(str, texts)) or None,
         skip_reason="skipped in Label Studio" if verdict is Verdict.skip else None,
         at=_moment(annotation.get("created_at")),
-        key=str(results[0].get("id") or "") if results else "",
+        key=key,
+        counted=(*counted, *odd),
     )
 
 
-def _verdict(annotation: Row, values: dict[str, Any]) -> Verdict:
-    if annotation.get("was_cancelled"):
-        return Verdict.skip
-    said = [values["pairwise"]["selected"]] if "pairwise" in values else values.get("choices", {}).get("choices", [])
-    if len(said) != 1 or said[0] not in _SAID:
-        raise Refused(f"an annotation must say one of {', '.join(_SAID)}, not {', '.join(map(str, said)) or 'nothing'}")
-    return _SAID[said[0]]
+def _said(results: list[Row]) -> tuple[dict[str, Row], list[str]]:
+    """The values of an annotation by our names of their controls, and what is counted of other controls.
+
+    A result that names no control is that of its type. The preference is the one pairwise result whatever its name,
+    unless there are several, of which only ours is known.
+    """
+    said: dict[str, Row] = {}
+    others: list[Row] = []
+    for result in results:
+        ours = _CONTROLS.get(str(result.get("type")))
+        if ours is not None and result.get("from_name", ours) == ours:
+            said[ours] = result["value"]
+        else:
+            others.append(result)
+    pairwise = [result for result in others if result.get("type") == "pairwise"]
+    if "preference" not in said and len(pairwise) == 1:
+        said["preference"] = pairwise[0]["value"]
+        others.remove(pairwise[0])
+    names = [str(result.get("from_name") or result.get("type")) for result in others]
+    return said, [reason for name in names for reason in ignored({name: True}, ())]
+
+
+def _verdict(said: dict[str, Row]) -> Verdict | Passed:
+    """What an annotation prefers, or the reason to pass over it."""
+    preferred = said.get("preference", {}).get("selected")
+    neither = said.get("neither", {}).get("choices") or []
+    if preferred is not None and neither:
+        return Passed("contradictory")
+    found = [preferred] if preferred is not None else neither
+    if not found:
+        return Passed("no_verdict")
+    if len(found) != 1 or found[0] not in _SAID:
+        raise Refused(f"an annotation must say one of {', '.join(_SAID)}, not {', '.join(map(str, found))}")
+    return _SAID[found[0]]
+
+
+def _strength(said: dict[str, Row], verdict: Verdict) -> tuple[int | None, tuple[str, ...]]:
+    """The strength of a preference; what is beyond 1 to 3 is another scale, and is counted instead."""
+    given = said.get("strength", {}).get("rating")
+    if given is None:
+        return None, ()
+    if verdict not in _SELECTED:
+        return None, ("ignored_strength",)
+    return (int(given), ()) if given in (1, 2, 3) and not isinstance(given, bool) else (None, ("strength_beyond_3",))
+
+
+def _judge(completed_by: Any, key: str, judges: Any) -> str:
+    """Who annotated: a user of Label Studio, else the judge that an export from here names for the vote."""
+    if isinstance(judges, dict) and (number := judges.get(key.partition(".")[0])):
+        return short_name(f"{IMPORTED}-{number}")
+    if isinstance(completed_by, dict):
+        completed_by = completed_by.get("id") or completed_by.get("email")
+    return short_name(f"{IMPORTED}-{completed_by}") if completed_by else IMPORTED
 
 
 def _moment(text: Any) -> datetime | None:

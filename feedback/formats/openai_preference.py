@@ -7,10 +7,11 @@ keys are refused there, so there are no ids here.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from feedback.db import Database
-from feedback.formats.incoming import Incoming, read_votes, replies_after
+from feedback.formats.incoming import Incoming, ignored, read_votes, replies_after
 from feedback.formats.shape import Export, Format, Row
 from feedback.store.exports import iterate_pair_records
 
@@ -26,12 +27,16 @@ def rows(export: Export) -> Iterator[Row]:
 
 
 def read(db: Database, path: Path) -> dict[str, int]:
-    """Pairs as imported judgments. Tools have no place here: a line that declares some is read without them."""
-    return read_votes(db, path, _incoming)
+    """Pairs as imported judgments. Tools have no place here: a line that declares some is read without them, and
+    counted.
+    """
+    return read_votes(db, path, _incoming, known=("input", "preferred_output", "non_preferred_output"))
 
 
 def _incoming(fields: Row) -> Incoming:
-    return replies_after(fields["input"]["messages"], fields["preferred_output"], fields["non_preferred_output"])
+    asked = fields["input"]
+    vote = replies_after(asked["messages"], fields["preferred_output"], fields["non_preferred_output"])
+    return replace(vote, counted=ignored(asked, ("messages",)))
 
 
 FORMAT = Format(

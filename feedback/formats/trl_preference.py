@@ -24,7 +24,7 @@ def rows(export: Export) -> Iterator[Row]:
 
 def read(db: Database, path: Path) -> dict[str, int]:
     """Pairs as imported judgments: texts or messages, with the prompt in a column of its own or in both replies."""
-    return read_votes(db, path, preference)
+    return read_votes(db, path, preference, known=("prompt", "chosen", "rejected"))
 
 
 def preference(fields: Row) -> Incoming:

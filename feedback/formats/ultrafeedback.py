@@ -8,12 +8,15 @@ for each reply: they add up to 1, and 0.5 never occurs, since such pairs are con
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 from feedback.db import Database
 from feedback.formats.incoming import Incoming, LeftOut, read_votes, replies_after
 from feedback.formats.shape import Export, Format, Row
 from feedback.store.exports import iterate_pair_records
+
+_READ = ("prompt", "chosen", "rejected", "messages")
 
 
 def rows(export: Export) -> Iterator[Row]:
@@ -32,15 +35,22 @@ def rows(export: Export) -> Iterator[Row]:
 
 
 def read(db: Database, path: Path) -> dict[str, int]:
-    """Pairs as imported judgments; where both scores are equal there is no preference, and the line is left out."""
-    return read_votes(db, path, _incoming)
+    """Pairs as imported judgments; where both scores are equal there is no preference, and the line is left out.
+
+    What a line calls chosen is believed also against its scores (in relabeled copies people overruled them), and
+    counted as ``scores_contradict``.
+    """
+    return read_votes(db, path, _incoming, known=_READ)
 
 
 def _incoming(fields: Row) -> Incoming:
     scores = (fields.get("score_chosen"), fields.get("score_rejected"))
     if None not in scores and scores[0] == scores[1]:
         raise LeftOut("equal_scores")
-    return replies_after(None, fields["chosen"], fields["rejected"])
+    vote = replies_after(None, fields["chosen"], fields["rejected"])
+    one, other = scores
+    is_odd = isinstance(one, int | float) and isinstance(other, int | float) and one < other
+    return replace(vote, counted=("scores_contradict",)) if is_odd else vote
 
 
 FORMAT = Format(

@@ -36,6 +36,19 @@ def upgrade(engine: Engine) -> None:
         _run(engine, head, parents)
 
 
+def newest_revision() -> str:
+    """The revision that this release brings a database to."""
+    parents = _parents()
+    (head,) = set(parents).difference(*parents.values())
+    return head
+
+
+def table_names(engine: Engine) -> set[str]:
+    """The names of all tables of a database."""
+    with engine.connect() as connection:
+        return set(inspect(connection).get_table_names())
+
+
 def current_revision(engine: Engine) -> str | None:
     """The revision the schema is at; None for an empty database."""
     with engine.connect() as connection:

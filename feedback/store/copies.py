@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +16,9 @@ from sqlalchemy import Connection, Table, func, insert, select, text
 from sqlmodel import SQLModel, col
 
 from feedback.db import Database, open_database
-from feedback.errors import Conflict, InvalidInput
-from feedback.store.health import check_integrity
+from feedback.driver_errors import explain_sqlite
+from feedback.errors import Conflict, DatabaseDamaged, InvalidInput
+from feedback.store.schema import refuse_foreign_code, refuse_unsound
 from feedback.tables import RunRow
 from feedback.types import RunState, now
 
@@ -26,20 +27,27 @@ _WITH_PROCESS = [RunState.starting, RunState.running, RunState.stopping]
 
 
 def save_copy(db: Database, path: Path) -> None:
-    """Write the database as it is at one moment into a new SQLite file; the database stays in use meanwhile."""
+    """Write the database as it is at one moment into a new SQLite file; the database stays in use meanwhile.
+
+    Raises StudioError when the disk is full, DatabaseDamaged when a page cannot be read.
+    """
     if db.is_sqlite:
         source = db.engine.raw_connection()
         try:
             with closing(sqlite3.connect(path)) as target:
                 source.driver_connection.backup(target)  # type: ignore[union-attr]
+        except sqlite3.Error as error:
+            raise explain_sqlite(error, db.engine) from error
         finally:
             source.close()
         return
     copy = open_database(path)
     snapshot = db.engine.execution_options(isolation_level="REPEATABLE READ")
-    with snapshot.connect() as read, copy.engine.connect() as write:
-        _copy_rows(read, write)
-    copy.dispose()
+    try:
+        with snapshot.connect() as read, copy.transaction() as write:
+            _copy_rows(read, write)
+    finally:
+        copy.dispose()
 
 
 def open_copy(path: Path) -> Database:
@@ -48,27 +56,41 @@ def open_copy(path: Path) -> Database:
     Such a process belongs to the studio the copy was taken from: nothing here may wait for it or end it. Raises
     InvalidInput when the file is damaged.
     """
-    db = open_database(path)
-    found = check_integrity(db)
-    if found != "ok":
+    refuse_foreign_code(path)
+    try:
+        db = open_database(path)
+    except DatabaseDamaged as error:
+        raise InvalidInput(f"The database in the backup is damaged: {error.reason}. Use another backup.") from error
+    try:
+        refuse_unsound(db, path)
+        _interrupt_runs(db)
+    except BaseException:
         db.dispose()
-        raise InvalidInput(f"The database in the backup is damaged: {found}. Use another backup.")
+        raise
+    return db
+
+
+def _interrupt_runs(db: Database) -> None:
     with db.write() as session:
         for run in session.scalars(select(RunRow).where(col(RunRow.state).in_(_WITH_PROCESS))):
             run.state = RunState.interrupted
             run.error = "It was at work when the backup was taken; `studio runs resume` goes on."
             run.ended_at, run.pid, run.pid_started = now(), None, None
-    return db
 
 
-def load_copy(copy: Database, db: Database) -> None:
-    """Put a copy's rows into an empty PostgreSQL database, all or none; Conflict when it is not empty."""
-    with copy.engine.connect() as read, db.engine.connect() as write:
+@contextmanager
+def loaded_copy(copy: Database, db: Database) -> Iterator[None]:
+    """Put a copy's rows into an empty PostgreSQL database, all or none; Conflict when it is not empty.
+
+    They are committed when the block has ended, and are not there when anything is raised in it.
+    """
+    with db.transaction() as write:
         for table in _tables():
             if write.execute(select(func.count()).select_from(table)).scalar_one():
                 raise Conflict("The database to restore into holds rows already; name an empty one.")
-        write.rollback()
-        _copy_rows(read, write)
+        with copy.reading() as read:
+            _copy_rows(read, write)
+        yield
 
 
 def _tables() -> list[Table]:
@@ -76,12 +98,11 @@ def _tables() -> list[Table]:
 
 
 def _copy_rows(read: Connection, write: Connection) -> None:
-    """Every row of every table, parents first, in one transaction."""
-    with write.begin():
-        for table in _tables():
-            for page in _pages(read, table):
-                write.execute(insert(table), page)
-            _advance_numbers(write, table)
+    """Every row of every table, parents first, in the transaction that is open."""
+    for table in _tables():
+        for page in _pages(read, table):
+            write.execute(insert(table), page)
+        _advance_numbers(write, table)
 
 
 def _pages(read: Connection, table: Table) -> Iterator[list[dict[str, Any]]]:

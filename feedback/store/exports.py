@@ -17,6 +17,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, exists, select
 
 from feedback.db import Database
+from feedback.store.foreign_policies import is_foreign
 from feedback.store.rows import in_chunks
 from feedback.tables import (
     DatasetJudgmentRow,
@@ -63,10 +64,14 @@ class VoteRecord(NamedTuple):
     edited: dict[str, Any] | None
     at: datetime
     part: Part
+    origin: dict[str, Any] | None
 
 
 class MatchupRecord(NamedTuple):
-    """One matchup with its replies, the names of the policies that made them, and the dataset's judgments of it."""
+    """One matchup with its replies, the names of the policies that made them, and the dataset's judgments of it.
+
+    A policy that is known from imported votes alone has the name that its model has elsewhere.
+    """
 
     id: str
     texts: list[str]
@@ -211,6 +216,7 @@ def _matchups(session: Session, dataset_id: str, prompt_ids: Sequence[str]) -> d
             JudgmentRow.edited,
             JudgmentRow.created_at,
             JudgmentRow.part,
+            JudgmentRow.origin,
         )
         .join(JudgmentRow, col(JudgmentRow.matchup_id) == col(MatchupRow.id))
         .where(col(MatchupRow.prompt_id).in_(prompt_ids), _in_dataset(dataset_id))
@@ -233,10 +239,10 @@ def _replies(session: Session, generation_ids: set[str]) -> dict[str, tuple[str,
         sorted(generation_ids),
         lambda part: list(
             session.exec(
-                select(GenerationRow.id, GenerationRow.text, PolicyRow.name)
+                select(GenerationRow.id, GenerationRow.text, PolicyRow.id, PolicyRow.name, PolicyRow.base)  # type: ignore[call-overload]
                 .join(PolicyRow, col(PolicyRow.id) == col(GenerationRow.policy_id))
                 .where(col(GenerationRow.id).in_(part))
             )
         ),
     )
-    return {key: (text, name) for key, text, name in rows}
+    return {key: (text, base if is_foreign(policy_id, name) else name) for key, text, policy_id, name, base in rows}

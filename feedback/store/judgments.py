@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 from feedback import overlap
 from feedback.db import Database
 from feedback.errors import NotFound
+from feedback.store import idle
 from feedback.store.drafts import delete_draft, draft_of_judgment, put_draft
 from feedback.store.leases import require_live
 from feedback.store.matchups import is_asked_as_gold
@@ -101,10 +102,13 @@ def withdraw_last_judgment(
 
     The judgment stays as a withdrawn revision, and its remarks become the draft to go on from. Live leases of the
     same session are released. None when there is nothing to take back, or when it was a skip and others have
-    meanwhile filled the matchup. ``session_key`` limits the search to judgments made in that browser session.
+    meanwhile filled the matchup. Judgments made in the browser session ``session_key`` come first; where it has none,
+    as in a new window, this person's newest of all is taken back, unless the page that made it is still open.
     """
     with db.write() as session:
         judgment = _newest_judgment(session, annotator, session_key)
+        if judgment is None and session_key is not None:
+            judgment = _newest_of_closed(session, annotator, at)
         if judgment is None:
             return None
         matchup = session.get_one(MatchupRow, judgment.matchup_id, with_for_update=True)
@@ -312,6 +316,14 @@ def _newest_judgment(session: Session, annotator: str, session_key: str | None) 
     if session_key is not None:
         query = query.where(LeaseRow.session == session_key)
     return session.exec(query).first()
+
+
+def _newest_of_closed(session: Session, annotator: str, at: datetime) -> JudgmentRow | None:
+    judgment = _newest_judgment(session, annotator, None)
+    if judgment is None:
+        return None
+    page = session.get_one(LeaseRow, judgment.lease_id).session
+    return None if page is None or idle.is_open(session, page, at) else judgment
 
 
 def _release_held(session: Session, annotator: str, session_key: str | None, at: datetime) -> None:

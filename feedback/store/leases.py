@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 
 from feedback.db import Database, one_at_a_time
 from feedback.errors import LeaseLost, NotFound
-from feedback.store import pool
+from feedback.store import idle, pool
 from feedback.store.pool import LEASE
 from feedback.store.prepared import Prepared
 from feedback.store.rows import record, rows_by_id
@@ -76,16 +76,29 @@ def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen 
 
 
 def save_deck(db: Database, requests: Sequence[Request], draw_order: OrderDraw) -> list[Screen]:
-    """All that a session holds, oldest first, with new leases until there is one for each of its requests.
+    """All that a session holds, oldest first, with more leases until there is one for each of its requests.
 
-    The look and the leases are one transaction: however many windows ask at once, a session holds no more.
+    What idle pages of the same person hold comes before new leases (``feedback.store.idle``). The look and the leases
+    are one transaction: however many windows ask at once, a session holds no more.
     """
     first = requests[0]
     with db.transaction() as connection:
         one_at_a_time(connection, f"lease to {first.annotator}")
         _EXPIRE.all(connection, at=first.at)
-        held = _HELD.all(connection, session=first.session, annotator=first.annotator, at=first.at)
-        screens = [_screen(connection, record(LeaseRow, row)) for row in held]
+        held = _held(connection, first)
+        idle.touch(connection, [lease.id for lease in held], first.at)
+        if first.session and len(held) < len(requests):
+            taken = idle.take_over(
+                connection,
+                annotator=first.annotator,
+                session=first.session,
+                count=len(requests) - len(held),
+                at=first.at,
+                expires_at=first.expires_at,
+                after=held[-1].created_at if held else None,
+            )
+            held = _held(connection, first) if taken else held
+        screens = [_screen(connection, lease) for lease in held]
         for request in requests[len(screens) :]:
             after = screens[-1].lease.created_at if screens else None
             screen = _lease(connection, request, draw_order, after=after)
@@ -93,6 +106,11 @@ def save_deck(db: Database, requests: Sequence[Request], draw_order: OrderDraw) 
                 break
             screens.append(screen)
         return screens
+
+
+def _held(connection: Connection, request: Request) -> list[LeaseRow]:
+    rows = _HELD.all(connection, session=request.session, annotator=request.annotator, at=request.at)
+    return [record(LeaseRow, row) for row in rows]
 
 
 def get_lease(db: Database, lease_id: str) -> LeaseRow:
@@ -135,14 +153,21 @@ def release_ahead(session: Session, *, at: datetime) -> None:
     session.flush()
 
 
-def extend_lease(db: Database, lease_id: str, annotator: str, *, at: datetime, expires_at: datetime) -> LeaseRow:
-    """A sign of life from whoever holds a lease: it ends later, never earlier. LeaseLost when it has ended."""
+def extend_lease(
+    db: Database, lease_id: str, annotator: str, *, at: datetime, expires_at: datetime, session: str | None = None
+) -> LeaseRow:
+    """A sign of life from whoever holds a lease: it ends later, never earlier.
+
+    Raises LeaseLost when it has ended, or when it is no longer held by the browser ``session`` that is named.
+    """
     with db.transaction() as connection:
         found = _BY_ID.first(connection, lease_id=lease_id)
         if found is None:
             raise NotFound("lease", lease_id, hint="Ask for a new task.")
         lease = record(LeaseRow, found)
         require_live(lease, annotator, at)
+        if session is not None and lease.session != session:
+            raise LeaseLost("This task is open in another window of yours; ask for a new task.")
         lease.heartbeat_at, lease.expires_at = at, max(lease.expires_at, expires_at)
         changed = {"heartbeat_at": at, "expires_at": lease.expires_at}
         connection.execute(update(LEASE).where(LEASE.c.id == lease_id).values(changed))
@@ -190,6 +215,9 @@ def _lease(
 ) -> Screen | None:
     """A new lease in the transaction under way; one ``after`` another is ahead of the screen, and younger."""
     matchup = _pick(connection, request, wait=after is None)
+    if matchup is None and request.part is Part.annotator:
+        idle.end_idle(connection, session=request.session, at=request.at)
+        matchup = _pick(connection, request, wait=False)
     if matchup is None:
         return None
     columns: dict[str, Any] = {

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlalchemy import ColumnElement, Connection, Select, bindparam, exists, func, insert, select
+from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, bindparam, exists, func, insert, select
 
 from feedback.store.prepared import Prepared
 from feedback.store.rows import record
@@ -111,12 +111,24 @@ _NEW_TO_ME = (
     ~_mine(LEASE, LeaseState.leased),
     ~exists().where(AUTHOR.c.matchup_id == MATCHUP.c.id, AUTHOR.c.annotator == _ME).correlate(MATCHUP),
 )
-_LIVE = (
-    select(func.count())
-    .where(LEASE.c.matchup_id == MATCHUP.c.id, LEASE.c.state == LeaseState.leased, LEASE.c.part == Part.annotator)
-    .correlate(MATCHUP)
-    .scalar_subquery()
-)
+
+
+def _live(*also: ColumnElement[bool]) -> ScalarSelect[int]:
+    """How many leases fill a place of a matchup."""
+    return (
+        select(func.count())
+        .where(
+            LEASE.c.matchup_id == MATCHUP.c.id,
+            LEASE.c.state == LeaseState.leased,
+            LEASE.c.part == Part.annotator,
+            *also,
+        )
+        .correlate(MATCHUP)
+        .scalar_subquery()
+    )
+
+
+_LIVE = _live()
 _JUDGED = (
     select(func.count())
     .where(JUDGMENT.c.matchup_id == MATCHUP.c.id, COUNTS, JUDGMENT.c.part == Part.annotator)
@@ -127,6 +139,16 @@ _JUDGED = (
 
 def _open(*purposes: Purpose | ColumnElement[Purpose]) -> Select[tuple[object, ...]]:
     return select(MATCHUP).where(MATCHUP.c.state == MatchupState.open, MATCHUP.c.purpose.in_(purposes))
+
+
+def free_for(busy: ColumnElement[bool]) -> Select[tuple[str]]:
+    """The ids of what ``next_matchup`` could give ``:annotator``; only leases that are ``busy`` take a place."""
+    return select(MATCHUP.c.id).where(
+        MATCHUP.c.state == MatchupState.open,
+        MATCHUP.c.purpose.in_((Purpose.collect, Purpose.evaluate)),
+        *_NEW_TO_ME,
+        MATCHUP.c.required > _live(busy) + _JUDGED,
+    )
 
 
 _NEXT = (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import delete, func, or_, update
+from sqlalchemy import and_, delete, func, or_, update
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -13,6 +13,8 @@ from feedback.db import Database
 from feedback.store.rows import as_row, get_by_key
 from feedback.tables import MetricRow, RunRow
 from feedback.types import MetricPoint, Run, RunState
+
+Found = TypeVar("Found")
 
 
 def save_run(db: Database, run: Run) -> RunRow:
@@ -30,14 +32,48 @@ def get_run(db: Database, run_id: str) -> RunRow:
 
 
 def list_runs(
-    db: Database, *, states: Collection[RunState] | None = None, method: str | None = None, limit: int | None = None
+    db: Database,
+    *,
+    states: Collection[RunState] | None = None,
+    method: str | None = None,
+    name: str | None = None,
+    before: str | None = None,
+    limit: int | None = None,
 ) -> list[RunRow]:
-    """Runs, newest first, in the given states and of the given method, or in and of any."""
-    query = _newest_first(states, limit)
+    """Runs, newest first, in the given states and of the given method, or in and of any.
+
+    ``name`` is a part of what a run, or what it made, is called, or of its id. ``before`` is the id of a run: only
+    older ones are listed. NotFound when there is no such run.
+    """
+    query = _matching(_newest_first(states, limit), method, name)
+    with db.read() as session:
+        if before is not None:
+            last = get_by_key(session, RunRow, "run", before, hint="Leave the cursor out to begin at the newest run.")
+            older = col(RunRow.created_at) < last.created_at
+            same = and_(col(RunRow.created_at) == last.created_at, col(RunRow.id) > last.id)
+            query = query.where(or_(older, same))
+        return list(session.exec(query))
+
+
+def count_runs(
+    db: Database, *, states: Collection[RunState] | None = None, method: str | None = None, name: str | None = None
+) -> int:
+    """How many runs ``list_runs`` has in all."""
+    query = select(func.count()).select_from(RunRow)
+    if states is not None:
+        query = query.where(col(RunRow.state).in_(list(states)))
+    with db.read() as session:
+        return session.exec(_matching(query, method, name)).one()
+
+
+def _matching(query: SelectOfScalar[Found], method: str | None, name: str | None) -> SelectOfScalar[Found]:
     if method is not None:
         query = query.where(RunRow.method == method)
-    with db.read() as session:
-        return list(session.exec(query))
+    if name is not None:
+        named = [col(RunRow.config)["name"], col(RunRow.result)["policy"], col(RunRow.result)["checkpoint"]]
+        texts = [col(RunRow.id), *(func.coalesce(value.as_string(), "") for value in named)]
+        query = query.where(or_(*(func.lower(text).contains(name.lower(), autoescape=True) for text in texts)))
+    return query
 
 
 def list_fills(db: Database, *, states: Collection[RunState] | None = None, limit: int | None = None) -> list[RunRow]:

@@ -7,26 +7,28 @@ from typing import Annotated
 
 import typer
 
-from studio.commands.session import AsJson, home_of, opened, show_json, tell
+from studio.commands.session import AsJson, home_of, opened, show_json, show_line, tell
 from training.backup import back_up
 from training.backup import restore as restore_home
 from training.home import Home
+from training.private import users_umask
 from training.rebase import missing_bases, missing_in_words, remedy_for
 
 
 def backup(
     context: typer.Context,
-    file: Annotated[Path, typer.Argument(help="The archive to write.")],
+    file: Annotated[Path, typer.Argument(help="The archive to write; - is standard output.")],
     force: Annotated[bool, typer.Option("--force", help="Replace the file if it is there.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Write everything the home holds into one archive; the studio may run meanwhile."""
-    with opened(context, seed=False) as session:
+    with opened(context, seed=False) as session, users_umask():
         report = back_up(session.home, session.db, file, replace=force)
     if as_json:
-        show_json({"path": str(report.path), "files": report.files, "bytes": report.size})
+        show_json({"path": str(report.path), "files": report.files, "bytes": report.size}, apart_from=file)
     else:
-        typer.echo(f"Wrote {report.files} files, {report.size / 1e6:.1f} MB, to {report.path}.")
+        line = f"Wrote {report.files} files, {report.size / 1e6:.1f} MB, to {report.path}."
+        show_line(line, apart_from=file)
 
 
 def restore(

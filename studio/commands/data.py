@@ -12,12 +12,14 @@ from feedback.datasets import CUT_REPLY, freeze
 from feedback.errors import InvalidInput
 from feedback.formats import FORMATS, export_dataset, import_file
 from feedback.prompts_file import read_prompts
+from feedback.split_size import split_notes
 from feedback.store.datasets import get_dataset, list_datasets, list_pairs, twin_of
 from feedback.store.prompts import SavedPrompts, list_prompts, save_prompts
 from feedback.types import DatasetFilters, MatchupKind, Source, Split, Weighting
-from studio.commands.session import AsJson, opened, show_fields, show_json, show_table, submit_and_wait, tell
+from studio.commands.session import AsJson, opened, show_fields, show_json, show_line, show_table, submit_and_wait, tell
 from studio.workers import worker_for
 from training.annotate import annotate
+from training.private import users_umask
 
 prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")
 dataset = typer.Typer(no_args_is_help=True, help="Frozen snapshots of judgments.")
@@ -89,6 +91,8 @@ def generate(
         run = submit_and_wait(session, keeper, "generate", config)
     if as_json:
         show_json({"run_id": run.id, **run.result})
+    elif run.result.get("nothing"):
+        typer.echo(run.result["nothing"])
     else:
         typer.echo(
             f"Drew {run.result.get('generations', 0)} replies: {run.result.get('matchups', 0)} new matchups, "
@@ -149,8 +153,11 @@ def freeze_dataset(
         twin = twin_of(session.db, row)
     if twin is not None:
         tell(f"{row.name} holds the same judgments and pairs as {twin}: nothing new was judged for it.")
+    notes = split_notes(row.counts, test_share)
+    for note in notes:
+        tell(note)
     if as_json:
-        show_json({**row.model_dump(mode="json"), "same_as": twin})
+        show_json({**row.model_dump(mode="json"), "same_as": twin, "notes": notes})
     else:
         typer.echo(
             f"Froze {row.name} ({row.id}): {row.counts['pairs']} pairs from {row.counts['judgments']} judgments, "
@@ -199,7 +206,7 @@ def show_dataset(
 def export(
     context: typer.Context,
     name: Annotated[str, typer.Argument(metavar="DATASET", help="Name or id.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")],
+    out: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
     format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "trl-preference",
     split: Annotated[str | None, typer.Option(help="Only this side of the split, train or test.")] = None,
     as_json: AsJson = False,
@@ -207,14 +214,17 @@ def export(
     """Write a dataset for another tool, with a report of what was left out beside it."""
     with opened(context) as session:
         try:
-            report = export_dataset(session.db, name, format, out, split)
+            with users_umask():
+                report = export_dataset(session.db, name, format, out, split)
         except OSError as error:
             raise InvalidInput(f"{out} cannot be written: {error.strerror}; name another file.") from error
     if as_json:
-        shown = {"path": str(report.path), "rows": report.rows, "dropped": report.dropped, "report": str(report.report)}
-        show_json(shown)
+        beside = None if report.report is None else str(report.report)
+        shown = {"path": str(report.path), "rows": report.rows, "dropped": report.dropped, "report": beside}
+        show_json(shown, apart_from=out)
     else:
-        typer.echo(f"Wrote {report.rows} rows to {report.path}; left out: {_drops(report.dropped)}.")
+        line = f"Wrote {report.rows} rows to {report.path}; left out: {_drops(report.dropped)}."
+        show_line(line, apart_from=out)
 
 
 def import_data(

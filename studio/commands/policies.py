@@ -16,6 +16,7 @@ from training.first_steps import add_examined
 from training.gate import Limits, in_words
 from training.gate_evidence import decide_policy
 from training.rebase import rebase
+from training.standing import judge_of, speaking
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 
@@ -199,7 +200,7 @@ def _dataset_lines(dataset: dict[str, Any], judgments: dict[str, Any], indent: s
 def _summary(session: Session, row: PolicyRow) -> dict[str, Any]:
     champion = get_champion(session.db)
     parent = get_policy(session.db, row.parent_id).name if row.parent_id else None
-    card = _newest_win_rate(session, row)
+    card = speaking(session.db, row)
     return {
         "id": row.id,
         "name": row.name,
@@ -213,14 +214,10 @@ def _summary(session: Session, row: PolicyRow) -> dict[str, Any]:
     }
 
 
-def _newest_win_rate(session: Session, row: PolicyRow) -> ScorecardRow | None:
-    cards = [card for card in list_scorecards(session.db, subject_id=row.id) if card.kind == "win_rate"]
-    return max(cards, key=lambda card: card.created_at, default=None)
-
-
 def _figures(session: Session, card: ScorecardRow) -> dict[str, Any]:
     against = get_policy(session.db, card.against_id).name if card.against_id else None
-    return {"against": against, **{name: card.figures.get(name) for name in ("win_rate", "low", "high", "n_prompts")}}
+    figures = {name: card.figures.get(name) for name in ("win_rate", "low", "high", "n_prompts")}
+    return {"against": against, **figures, "judge": judge_of(card)}
 
 
 def _win_rate(row: dict[str, Any]) -> str:
@@ -229,5 +226,5 @@ def _win_rate(row: dict[str, Any]) -> str:
         return "–"
     return (
         f"{100 * figures['win_rate']:.1f} % [{100 * figures['low']:.1f}, {100 * figures['high']:.1f}] "
-        f"over {figures['against']}"
+        f"over {figures['against']}, judge {figures['judge']}"
     )

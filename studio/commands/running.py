@@ -11,6 +11,7 @@ from typing import Annotated
 import typer
 
 from feedback.errors import InvalidInput, UnknownSetting
+from feedback.jsonl import write_lines
 from feedback.returning import USUAL_LIMIT, send_to_annotators
 from feedback.store.head_to_head import withdraw_duels
 from feedback.store.policies import get_policy
@@ -33,11 +34,13 @@ from studio.commands.session import (
 from studio.curves import metric_lines
 from studio.workers import worker_for
 from training import runs as run_queue
+from training.config import settings_class
 from training.first_steps import find_or_add
 from training.gate import in_words
 from training.head_to_head import asked_of_people, by_people
 from training.loop import Loop, Plan
 from training.methods import METHODS
+from training.private import users_umask
 from training.reproduce import command_of, spec_of
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
@@ -207,13 +210,20 @@ def loop(
 def show_runs(
     context: typer.Context,
     state: Annotated[list[RunState] | None, typer.Option(help="Only in this state; may be repeated.")] = None,
+    method: Annotated[str | None, typer.Option(help="Only of this method.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only with this in the name or the id.")] = None,
+    before: Annotated[str | None, typer.Option(help="The id of a run: only older ones.")] = None,
     limit: Annotated[int, typer.Option(min=1, help="How many at most, newest first.")] = 20,
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
+    if method is not None:
+        settings_class(method)
     with opened(context) as session:
         run_queue.reconcile(session.db)
-        rows = list_runs(session.db, states=state or None, limit=limit)
+        rows = list_runs(session.db, states=state or None, method=method, name=name, before=before, limit=limit + 1)
+    more = len(rows) > limit
+    rows = rows[:limit]
     if as_json:
         show_json([run_json(row) for row in rows])
         return
@@ -229,7 +239,13 @@ def show_runs(
         )
         for row in rows
     ]
-    show_table(("id", "method", "state", "done", "attempt", "queued", "error"), table, "No runs yet.")
+    is_narrowed = bool(state) or any(value is not None for value in (method, name, before))
+    none = "No run is like this." if is_narrowed else "No runs yet."
+    show_table(("id", "method", "state", "done", "attempt", "queued", "error"), table, none)
+    if more:
+        typer.echo(
+            f"There are older runs: `--before {rows[-1].id}` shows them, `--limit` shows more at once.", err=True
+        )
 
 
 @runs.command("show")
@@ -255,7 +271,7 @@ def export_metrics(
     context: typer.Context,
     run_id: str,
     kind: Annotated[str, typer.Option("--format", help="csv (a column per curve) or jsonl (a line per step).")] = "csv",
-    out: Annotated[Path | None, typer.Option(help="A file; left out, standard output.")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file; left out or -, standard output.")] = None,
 ) -> None:
     """Export a run's curves."""
     with opened(context) as session:
@@ -264,9 +280,8 @@ def export_metrics(
     if out is None:
         typer.echo("".join(lines), nl=False)
         return
-    partial = out.with_name(f".{out.name}.partial")
-    partial.write_text("".join(lines), encoding="utf-8")
-    partial.replace(out)
+    with users_umask():
+        write_lines(out, lines)
     tell(f"Wrote {len({point.step for point in points})} steps to {out}.")
 
 

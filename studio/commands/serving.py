@@ -14,7 +14,9 @@ from urllib.parse import urlsplit
 import typer
 
 from feedback.db import Database
-from feedback.errors import Conflict, InvalidInput, StudioError
+from feedback.driver_errors import RESTORE_HINT
+from feedback.errors import Conflict, DatabaseDamaged, InvalidInput, StudioError
+from feedback.store.health import UNFINISHED, check_integrity
 from feedback.store.matchups import count_matchups
 from feedback.store.runs import list_runs
 from feedback.store.users import count_admins
@@ -57,6 +59,8 @@ AtOnce = Annotated[
 # How many prompts the first visitor finds replies to; the page asks for more by itself.
 FIRST_POOL = 50
 SHUTDOWN_SECONDS = 3
+# How long the start may take longer for a look at every page of the database: a gigabyte or two.
+CHECK_SECONDS = 5.0
 
 
 def up(
@@ -88,6 +92,7 @@ def up(
     with home.lock_studio() as lock:
         db = home.open()
         try:
+            refuse_damaged(db)
             refuse_without_admin(db, host, mount)
             with bind(host, port) as listener:
                 url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
@@ -177,6 +182,15 @@ def refuse_without_admin(db: Database, host: str, mount: Mount) -> None:
         f"Refusing to {where}: whoever reaches it could do everything, since no admin account exists. Add one with "
         "`studio users add NAME --role admin`, or bind 127.0.0.1 and reach it from elsewhere by an SSH tunnel."
     )
+
+
+def refuse_damaged(db: Database) -> None:
+    """Refuse to serve a damaged database; one too large to be checked at the start is left to `studio doctor`."""
+    found = check_integrity(db, seconds=CHECK_SECONDS)
+    if found == UNFINISHED:
+        tell(f"The database was not checked to its end in {CHECK_SECONDS:g} s; `studio doctor` checks all of it.")
+    elif found != "ok":
+        raise DatabaseDamaged(found, RESTORE_HINT)
 
 
 def bind(host: str, port: int) -> socket.socket:

@@ -20,6 +20,8 @@ import typer
 
 from feedback.db import Database
 from feedback.errors import InvalidInput
+from feedback.outputs import find_output
+from feedback.split_size import few_pairs_note
 from feedback.store.audit import save_event
 from feedback.store.runs import get_run
 from feedback.tables import RunRow
@@ -105,9 +107,14 @@ def tell(line: str) -> None:
     typer.echo(line, err=True)
 
 
-def show_json(value: Any) -> None:
+def show_json(value: Any, *, apart_from: Path | None = None) -> None:
     """Print a result for a program."""
-    typer.echo(json.dumps(value, indent=2, ensure_ascii=False))
+    show_line(json.dumps(value, indent=2, ensure_ascii=False), apart_from=apart_from)
+
+
+def show_line(line: str, *, apart_from: Path | None = None) -> None:
+    """Print a result; on standard error where what was written to ``apart_from`` is on standard output already."""
+    typer.echo(line, err=apart_from is not None and find_output(apart_from).is_standard_output)
 
 
 def show_table(headers: Sequence[str], rows: Iterable[Sequence[Any]], empty: str) -> None:
@@ -150,6 +157,9 @@ def submit_and_wait(session: Session, keeper: WorkerKeeper, method: str, config:
     if run.state is not RunState.succeeded:
         tell(ending_of(run))
         raise typer.Exit(1)
+    note = few_pairs_note(run.result["test_pairs"]) if isinstance(run.result.get("test_pairs"), int) else ""
+    if note:
+        tell(f"The accuracy was {note}.")
     return run
 
 

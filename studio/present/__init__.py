@@ -4,6 +4,7 @@ Nothing here reads a database or a clock: moments come in as arguments. Text wri
 through ``studio.markup.escape``; whatever is shown to an annotator never mentions a policy.
 """
 
+from studio.present.cards import late_words, messages
 from studio.present.curves import Series, curve_names, figure, first_plots, plot_frames, tick_step, usual_curve
 from studio.present.datasets import (
     dataset_choices,
@@ -13,13 +14,13 @@ from studio.present.datasets import (
     feedback_counts,
     frozen_text,
     no_dataset,
+    split_preview,
 )
 from studio.present.desk import (
     criteria_of,
     figures,
     guidelines_frame,
     guidelines_text,
-    messages,
     overlays,
     panels,
     tools,
@@ -33,6 +34,7 @@ from studio.present.page import api_reference, header
 from studio.present.people import (
     audit_table,
     disable_question,
+    first_admin_added,
     role_choices,
     secret_once,
     signed_in,
@@ -56,12 +58,14 @@ from studio.present.runs import (
     can_resume,
     latest_metrics,
     log_tail,
+    queued_text,
     run_choices,
     run_detail,
     run_words,
     runs_table,
 )
 from studio.present.words import ago, duration, error_text, label_of
+from studio.present.worker import no_worker, worker_badge
 
 __all__ = [
     "SIGN_IN_CONTENT_POLICY",
@@ -91,6 +95,7 @@ __all__ = [
     "feedback_counts",
     "figure",
     "figures",
+    "first_admin_added",
     "first_plots",
     "form_fields",
     "frozen_text",
@@ -103,10 +108,12 @@ __all__ = [
     "judge_choices",
     "label_of",
     "label_status",
+    "late_words",
     "latest_metrics",
     "log_tail",
     "messages",
     "no_dataset",
+    "no_worker",
     "overlays",
     "pair",
     "panels",
@@ -117,6 +124,7 @@ __all__ = [
     "promote_label",
     "promote_question",
     "promoted_text",
+    "queued_text",
     "role_choices",
     "run_choices",
     "run_detail",
@@ -126,6 +134,7 @@ __all__ = [
     "settings_of",
     "sign_in_page",
     "signed_in",
+    "split_preview",
     "tick_step",
     "tools",
     "user_detail",
@@ -133,4 +142,5 @@ __all__ = [
     "usual_curve",
     "verdicts",
     "win_rate",
+    "worker_badge",
 ]

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
+from feedback.split_size import split_notes
 from feedback.tables import DatasetRow
-from feedback.types import PreferencePair
-from studio.markup import Html, element, facts, notice, plain_text, table
+from feedback.types import DatasetFilters, PreferencePair
+from studio.markup import Html, element, facts, join, notice, plain_text, table
 from studio.present.words import ago, label_of
 from studio.services import FeedbackCounts
 
@@ -60,6 +61,21 @@ def datasets_table(rows: Sequence[DatasetRow], selected: str | None, now: dateti
     return table(headers, cells, caption="Datasets, newest first", keys=[row.id for row in rows], selected=selected)
 
 
+def split_preview(counts: Mapping[str, int], test_share: float) -> Html:
+    """What a dataset frozen now would hold on each side, and what is to be known of that before it is frozen."""
+    if not counts.get("pairs"):
+        return element("p", "A dataset frozen now would hold no pair.", class_="quiet")
+    pairs, train, test = (counts.get(name, 0) for name in ("pairs", "train", "test"))
+    line = f"A dataset frozen now: {pairs:,} pairs, {train:,} to train on and {test:,} to test."
+    return join([element("p", line, class_="quiet"), split_warning(counts, test_share)])
+
+
+def split_warning(counts: Mapping[str, int], test_share: float) -> Html:
+    """The notes on a split in a frame; empty where there are none."""
+    notes = split_notes(counts, test_share)
+    return notice("About the split", *notes, tone="warn") if notes else Html("")
+
+
 def frozen_text(row: DatasetRow, twin: str | None) -> str:
     """What is said when a dataset is frozen, and whether there was one like it."""
     if twin is not None:
@@ -73,6 +89,7 @@ def dataset_detail(row: DatasetRow, pairs: Sequence[PreferencePair]) -> Html:
         "div",
         element("div", element("h3", row.name), class_="detail-head"),
         facts([("Id", row.id), ("Hash", element("code", row.hash)), *_counts(row.counts)]),
+        split_warning(row.counts, float(row.filters.get("test_share", DatasetFilters().test_share))),
         _dropped(row.dropped),
         _preview(pairs),
         class_="detail",

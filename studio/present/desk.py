@@ -14,6 +14,7 @@ from feedback.store.judgments import AnnotatorFigures
 from feedback.tables import GuidelinesRow, ReviewRow
 from studio.formatted import formatted
 from studio.markup import Html, element, facts, join, plain_text
+from studio.present.cards import late_card, message_card
 from studio.present.words import ago
 
 STRENGTHS = {3: "much", 2: "clearly", 1: "slightly"}
@@ -71,7 +72,14 @@ def verdicts() -> Html:
     strengths = [_strength("left", level) for level in (3, 2, 1)] + [_strength("right", level) for level in (1, 2, 3)]
     return element(
         "div",
-        element("div", *strengths, class_="strengths for-pair", role="toolbar", aria_label="How much better"),
+        element(
+            "div",
+            *strengths,
+            class_="strengths for-pair",
+            id="strengths",
+            role="toolbar",
+            aria_label="How much better",
+        ),
         element(
             "div",
             _verdict("left", "vote-left", "Left is better", "for-pair main-verdict", short="is better"),
@@ -83,6 +91,16 @@ def verdicts() -> Html:
             _verdict("both-bad", "vote-both-bad", _none_usable("Both bad"), "for-any", short=_none_usable("Bad")),
             _verdict("skip", "vote-skip", "Skip", "for-any"),
             _verdict("undo", "vote-undo", "Undo", ""),
+            element(
+                "button",
+                "How much",
+                type="button",
+                class_="verdict for-pair",
+                id="strengths-menu",
+                data_action="strengths",
+                aria_expanded="false",
+                aria_controls="strengths",
+            ),
             class_="verdict-row",
             role="group",
             aria_label="Verdict",
@@ -158,9 +176,15 @@ def tools() -> Html:
     ]  # fmt: skip
     # Said beside the tools, which never move: a note that came and went above would push what is being read.
     said = element("p", "", id="label-says", role="status", aria_live="polite")
+    # In a low window the tools are a menu, so that the request and the replies have the room.
+    menu = element(
+        "button", "Tools", type="button", id="tools-menu", data_action="tools", aria_expanded="false",
+        aria_controls="tools-list",
+    )  # fmt: skip
     return element(
         "div",
-        element("div", *buttons, class_="tools", role="toolbar", aria_label="Reading and remarks"),
+        menu,
+        element("div", *buttons, class_="tools", id="tools-list", role="toolbar", aria_label="Reading and remarks"),
         said,
         class_="tool-line",
     )
@@ -270,29 +294,10 @@ def overlays() -> Html:
         [
             _dialog("keys-dialog", "Keys", element("div", *groups, class_="key-groups"), foot),
             _dialog("figures-dialog", "Your progress", element("div", "", id="figures-body")),
-            _message_card(),
+            message_card(),
+            late_card(),
         ]
     )
-
-
-def _message_card() -> Html:
-    """Where a reviewer's message stands: over the page, read out when it comes, and never focused by itself."""
-    return element(
-        "aside",
-        element("h3", "A reviewer wrote to you", id="reviewer-message-head"),
-        element("div", "", id="reviewer-message-text", tabindex=0, role="group", aria_label="The message"),
-        element("button", keycap("message-away"), "Put away", type="button", data_action="message-away"),
-        id="reviewer-message",
-        role="status",
-        aria_live="polite",
-        aria_label="A message from a reviewer",
-        hidden=True,
-    )
-
-
-def messages(rows: Sequence[ReviewRow]) -> list[dict[str, str]]:
-    """What reviewers wrote to an annotator, as the page's script takes it; who wrote it is not told."""
-    return [{"id": row.id, "html": plain_text(row.reason)} for row in rows]
 
 
 def _key_row(action: str, key: str, words: str) -> Html:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from feedback.store.benchmarks import Both
 from feedback.tables import BenchmarkRow
 from studio.markup import Html, badge, element, join, plain_text, range_plot, table
+from studio.present.commands import on_the_page
 from training.benchmarks import Compared, Comparison
 from training.gate import Answer, Decision, Verdict
 from training.paired import Finding
@@ -27,7 +28,8 @@ def gate_panel(decision: Decision | None, serves: bool = False) -> Html:
     if decision is None:
         return Html("")
     reasons = [
-        element("li", badge(*_MARKS[reason.answer]), element("span", reason.words)) for reason in decision.reasons
+        element("li", badge(*_MARKS[reason.answer]), element("span", on_the_page(reason.words)))
+        for reason in decision.reasons
     ]
     head = element(
         "h4",
@@ -42,7 +44,7 @@ def gate_sentence(decision: Decision | None) -> str:
     if decision is None:
         return ""
     against = [one.words for one in decision.reasons if one.answer in (Answer.failed, Answer.unclear)]
-    return f"The gate says {decision.verdict.value}{': ' if against else '.'}{' '.join(against)}"
+    return on_the_page(f"The gate says {decision.verdict.value}{': ' if against else '.'}{' '.join(against)}")
 
 
 def benchmarks_panel(

@@ -5,11 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from feedback.assignment import Task
+from feedback.store.idle import COUNTED
 from feedback.tables import RunRow
 from feedback.types import MatchupKind, RunState
 from studio.formatted import formatted
-from studio.markup import Html, element, join, notice, plain_text, progress_bar
+from studio.markup import Html, element, escape, join, notice, plain_text, progress_bar
+from studio.present.commands import on_the_page
 from studio.present.words import label_of
+from studio.present.worker import no_worker
 from studio.services import LabelCounts
 
 ROLE_LABELS = {"system": "Instructions", "user": "Request", "assistant": "Earlier reply"}
@@ -44,6 +47,8 @@ def pair(task: Task) -> Html:
         context,
         element("div", *replies, class_="replies", data_size=size),
         class_="pair",
+        tabindex=-1,
+        aria_label="The request and its replies",
         data_lease=task.lease_id,
         data_kind=task.kind.value,
     )
@@ -66,7 +71,8 @@ def _written(text: str) -> Html:
     """A text as written and, where it has any markup of its own, as meant; the page shows one of the two."""
     as_meant = formatted(text)
     shown = join([plain_text(text), as_meant]) if as_meant is not None else plain_text(text)
-    return element("div", shown, class_="written has-format" if as_meant is not None else "written")
+    kind = "written has-format" if as_meant is not None else "written"
+    return element("div", shown, class_=kind, translate="no")  # what is judged is what was written
 
 
 def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False) -> Html:
@@ -89,52 +95,85 @@ def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False) -> Html:
         element("span", "", class_="diff-note"),
         class_="reply-heading",
     )
-    different = element("div", "", class_="diff-view", dir="auto")
+    different = element("div", "", class_="diff-view", dir="auto", translate="no")
     return element("section", heading, _written(text), different, class_="reply-card", aria_label=name)
 
 
 def label_status(counts: LabelCounts) -> Html:
-    """How far the annotator is: judged, skipped, what is open in the pool, and a bar of the first and the last."""
+    """How far the annotator is: judged, skipped, what is open for them, and a bar of the first and the last."""
     total = counts.done + counts.left
     skipped = element("span", element("strong", f"{counts.skipped:,}"), " skipped", class_="count-skipped")
+    left = f"{counts.left:,}" + ("+" if counts.left >= COUNTED else "")
+    elsewhere = element("span", _elsewhere(counts), class_="count-elsewhere") if counts.elsewhere else ""
     return element(
         "div",
         element(
             "div",
             element("span", element("strong", f"{counts.done:,}"), " judged by you", class_="count-done"),
             skipped if counts.skipped else "",
-            element("span", element("strong", f"{counts.left:,}"), " open in the pool", class_="count-left"),
+            element("span", element("strong", left), " open for you", class_="count-left"),
+            elsewhere,
             class_="counter",
         ),
-        progress_bar(counts.done / total if total else 0.0, "Share of the pool you have judged"),
+        progress_bar(counts.done / total if total else 0.0, "Share of what is open for you that you have judged"),
         class_="label-status",
     )
 
 
-def empty_pool(fill: RunRow | None, left: int = 0, *, reasons: bool = True) -> Html:
-    """Why there is nothing to judge, and what can be done about it; ``left`` is what is open for others.
+def _elsewhere(counts: LabelCounts) -> Html:
+    """What other windows of this person hold; the page's script writes the time as their clock shows it."""
+    are = "are" if counts.elsewhere != 1 else "is"
+    head = f"{counts.elsewhere:,} {are} open in other windows"
+    if counts.until is None:
+        return escape(head)
+    moment = element("time", f"{counts.until:%H:%M} UTC", datetime=counts.until.isoformat())
+    return join([f"{head} until ", moment])
+
+
+def empty_pool(
+    fill: RunRow | None, counts: LabelCounts | None = None, *, reasons: bool = True, worker: bool = True
+) -> Html:
+    """Why there is nothing to judge, and what can be done about it.
 
     Without ``reasons`` what a run says of its failure is left out: it may name a policy, or the server it replies from.
+    ``worker`` says whether a worker is running; without one nothing that is queued begins.
     """
-    if fill is not None and not fill.state.is_terminal:
-        waiting = fill.state is RunState.queued
-        return element(
-            "div",
-            notice(
-                "The model is writing new replies",
-                "The run waits for the worker to take it." if waiting else fill.progress_text or "Starting …",
-                "Pairs appear here by themselves; you can leave this page open.",
-                progress_bar(fill.progress, "Progress of the run that fills the pool"),
-                tone="busy",
-            ),
-            class_="pair-empty",
-        )
-    return element("div", _idle_pool(fill, left, reasons), class_="pair-empty")
+    counts = counts or LabelCounts(0, 0)
+    waits = fill is not None and not fill.state.is_terminal
+    begins = fill is None or fill.state is RunState.queued or fill.state.is_terminal
+    parts = [] if worker or not begins else [no_worker(may_start=reasons)]
+    if counts.elsewhere:
+        parts.append(_in_other_windows(counts))
+    if fill is not None and waits and (worker or not begins):
+        parts.append(_filling(fill))
+    elif not waits and not counts.elsewhere:
+        parts.append(_idle_pool(fill, counts.pool, reasons))
+    return element("div", *parts, class_="pair-empty pool-waits" if waits else "pair-empty")
+
+
+def _filling(fill: RunRow) -> Html:
+    queued = fill.state is RunState.queued
+    return notice(
+        "The model is writing new replies",
+        "The run waits for the worker to take it." if queued else fill.progress_text or "Starting …",
+        "Pairs appear here by themselves; you can leave this page open.",
+        progress_bar(fill.progress, "Progress of the run that fills the pool"),
+        tone="busy",
+    )
+
+
+def _in_other_windows(counts: LabelCounts) -> Html:
+    """Pairs that this person has open elsewhere come here as soon as that window is closed."""
+    return notice(
+        _elsewhere(counts),
+        "Go on in that window, or close it: what it holds comes here within a minute.",
+        tone="warn",
+    )
 
 
 def _idle_pool(fill: RunRow | None, left: int, reasons: bool) -> Html:
     if fill is not None and fill.state in (RunState.failed, RunState.interrupted):
-        reason = fill.error or "Its process ended without saying why; the log is on the Train tab."
+        reason = on_the_page(fill.error or "") or "Its process ended without saying why; the log is on the Train tab."
         reason = reason if reasons else "Why, a researcher can read on the Train tab."
         return notice(
             "The pool could not be filled",
@@ -146,7 +185,7 @@ def _idle_pool(fill: RunRow | None, left: int, reasons: bool) -> Html:
         return notice(
             "No new pairs came of the last run",
             "Every prompt already has a pair waiting, or the replies to it were identical.",
-            "A researcher adds prompts with `studio prompts import FILE` and then presses the button.",
+            "A researcher adds prompts and then presses the button.",
             tone="warn",
         )
     return notice(

@@ -51,6 +51,15 @@ def users_table(users: Sequence[UserRow], selected: str | None, now: datetime) -
     return table(("Name", "Role", "Status", "Added"), rows, caption="Users", keys=keys, selected=selected)
 
 
+def first_admin_added(name: str) -> Html:
+    """What stands in the place of the list of users once the first one is there, on a page nobody signed in to."""
+    return notice(
+        f"{name} is the first user",
+        "From now on everybody signs in, you too: keep the password that is shown above, then load this page again.",
+        tone="good",
+    )
+
+
 def user_detail(user: UserRow, now: datetime) -> Html:
     """One user, and what the role means."""
     state = badge("active", "good") if user.status is UserStatus.active else badge("disabled")

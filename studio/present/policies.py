@@ -48,14 +48,22 @@ def win_rate(card: ScorecardRow | None, against: str | None) -> Html:
     figures = card.figures
     interval = f"95 %: {share(figures.get('low', 0))} to {share(figures.get('high', 1))}"
     sample = f"n = {figures.get('n_prompts', '?')}"
-    judge = card.settings.get("oracle") or card.settings.get("reward") or "?"
     chosen = f" by its best of {figures['best_of']} replies" if "best_of" in figures else ""
     return element(
         "span",
         element("strong", share(figures["win_rate"], 1)),
         f" over {against or 'another'}{chosen}",
-        element("span", f"{interval}, {sample}, judge {judge}", class_="quiet block"),
+        element("span", f"{interval}, {sample}, {_judged_by(card)}", class_="quiet block"),
     )
+
+
+def _judged_by(card: ScorecardRow) -> str:
+    """Who judged, and of people how many of the prompts they were asked about they have answered."""
+    rule, reward = card.settings.get("oracle"), card.settings.get("reward")
+    if rule == PEOPLE:
+        said, waiting = card.figures.get("n_prompts", 0), card.figures.get("waiting", 0)
+        return f"judge people ({said:,} of {said + waiting:,})" if waiting else "judge people"
+    return f"judge rule {rule}" if rule else f"judge reward model {reward or '?'}"
 
 
 def policy_detail(
@@ -94,7 +102,7 @@ def _measured(measured: Sequence[tuple[ScorecardRow, str]]) -> Html:
         for card, against in measured
     ]
     headers = ("Win rate", "Ties", "KL", "Reply length")
-    return element("div", element("h4", "Measured"), table(headers, rows, caption="Evaluations, newest first"))
+    return element("div", element("h4", "Measured"), table(headers, rows, caption="Evaluations, people first"))
 
 
 def _lengths(card: ScorecardRow) -> str:
@@ -193,11 +201,12 @@ def promoted_text(policy: PolicyRow, previous: str | None, filling: bool) -> str
     return str(escape(text))
 
 
-def policy_choices(summaries: Sequence[PolicySummary]) -> list[tuple[str, str]]:
-    """Policies for a dropdown, the champion marked."""
+def policy_choices(summaries: Sequence[PolicySummary], *, but: str | None = None) -> list[tuple[str, str]]:
+    """Policies for a dropdown, the champion marked; the one whose id is ``but`` is left out."""
     return [
         (f"{item.policy.name} (champion)" if item.is_champion else item.policy.name, item.policy.id)
         for item in summaries
+        if item.policy.id != but
     ]
 
 

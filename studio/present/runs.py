@@ -7,9 +7,11 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
+from feedback.split_size import few_pairs_note
 from feedback.tables import GenerationRow, MetricRow, RunRow
 from feedback.types import RunState
 from studio.markup import Html, badge, element, escape, facts, join, notice, plain_text, progress_bar, table
+from studio.present.commands import on_the_page
 from studio.present.curves import first_plots
 from studio.present.meanings import figure_label, meanings
 from studio.present.words import ago, duration, figure, share
@@ -48,9 +50,20 @@ STATE_TONES = {
 
 
 def runs_table(
-    runs: Sequence[RunRow], selected: str | None, now: datetime, names: Mapping[str, str] | None = None
+    runs: Sequence[RunRow],
+    selected: str | None,
+    now: datetime,
+    names: Mapping[str, str] | None = None,
+    *,
+    note: str = "",
+    narrowed: bool = False,
 ) -> Html:
-    """All runs with state and progress; each row can be picked. ``names`` says what ids in settings stand for."""
+    """Runs with state and progress; each row can be picked. ``names`` says what ids in settings stand for.
+
+    ``note`` says which of all runs these are; ``narrowed`` that others were filtered out.
+    """
+    if not runs and narrowed:
+        return notice("No run is like this", "Choose another method or state, or less of the name.")
     if not runs:
         return notice("No runs yet", "Generating replies, training and evaluating all show up here.")
     rows = [
@@ -65,7 +78,8 @@ def runs_table(
         for run in runs
     ]
     headers = ("Run", "Method", "State", "From", "Started", "Took")
-    return table(headers, rows, caption="Runs, newest first", keys=[run.id for run in runs], selected=selected)
+    shown = table(headers, rows, caption="Runs, newest first", keys=[run.id for run in runs], selected=selected)
+    return join([shown, element("p", note, class_="quiet legend")]) if note else shown
 
 
 def _name_of(run: RunRow) -> str:
@@ -162,6 +176,12 @@ def run_words(run: RunRow) -> str:
     return f"{_name_of(run) or run.method} {run.id.removeprefix('run-')[:4]}"
 
 
+def queued_text(run: RunRow, worker: bool) -> str:
+    """What is said when a run was put into the queue."""
+    waits = "it begins when its turn comes" if worker else "it begins when a worker is running"
+    return str(escape(f"{run_words(run)} is queued: {waits}."))
+
+
 def _why(run: RunRow, traceback: str) -> Html:
     """Why a run ended, in one sentence; the traceback behind one click."""
     if not run.error:
@@ -169,7 +189,7 @@ def _why(run: RunRow, traceback: str) -> Html:
     failure = str(run.result.get("failure"))
     title = FAILURES.get(failure, "Why it ended")
     remedy = "As it is, it would end so again: start another run with that put right." if failure == HOPELESS else ""
-    told = notice(title, run.error, remedy, tone="bad" if run.state is RunState.failed else "warn")
+    told = notice(title, on_the_page(run.error), remedy, tone="bad" if run.state is RunState.failed else "warn")
     if not traceback:
         return told
     box = element("pre", traceback, class_="log", tabindex="0", aria_label="Last traceback")
@@ -281,6 +301,9 @@ def _readable(result: Mapping[str, Any]) -> dict[str, Any]:
     for name, low, high in [("win_rate", "low", "high"), *((name, f"{name}_low", f"{name}_high") for name in result)]:
         if all(isinstance(result.get(part), int | float) for part in (name, low, high)):
             shown[name] = f"{figure(shown[name])} [{figure(shown.pop(low))}, {figure(shown.pop(high))}]"
+    if isinstance(result.get("test_pairs"), int) and shown.get("accuracy") is not None:
+        note = few_pairs_note(result["test_pairs"])
+        shown["accuracy"] = f"{figure(shown['accuracy'])}, {note}" if note else shown["accuracy"]
     for task, means in result.get("tasks", {}).items():
         shown |= {f"{task}, {metric}": mean for metric, mean in means.items()}
     if "gate" in result:

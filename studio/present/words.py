@@ -8,6 +8,7 @@ from typing import Any
 
 from feedback.errors import StudioError
 from studio.markup import escape
+from studio.present.commands import on_the_page
 
 ABBREVIATIONS = {"kl": "KL", "lora": "LoRA", "simpo": "SimPO"}
 
@@ -70,5 +71,5 @@ def number(value: Any) -> str:
 def error_text(error: Exception) -> str:
     """What a toast says: the error's own sentence, or where to look when it was not foreseen."""
     if isinstance(error, StudioError):
-        return str(escape(error))
+        return str(escape(on_the_page(str(error))))
     return "Something went wrong that was not foreseen; the window in which the studio runs shows the details."

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import gradio as gr
+from pydantic import ValidationError
 
+from feedback.errors import InvalidInput
+from feedback.store.rows import reason_of
 from feedback.types import DatasetFilters, Source, now
 from studio import present
 from studio.services import Services
@@ -14,20 +18,50 @@ from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
 _UNLESS_TYPED = "(suggested, typed) => [typed && typed.trim() ? typed : suggested]"
 
 
-def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
-    """The counts, the list and a free name for the next dataset."""
+def refresh(services: Services, selected: str | None, *split: Any) -> tuple[Any, ...]:
+    """The counts, the list, a free name for the next dataset, and what the split of it would be."""
     return (
         present.feedback_counts(services.feedback_counts()),
         present.datasets_table(services.list_datasets(), selected, now()),
         services.suggest_dataset_name(),
+        preview(services, *split),
     )
 
 
-def freeze(services: Services, name: str, sources: list[str], format_name: str) -> tuple[Any, ...]:
+def preview(
+    services: Services, sources: list[str] | None = None, share: float | None = None, seed: float | None = None
+) -> Any:
+    """What a dataset frozen now would hold on each side."""
+    filters = _filters(sources if sources is not None else list(Source), share, seed)
+    return present.split_preview(services.preview_counts(filters), filters.test_share)
+
+
+def freeze(
+    services: Services,
+    name: str,
+    sources: list[str],
+    format_name: str,
+    share: float | None = None,
+    seed: float | None = None,
+) -> tuple[Any, ...]:
     """Freeze what was judged, and show the new dataset."""
-    row = services.freeze(name, DatasetFilters(sources=tuple(Source(source) for source in sources)))
+    row = services.freeze(name, _filters(sources, share, seed))
     gr.Info(present.frozen_text(row, services.twin_of(row)))
-    return (*refresh(services, row.id), *select(services, row.id, format_name)[1:])
+    counts, table, suggested, split = refresh(services, row.id, sources, share, seed)
+    return (counts, table, suggested, *select(services, row.id, format_name)[1:], split)
+
+
+def _filters(sources: Sequence[str], share: float | None, seed: float | None) -> DatasetFilters:
+    """The filters of the form; a share is in per cent there, and what is left empty is as usual."""
+    usual = DatasetFilters()
+    try:
+        return DatasetFilters(
+            sources=tuple(Source(source) for source in sources),
+            test_share=usual.test_share if share is None else share / 100,
+            split_seed=usual.split_seed if seed is None else int(seed),
+        )
+    except ValidationError as error:
+        raise InvalidInput(reason_of(error)) from error
 
 
 def select(services: Services, key: str, format_name: str) -> tuple[Any, ...]:
@@ -61,7 +95,27 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
             elem_id="dataset-sources",
             min_width=240,
         )
+        share = gr.Number(
+            10,
+            label="Test share, %",
+            info="0 to 50; of the prompts",
+            precision=0,
+            minimum=0,
+            maximum=50,
+            elem_id="test-share",
+            min_width=120,
+        )
+        seed = gr.Number(
+            0,
+            label="Split seed",
+            info="Another seed, another split",
+            precision=0,
+            minimum=0,
+            elem_id="split-seed",
+            min_width=120,
+        )
         freeze_button = gr.Button("Freeze a dataset", variant="primary", elem_id="freeze", min_width=160)
+    split = markup(elem_id="split-preview")
     table = picker("datasets-table")
     detail = markup(elem_id="dataset-detail")
     formats = services.format_names()
@@ -76,13 +130,16 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
         link = markup(elem_id="download-link")
 
     shown = [table, selected, detail, link, download_bar]
-    opened = tab.select(bind(refresh, services), [selected], [counts, table, suggested], **QUICK)
+    asked = [sources, share, seed]
+    opened = tab.select(bind(refresh, services), [selected, *asked], [counts, table, suggested, split], **QUICK)
+    for changed in (sources.change, share.change, seed.change):
+        changed(bind(preview, services), asked, [split], **QUICK)
     # The browser decides, when the answer comes: what was typed meanwhile stays.
     opened.then(None, [suggested, name], [name], js=_UNLESS_TYPED)
     freeze_button.click(
         bind(freeze, services),
-        [name, sources, format_name],
-        [counts, table, name, *shown[1:]],
+        [name, sources, format_name, share, seed],
+        [counts, table, name, *shown[1:], split],
         **TOLD,
     )
     on_pick(table, select, services, [format_name], shown)

@@ -14,8 +14,9 @@ from typing import Any
 
 import gradio as gr
 
+from feedback.amending import REMARKS
 from feedback.assignment import Task
-from feedback.errors import InvalidInput, LeaseLost, NotFound
+from feedback.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
 from feedback.types import Guidelines, UserRole, now
@@ -29,9 +30,10 @@ _SAID = {
 }  # fmt: skip
 MESSAGES = 20
 """How many of a reviewer's messages an annotator is shown, the newest first."""
-_AWAY = "While you were away that one went back to the pool; this one is yours now."
-_SAVED_BEFORE = "That one had been judged already, so the first answer stands. This is the next one."
-_LOST = "That one had gone back to the pool, so it was not counted. This is the next one."
+_AWAY = "While this page was away, that pair went back to the pool or to another window. Here is another one."
+_SAVED_BEFORE = "Already judged in another window: the first answer was kept. Here is the next one."
+_LOST = "This pair had gone back to the pool, so it was not counted. Here is the next one."
+_KEPT = " What you typed is kept for when it comes back."
 
 
 def show(services: Services, ticket: str) -> str:
@@ -46,21 +48,65 @@ def vote(services: Services, ticket: str) -> str:
     version = asked.get("guidelines")
     if isinstance(version, int) and 0 <= version < int(services.guidelines().version or 0):
         said["guidelines"] = version
+    lease = str(asked.get("lease", ""))
     try:
-        submitted = services.judge(str(asked.get("lease", "")), **said)
+        submitted = services.judge(lease, **said)
     except (LeaseLost, NotFound):
-        return _answer(services, asked, _LOST)
+        late = _late(services, lease, said)
+        note = _LOST if late is None else _SAVED_BEFORE if late.get("judged") else _LOST + _KEPT
+        return _answer(services, asked, note, late=late)
     except InvalidInput as error:
         return json.dumps({"seq": asked["seq"], "refused": str(error)})
-    note = "" if submitted.created else _SAVED_BEFORE
-    return _answer(services, asked, note, size=1)  # the one after it is fetched when the person is reading again
+    # The pair after the next one is fetched when the person is reading again.
+    if submitted.created:
+        return _answer(services, asked, size=1)
+    late = _late(services, lease, said)
+    return _answer(services, asked, _SAVED_BEFORE, size=1, late=late)
+
+
+def late(services: Services, ticket: str) -> str:
+    """What was typed about a pair that went from the screen: what its judgment lacks, or a draft until it is judged."""
+    asked = _read(ticket)
+    found = _late(services, str(asked.get("lease", "")), _remarks(asked))
+    return json.dumps({"seq": asked["seq"], "late": found})
+
+
+def add(services: Services, ticket: str) -> str:
+    """Add what was typed to the saved judgment, as its next revision."""
+    asked = _read(ticket)
+    lease = str(asked.get("lease", ""))
+    try:
+        services.add_remarks(lease, _remarks(asked))
+    except (Conflict, NotFound, InvalidInput) as error:
+        return json.dumps({"seq": asked["seq"], "lease": lease, "refused": str(error)})
+    return json.dumps({"seq": asked["seq"], "lease": lease, "added": True})
+
+
+def _remarks(asked: dict[str, Any]) -> dict[str, Any]:
+    given = asked.get("said")
+    return {name: given[name] for name in REMARKS if given.get(name)} if isinstance(given, dict) else {}
+
+
+def _late(services: Services, lease: str, said: dict[str, Any]) -> dict[str, Any] | None:
+    """What became of words whose judgment is not theirs: None where there were none, or where it has them all."""
+    words = {name: said[name] for name in REMARKS if said.get(name)}
+    if not words:
+        return None
+    try:
+        missing = services.missing_remarks(lease, words)
+        if missing is None:
+            services.save_draft(lease, words)
+            return {"lease": lease, "judged": False}
+    except (LeaseLost, NotFound, InvalidInput):
+        return None
+    return {"lease": lease, "judged": True, "said": missing, "html": present.late_words(missing)} if missing else None
 
 
 def undo(services: Services, ticket: str) -> str:
     """Take the last judgment back and show its task again."""
     asked = _read(ticket)
     task = services.undo(asked["session"])
-    note = "There is nothing to take back in this browser." if task is None else "Taken back: judge this one again."
+    note = "There is nothing to take back." if task is None else "Taken back: judge this one again."
     return _answer(services, asked, note)
 
 
@@ -82,9 +128,10 @@ def draft(services: Services, ticket: str) -> str:
 
 
 def alive(services: Services, ticket: str) -> str:
-    """Somebody is at work: what the browser holds stays theirs; what has gone back is replaced on the screen."""
+    """The page is open: what it holds stays with it; what has gone elsewhere is replaced on the screen."""
     asked = _read(ticket)
-    kept = [_extended(services, str(lease)) for lease in asked.get("leases", [])[:DECK_SIZE]]
+    at_work = bool(asked.get("at_work", True))
+    kept = [_kept(services, str(lease), asked["session"], at_work) for lease in asked.get("leases", [])[:DECK_SIZE]]
     if all(kept):
         return json.dumps({"seq": asked["seq"], "kept": True})
     return _answer(services, asked, "" if kept[0] else _AWAY)
@@ -117,9 +164,9 @@ def _read(ticket: str) -> dict[str, Any]:
     return dict(asked)
 
 
-def _extended(services: Services, lease: str) -> bool:
+def _kept(services: Services, lease: str, session: str, at_work: bool) -> bool:
     try:
-        services.extend(lease)
+        services.keep(lease, session, at_work=at_work)
     except (LeaseLost, NotFound):
         return False
     return True
@@ -133,7 +180,8 @@ def _messages(services: Services) -> list[ReviewRow]:
 def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: int = DECK_SIZE, **more: Any) -> str:
     """Everything the screen needs to be right again; what the browser has already is only named."""
     known = set(asked.get("have", []))
-    deck, counts = services.deck(asked["session"], size=size), services.label_counts()
+    deck = services.deck(asked["session"], size=size)
+    counts = services.label_counts(session=asked["session"])
     answer: dict[str, Any] = {
         "seq": asked["seq"],
         "deck": [{"lease": task.lease_id} if task.lease_id in known else _item(services, task) for task in deck],
@@ -144,7 +192,8 @@ def _answer(services: Services, asked: dict[str, Any], note: str = "", *, size: 
     }
     if not deck:
         reasons = services.whoami().role.covers(UserRole.researcher)
-        answer["empty"] = present.empty_pool(services.last_fill(), counts.left, reasons=reasons)
+        alive = services.worker_is_alive()
+        answer["empty"] = present.empty_pool(services.last_fill(), counts, reasons=reasons, worker=alive)
     rules = services.guidelines()
     if rules.version != asked.get("guidelines"):
         answer["guidelines"] = {
@@ -173,6 +222,8 @@ _ACTS: tuple[tuple[str, Callable[..., str]], ...] = (
     ("undo", undo),
     ("draft", draft),
     ("alive", alive),
+    ("late", late),
+    ("add", add),
     ("figures", figures),
 )
 

@@ -16,11 +16,20 @@ from studio.tabs import QUICK, TOLD, bind, markup, on_pick, picker
 
 AUDIT_SHOWN = 50
 
+WORKER_SECONDS = 10.0
+"""Between two looks at whether a worker is running."""
+
 
 def show_person(services: Services) -> Any:
     """Who is signed in; the style sheet leaves out the tabs that are not for their role."""
     person = services.whoami()
     return present.signed_in(person.name, person.role.value) if person != LOCAL else ""
+
+
+def show_worker(services: Services) -> Any:
+    """Say in the header that no worker is running, to those who can start one."""
+    may_start = services.whoami().role.covers(UserRole.researcher)
+    return present.worker_badge(services.worker_is_alive() or not may_start)
 
 
 def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
@@ -40,6 +49,11 @@ def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
     )
 
 
+def first_role(services: Services) -> str:
+    """The role that the form for a new user begins with: the first user must be an admin."""
+    return UserRole.annotator.value if services.list_users() else UserRole.admin.value
+
+
 def select(services: Services, key: str) -> tuple[Any, ...]:
     """Show one user: the list row marked, the details, what can be done."""
     return refresh(services, key)
@@ -52,13 +66,15 @@ def add(services: Services, name: str, role: str) -> tuple[Any, ...]:
     shown = present.secret_once(f"{made.user.name} is added. What they sign in with:", secrets)
     if made.user.role is UserRole.admin and services.whoami() == LOCAL:
         # From this moment on nothing more is told to a page that nobody signed in to.
-        return (gr.skip(), shown, *[gr.skip() for _ in range(8)], "")
-    return (*_with_secret(services, made.user, shown), "")
+        added = present.first_admin_added(made.user.name)
+        return (added, shown, *[gr.skip() for _ in range(8)], "", gr.skip())
+    return (*_with_secret(services, made.user, shown), "", UserRole.annotator.value)
 
 
 def set_role(services: Services, selected: str | None, role: str) -> tuple[Any, ...]:
     """Give the user shown another role."""
     user = services.set_user_role(_chosen(selected), role)
+    gr.Info(f"{user.name} is now {user.role.value}.")
     return refresh(services, user.id)
 
 
@@ -78,14 +94,18 @@ def ask_disable(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Enable the user shown, or ask before disabling them."""
     user = next(user for user in services.list_users() if user.id == _chosen(selected))
     if user.status is UserStatus.disabled:
-        return refresh(services, services.enable_user(user.id).id)
+        enabled = services.enable_user(user.id)
+        gr.Info(f"{enabled.name} is enabled.")
+        return refresh(services, enabled.id)
     kept = [gr.skip() for _ in range(8)]
     return (*kept, gr.update(value=present.disable_question(user), visible=True), gr.update(visible=True))
 
 
 def disable(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Shut the user shown out."""
-    return refresh(services, services.disable_user(_chosen(selected)).id)
+    user = services.disable_user(_chosen(selected))
+    gr.Info(f"{user.name} is disabled.")
+    return refresh(services, user.id)
 
 
 def keep(_services: Services) -> tuple[Any, ...]:
@@ -110,6 +130,10 @@ def _chosen(selected: str | None) -> str:
 
 def build_header(services: Services, page: gr.Blocks) -> None:
     """Say who is signed in, with the way out."""
+    worker = markup(elem_id="worker-state")
+    looking = gr.Timer(WORKER_SECONDS)
+    for event in (page.load, looking.tick):
+        event(bind(show_worker, services), None, [worker], **QUICK)
     who = markup(elem_id="signed-in")
     known = page.load(bind(show_person, services), None, [who], **QUICK)
     # Not before: which tabs an address may open depends on the role.
@@ -142,8 +166,9 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
 
     shown = [table, secret, log, selected, detail, acts, other_role, disable_button, question, confirm]
     tab.select(bind(refresh, services), [selected], shown, **QUICK)
+    tab.select(bind(first_role, services), None, [role], **QUICK)
     on_pick(table, select, services, [], shown)
-    add_button.click(bind(add, services), [name, role], [*shown, name], **TOLD)
+    add_button.click(bind(add, services), [name, role], [*shown, name, role], **TOLD)
     role_button.click(bind(set_role, services), [selected, other_role], shown, **TOLD)
     token_button.click(bind(renew_token, services), [selected], shown, **TOLD)
     password_button.click(bind(renew_password, services), [selected], shown, **TOLD)

@@ -39,13 +39,14 @@ def select(services: Services, key: str) -> tuple[Any, ...]:
     summaries = services.list_policies()
     chosen = next((item for item in summaries if item.policy.id == key), None) or services.get_policy(key)
     opponent = services.measuring.opponent(chosen.policy.id)
+    others = present.policy_choices(summaries, but=chosen.policy.id)
     return (
         present.policies_table(summaries, chosen.policy.id, now()),
         _detail(services, chosen),
         gr.Timer(active=services.any_run_active()),
         chosen.policy.id,
         gr.update(visible=True),
-        gr.Dropdown(choices=present.policy_choices(summaries), value=opponent.id if opponent else None),
+        gr.Dropdown(choices=others, value=opponent.id if opponent else None),
         gr.Button(interactive=not chosen.is_champion, value=present.promote_label(chosen)),
         *_closed(),
     )

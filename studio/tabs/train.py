@@ -17,14 +17,20 @@ from feedback.types import RunState, now
 from studio import present
 from studio.present import FormField
 from studio.services import Services
-from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
+from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, runs_list
+from studio.tabs.runs_list import Listing, RunsList
 
 Seen = tuple[Any, ...] | None
 """What the curves show, as runs with their last points: they are drawn again only when there is more."""
 
 
 def refresh(
-    services: Services, refers: Sequence[str], method: str, dataset: str | None, selected: str | None
+    services: Services,
+    refers: Sequence[str],
+    method: str,
+    dataset: str | None,
+    selected: str | None,
+    listing: Listing | None = None,
 ) -> tuple[Any, ...]:
     """What can be chosen, and the runs; ``refers`` says what each field that names something refers to."""
     rows, summaries = services.list_datasets(), services.list_policies()
@@ -39,7 +45,8 @@ def refresh(
         gr.Dropdown(choices=present.policy_choices([one for one in summaries if not one.policy.is_endpoint])),
         *_startable(services, method, bool(rows)),
         gr.Dropdown(choices=_waited_for(services)),
-        present.runs_table(_listed(services, selected), selected, now(), services.names()),
+        *runs_list.shown(services, selected, listing),
+        _worker(services),
         gr.Timer(active=services.any_run_active()),
         *(gr.Dropdown(choices=existing[what]) for what in refers),
     )
@@ -65,6 +72,7 @@ def start(
     config |= {"dry_run": True} if dry_run else {}
     asked = {key: value for key, value in config.items() if value is not None}
     run = services.submit_run(method, asked, after=after or None, priority=int(priority or 0))
+    gr.Info(present.queued_text(run, services.worker_is_alive()))
     return watch(services, run.id, None)
 
 
@@ -74,10 +82,15 @@ def try_out(services: Services, forms: dict[str, list[FormField]], *values: Any)
 
 
 def watch(
-    services: Services, selected: str | None, seen: Seen, others: Sequence[str] | None = None, curve: str | None = None
+    services: Services,
+    selected: str | None,
+    seen: Seen,
+    others: Sequence[str] | None = None,
+    curve: str | None = None,
+    listing: Listing | None = None,
 ) -> tuple[Any, ...]:
     """The runs as they are now, everything about the one shown, and its curves over those of ``others``."""
-    return _look(services, selected, seen, others, curve, offer=True)
+    return _look(services, selected, seen, others, curve, listing, offer=True)
 
 
 def _look(
@@ -86,19 +99,21 @@ def _look(
     seen: Seen,
     others: Sequence[str] | None = None,
     curve: str | None = None,
+    listing: Listing | None = None,
     *,
     offer: bool,
 ) -> tuple[Any, ...]:
     """What ``watch`` shows; the runs to compare with are listed anew only where they are to be offered."""
     timer = gr.Timer(active=services.any_run_active())
-    runs, names = _listed(services, selected), services.names()
+    table, *pages = runs_list.shown(services, selected, listing)
+    around, names = [*pages, _worker(services)], services.names()
     if not selected:
-        return present.runs_table(runs, None, now(), names), None, seen, *[gr.skip() for _ in range(10)], timer
+        return table, None, seen, *[gr.skip() for _ in range(10)], timer, *around
     run, metrics = services.get_run(selected), services.run_metrics(selected)
     rollouts = services.rollouts(selected)
     drawn, newest = _drawn(services, run, metrics, others or [], curve)
     return (
-        present.runs_table(runs, run.id, now(), names),
+        table,
         run.id,
         newest,
         present.run_detail(
@@ -117,6 +132,7 @@ def _look(
         gr.Button(visible=present.can_resume(run)),
         gr.Button(visible=present.can_annotate(run, rollouts)),
         timer,
+        *around,
     )
 
 
@@ -131,23 +147,23 @@ def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ..
     return table, gr.skip(), *rest
 
 
-def _listed(services: Services, selected: str | None) -> list[RunRow]:
-    """The newest runs, and the one shown where a link led to an older one."""
-    runs = services.list_runs()
-    if not selected or any(run.id == selected for run in runs):
-        return runs
-    return [*runs, services.get_run(selected)]
+def _worker(services: Services) -> Any:
+    """What is said where no worker is running; its own sign of life decides, not what the queue looks like."""
+    alive = services.worker_is_alive()
+    return gr.update(value="" if alive else present.no_worker(), visible=not alive)
 
 
 def cancel(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
     """Ask the run shown to stop."""
-    services.cancel_run(given(selected, "a run"))
+    run = services.cancel_run(given(selected, "a run"))
+    gr.Info(f"{present.run_words(run)} is {run.state.value}.")
     return watch(services, selected, *shown)
 
 
 def resume(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
     """Queue the run shown again."""
-    services.resume_run(given(selected, "a run"))
+    run = services.resume_run(given(selected, "a run"))
+    gr.Info(present.queued_text(run, services.worker_is_alive()))
     return watch(services, selected, *shown)
 
 
@@ -196,8 +212,7 @@ def _comparable(services: Services, run: RunRow, visible: bool, names: dict[str,
 
 
 def _waited_for(services: Services) -> list[tuple[str, str]]:
-    waiting = [run for run in services.list_runs() if not run.state.is_terminal]
-    return present.run_choices(waiting, services.names())
+    return present.run_choices(services.waiting_runs(), services.names())
 
 
 def _field(field: FormField) -> gr.components.Component:
@@ -254,7 +269,7 @@ class Form(NamedTuple):
 class View(NamedTuple):
     """The lower half: the runs, and everything about the one that is shown."""
 
-    table: gr.HTML
+    listed: RunsList
     detail: gr.HTML
     cancel: gr.Button
     resume: gr.Button
@@ -266,12 +281,14 @@ class View(NamedTuple):
     further: gr.Plot
     log: gr.HTML
     timer: gr.Timer
+    worker: gr.HTML
 
     def shown(self, selected: gr.State, seen: gr.State) -> list[Any]:
         """Everything ``watch`` writes, in its order."""
         curves = [self.others, self.curve, self.first, self.second, self.further]
         acts = [self.cancel, self.resume, self.annotate]
-        return [self.table, selected, seen, self.detail, *curves, self.log, *acts, self.timer]
+        shown = [selected, seen, self.detail, *curves, self.log, *acts, self.timer]
+        return [self.listed.table, *shown, self.listed.newer, self.listed.older, self.worker]
 
 
 def _lay_form(services: Services, forms: dict[str, list[FormField]]) -> Form:
@@ -301,8 +318,8 @@ def _choice(label: str, info: str, elem_id: str) -> gr.Dropdown:
     return gr.Dropdown([], label=label, info=info, elem_id=elem_id, min_width=220)
 
 
-def _lay_view() -> View:
-    table = picker("runs-table")
+def _lay_view(worker: gr.HTML) -> View:
+    listed = runs_list.lay()
     detail = markup(elem_id="run-detail")
     with gr.Row(elem_id="run-acts"):
         cancel_button = gr.Button("Cancel the run", variant="stop", visible=False, elem_id="cancel-run")
@@ -323,22 +340,25 @@ def _lay_view() -> View:
     log = markup(elem_id="run-log", autoscroll=True)
     timer = gr.Timer(1.5, active=False)
     acts = (cancel_button, resume_button, annotate_button)
-    return View(table, detail, *acts, others, first, second, curve, further, log, timer)
+    return View(listed, detail, *acts, others, first, second, curve, further, log, timer, worker)
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     forms = {name: present.form_fields(services.describe(name)) for name in services.training_methods()}
     selected, seen = gr.State(None), gr.State(None)
-    form, view = _lay_form(services, forms), _lay_view()
-    shown, looking = view.shown(selected, seen), [seen, view.others, view.curve]
+    worker = markup(elem_id="train-worker", visible=False)
+    form, view = _lay_form(services, forms), _lay_view(worker)
+    listed = view.listed
+    shown, looking = view.shown(selected, seen), [seen, view.others, view.curve, listed.listing]
 
     fields = [field for each in forms.values() for field in each]
     naming = [(field.refers, made) for field, made in zip(fields, form.inputs, strict=True) if field.refers]
-    offered = [form.dataset, form.parent, form.empty, form.start, form.try_out, form.after, view.table, view.timer]
+    offered = [form.dataset, form.parent, form.empty, form.start, form.try_out, form.after]
+    offered += [listed.table, listed.newer, listed.older, view.worker, view.timer]
     tab.select(
         bind(refresh, services, [refers for refers, _ in naming]),
-        [form.method, form.dataset, selected],
+        [form.method, form.dataset, selected, listed.listing],
         [*offered, *(made for _, made in naming)],
         **QUICK,
     )
@@ -346,10 +366,16 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     form.method.change(bind(show_form, services, list(forms)), [form.method], [*gated, *form.columns], **QUICK)
     form.start.click(bind(start, services, forms), form.filled_in(), shown, **TOLD)
     form.try_out.click(bind(try_out, services, forms), form.filled_in(), shown, **TOLD)
-    on_pick(view.table, watch, services, looking, shown)
+    on_pick(listed.table, watch, services, looking, shown)
     view.cancel.click(bind(cancel, services), [selected, *looking], shown, **TOLD)
     view.resume.click(bind(resume, services), [selected, *looking], shown, **TOLD)
     view.annotate.click(bind(annotate, services), [selected], [], **TOLD)
     view.others.input(bind(watch, services), [selected, *looking], shown, **TOLD)
     view.curve.input(bind(watch, services), [selected, *looking], shown, **TOLD)
+    for field in (listed.method, listed.state):
+        field.input(bind(runs_list.narrow, services), [selected, *listed.narrowing()], listed.turned(), **TOLD)
+    listed.name.submit(bind(runs_list.narrow, services), [selected, *listed.narrowing()], listed.turned(), **TOLD)
+    listed.name.blur(bind(runs_list.narrow, services), [selected, *listed.narrowing()], listed.turned(), **QUICK)
+    listed.older.click(bind(runs_list.turn_older, services), [selected, listed.listing], listed.turned(), **TOLD)
+    listed.newer.click(bind(runs_list.turn_newer, services), [selected, listed.listing], listed.turned(), **TOLD)
     view.timer.tick(bind(tick, services), [selected, *looking], shown, **QUICK)

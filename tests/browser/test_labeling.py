@@ -52,7 +52,7 @@ def test_each_key_says_what_it_shows(studio: Studio, open_page: OpenPage) -> Non
     for key, verdict in (("t", Verdict.tie), ("X", Verdict.both_bad), ("s", Verdict.skip)):
         press(page, key)
         assert current(studio.db)[-1].verdict is verdict
-    expect(page.locator(".counter")).to_have_text("6 judged by you1 skipped2 open in the pool")
+    expect(page.locator(".counter")).to_have_text("6 judged by you1 skipped1 open for you")
 
 
 def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, open_page: OpenPage) -> None:
@@ -131,9 +131,10 @@ def test_two_windows_of_one_person_count_a_pair_once(studio: Studio, open_page: 
     one = open_page(studio.start("--no-worker"))
     other = open_page(studio, context=one.context)
     assert lease_of(one) == lease_of(other)
+    before = lease_of(one)
     press(one, "1")
-    press(other, "2")  # the same lease, judged already: nothing is counted, the window catches up and says so
-    expect(other.locator("#label-says")).to_contain_text("the first answer stands")
+    other.wait_for_function("b => document.querySelector('#pair [data-lease]').dataset.lease !== b", arg=before)
+    expect(other.locator("#label-says")).to_contain_text("judged in another window")
     assert len(current(studio.db)) == 1
     assert lease_of(one) == lease_of(other)
 
@@ -235,10 +236,11 @@ def test_an_empty_pool_says_so_and_offers_to_fill_it(studio: Studio, open_page: 
     fill(studio.db, 1)
     page = open_page(studio.start("--no-worker"))
     press(page, "1")
-    expect(page.locator("#pair .notice h3")).to_have_text("Nothing to judge right now")
+    expect(page.locator("#pair .notice-neutral h3")).to_have_text("Nothing to judge right now")
     expect(page.locator("#vote-left")).to_be_hidden()
     page.locator("#fill-pool").click()
-    expect(page.locator("#pair .notice h3")).to_have_text("The model is writing new replies")
+    expect(page.locator("#pair .notice-neutral")).to_be_hidden()
+    expect(page.locator("#pair .notice h3")).to_have_text("No worker is running: start `studio worker`")
     expect(page.locator("#fill-pool")).to_be_hidden()
     factories.make_matchup(studio.db, texts=["One reply.", "Another reply."])
     page.wait_for_selector("#pair .pair")  # by itself

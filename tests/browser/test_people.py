@@ -70,7 +70,7 @@ def test_an_annotator_signs_in_judges_and_signs_out(crowd: Studio, context: Brow
     found = complaints(page)
     crowd.start("--no-worker")
     sign_in(page, crowd.url, "ann", "wrong password")
-    expect(page.get_by_role("alert")).to_have_text("The name or the password is wrong.")
+    expect(page.get_by_role("alert")).to_contain_text("ask an admin whether the user is disabled")
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(page.locator(".signed-in")).to_contain_text("Signed in as ann, annotator")

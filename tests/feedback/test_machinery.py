@@ -76,7 +76,7 @@ def test_what_stays_contested_is_settled_blind_by_somebody_who_had_no_say(db: Da
     assert assignment.lease_next(db, "ann", part=Part.adjudicator) is None
     task = assignment.lease_next(db, "judge", part=Part.adjudicator)
     assert task and set(vars(task)) == {
-        "lease_id", "matchup_id", "kind", "messages", "responses", "expires_at", "annotator", "shown_order",
+        "lease_id", "matchup_id", "kind", "messages", "responses", "expires_at", "annotator", "shown_order", "cut",
     }  # fmt: skip
     assert assignment.lease_next(db, "other-judge", part=Part.adjudicator) is None
     judging.submit(db, task.lease_id, "judge", verdict="left" if task.responses[0] == "no" else "right")
@@ -280,10 +280,10 @@ def test_rows_of_the_first_schema_are_kept_and_get_their_defaults(tmp_path: Path
     from alembic.config import Config
 
     from feedback import migrations
-    from feedback.db import _create_engine
+    from feedback.db import create_engine_for
 
     path = tmp_path / "old.db"
-    engine = _create_engine(f"sqlite:///{path}")
+    engine = create_engine_for(f"sqlite:///{path}")
     config = Config()
     config.set_main_option("script_location", str(Path(migrations.__file__).parent))
     with engine.begin() as connection:

@@ -351,7 +351,12 @@ TASK = {
         ("ultrafeedback", WHOLE, {"chosen": "a", "rejected": "b"}, "must hold the whole conversation"),
         ("helpsteer3", RESPONSES, RESPONSES | {"overall_preference": 9}, "from -3 to 3, not 9"),
         ("arena", BATTLE, BATTLE | {"winner": "me"}, "winner must be one of"),
-        ("label-studio", TASK, TASK | {"annotations": [{"result": []}]}, "must say one of"),
+        (
+            "label-studio",
+            TASK,
+            TASK | {"annotations": [{"result": [{"type": "choices", "value": {"choices": ["maybe"]}}]}]},
+            "must say one of",
+        ),
     ],
 )
 def test_a_malformed_line_is_named_and_nothing_of_the_file_is_kept(

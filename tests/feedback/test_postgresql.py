@@ -302,12 +302,16 @@ def test_a_copy_of_postgresql_is_a_sqlite_file_that_loads_into_either(
     copies.save_copy(postgresql, tmp_path / "copy.db")
     copy = copies.open_copy(tmp_path / "copy.db")
     assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
-    with pytest.raises(Conflict, match="holds rows already"):
-        copies.load_copy(copy, postgresql)
+    with pytest.raises(Conflict, match="holds rows already"), copies.loaded_copy(copy, postgresql):
+        pass
     with postgresql.engine.begin() as connection:
         for table in reversed(SQLModel.metadata.sorted_tables):
             connection.execute(table.delete())
-    copies.load_copy(copy, postgresql)
+    with pytest.raises(OSError), copies.loaded_copy(copy, postgresql):
+        raise OSError("the home could not be put in place")
+    assert judgments.list_judgments(postgresql) == [], "nothing is committed before the block has ended"
+    with copies.loaded_copy(copy, postgresql):
+        pass
     assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
     # Numbers given by the server go on after those that were loaded.
     make_policy(postgresql, "next")

@@ -28,6 +28,31 @@ def test_runs_are_listed_by_state_and_method(db: Database) -> None:
     assert listed(method="sft") == []
 
 
+def test_older_runs_are_listed_from_a_cursor_and_narrowed_by_name(db: Database) -> None:
+    made = [runs.save_run(db, Run(method="dpo", config={"name": f"Mild-{number}"})).id for number in range(7)]
+    first = runs.list_runs(db, limit=3)
+    second = runs.list_runs(db, limit=3, before=first[-1].id)
+    rest = runs.list_runs(db, limit=3, before=second[-1].id)
+    assert [run.id for run in (*first, *second, *rest)] == made[::-1]
+    assert runs.list_runs(db, before=made[0]) == []
+    assert [run.id for run in runs.list_runs(db, name="mild-3")] == [made[3]]
+    assert [run.id for run in runs.list_runs(db, name=made[5][4:])] == [made[5]]
+    assert runs.list_runs(db, name="100%_") == [] and runs.count_runs(db, name="mild") == 7
+    assert runs.count_runs(db, method="sft") == 0 and runs.count_runs(db, states=[RunState.queued]) == 7
+    with pytest.raises(NotFound, match="newest run"):
+        runs.list_runs(db, before="run-none")
+
+
+def test_runs_of_one_moment_are_listed_once_each(db: Database) -> None:
+    made = [runs.save_run(db, Run(method="dpo")) for _ in range(4)]
+    for run in made:
+        runs.update_run(db, run.id, created_at=made[0].created_at)
+    seen: list[str] = []
+    while len(seen) < 4:
+        seen += [run.id for run in runs.list_runs(db, limit=1, before=seen[-1] if seen else None)]
+    assert sorted(seen) == sorted(run.id for run in made) and len(set(seen)) == 4
+
+
 def test_a_run_moves_only_from_the_states_expected(db: Database) -> None:
     run = runs.save_run(db, Run(method="dpo"))
     assert runs.transition_run(db, run.id, expected={RunState.running}, to=RunState.succeeded) is None

@@ -313,7 +313,7 @@ def test_freezing_shows_the_new_dataset(services: Services, db: Database, champi
     for _ in range(3):
         factories.make_matchup(db, policy=champion)
     factories.judge_by(db, factories.longer)
-    _, table, name, selected, detail, link, _ = datasets.freeze(services, "mine", ["human"], "raw")
+    _, table, name, selected, detail, link, *_ = datasets.freeze(services, "mine", ["human"], "raw")
     assert "mine" in table and "mine" in detail
     assert f"api/datasets/{selected}/export?format=raw" in link
     assert name == "round-2"

@@ -247,9 +247,11 @@ def test_freezing_the_same_again_is_told_beside_the_result(studio: Studio, home:
     judged_home(home)
     again = studio("dataset", "freeze", "again", "--json")
     assert json.loads(again.stdout)["same_as"] == "d"
-    assert again.stderr == "again holds the same judgments and pairs as d: nothing new was judged for it.\n"
+    told = "again holds the same judgments and pairs as d: nothing new was judged for it.\n"
+    assert again.stderr.startswith(told) and "kept for testing" in again.stderr
+    assert json.loads(again.stdout)["notes"] == again.stderr.removeprefix(told).splitlines()
     other = studio("dataset", "freeze", "other", "--split-seed", "1", "--json")
-    assert json.loads(other.stdout)["same_as"] is None and other.stderr == ""
+    assert json.loads(other.stdout)["same_as"] is None and "holds the same" not in other.stderr
 
 
 def test_data_goes_out_and_comes_back(studio: Studio, home: Home, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import sqlite3
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +20,9 @@ from feedback import datasets, formats
 from feedback.db import Database
 from feedback.errors import Conflict, InvalidInput, LockedOut, NotAllowed, NotFound, NotSignedIn
 from feedback.store import audit, judgments, policies, users
+from feedback.store.rows import as_row
 from feedback.tables import AuditRow
-from feedback.types import UserRole, UserStatus, now
+from feedback.types import AuditEvent, UserRole, UserStatus, now
 from studio import auth, people
 from studio.app import create_app
 from studio.auth import Auth
@@ -82,6 +83,7 @@ ANNOTATOR = {
     ("GET", "/api/docs"),
     ("GET", "/api/guidelines"),
     ("POST", "/api/tasks/next"),
+    ("POST", "/api/tasks/leave"),
     ("POST", "/api/judgments"),
     ("POST", "/api/tasks/{lease}/heartbeat"),
     ("POST", "/api/tasks/{lease}/release"),
@@ -576,6 +578,39 @@ def test_a_lock_ends_by_itself_and_survives_a_restart(
     after = locked.value.until + timedelta(seconds=1)
     monkeypatch.setattr(auth, "now", lambda: after)
     assert Auth(home.path, db).sign_in("ann", PASSWORD, "10.0.0.1").person.name == "ann"
+
+
+def at(db: Database, moment: datetime, verb: str, subject: str) -> None:
+    """An act as it is written down while the clock shows another time."""
+    event = AuditEvent(actor="nobody", verb=verb, subject=subject)
+    with db.write() as session:
+        session.add(as_row(AuditRow, event, created_at=moment))
+
+
+@pytest.mark.parametrize("ahead", [timedelta(minutes=10), timedelta(days=400)])
+def test_a_clock_that_was_ahead_locks_for_no_longer_than_usual(home: Home, db: Database, ahead: timedelta) -> None:
+    add(db, "ann")
+    for _ in range(auth.TRIES_PER_NAME_AND_ADDRESS):
+        at(db, now() + ahead, "sign_in.failed", "ann from 10.0.0.1")
+    sign_in = Auth(home.path, db)
+    if ahead > auth.LOCK_WINDOW:
+        assert sign_in.sign_in("ann", PASSWORD, "10.0.0.1")
+        return
+    with pytest.raises(LockedOut, match="for 15 more minutes") as locked:
+        sign_in.sign_in("ann", PASSWORD, "10.0.0.1")
+    assert locked.value.until <= now() + auth.LOCK_WINDOW
+
+
+def test_a_sign_in_dated_in_the_future_forgives_no_guesses(home: Home, db: Database) -> None:
+    add(db, "ann")
+    for verb, subject in (("sign_in", "ann from 10.0.0.1"), ("user.password", "ann")):
+        at(db, now() + timedelta(days=400), verb, subject)
+    sign_in = Auth(home.path, db)
+    for _ in range(auth.TRIES_PER_NAME_AND_ADDRESS):
+        with pytest.raises(NotSignedIn):
+            sign_in.sign_in("ann", "wrong", "10.0.0.1")
+    with pytest.raises(LockedOut):
+        sign_in.sign_in("ann", "wrong", "10.0.0.1")
 
 
 def test_guesses_from_everywhere_and_at_every_name_are_counted(

@@ -88,8 +88,9 @@ def test_a_pair_carries_its_lease_and_nothing_else_about_it() -> None:
 def test_the_counter_survives_an_empty_pool() -> None:
     assert 'aria-valuenow="0"' in present.label_status(LabelCounts(0, 0))
     assert 'aria-valuenow="25"' in present.label_status(LabelCounts(1, 3))
-    assert "1 judged by you2 skipped3 open in the pool" in Reader(present.label_status(LabelCounts(1, 3, 2))).text
-    assert "for others" in present.empty_pool(None, left=3) and "for others" not in present.empty_pool(None)
+    assert "1 judged by you2 skipped3 open for you" in Reader(present.label_status(LabelCounts(1, 3, 2))).text
+    others = LabelCounts(1, 0, pool=3)
+    assert "for others" in present.empty_pool(None, others) and "for others" not in present.empty_pool(None)
 
 
 @pytest.mark.parametrize(

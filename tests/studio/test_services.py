@@ -294,7 +294,7 @@ def test_a_skip_is_told_apart_from_a_judgment(services: Services, db: Database, 
         services.judge(services.lease_task().lease_id, skip_reason="not_said")
     services.judge(services.lease_task().lease_id, verdict="tie")
     assert services.lease_task() is None
-    assert services.label_counts() == LabelCounts(done=1, left=2, skipped=2)
+    assert services.label_counts() == LabelCounts(done=1, left=0, skipped=2, pool=2)
 
 
 def test_a_server_that_takes_its_time_holds_up_no_other_policy(services: Services, db: Database) -> None:

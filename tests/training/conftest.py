@@ -15,6 +15,7 @@ from feedback.store.runs import save_run
 from feedback.tables import PolicyRow, RunRow
 from feedback.types import DatasetFilters, Message, Policy, PreferencePair, Role, Run
 from tests.factories import judge_by, make_matchup, make_prompt
+from tests.feedback.conftest import postgresql, postgresql_server, postgresql_url  # noqa: F401  (fixtures)
 from training.chat import encode_exchange
 from training.config import parse_settings
 from training.encoding import as_dicts

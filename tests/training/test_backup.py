@@ -7,9 +7,11 @@ import io
 import json
 import os
 import random
+import stat
 import tarfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -260,3 +262,19 @@ def test_a_file_that_is_written_anew_meanwhile_is_in_the_backup_as_it_was_read(
         stop.set()
         writer.join()
     assert restore(Home(tmp_path / "other"), tmp_path / "0.tar").files > 1
+
+
+def test_an_archive_goes_through_links_and_pipes_and_leaves_them(home: Home, db: Database, tmp_path: Path) -> None:
+    link, pipe = tmp_path / "link.tar", tmp_path / "pipe"
+    link.symlink_to(tmp_path / "real.tar")
+    back_up(home, db, link)
+    assert link.is_symlink() and (tmp_path / "real.tar").stat().st_mode & 0o777 == 0o600
+    with pytest.raises(Conflict, match="is there already"):
+        back_up(home, db, link)
+    os.mkfifo(pipe)
+    with ThreadPoolExecutor(1) as pool:
+        copied = pool.submit(pipe.read_bytes)
+        back_up(home, db, pipe)
+        (tmp_path / "copied.tar").write_bytes(copied.result(60))
+    assert stat.S_ISFIFO(pipe.stat().st_mode)
+    assert restore(Home(tmp_path / "other"), tmp_path / "copied.tar").files

@@ -34,12 +34,12 @@ def test_a_sound_model_is_examined_and_its_hash_is_kept(db: Database, tmp_path: 
     ("template", "says"),
     [
         (None, "no chat template"),
-        ("{{ raise_exception('never') }}", "cannot render a conversation: TemplateError: never"),
-        ("{{ 'turns: ' + 3 }}", "cannot render a conversation: TypeError"),
-        ("{{ messages[9].content.strip() }}", "cannot render a conversation: UndefinedError"),
-        ("{{ messages[0].content / 0 }}", "cannot render a conversation: TypeError"),
-        ("{% for message in messages %}", "cannot render a conversation: TemplateSyntaxError"),
-        ("<|user|><|assistant|>", "leaves out what the user says"),
+        ("{{ raise_exception('never') }}", "refuses a conversation of user: never"),
+        ("{{ 'turns: ' + 3 }}", "chat template refuses a conversation of user"),
+        ("{{ messages[9].content.strip() }}", "chat template refuses a conversation of user"),
+        ("{{ messages[0].content / 0 }}", "chat template refuses a conversation of user"),
+        ("{% for message in messages %}", "chat template refuses a conversation of user"),
+        ("{{ messages[-1].content if messages[-1].role != 'user' }}<|end|>", "leaves out what the user says"),
         ("{{ messages[0].content }}<|end|>", "leaves out what the assistant says"),
     ],
 )

@@ -62,6 +62,7 @@ def manifest_of(
         base_hash=describe_base(str(base)),
         adapter=Adapter(kind="LORA"),
         heads=["score"] if kind == "reward" else [],
+        reads_end=kind == "reward",
         versions=library_versions(),
         probe=measure_probe(kind, model, tokenizer),
         run=run,

@@ -73,9 +73,7 @@ def test_a_run_refuses_tokens_that_are_not_the_templates() -> None:
     # As replies were once encoded: by themselves, with SentencePiece's leading space
     apart = [*tokenizer("Read a book.", add_special_tokens=False)["input_ids"], tokenizer.eos_token_id]
     encoder._first[0] = replace(first, exchange=replace(first.exchange, reply=apart))
-    with pytest.raises(
-        RunFailed, match=r"are not those of the model's chat template: token \d+ .* is '▁Read'"
-    ):
+    with pytest.raises(RunFailed, match=r"are not those of the model's chat template: token \d+ .* is '▁Read'"):
         encoder.report(LocalProgress(), "pairs", 1)
 
 

@@ -168,6 +168,41 @@ def test_a_standby_whose_worker_is_gone_goes_too(home: Home) -> None:
     assert process.returncode == 0
 
 
+def test_a_standby_whose_worker_is_gone_does_not_finish_its_imports(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(600)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.execute", "--home", str(home.path), "--standby"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path / 'slow'}:{Path(__file__).parents[2]}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout.readline() == b"importing\n"
+    process.stdin.close()
+    try:
+        assert process.wait(60) == 0
+    finally:
+        process.kill()
+
+
+def test_a_run_that_is_sent_during_the_imports_is_not_lost(home: Home, tmp_path: Path) -> None:
+    (tmp_path / "slow").mkdir()
+    (tmp_path / "slow" / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(2)\n")
+    process = subprocess.Popen(
+        [sys.executable, "-m", "training.execute", "--home", str(home.path), "--standby"],
+        env={**os.environ, "PYTHONPATH": f"{tmp_path / 'slow'}:{Path(__file__).parents[2]}"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
+    assert process.stdout is not None and process.stdin is not None
+    assert process.stdout.readline() == b"importing\n"
+    process.stdin.write(b"run-sent\n")
+    process.stdin.close()
+    process.wait(120)
+    assert home.log_path("run-sent").exists()
+
+
 def test_a_full_disk_is_told_as_such() -> None:
     assert "free some space" in explain(OSError(28, "No space left on device"), {})
     assert "smaller model" in explain(MemoryError(), {})

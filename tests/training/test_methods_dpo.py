@@ -22,7 +22,6 @@ from training.methods.dpo import _Watched, train_dpo
 from training.models import load_base
 from training.progress import LocalProgress
 from training.scoring import reply_log_probs
-from training.trainers import resume_point
 
 QUICK = DpoSettings(
     dataset="d", min_steps=6, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, save_every=3, anchor=0.0
@@ -276,16 +275,6 @@ def test_a_second_attempt_goes_on_where_the_first_one_was_cut_off(
     assert "going on from checkpoint-3" in resumed.lines
     assert [point.step for point in resumed.points if point.name == "loss"] == [4, 5, 6]
     assert curve(resumed, "loss") == pytest.approx(curve(whole, "loss")[3:], abs=1e-5)
-
-
-def test_a_state_that_was_cut_off_while_it_was_written_is_passed_over(tmp_path: Path) -> None:
-    assert resume_point(tmp_path / "nothing", 2) is None
-    for step, state in ((3, json.dumps({"global_step": 3})), (6, '{"global_st')):
-        (tmp_path / f"checkpoint-{step}").mkdir()
-        (tmp_path / f"checkpoint-{step}" / "trainer_state.json").write_text(state)
-    (tmp_path / "checkpoint-9").mkdir()
-    assert resume_point(tmp_path, 2) == str(tmp_path / "checkpoint-3")
-    assert resume_point(tmp_path, 1) is None
 
 
 def test_a_run_makes_a_checkpoint_and_a_policy_that_can_be_traced(make_context: Any, dataset: str) -> None:

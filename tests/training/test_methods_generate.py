@@ -36,6 +36,13 @@ def test_it_fills_the_pool_with_generations_that_name_their_draw(make_context: A
     assert again["matchups"] == 1  # only the prompt that was left
     nothing = METHODS["generate"].train(make_context("generate", QUICK))
     assert nothing["generations"] == 0
+    assert nothing["nothing"].startswith("Every one of the 7 prompts has an open matchup")
+    assert "studio judge" in nothing["nothing"] and "studio prompts import" in nothing["nothing"]
+
+
+def test_without_prompts_it_says_so(make_context: Any) -> None:
+    nothing = METHODS["generate"].train(make_context("generate", QUICK))
+    assert nothing["generations"] == 0 and "There are no prompts to reply to" in nothing["nothing"]
 
 
 def test_every_generation_can_be_drawn_again(make_context: Any, tiny_base: Path) -> None:
@@ -62,7 +69,7 @@ def test_a_prompt_too_long_is_counted_and_the_others_go_on(make_context: Any) ->
 def test_when_no_prompt_fits_the_run_fails_with_the_numbers(make_context: Any) -> None:
     context = make_context("generate", QUICK)
     make_prompt(context.db, "x" * 300)
-    with pytest.raises(RunFailed, match=r"None of the 1 prompts fits.*window is 256"):
+    with pytest.raises(RunFailed, match=r"None of the 1 prompts can be given to the model.*window is 256"):
         METHODS["generate"].train(context)
 
 

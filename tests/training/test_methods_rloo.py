@@ -15,7 +15,9 @@ from feedback.store.checkpoints import get_checkpoint
 from feedback.store.prompts import list_prompts, save_prompts
 from feedback.types import ASKED_HERE, Prompt, SamplingSettings, Split
 from tests.factories import make_prompt
+from tests.training.families import FAMILIES, save_model, tokenizer_of
 from training import reward_functions
+from training.adapters import adapter_config
 from training.chat import Messages
 from training.checkpoints import read_manifest
 from training.config import RftSettings, RlooSettings
@@ -211,3 +213,15 @@ def test_what_cannot_judge_is_refused_before_the_queue(make_context: Any, datase
     with pytest.raises(NotFound, match="no reward model 'nobody'"):
         submit(db, "evaluate", {"a": "tiny", "b": "tiny", "oracle": "shorter", "best_of": 4, "picker": "nobody"})
     assert open_picker(db, home, "length_band:1-3").score_all([(PROMPTS[0], "one two")]) == [1.0]
+
+
+@pytest.mark.parametrize("advantage", ["rloo", "grpo"])
+def test_a_reply_ends_where_the_template_ends_it(tmp_path: Path, advantage: str) -> None:
+    from training.methods.rloo import _build
+
+    base = save_model(tmp_path / "gemma", tokenizer_of(FAMILIES["gemma"]))
+    model, tokenizer = load_base(str(base), "cpu")
+    settings = RLOO.model_copy(update={"advantage": advantage})
+    lora = adapter_config(settings, "CAUSAL_LM")
+    trainer = _build(model, tokenizer, PROMPTS, Vowels(), settings, tmp_path / "runs", lora)
+    assert tokenizer.convert_tokens_to_ids("<end_of_turn>") in trainer.eos_token_ids

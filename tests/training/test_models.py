@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.errors import NotFound
+from feedback.errors import CheckpointError, NotFound
 from training.base_files import base_directory
 from training.models import (
     LoadedPolicy,
@@ -107,3 +107,24 @@ def test_folding_for_sampling_changes_nothing_but_speed(adapted: LoadedPolicy) -
 
 def test_a_device_asked_for_is_the_device() -> None:
     assert pick_device("cpu") == "cpu"
+
+
+@pytest.mark.parametrize("scores", [False, True])
+def test_an_adapter_that_lacks_weights_or_has_more_is_refused(tiny_base: Path, tmp_path: Path, scores: bool) -> None:
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from safetensors.torch import load_file, save_file
+
+    load, task = (load_scorer, "SEQ_CLS") if scores else (load_base, "CAUSAL_LM")
+    under = get_peft_model(load(str(tiny_base), "cpu")[0], LoraConfig(r=4, target_modules="all-linear", task_type=task))
+    under.save_pretrained(tmp_path, save_embedding_layers=False)
+    path = tmp_path / "adapter_model.safetensors"
+    whole = load_file(path)
+    assert attach_adapter(load(str(tiny_base), "cpu")[0], tmp_path)
+    dropped = [name for name in whole if "q_proj.lora_B" in name]
+    save_file({name: tensor for name, tensor in whole.items() if name not in dropped}, path)
+    with pytest.raises(CheckpointError, match=rf"lacks {dropped[0]} and 1 more"):
+        attach_adapter(load(str(tiny_base), "cpu")[0], tmp_path)
+    save_file(whole | {"base_model.model.model.layers.9.extra.lora_A.weight": torch.zeros(2)}, path)
+    with pytest.raises(CheckpointError, match=r"no place in its base for .*layers\.9\.extra"):
+        attach_adapter(load(str(tiny_base), "cpu")[0], tmp_path)

@@ -222,6 +222,8 @@ def test_the_commands_find_it_and_mend_it(tmp_path: Path) -> None:
     healthy = {finding.name: finding for finding in examine(Home(home))}["bases"]
     assert healthy.ok
     new = base.rename(tmp_path / "elsewhere")
+    again = studio("policies", "add", str(new), "--name", "mine")
+    assert again.exit_code == 1 and f"`studio policies rebase mine {new}`" in again.output + str(again.exception)
     sick = {finding.name: finding for finding in examine(Home(home))}["bases"]
     assert not sick.ok and "mine" in sick.seen and f"policies rebase '{base}' NEWPATH" in sick.remedy
     assert studio("backup", str(tmp_path / "archive")).exit_code == 0

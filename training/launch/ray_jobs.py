@@ -11,12 +11,15 @@ from typing import Any
 import httpx
 
 from feedback.errors import StudioError
+from training.answers import fetch_now
 
 TOKEN_VARIABLE = "RAY_AUTH_TOKEN"
 TOKEN_PATH_VARIABLE = "RAY_AUTH_TOKEN_PATH"
 TOKEN_FILE = Path("~/.ray/auth_token")
 # The head itself waits up to ten seconds for the agent that takes a job; who asks again finds the job there.
 TIMEOUT = httpx.Timeout(8.0, connect=5.0)
+SECONDS = 30.0  # from the request to the end of the answer
+MOST_BYTES = 64 * 2**20  # of one answer: the log of a job comes whole
 WORDS = 400
 # What Ray writes into a job's log by itself.
 RAYS_OWN_LINES = ("Running entrypoint for job", "Runtime env is setting up.")
@@ -129,7 +132,9 @@ class RayJobs:
         token = read_token()
         headers = {"Authorization": f"Bearer {token}"} if token else {}
         try:
-            answer = self._client.request(method, self.address + path, json=body, headers=headers)
+            answer = fetch_now(
+                self._client, method, self.address + path, json=body, headers=headers, seconds=SECONDS, most=MOST_BYTES
+            )
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             raise ClusterAway(
                 f"The Ray cluster at {self.address} cannot be reached ({str(error) or type(error).__name__}); see that "

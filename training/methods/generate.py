@@ -59,7 +59,10 @@ class Filled:
 
 
 def train(context: RunContext) -> dict[str, Any]:
-    """Draw and pair; the result counts generations, matchups, identical replies and refused prompts."""
+    """Draw and pair; the result counts generations, matchups, identical replies and refused prompts.
+
+    Where no prompt waits for replies, ``nothing`` in the result says why.
+    """
     from feedback.store.policies import get_champion, get_policy
     from training.checkpoints import open_replier
 
@@ -75,9 +78,9 @@ def train(context: RunContext) -> dict[str, Any]:
     if answered and not prompts:
         return filled.result(seed)
     if not prompts:
-        nothing = "no held-out prompts" if settings.is_measurement else "no prompts without an open matchup"
-        context.progress.log(f"there are {nothing}: nothing to generate")
-        return filled.result(seed)
+        why = _why_nothing(context, settings)
+        context.progress.log(why)
+        return filled.result(seed) | {"nothing": why}
     context.progress.log(f"loading {row.name}")
     context.progress.report(0.0, "loading the model")  # by no name: whoever is to judge its replies may be reading this
     sides = [Side(row.id, open_replier(context.db, context.home, row.id), seed)]
@@ -111,6 +114,25 @@ def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) ->
         other = get_policy(context.db, str(settings.against))
         return prompts_to_compare(context.db, policy_id, other.id, settings.limit)
     return list_prompts_without_open_matchup(context.db, limit=settings.limit, split=settings.split)
+
+
+def _why_nothing(context: RunContext, settings: GenerateSettings) -> str:
+    """Why no prompt is to be replied to, and what to do about it."""
+    from feedback.store.prompts import count_prompts
+
+    if settings.is_measurement:
+        return (
+            "There are no held-out prompts to compare two policies on, so nothing was drawn: import prompts marked "
+            '"split": "evaluation" by `studio prompts import FILE`.'
+        )
+    prompts = count_prompts(context.db, split=settings.split, brought=True)
+    if prompts == 0:
+        return "There are no prompts to reply to, so nothing was drawn: bring some by `studio prompts import FILE`."
+    every = "The one prompt has" if prompts == 1 else f"Every one of the {prompts} prompts has"
+    return (
+        f"{every} an open matchup, so nothing was drawn: have people judge them on the Label tab of `studio up`, or a "
+        "rule by `studio judge --oracle RULE --count N`, or bring more prompts by `studio prompts import FILE`."
+    )
 
 
 def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: Filled) -> set[str]:

@@ -398,7 +398,7 @@ class Learner:
 
     def resume(self) -> None:
         """Take up the state an earlier attempt left, if it left one."""
-        state = read_state(self.directory / STATE_FILE)
+        state = read_state(self.directory / STATE_FILE, self.reporter.log)
         if state is None:
             return
         self.iteration, self.beta = state["iteration"], state["beta"]

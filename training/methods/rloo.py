@@ -131,6 +131,8 @@ def _build(
     arguments = trainer_arguments(settings, model, len(by_text) * settings.samples, directory)
     del arguments["neftune_noise_alpha"], arguments["max_length"]
     disable_dropout(model)
+    ends = end_tokens(policy)
+    model.generation_config.eos_token_id = ends  # TRL reads here what ends a reply, the template's end included
     trainer = OwnTemplate(
         model=model,
         reward_funcs=_reward_function(scorer),
@@ -141,7 +143,7 @@ def _build(
             temperature=settings.temperature,
             beta=settings.beta,
             epsilon=settings.clip,
-            generation_kwargs={"suppress_tokens": banned_tokens(tokenizer, end_tokens(policy), embedding_rows(model))},
+            generation_kwargs={"suppress_tokens": banned_tokens(tokenizer, ends, embedding_rows(model))},
         ),
         train_dataset=Dataset.from_list(
             [{"prompt": text, "conversation": json.dumps(list(map(dict, m)))} for text, m in by_text.items()]

@@ -1,0 +1,140 @@
+"""Leases of pages that nobody looks at any more: who may have them, and what is left for a person to judge.
+
+A page says every few seconds that it is open. When it has been silent for ``IDLE_SECONDS``, or has said that it is
+being closed, its leases are idle: the same person's next page takes them over, and anybody else for whom the pool has
+nothing left ends them. Until then the page may come back and go on. Leases without a browser session, as REST gives
+them, are never idle: they end when they expire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, select, update
+from sqlmodel import Session
+
+from feedback.db import Database
+from feedback.store.pool import LEASE, MATCHUP, free_for
+from feedback.store.prepared import Prepared
+from feedback.types import LeaseState, MatchupState, Part, Purpose
+
+IDLE_SECONDS = 60.0
+"""How long a page may be silent. Browsers let a hidden page speak once a minute, so its leases may come and go."""
+
+COUNTED = 5000
+"""So many free matchups are counted at most: the count is made after every vote."""
+
+_IDLE = timedelta(seconds=IDLE_SECONDS)
+_SEEN: ColumnElement[datetime] = func.coalesce(LEASE.c.heartbeat_at, LEASE.c.created_at)
+_SINCE: ColumnElement[datetime] = bindparam("idle", type_=LEASE.c.created_at.type)
+
+
+@dataclass(frozen=True)
+class Reach:
+    """What a person can judge from one page: ``left`` now, and ``elsewhere`` in other pages of theirs, until when."""
+
+    left: int
+    elsewhere: int = 0
+    until: datetime | None = None
+
+
+def take_over(
+    connection: Connection, *, annotator: str, session: str, count: int, at: datetime, expires_at: datetime, after: Any
+) -> list[str]:
+    """Give a person's idle leases to another page of theirs, at most ``count``, oldest first; the ids of these leases.
+
+    ``after`` is when the newest lease of that page began, or None: what is taken over comes behind it on the page.
+    """
+    found = _IDLE_OF.all(connection, annotator=annotator, session=session, idle=at - _IDLE, at=at, count=count)
+    taken = []
+    for row in found:
+        after = at if after is None else max(at, after + timedelta(microseconds=1))
+        values = {"session": session, "heartbeat_at": at, "expires_at": expires_at, "created_at": after}
+        connection.execute(update(LEASE).where(LEASE.c.id == row.id).values(values))
+        taken.append(row.id)
+    return taken
+
+
+def touch(connection: Connection, lease_ids: Sequence[str], at: datetime) -> None:
+    """Note that the page that holds these leases is open."""
+    if lease_ids:
+        connection.execute(update(LEASE).where(LEASE.c.id.in_(lease_ids)).values(heartbeat_at=at))
+
+
+def leave(db: Database, *, annotator: str, session: str, at: datetime) -> int:
+    """A page is being closed: what it holds is idle from now on. How many leases these were."""
+    with db.transaction() as connection:
+        left = connection.execute(
+            update(LEASE)
+            .where(LEASE.c.session == session, LEASE.c.annotator == annotator, LEASE.c.state == LeaseState.leased)
+            .values(heartbeat_at=at - _IDLE)
+        )
+        return int(left.rowcount)
+
+
+def end_idle(connection: Connection, *, session: str | None, at: datetime) -> None:
+    """End every idle lease but those of ``session``, in the transaction under way: somebody else needs a matchup."""
+    _END.all(connection, session=session or "", idle=at - _IDLE, at=at)
+
+
+def is_open(session: Session, page: str, at: datetime) -> bool:
+    """Whether the page of this browser session holds something and was heard of lately."""
+    live = select(LEASE.c.id).where(LEASE.c.session == page, LEASE.c.state == LeaseState.leased, at - _IDLE < _SEEN)
+    return session.connection().execute(live.limit(1)).first() is not None
+
+
+def reach_of(db: Database, *, annotator: str, session: str | None, at: datetime) -> Reach:
+    """What is left for a person on one page. Checks are left out: a count that knew them would tell them."""
+    with db.reading() as connection:
+        free = _FREE.first(connection, annotator=annotator, session=session or "", idle=at - _IDLE, at=at)[0]
+        held = _HELD.all(connection, annotator=annotator, at=at)
+    idle = at - _IDLE
+    mine = [row for row in held if row.session == session or (row.session is not None and row.seen <= idle)]
+    others = [row for row in held if row not in mine]
+    left = free + sum(row.purpose in _WORK for row in mine)
+    return Reach(int(left), len(others), max((row.expires_at for row in others), default=None))
+
+
+_WORK = (Purpose.collect, Purpose.evaluate)
+_IS_IDLE: ColumnElement[bool] = (
+    (LEASE.c.state == LeaseState.leased)
+    & LEASE.c.session.is_not(None)
+    & (LEASE.c.part == Part.annotator)
+    & (_SEEN <= _SINCE)
+)
+_IDLE_OF = Prepared(
+    select(LEASE.c.id)
+    .where(
+        LEASE.c.annotator == bindparam("annotator"),
+        LEASE.c.session != bindparam("session"),
+        LEASE.c.expires_at > bindparam("at"),
+        _IS_IDLE,
+    )
+    .order_by(LEASE.c.created_at, LEASE.c.id)
+    .limit(bindparam("count", type_=Integer))
+    .with_for_update(skip_locked=True)
+)
+_OTHERS_IDLE = select(LEASE.c.id).where(LEASE.c.session != bindparam("session"), _IS_IDLE)
+_END = Prepared(
+    update(LEASE)
+    .where(LEASE.c.id.in_(_OTHERS_IDLE.with_for_update(skip_locked=True)))
+    .values(state=LeaseState.expired, ended_at=bindparam("at"))
+)
+_HELD = Prepared(
+    select(LEASE.c.session, LEASE.c.expires_at, _SEEN.label("seen"), MATCHUP.c.purpose)
+    .join(MATCHUP, MATCHUP.c.id == LEASE.c.matchup_id)
+    .where(
+        LEASE.c.annotator == bindparam("annotator"),
+        LEASE.c.state == LeaseState.leased,
+        LEASE.c.part == Part.annotator,
+        LEASE.c.expires_at > bindparam("at"),
+        MATCHUP.c.state == MatchupState.open,
+    )
+)
+_BUSY = (LEASE.c.expires_at > bindparam("at")) & (
+    LEASE.c.session.is_(None) | (LEASE.c.session == bindparam("session")) | (_SEEN > _SINCE)
+)
+_FREE = Prepared(select(func.count()).select_from(free_for(_BUSY).limit(COUNTED).subquery()))

@@ -1,0 +1,32 @@
+"""Whether a worker is running is told by its own lock, not by what waits in the queue."""
+
+from __future__ import annotations
+
+import json
+
+from feedback.db import Database
+from feedback.store import policies
+from studio.present.worker import NO_WORKER
+from studio.services import Services
+from studio.tabs import label, people, train
+from tests import factories
+from training.home import Home
+
+TICKET = json.dumps({"seq": 1, "session": "browser-0001", "have": [], "guidelines": -1})
+
+
+def test_without_a_worker_every_place_says_so(services: Services, home: Home, db: Database) -> None:
+    policies.promote_policy(db, factories.make_policy(db, "starter").id)
+    factories.make_prompt(db)
+    services.fill_pool()
+    empty = json.loads(label.show(services, TICKET))["empty"]
+    assert NO_WORKER.replace("`", "&#96;") in empty and "notice-bad" in empty
+    assert "is writing" not in empty
+    assert "No worker is running" in people.show_worker(services)
+    shown = train.watch(services, None, None)[-1]
+    assert shown["visible"] and "No worker is running" in shown["value"]
+    with home.lock_worker():
+        empty = json.loads(label.show(services, TICKET))["empty"]
+        assert "No worker" not in empty and "is writing" in empty
+        assert people.show_worker(services) == ""
+        assert not train.watch(services, None, None)[-1]["visible"]
