@@ -116,7 +116,6 @@ def train(context: RunContext) -> dict[str, Any]:
         members=settings.members,
         heads=[HEAD],
         pooling=outcome.reward.pooling,
-        reads_end=True,
         dataset=dataset.id,
         dataset_hash=dataset.hash,
         run=context.run.id,
