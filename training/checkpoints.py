@@ -105,6 +105,9 @@ class Manifest(BaseModel):
     adapter: Adapter
     heads: list[str] = []
     pooling: Literal["last", "sum", "mean"] = "last"
+    # Of a reward model: whether its score is taken at the last token read. One saved before this was noted takes it at
+    # the last token that is not the pad token, which is the one before the end where both are the same token.
+    reads_end: bool = False
     members: int = 1
     parent: str | None = None
     reference: str | None = None
@@ -289,6 +292,7 @@ def load_reward(directory: Path, base: str | None = None, device: str | None = N
         manifest.pooling,
         manifest.quantize,
         own_name=has_own_name(directory),
+        reads_end=manifest.reads_end,
     )
     model = attach_adapter(model, directory)
     if manifest.members > 1:

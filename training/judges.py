@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from feedback.errors import CheckpointError, InvalidInput, RunFailed
 from training.chat import Messages, encode_exchange, window_of
-from training.checkpoints import ADAPTER_FILE, check_checkpoint, has_own_name
+from training.checkpoints import ADAPTER_FILE, check_checkpoint
 from training.ensembles import member_name
 from training.objectives import combined_scores
 from training.probe import listed, probe_exchanges
@@ -137,7 +137,7 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
 
     manifest = check_checkpoint(directory, "reward", base)
     (head,) = manifest.heads
-    judges = RewardRoles(roles, [], [], None if has_own_name(directory) else roles.tokenizer.pad_token_id)
+    judges = RewardRoles(roles, [], [], None if manifest.reads_end else roles.tokenizer.pad_token_id)
     for number in range(1, manifest.members + 1):
         own = role if number == 1 else f"{role}_{member_name(number)}"
         place = directory if number == 1 else directory / member_name(number)

@@ -129,13 +129,13 @@ def load_scorer(
     quantize: str = "none",
     *,
     own_name: bool | None = None,
+    reads_end: bool = True,
 ) -> tuple[Any, Any]:
     """The base with an untrained scalar head, and its tokenizer: what a reward model starts from.
 
-    ``pooling`` may depend on the number of parameters. ``own_name`` says whether a saved head lies where plain PEFT
-    does not look for it; if not, and the base's pad is its end, an earlier version saved it, and it is read as that
-    version read it. Left out, it lies there if plain transformers would read it in another way; see
-    ``training.classifiers``.
+    ``pooling`` may depend on the number of parameters. ``own_name`` says whether the head lies where plain PEFT does
+    not look for it; left out, it does where plain transformers would read it in another way. ``reads_end`` is off for
+    reward models of earlier versions; see ``training.classifiers``.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -143,7 +143,7 @@ def load_scorer(
 
     model, tokenizer = _load(base, device, AutoModelForSequenceClassification, num_labels=1, **_quantised(quantize))
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
-    read_by_mask(model, base, reads_end=own_name is not False)
+    read_by_mask(model, base, reads_end=reads_end)
     wanted = pooling if isinstance(pooling, str) else pooling(parameter_count(model))
     own = needs_own_name(wanted, tokenizer) if own_name is None else own_name
     place_head(model, wanted, own_name=own)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from feedback.types import Policy
 from tests.training.shapes import FAMILIES, save_family
 from tests.training.test_checkpoints import manifest_of, random_adapter
 from training.chat import encode_exchange
-from training.checkpoints import load_reward, read_manifest, save_checkpoint
+from training.checkpoints import MANIFEST_FILE, load_reward, read_manifest, save_checkpoint
 from training.classifiers import head_of
 from training.heads import last_places, scalar_head
 from training.home import Home
@@ -68,7 +69,7 @@ def test_a_judge_on_roles_scores_as_the_checkpoint_was_measured(
     METHODS["reward"].train(context)
     directory = context.home.checkpoints / "rm"
     saved = read_manifest(directory)
-    assert (saved.heads, saved.pooling) == ([HEAD], pooling)
+    assert saved.reads_end and (saved.heads, saved.pooling) == ([HEAD], pooling)
     reward = load_reward(directory, device="cpu")
     judged = _judge(directory, base).scores(EXCHANGES)[0].tolist()
     assert judged == pytest.approx(reward_scores(reward, EXCHANGES), abs=1e-3)
@@ -126,6 +127,10 @@ def save_as_before(base: str, directory: Path, pooling: Any) -> None:
     manifest = manifest_of("reward", Path(base), model, tokenizer, directory.name)
     manifest = manifest.model_copy(update={"pooling": pooling})
     save_checkpoint(Home(directory.parent.parent).create(), directory.name, model.save_pretrained, manifest)
+    path = directory / MANIFEST_FILE
+    path.write_text(
+        json.dumps({key: value for key, value in json.loads(path.read_text()).items() if key != "reads_end"})
+    )
 
 
 @pytest.mark.parametrize("pad_is_end", [True, False])

@@ -116,6 +116,7 @@ def train(context: RunContext) -> dict[str, Any]:
         members=settings.members,
         heads=[HEAD],
         pooling=outcome.reward.pooling,
+        reads_end=True,
         dataset=dataset.id,
         dataset_hash=dataset.hash,
         run=context.run.id,
