@@ -24,6 +24,7 @@ from feedback.store.judgments import check_annotators
 from feedback.store.opinions import list_opinions
 from feedback.tables import DatasetRow
 from feedback.types import (
+    CUT_REPLY,
     Dataset,
     DatasetFilters,
     Message,
@@ -39,8 +40,6 @@ from feedback.types import (
 if TYPE_CHECKING:
     from feedback.reliability import Reliability
 
-CUT_REPLY = "cut_reply"
-"""Pairs of the drop report that are kept: one of their replies was cut, and is taught without an end."""
 UNDECIDED = 0.05
 """A pair whose better side is known by less than this (0 a coin, 1 a certainty) teaches nothing."""
 

@@ -314,6 +314,7 @@ class Prompt(SQLModel):
 
 
 CUT = "length"  # the finish reason of a reply that was cut
+CUT_REPLY = "cut_reply"  # in a drop report: pairs that are kept although a reply of theirs was cut
 
 
 class Generation(SQLModel):

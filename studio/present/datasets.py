@@ -7,7 +7,7 @@ from datetime import datetime
 
 from feedback.split_size import split_notes
 from feedback.tables import DatasetRow
-from feedback.types import DatasetFilters, PreferencePair
+from feedback.types import CUT_REPLY, DatasetFilters, PreferencePair
 from studio.markup import Html, element, facts, join, notice, plain_text, table
 from studio.present.words import ago, label_of
 from studio.services import FeedbackCounts
@@ -80,7 +80,9 @@ def frozen_text(row: DatasetRow, twin: str | None) -> str:
     """What is said when a dataset is frozen, and whether there was one like it."""
     if twin is not None:
         return f"{row.name} is frozen, and holds the same judgments and pairs as {twin}: nothing new was judged for it."
-    return f"{row.name} is frozen: {row.counts.get('pairs', 0)} pairs. Train on it on the Train tab."
+    cut = row.dropped.get(CUT_REPLY, 0)
+    note = f" {cut} of them hold a reply that was cut at its length limit." if cut else ""
+    return f"{row.name} is frozen: {row.counts.get('pairs', 0)} pairs.{note} Train on it on the Train tab."
 
 
 def dataset_detail(row: DatasetRow, pairs: Sequence[PreferencePair]) -> Html:
@@ -101,11 +103,20 @@ def _counts(counts: Mapping[str, int]) -> list[tuple[str, object]]:
 
 
 def _dropped(dropped: Mapping[str, int]) -> Html:
-    left_out = {name: count for name, count in dropped.items() if count}
-    if not left_out:
-        return element("p", "Nothing was left out.", class_="quiet")
+    left_out = {name: count for name, count in dropped.items() if count and name != CUT_REPLY}
     items = (element("li", f"{count:,} × {label_of(name).lower()}") for name, count in left_out.items())
-    return element("div", element("h4", "Left out"), element("ul", *items, class_="plain-list"))
+    listed = element("div", element("h4", "Left out"), element("ul", *items, class_="plain-list"))
+    report = listed if left_out else element("p", "Nothing was left out.", class_="quiet")
+    return join([report, _cut(dropped.get(CUT_REPLY, 0))])
+
+
+def _cut(pairs: int) -> Html:
+    """How many pairs hold a reply without an end; nothing where none does."""
+    if not pairs:
+        return join([])
+    words = "pair holds" if pairs == 1 else "pairs hold"
+    text = f"{pairs:,} {words} a reply that was cut at its length limit. It is trained on without an end."
+    return notice("Cut replies", text, tone="warn")
 
 
 def _preview(pairs: Sequence[PreferencePair]) -> Html:

@@ -424,3 +424,11 @@ def test_a_reply_that_was_cut_says_so() -> None:
     assert shown.count("cut-note") == 1
     assert shown.index("reached its length limit") < shown.index("Read a book.")
     assert "cut-note" not in present.pair(task("Read a boo", "Read a book."))
+
+
+def test_a_dataset_says_how_many_pairs_hold_a_cut_reply() -> None:
+    row = DatasetRow(name="d", hash="h", filters={}, counts={"pairs": 3}, dropped={"tie": 2, "cut_reply": 1})
+    shown = present.dataset_detail(row, [])
+    assert "1 pair holds a reply that was cut at its length limit" in shown
+    assert "2 × tie" in shown.lower() and "cut reply" not in shown.lower()
+    assert "1 of them hold a reply that was cut" in present.frozen_text(row, None)
