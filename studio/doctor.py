@@ -163,11 +163,10 @@ def _contents(home: Home) -> Finding:
 
 def _bases(home: Home) -> Finding:
     """Whether the models lie where the policies and reward models on them look for them."""
-    db = home.open()
-    try:
+    with _looking(home) as db:
+        if db is None:
+            return Finding("bases", True, _NOT_READ)
         missing, unfetched = missing_bases(db), unfetched_bases(db)
-    finally:
-        db.dispose()
     if missing:
         return Finding("bases", False, missing_in_words(missing), remedy_for(missing))
     named = ", ".join(use.base for use in unfetched[:4])

@@ -23,7 +23,7 @@ PAGES_KEPT = 200
 
 _HASH = "[A-Za-z0-9_-]{1,64}"
 _READ = re.compile(
-    "/|/config/?|/theme\\.css|/favicon\\.ico|/manifest\\.json|/robots\\.txt|/(?:assets|static)/.+|/svelte/.+"
+    "/|/config/?|/openapi\\.json|/theme\\.css|/favicon\\.ico|/manifest\\.json|/robots\\.txt|/(?:assets|static)/.+|/svelte/.+"
     "|/gradio_api/(?:info/?|theme\\.css|startup-events|queue/data|app_id/?"
     f"|heartbeat/{_HASH})"
 )

@@ -13,6 +13,7 @@ import pytest
 from feedback.errors import CheckpointError
 from feedback.types import PreferencePair
 from training.config import DpoSettings
+from training.ensembles import FINISHED
 from training.methods import METHODS
 from training.methods.dpo import train_dpo
 from training.methods.reward import train_ensemble
@@ -158,15 +159,15 @@ def test_a_finished_member_that_was_torn_is_trained_again(
 
     settings = RewardSettings(dataset="d", min_steps=2, epochs=1, batch_size=4, members=2)
     train_ensemble(str(tiny_base), pairs, settings, tmp_path, LocalProgress(), device="cpu")
-    kept = (tmp_path / "2-of-2" / "adapter" / "adapter_model.safetensors").read_bytes()
+    kept = (tmp_path / "2-of-2" / FINISHED / "adapter_model.safetensors").read_bytes()
     for number in (1, 2):
         shutil.rmtree(tmp_path / f"{number}-of-2" / "trainer")
-    emptied(tmp_path / "1-of-2" / "adapter" / "adapter_model.safetensors")
+    emptied(tmp_path / "1-of-2" / FINISHED / "adapter_model.safetensors")
     progress = LocalProgress()
     train_ensemble(str(tiny_base), pairs, settings, tmp_path, progress, attempt=2, device="cpu")
     assert any("reward model 1 of 2 is trained again: adapter_model.safetensors" in line for line in progress.lines)
-    assert (tmp_path / "1-of-2" / "adapter" / "adapter_model.safetensors").stat().st_size
-    assert (tmp_path / "2-of-2" / "adapter" / "adapter_model.safetensors").read_bytes() == kept
+    assert (tmp_path / "1-of-2" / FINISHED / "adapter_model.safetensors").stat().st_size
+    assert (tmp_path / "2-of-2" / FINISHED / "adapter_model.safetensors").read_bytes() == kept
 
 
 def test_a_base_that_changed_since_the_start_is_noticed(
