@@ -108,7 +108,7 @@ def test_every_tab_of_an_empty_studio(studio: Studio, open_page: OpenPage, schem
     page = open_page(studio.start("--no-worker"), viewport=SIZES["phone"], color_scheme=scheme)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     told = {
-        "Label": ("#pair", "Pairs appear here by themselves"),
+        "Label": ("#pair", "No worker is running"),
         "Train": ("#no-dataset", "Judge some pairs on the Label tab"),
         "Policies": ("#policies-table", "starter"),
         "Datasets": ("#datasets-table", "Judge some pairs on the Label tab"),
