@@ -82,7 +82,8 @@ def test_what_scores_better_becomes_likelier(tiny_base: Path, tmp_path: Path, ad
     assert curve(progress, "kl_per_token")[0] == pytest.approx(0.0, abs=1e-5)
     # The judge is given the conversation and the bare reply: no template, no special tokens
     assert {messages[0]["content"] for messages, _ in scorer.asked} == {f"Say {n}." for n in range(4)}
-    assert not [reply for _, reply in scorer.asked if "<|" in reply]
+    names = ("<|pad|>", "<|end|>", "<|user|>", "<|assistant|>")
+    assert not [reply for _, reply in scorer.asked if any(name in reply for name in names)]
     assert list(outcome.model.peft_config) == ["default"]
 
 
@@ -190,7 +191,7 @@ def test_a_second_attempt_imitates_what_the_first_one_drew(make_context: Any, da
 
 
 def test_evaluation_prompts_are_never_drawn_for_training(make_context: Any, vowels: str) -> None:
-    config = {"reward_function": vowels, "min_steps": 1, "batch_size": 4, "samples": 2, "max_new_tokens": 4}
+    config = {"reward_function": vowels, "min_steps": 4, "batch_size": 8, "samples": 4, "max_new_tokens": 8}
     context = make_context("rloo", config)
     for number in range(3):
         make_prompt(context.db, f"Work {number}.")
