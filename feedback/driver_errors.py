@@ -15,7 +15,7 @@ from sqlalchemy import Engine
 from sqlalchemy.exc import DataError, DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 
-from feedback.errors import DatabaseDamaged, DatabaseUnavailable, InvalidInput, StudioError
+from feedback.errors import DatabaseDamaged, DatabaseUnavailable, InvalidInput, StudioError, Unavailable
 
 READ_ERRORS: tuple[type[Exception], ...] = (DBAPIError, PoolTimeout, ValueError)
 """Everything that reading or writing may raise when something is wrong with the database itself."""
@@ -24,6 +24,8 @@ RESTORE_HINT = "Stop the studio and put a backup back with `studio restore FILE 
 
 # SQLite cannot work in less: its shared memory and the first pages of its log need some 100 KB.
 FULL_BELOW = 2**20
+# When to ask again, in seconds, where somebody has to make room first.
+SPACE_SECONDS = 60
 
 _BUSY = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED, sqlite3.SQLITE_PROTOCOL}
 _DAMAGED = {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
@@ -61,10 +63,11 @@ def full_disk(engine: Engine) -> StudioError | None:
     folder = _folder(engine)
     if folder is None or not folder.is_dir() or (free := shutil.disk_usage(folder).free) >= FULL_BELOW:
         return None
-    return StudioError(
+    return Unavailable(
         f"The disk of {folder} is full ({free // 1024} KB free), so its database cannot be written and nothing was "
         "saved. Free some space, for instance what lies in exports/; with 1 MB free, `studio checkpoints prune` can "
-        "make more."
+        "make more.",
+        SPACE_SECONDS,
     )
 
 
@@ -96,7 +99,7 @@ def _explain_sqlite(error: Any, engine: Engine) -> StudioError | None:
         return DatabaseDamaged(words[:160], RESTORE_HINT)
     if code not in _UNWRITABLE:
         return None
-    return full_disk(engine) or StudioError(
+    return full_disk(engine) or Unavailable(
         f"The database cannot be written: {words}. Nothing was saved. See that the disk of "
         f"{_folder(engine) or 'the home'} has room and may be written, then try again."
     )
@@ -105,7 +108,8 @@ def _explain_sqlite(error: Any, engine: Engine) -> StudioError | None:
 def _explain_postgresql(error: DBAPIError) -> StudioError | None:
     state = str(getattr(error.orig, "sqlstate", None) or "")
     if state == _DISK_FULL:
-        return StudioError(f"The disk of the database's server is full: {one_line(error.orig)}. Nothing was saved.")
+        said = f"The disk of the database's server is full: {one_line(error.orig)}. Nothing was saved."
+        return Unavailable(said, SPACE_SECONDS)
     if state.startswith(_LOST_DATA):
         return DatabaseDamaged(one_line(error.orig)[:160], "Put a backup back into an empty database.")
     away = error.connection_invalidated or (isinstance(error, OperationalError | InterfaceError) and not state)

@@ -33,15 +33,14 @@ class Body(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _known_keys(cls, given: Any) -> Any:
-        if isinstance(given, dict):
-            for key in given:
-                if key not in cls.model_fields:
-                    shown = str(key)[:80]
-                    raise PydanticCustomError(
-                        "extra_forbidden",
-                        "Extra inputs are not permitted: {key}; valid: {valid}",
-                        {"key": repr(shown), "valid": ", ".join(cls.model_fields)},
-                    )
+        fields = cls.model_fields
+        if isinstance(given, dict) and not given.keys() <= fields.keys():
+            unknown = next(key for key in given if key not in fields)
+            raise PydanticCustomError(
+                "extra_forbidden",
+                "Extra inputs are not permitted: {key}; valid: {valid}",
+                {"key": repr(str(unknown)[:80]), "valid": ", ".join(fields)},
+            )
         return given
 
 
