@@ -4,7 +4,7 @@
   const studio = (window.studio = window.studio ?? {});
   // What a press with Shift, or without, writes on a Latin keyboard, for the keys that have an act of their own.
   const SIGNS = { Minus: ["-", "_"], Equal: ["=", "+"], Slash: ["/", "?"] };
-  const ASSIGNABLE = /^(Shift\+)?(Space|Enter|Backspace|Delete|Insert|\S)$/u;
+  const ASSIGNABLE = /^(Shift\+)?(Space|Enter|Backspace|Delete|Insert|Home|End|Arrow(Left|Right|Up|Down)|\S)$/u;
 
   // AltGr is Ctrl and Alt on Windows and a modifier of its own elsewhere; either way the press writes a sign.
   studio.isModified = (event) =>
@@ -31,6 +31,6 @@
     const sign = event.key.length === 1 && event.key !== " " && !/\p{L}/u.test(event.key) ? event.key : undefined;
     return [...new Set([bySign(event), sign, byPlace(event)])].filter(Boolean);
   };
-  // Whether a key can be given to an act: the others belong to the browser or move about the page.
+  // Whether a key can be given to an act: the others belong to the browser, or take the focus along.
   studio.isAssignable = (key) => ASSIGNABLE.test(key);
 })();

@@ -169,8 +169,8 @@
     if (studio.isModified(event) || !studio.isAssignable(key)) {
       // The browser keeps what is its own; the act goes on waiting for a key.
       const pressed = [event.ctrlKey && "Ctrl", event.altKey && "Alt", event.metaKey && "Meta", key].filter(Boolean).join("+");
-      byId("keys-says").textContent = `${pressed} belongs to the browser or moves about the page. `
-        + "Press a letter, a digit, a sign, Space, Enter, Backspace, Delete or Insert, alone or with Shift.";
+      byId("keys-says").textContent = `${pressed} belongs to the browser. `
+        + "Press a letter, a digit, a sign, an arrow, Home, End, Space, Enter, Backspace, Delete or Insert, alone or with Shift.";
       return;
     }
     event.preventDefault();
