@@ -66,16 +66,19 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits on leaving, or rolls everything back when anything is raised."""
-        with self._told(), self._turn(), self._begun(lambda: _session(self._writing)) as session:
+        with self._told(), self._turn(), self._begun(lambda: _session(self._writing)) as session, _committed(session):
             yield session
-            session.commit()
 
     @contextmanager
     def transaction(self) -> Iterator[Connection]:
         """As ``write``, for statements on tables instead of rows: a tenth of the work, for what is done per vote."""
-        with self._told(), self._turn(), self._begun(lambda: _connection(self._writing)) as connection:
+        with (
+            self._told(),
+            self._turn(),
+            self._begun(lambda: _connection(self._writing)) as connection,
+            _committed(connection),
+        ):
             yield connection
-            connection.commit()
 
     @contextmanager
     def reading(self) -> Iterator[Connection]:
@@ -137,6 +140,21 @@ class Database:
             if told := explain(error, self.engine):
                 raise told from error
             raise
+
+
+@contextmanager
+def _committed(transaction: Session | Connection) -> Iterator[None]:
+    """Commit at the end, or roll back when anything is raised.
+
+    The rollback is explicit because SQLite keeps a transaction open whose COMMIT failed, and the pool, which takes a
+    transaction that was committed for a finished one, would hand the connection on with it.
+    """
+    try:
+        yield
+        transaction.commit()
+    except BaseException:
+        transaction.rollback()
+        raise
 
 
 def _session(engine: Engine) -> Session:

@@ -30,8 +30,13 @@ PATIENCE_MS = 60_000
 LAUNCH_ARGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
+    """A browser for the tests of one file.
+
+    Not for the session: while Playwright runs, so does its event loop, and a test of another file that starts one of
+    its own in the same process would fail.
+    """
     expect.set_options(timeout=PATIENCE_MS)
     executable = chromium_path.find()
     if executable is None:

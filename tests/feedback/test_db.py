@@ -10,11 +10,12 @@ from pathlib import Path
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import Engine
-from sqlmodel import SQLModel
+from sqlalchemy import Engine, text
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, SQLModel
 
 from feedback import migrations
-from feedback.db import open_database
+from feedback.db import Database, open_database
 from feedback.errors import InvalidInput, StudioError
 from feedback.store import prompts
 from feedback.store.rows import rows_by_id
@@ -225,3 +226,17 @@ def test_rows_are_found_by_more_ids_than_one_statement_takes(tmp_path: Path) -> 
         assert rows_by_id(session, PromptRow, []) == {}
     assert set(found) == set(ids) and all(row.id == key for key, row in found.items())
     db.dispose()
+
+
+@pytest.mark.parametrize("kind", ["write", "transaction"])
+def test_after_a_commit_that_fails_the_next_transaction_begins(db: Database, kind: str) -> None:
+    """SQLite leaves a transaction open whose COMMIT failed, here for a foreign key that it checks as late as that."""
+    with db.write() as session:
+        session.connection().exec_driver_sql("CREATE TABLE late (id INTEGER PRIMARY KEY, other REFERENCES late(id))")
+    with pytest.raises(IntegrityError), getattr(db, kind)() as opened:
+        connection = opened.connection() if isinstance(opened, Session) else opened
+        connection.exec_driver_sql("PRAGMA defer_foreign_keys=ON")
+        connection.exec_driver_sql("INSERT INTO late (other) VALUES (99)")
+    with getattr(db, kind)() as opened:
+        count = opened.execute(text("SELECT count(*) FROM late"))
+        assert count.scalar() == 0

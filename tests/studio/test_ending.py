@@ -6,12 +6,10 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 
-from studio.ending import Ending
 from tests.studio.running import ROOT, start, until
 from training.home import STUDIO_LOCK, Home
 
@@ -69,31 +67,44 @@ def test_a_start_with_a_worker_ends_with_it(tmp_path: Path) -> None:
     until(lambda: home.worker_holder() is None)
 
 
-def test_the_end_is_raised_once_and_the_server_then_told() -> None:
-    class Server:
-        should_exit = False
+def run_code(code: str) -> subprocess.CompletedProcess[str]:
+    """In a process of its own: the watchdog of an end that was asked for ends its process for certain."""
+    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True, text=True)
 
-    before = signal.getsignal(signal.SIGTERM)
-    server = Server()
-    with pytest.raises(SystemExit) as ended, Ending() as ending:
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(1)
-    assert ended.value.code == 0 and ending.asked
-    signal.signal(signal.SIGTERM, before)
-    ran: list[int] = []
 
-    def run() -> None:
-        ran.append(1)
-        os.kill(os.getpid(), signal.SIGTERM)
-        time.sleep(0.1)
+def test_the_end_before_the_server_runs_unwinds_what_was_begun() -> None:
+    code = (
+        "import os, signal, time\n"
+        "from studio.ending import Ending\n"
+        "try:\n"
+        "    with Ending() as ending:\n"
+        "        os.kill(os.getpid(), signal.SIGTERM)\n"
+        "        time.sleep(60)\n"
+        "except SystemExit as end:\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    print(end.code, ending.asked)\n"
+    )
+    done = run_code(code)
+    assert (done.returncode, done.stdout.split()) == (0, ["0", "True"]), done.stderr
 
-    with Ending() as ending:
-        ending.serve(server, run)
-        assert server.should_exit and ran == [1]
-        ending.serve(server, lambda: ran.append(2))
-    assert ran == [1]
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, signal.SIG_DFL if number == signal.SIGTERM else signal.default_int_handler)
+
+def test_the_end_while_the_server_runs_is_told_to_the_server() -> None:
+    code = (
+        "import os, signal, time\n"
+        "from types import SimpleNamespace\n"
+        "from studio.ending import Ending\n"
+        "server = SimpleNamespace(should_exit=False)\n"
+        "def run():\n"
+        "    print('ran')\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    time.sleep(0.1)\n"
+        "with Ending() as ending:\n"
+        "    ending.serve(server, run)\n"
+        "    print(server.should_exit)\n"
+        "    ending.serve(server, run)\n"
+    )
+    done = run_code(code)
+    assert (done.returncode, done.stdout.split()) == (0, ["ran", "True"]), done.stderr
 
 
 def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
@@ -105,5 +116,5 @@ def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
         "    os.kill(os.getpid(), signal.SIGTERM)\n"
         "    time.sleep(60)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True, text=True)
+    done = run_code(code)
     assert done.returncode == 0 and "what was saved is saved" in done.stderr

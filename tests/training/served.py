@@ -13,6 +13,12 @@ Body = dict[str, Any]
 Answer = tuple[int, Body | str, dict[str, str]]  # status, body, headers
 
 
+class Server(ThreadingHTTPServer):
+    """Holds the connections of every request in flight: beyond its queue, 5 by default, a connection may be reset."""
+
+    request_queue_size = 128
+
+
 class Served:
     """What was asked of the server, and how it answers: ``behave`` takes a request's body and how many came before."""
 
@@ -80,7 +86,7 @@ def serving(*models: str) -> Iterator[Served]:
         def log_message(self, format: str, *values: Any) -> None:
             return None
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, daemon=True)
     thread.start()
     served.url = f"http://127.0.0.1:{server.server_address[1]}/v1"

@@ -202,10 +202,11 @@ def test_a_judge_that_taught_an_ancestor_is_no_independent_one(
     assert not judge_taught(db, tiny_policy.id, "reward:rm1")
     figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
     card = Scorecard(kind="win_rate", subject_id=child.id, against_id=tiny_policy.id, figures=figures)
-    save_scorecard(db, card.model_copy(update={"settings": {"oracle": "warm"}}))
-    assert decide_policy(db, child.id).verdict is Verdict.promote
     save_scorecard(db, card.model_copy(update={"settings": {"reward": "rm1"}}))
     assert decide_policy(db, child.id).verdict is Verdict.hold
+    # A rule speaks before a reward model, and taught nobody.
+    save_scorecard(db, card.model_copy(update={"settings": {"oracle": "warm"}}))
+    assert decide_policy(db, child.id).verdict is Verdict.promote
 
 
 def test_samples_that_tell_nothing_item_by_item_are_refused() -> None:

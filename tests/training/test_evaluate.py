@@ -154,7 +154,7 @@ class LengthReward:
 
 def test_a_reward_models_card(monkeypatch: pytest.MonkeyPatch, policy: LoadedPolicy) -> None:
     monkeypatch.setattr(evaluate, "reward_scores", LengthReward.scores)
-    reward = LoadedReward(None, None, "")
+    reward = LoadedReward(None, policy.tokenizer, "")
     pairs = [(PROMPTS[0], "a b", "a")] * 6 + [(PROMPTS[0], "a", "a b")] * 2 + [(PROMPTS[0], "a", "b")] * 2
     right = reward_figures(reward, get_oracle("longer"), pairs)
     assert (right["accuracy"], right["n_pairs"], right["ties"]) == (1.0, 8, 2)
@@ -164,10 +164,11 @@ def test_a_reward_models_card(monkeypatch: pytest.MonkeyPatch, policy: LoadedPol
         reward_figures(reward, get_oracle("keyword:sea"), pairs)
 
 
-def test_a_noisy_judge_is_found_inconsistent(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_noisy_judge_is_found_inconsistent(monkeypatch: pytest.MonkeyPatch, policy: LoadedPolicy) -> None:
     monkeypatch.setattr(evaluate, "reward_scores", LengthReward.scores)
     pairs = [(PROMPTS[0], "a b", "a")] * 2000
-    figures = reward_figures(LoadedReward(None, None, ""), get_oracle("longer"), pairs, noise=0.1, seed=2)
+    reward = LoadedReward(None, policy.tokenizer, "")
+    figures = reward_figures(reward, get_oracle("longer"), pairs, noise=0.1, seed=2)
     # Two judgments agree when both or neither are flipped: 0.9² + 0.1²; the best possible accuracy is then 0.9
     assert figures["oracle_consistency"] == pytest.approx(0.82, abs=0.03)
     assert figures["ceiling"] == pytest.approx(0.9, abs=0.02)

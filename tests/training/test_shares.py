@@ -48,12 +48,12 @@ def shared_curves(base: Path, directory: Path, rows: int, processes: int, micro:
         )
         for number in range(processes)
     ]
-    said = [process.communicate(timeout=900)[0] for process in started]
+    said = [process.communicate(timeout=240)[0] for process in started]
     assert [process.returncode for process in started] == [0] * processes, "\n".join(said)[-4000:]
     return json.loads((directory / "curves.json").read_text())
 
 
-@pytest.mark.parametrize(("rows", "processes", "micro"), [(25, 2, 0), (29, 3, 0), (29, 2, 2)])
+@pytest.mark.parametrize(("rows", "processes", "micro"), [(25, 2, 0), (29, 3, 2)])
 def test_processes_see_the_rows_that_one_sees(
     rows: int, processes: int, micro: int, tiny_base: Path, tmp_path: Path
 ) -> None:
