@@ -65,7 +65,6 @@ def test_a_failure_is_told_when_nobody_is_at_work_any_more() -> None:
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_results_can_be_let_go_one_by_one(size: int) -> None:
-    import gc
     import weakref
 
     class Large:
@@ -75,7 +74,6 @@ def test_results_can_be_let_go_one_by_one(size: int) -> None:
     for made in Crew(size).each(lambda _: Large(), range(12)):
         living.append(weakref.ref(made))
         del made
-        gc.collect()
         assert sum(one() is not None for one in living[:-1]) == 0
 
 
