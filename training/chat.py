@@ -15,7 +15,9 @@ from training.chat_template import (
     Messages,
     TemplateRefused,
     Unencodable,
+    close_turn,
     end_of_turn,
+    open_turn,
     render,
     render_turn,
 )
@@ -99,13 +101,18 @@ def encode_exchange(tokenizer: Any, messages: Messages, reply: str, *, ended: bo
 
 def encode_replies(tokenizer: Any, messages: Messages, replies: Sequence[tuple[str, bool]]) -> list[Exchange]:
     """The exchanges of one conversation with several replies (text, ended), all with the same prompt ids."""
-    turns, rows = [], []
+    if not replies:
+        return []
+    turns, rows, opening = [], [], None
     for text, ended in replies:
         hidden = disguise(tokenizer, [*messages, {"role": "assistant", "content": text}])
-        turn = render_turn(tokenizer, hidden.messages[:-1], hidden.messages[-1]["content"], ended=ended)
+        *asked, said = hidden.messages
+        if opening is None or opening.messages != asked:  # the mark in the messages may be another for each reply
+            opening = open_turn(tokenizer, asked)
+            prompt = encode(tokenizer, opening.prompt, hidden.mark)
+        turn = close_turn(tokenizer, opening, said["content"], ended=ended)
         turns.append(turn)
         rows.append(encode(tokenizer, turn.prompt + turn.reply, hidden.mark))
-    prompt = encode_prompt(tokenizer, messages)
     shared = min(_in_common(prompt, row) for row in rows)
     return [Exchange(row[:shared], row[shared:], turn.as_rendered) for row, turn in zip(rows, turns, strict=True)]
 

@@ -7,7 +7,7 @@ before and after the reply (an empty thought, a space, the end-of-turn token) is
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import Any
@@ -53,6 +53,21 @@ class Turn:
     prompt: str
     reply: str
     as_rendered: bool = True
+
+
+@dataclass(frozen=True)
+class Opening:
+    """A conversation that awaits its reply, as text: the prompt, and what the template writes around a reply.
+
+    ``lead`` is the finished exchange up to the reply, ``tail`` what follows the reply in it; ``end`` is the part of the
+    tail that ends the turn.
+    """
+
+    messages: Messages
+    prompt: str
+    lead: str
+    tail: str
+    end: str
 
 
 def fix_template_date(tokenizer: Any, day: date = TEMPLATE_DATE) -> None:
@@ -103,15 +118,24 @@ def render_turn(tokenizer: Any, messages: Messages, reply: str, *, ended: bool =
 
     Raises TemplateRefused where the template refuses the conversation or does not show the reply.
     """
+    return close_turn(tokenizer, open_turn(tokenizer, messages), reply, ended=ended)
+
+
+def open_turn(tokenizer: Any, messages: Messages) -> Opening:
+    """A conversation up to its reply, rendered once for all replies to it; raises as ``render_turn``."""
     prompt = render(tokenizer, messages, generation_prompt=True)
     lead, tail = _around_reply(tokenizer, messages)
-    end = _up_to_end(tokenizer, tail)
-    whole = render(tokenizer, [*messages, {"role": "assistant", "content": reply}], generation_prompt=False)
+    return Opening(messages, prompt, lead, tail, _up_to_end(tokenizer, tail))
+
+
+def close_turn(tokenizer: Any, opening: Opening, reply: str, *, ended: bool = True) -> Turn:
+    """The turn that a reply makes of an opened conversation; see ``render_turn``."""
+    prompt, tail, end = opening.prompt, opening.tail, opening.end if ended else ""
+    exchange = [*opening.messages, {"role": "assistant", "content": reply}]
+    whole = render(tokenizer, exchange, generation_prompt=False)
     if whole.startswith(prompt) and whole.endswith(tail) and len(whole) >= len(prompt) + len(tail):
-        body = whole[len(prompt) : len(whole) - len(tail)]
-        return Turn(prompt, body + end if ended else body)
-    body = _continued(tokenizer, prompt, lead, reply)
-    return Turn(prompt, body + end if ended else body, as_rendered=False)
+        return Turn(prompt, whole[len(prompt) : len(whole) - len(tail)] + end)
+    return Turn(prompt, _continued(tokenizer, prompt, opening.lead, reply) + end, as_rendered=False)
 
 
 def end_of_turn(tokenizer: Any) -> str:
@@ -163,11 +187,15 @@ def _up_to_end(tokenizer: Any, tail: str) -> str:
     return tail.partition(run[0])[0] + run[0] if run else end
 
 
+def any_of(names: Iterable[str]) -> re.Pattern[str]:
+    """A pattern that finds each of the names, the longest first; with no names, nothing."""
+    return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
+
+
 def _control_run(tokenizer: Any, text: str) -> list[str]:
     """The first added tokens, such as ``<|im_end|>``, that are spelled in a text without anything between them."""
     names = {token.content for token in tokenizer.added_tokens_decoder.values()} | set(tokenizer.all_special_tokens)
-    spelled = sorted((name for name in names if name.strip()), key=len, reverse=True)
-    control = re.compile("|".join(map(re.escape, spelled)) or r"(?!)")
+    control = any_of(name for name in names if name.strip())
     run, found = [], control.search(text)
     while found:
         run.append(found.group())

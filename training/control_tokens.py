@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from training.chat_template import ControlTokenInText, Messages, Unencodable, render
+from training.chat_template import ControlTokenInText, Messages, Unencodable, any_of, render
 
 _THOUGHT = re.compile(r"</?(think|thinking|thought|reasoning|seed:think)>")
 _MARKS = [chr(code) for code in range(0xE200, 0xE240)]  # private-use characters
@@ -43,15 +44,22 @@ class ControlTokens:
 
     def spelled(self, text: str, *, by_model: bool) -> re.Match[str] | None:
         """The first control token spelled in a text; the model itself may open and close a thought."""
-        return self._pattern(by_model).search(text) if self.ids else None
+        return self._pattern(by_model).search(text)
 
     def disguise(self, text: str, mark: str, *, by_model: bool) -> str:
         """The text with a mark inside every control token it spells."""
         return self._pattern(by_model).sub(lambda found: found.group()[0] + mark + found.group()[1:], text)
 
     def _pattern(self, by_model: bool) -> re.Pattern[str]:
-        names = [name for name in self.ids if not (by_model and name in self.thoughts)]
-        return re.compile("|".join(map(re.escape, sorted(names, key=len, reverse=True))) or r"(?!)")
+        return self._of_models if by_model else self._of_people
+
+    @cached_property
+    def _of_people(self) -> re.Pattern[str]:
+        return any_of(self.ids)
+
+    @cached_property
+    def _of_models(self) -> re.Pattern[str]:
+        return any_of(name for name in self.ids if name not in self.thoughts)
 
 
 def disguise(tokenizer: Any, messages: Messages) -> Disguised:
@@ -78,8 +86,8 @@ def encode(tokenizer: Any, text: str, mark: str | None = None) -> list[int]:
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     control = control_tokens(tokenizer)
     twin, places = _twin(tokenizer, control)
-    named = re.compile("|".join(map(re.escape, sorted(control.ids, key=len, reverse=True))))
-    ids = twin.encode(named.sub(lambda found: places[found.group()], text).replace(mark, ""), add_special_tokens=False)
+    spelled = any_of(control.ids).sub(lambda found: places[found.group()], text)
+    ids = twin.encode(spelled.replace(mark, ""), add_special_tokens=False)
     if set(ids.ids) & (set(control.ids.values()) - {tokenizer.unk_token_id}):
         raise _unreadable(text.replace(mark, ""), control)
     back = {twin.token_to_id(place): control.ids[name] for name, place in places.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
+from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 from feedback.db import Database
 from tests.browser import chromium as chromium_path
@@ -154,6 +154,19 @@ def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
     yield open_it
     for context in contexts:
         context.close()
+
+
+def reload(page: Page) -> None:
+    """Load the page anew after a restart of its server.
+
+    Gradio's client does so by itself once it hears the new server; where both meet, one of the two is aborted.
+    """
+    try:
+        page.reload()
+    except Error as error:
+        if "ERR_ABORTED" not in str(error):
+            raise
+        page.wait_for_load_state("load")
 
 
 def lease_of(page: Page) -> str:

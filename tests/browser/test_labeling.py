@@ -13,7 +13,7 @@ from feedback.db import Database
 from feedback.store import judgments, leases, policies
 from feedback.types import JudgmentState, Verdict
 from tests import factories
-from tests.browser.conftest import Studio, lease_of, open_tab, press, until
+from tests.browser.conftest import Studio, lease_of, open_tab, press, reload, until
 from tests.browser.test_screen_layout import look
 
 pytestmark = pytest.mark.timeout(240)
@@ -156,7 +156,7 @@ def test_the_server_may_restart_between_two_votes(studio: Studio, open_page: Ope
     lease = lease_of(page)
     studio.stop()
     studio.start("--no-worker")
-    page.reload()
+    reload(page)
     page.wait_for_selector("#pair .pair")
     assert lease_of(page) == lease
     press(page, "2")

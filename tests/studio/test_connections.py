@@ -29,14 +29,15 @@ class Site:
 
 
 async def app(scope, receive, send) -> None:
-    """Answers without reading at /early, endlessly at /endless, else with the size of the body."""
+    """Answers without reading at /early, with 256 MB at /endless, else with the size of the body."""
     if scope["type"] != "http":
         return
     start = {"type": "http.response.start", "status": 200, "headers": []}
     if scope["path"] == "/endless":
         await send(start)
-        while True:
+        for _ in range(4096):  # not for ever: to send to a reader that is gone takes no time and would never yield
             await send({"type": "http.response.body", "body": b"x" * 65536, "more_body": True})
+        return
     size, more = 0, scope["path"] != "/early"
     while more:
         message = await receive()
@@ -65,6 +66,7 @@ def site(monkeypatch: pytest.MonkeyPatch) -> Iterator[Site]:
     server.should_exit = True
     server.force_exit = True
     thread.join(20)
+    assert not thread.is_alive(), "the server goes on behind the tests that follow"
 
 
 def is_closed(one: socket.socket, seconds: float = 20.0) -> bool:
