@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from textwrap import dedent
 
 import pytest
 
@@ -68,53 +69,48 @@ def test_a_start_with_a_worker_ends_with_it(tmp_path: Path) -> None:
 
 
 def run_code(code: str) -> subprocess.CompletedProcess[str]:
-    """In a process of its own: the watchdog of an end that was asked for ends its process for certain."""
-    return subprocess.run([sys.executable, "-c", code], cwd=ROOT, timeout=60, capture_output=True, text=True)
+    """Run code around an Ending in a process of its own, which its watchdog may end without harm to other tests."""
+    imports = "import os, signal, threading, time\nfrom studio.ending import Ending\n"
+    command = [sys.executable, "-c", imports + dedent(code)]
+    return subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, text=True)
 
 
-def test_the_end_before_the_server_runs_unwinds_what_was_begun() -> None:
-    code = (
-        "import os, signal, time\n"
-        "from studio.ending import Ending\n"
-        "try:\n"
-        "    with Ending() as ending:\n"
-        "        os.kill(os.getpid(), signal.SIGTERM)\n"
-        "        time.sleep(60)\n"
-        "except SystemExit as end:\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    print(end.code, ending.asked)\n"
-    )
-    done = run_code(code)
+def test_a_signal_before_the_server_runs_unwinds_what_was_begun() -> None:
+    done = run_code("""
+        try:
+            with Ending() as ending:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(60)
+        except SystemExit as end:
+            os.kill(os.getpid(), signal.SIGTERM)
+            print(end.code, ending.asked)
+    """)
     assert (done.returncode, done.stdout.split()) == (0, ["0", "True"]), done.stderr
 
 
-def test_the_end_while_the_server_runs_is_told_to_the_server() -> None:
-    code = (
-        "import os, signal, time\n"
-        "from types import SimpleNamespace\n"
-        "from studio.ending import Ending\n"
-        "server = SimpleNamespace(should_exit=False)\n"
-        "def run():\n"
-        "    print('ran')\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    time.sleep(0.1)\n"
-        "with Ending() as ending:\n"
-        "    ending.serve(server, run)\n"
-        "    print(server.should_exit)\n"
-        "    ending.serve(server, run)\n"
-    )
-    done = run_code(code)
+def test_a_signal_while_the_server_runs_asks_it_to_stop() -> None:
+    done = run_code("""
+        class Server:
+            should_exit = False
+
+        def run():
+            print("ran")
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(0.1)
+
+        with Ending() as ending:
+            ending.serve(Server, run)
+            print(Server.should_exit)
+            ending.serve(Server, run)
+    """)
     assert (done.returncode, done.stdout.split()) == (0, ["ran", "True"]), done.stderr
 
 
-def test_what_does_not_end_is_ended(tmp_path: Path) -> None:
-    code = (
-        "import os, signal, threading, time\n"
-        "from studio.ending import Ending\n"
-        "threading.Thread(target=time.sleep, args=(600,)).start()\n"
-        "with Ending(longest=0.5):\n"
-        "    os.kill(os.getpid(), signal.SIGTERM)\n"
-        "    time.sleep(60)\n"
-    )
-    done = run_code(code)
+def test_what_does_not_end_is_ended() -> None:
+    done = run_code("""
+        threading.Thread(target=time.sleep, args=(600,)).start()
+        with Ending(longest=0.5):
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(60)
+    """)
     assert done.returncode == 0 and "what was saved is saved" in done.stderr

@@ -53,7 +53,7 @@ def shared_curves(base: Path, directory: Path, rows: int, processes: int, micro:
     return json.loads((directory / "curves.json").read_text())
 
 
-@pytest.mark.parametrize(("rows", "processes", "micro"), [(25, 2, 0), (29, 3, 2)])
+@pytest.mark.parametrize(("rows", "processes", "micro"), [(25, 2, 0), (29, 3, 0), (29, 2, 2)])
 def test_processes_see_the_rows_that_one_sees(
     rows: int, processes: int, micro: int, tiny_base: Path, tmp_path: Path
 ) -> None:
