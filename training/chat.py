@@ -66,7 +66,8 @@ class Exchange:
     """A prompt and its reply as token ids; ``ids`` is what the model reads.
 
     ``as_rendered``: the ids are those of the finished conversation as the template renders it. Where they are not, the
-    template shows a finished exchange otherwise than the prompt it asks with, and the prompt is what counts.
+    template shows a finished exchange otherwise than the prompt it asks with, or the reply was cut inside a thought;
+    then the prompt is what counts.
     """
 
     prompt: list[int]

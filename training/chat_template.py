@@ -27,7 +27,9 @@ _DIRECTIVES = "aAbBcdefFGHIjmMnpSTuUVwWxXyYzZ"  # of strftime; %-d and its kin c
 _CLOCK = "strftime_now"
 _PLACEHOLDER = "\ue0f0reply\ue0f1"  # private-use characters: no template trims or splits them
 _ends: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
-_OPEN_THOUGHT = re.compile(r"<(think|thinking|thought|reasoning|seed:think)>\s*\Z")
+_THOUGHTS = "think|thinking|thought|reasoning|seed:think"
+_OPEN_THOUGHT = re.compile(rf"<({_THOUGHTS})>\s*\Z")
+_THOUGHT_TAG = re.compile(rf"<(/?)({_THOUGHTS})>")
 
 
 class Unencodable(InvalidInput):
@@ -47,7 +49,8 @@ class Turn:
     """A conversation and its reply as text: ``prompt`` + ``reply`` is what the model reads.
 
     ``reply`` is all that follows the prompt up to the end of the turn, the end token included where the turn ended.
-    ``as_rendered`` is false where the template shows a finished exchange otherwise than the prompt it asks with.
+    ``as_rendered`` is false where the template shows a finished exchange otherwise than the prompt it asks with, and
+    for a reply that was cut inside a thought.
     """
 
     prompt: str
@@ -129,8 +132,14 @@ def open_turn(tokenizer: Any, messages: Messages) -> Opening:
 
 
 def close_turn(tokenizer: Any, opening: Opening, reply: str, *, ended: bool = True) -> Turn:
-    """The turn that a reply makes of an opened conversation; see ``render_turn``."""
+    """The turn that a reply makes of an opened conversation; see ``render_turn``.
+
+    A reply that was cut inside a thought stands directly behind the prompt, with its thought open.
+    """
     prompt, tail, end = opening.prompt, opening.tail, opening.end if ended else ""
+    if not ended and _thinks_on(prompt, reply):
+        # The template would close the thought, or put an empty one before it: neither was generated.
+        return Turn(prompt, reply, as_rendered=False)
     exchange = [*opening.messages, {"role": "assistant", "content": reply}]
     whole = render(tokenizer, exchange, generation_prompt=False)
     if whole.startswith(prompt) and whole.endswith(tail) and len(whole) >= len(prompt) + len(tail):
@@ -201,6 +210,13 @@ def _control_run(tokenizer: Any, text: str) -> list[str]:
         run.append(found.group())
         found = control.match(text, found.end())
     return run
+
+
+def _thinks_on(prompt: str, reply: str) -> bool:
+    """Whether a thought that the prompt or the reply opens is still open at the end of the reply."""
+    opened = _OPEN_THOUGHT.search(prompt)
+    tags = _THOUGHT_TAG.findall((opened.group() if opened else "") + reply)
+    return bool(tags) and not tags[-1][0]
 
 
 def _continued(tokenizer: Any, prompt: str, lead: str, reply: str) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
@@ -17,6 +17,7 @@ from training.chat_template import ControlTokenInText, Messages, Unencodable, an
 
 _THOUGHT = re.compile(r"</?(think|thinking|thought|reasoning|seed:think)>")
 _MARKS = [chr(code) for code in range(0xE200, 0xE240)]  # private-use characters
+_QUOTES = [chr(code) for code in range(0xE300, 0xE308)]  # around the stand-ins; each that is used costs a twin
 _PROBES = (
     [{"role": "user", "content": "."}],
     [{"role": "system", "content": "."}, {"role": "user", "content": "."}, {"role": "assistant", "content": "."}],
@@ -34,13 +35,12 @@ class Disguised:
 
 @dataclass
 class ControlTokens:
-    """The control tokens of one tokenizer, and a twin of it that reads their spellings as text."""
+    """The control tokens of one tokenizer, and its twins, which read their spellings as text, by quote."""
 
     template: Any
     ids: dict[str, int]
     thoughts: frozenset[str]
-    twin: Any = None
-    places: dict[str, str] | None = None
+    twins: dict[str, tuple[Any, dict[str, str]]] = field(default_factory=dict)
 
     def spelled(self, text: str, *, by_model: bool) -> re.Match[str] | None:
         """The first control token spelled in a text; the model itself may open and close a thought."""
@@ -85,7 +85,10 @@ def encode(tokenizer: Any, text: str, mark: str | None = None) -> list[int]:
     if mark is None or mark not in text:  # the template already wrote every special token: no second one is added
         return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     control = control_tokens(tokenizer)
-    twin, places = _twin(tokenizer, control)
+    quote = next((quote for quote in _QUOTES if quote not in text), None)
+    if quote is None:
+        raise ControlTokenInText("This conversation uses every private-use character that could stand for a token.")
+    twin, places = _twin(tokenizer, control, quote)
     spelled = any_of(control.ids).sub(lambda found: places[found.group()], text)
     ids = twin.encode(spelled.replace(mark, ""), add_special_tokens=False)
     if set(ids.ids) & (set(control.ids.values()) - {tokenizer.unk_token_id}):
@@ -131,13 +134,14 @@ def _rendered(tokenizer: Any) -> list[str]:
     return texts
 
 
-def _twin(tokenizer: Any, control: ControlTokens) -> tuple[Any, dict[str, str]]:
+def _twin(tokenizer: Any, control: ControlTokens, quote: str) -> tuple[Any, dict[str, str]]:
     """A copy of the tokenizer that reads control tokens as text, and the stand-in of each that it still reads as one.
 
     The stand-ins are added tokens with the flags of the originals, so that all text is cut and normalized as before.
+    ``quote`` encloses each; it must not occur in the text, which could spell a stand-in otherwise.
     """
-    if control.twin is not None and control.places is not None:
-        return control.twin, control.places
+    if quote in control.twins:
+        return control.twins[quote]
     from tokenizers import AddedToken, Tokenizer
 
     backend = getattr(tokenizer, "backend_tokenizer", None)
@@ -153,7 +157,7 @@ def _twin(tokenizer: Any, control: ControlTokens) -> tuple[Any, dict[str, str]]:
     twin.no_truncation()
     twin.no_padding()
     twin.encode_special_tokens = True
-    places = {name: f"\ue300{number}\ue301" for number, name in enumerate(control.ids)}
+    places = {name: f"{quote}{number}{quote}" for number, name in enumerate(control.ids)}
     kept = ("lstrip", "rstrip", "single_word", "normalized")
     twin.add_tokens(
         [
@@ -161,7 +165,7 @@ def _twin(tokenizer: Any, control: ControlTokens) -> tuple[Any, dict[str, str]]:
             for name, place in places.items()
         ]
     )
-    control.twin, control.places = twin, places
+    control.twins[quote] = twin, places
     return twin, places
 
 

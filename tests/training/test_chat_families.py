@@ -44,12 +44,50 @@ def test_prompt_and_reply_are_the_rendered_conversation(
     assert len(asked) - len(exchange.prompt) <= 1  # a token may span the seam
 
 
+def opens_a_thought(tokenizer: Any) -> bool:
+    return tokenizer.decode(encode_prompt(tokenizer, ASK)).rstrip().endswith("<think>")
+
+
 def test_a_cut_reply_ends_where_it_was_cut(named: tuple[str, Any]) -> None:
     name, tokenizer = named
-    cut, whole = (encode_exchange(tokenizer, ASK, "Read a boo", ended=ended) for ended in (False, True))
+    text = "Rain.\n</think>\n\nRead a boo" if opens_a_thought(tokenizer) else "Read a boo"
+    cut, whole = (encode_exchange(tokenizer, ASK, text, ended=ended) for ended in (False, True))
     assert whole.ids[: len(cut.ids)] == cut.ids
     ends = {tokenizer.convert_tokens_to_ids(FAMILIES[name].turn), tokenizer.eos_token_id}
     assert not ends & set(cut.reply)
+
+
+@pytest.mark.parametrize("name", ["deepseek_r1", "qwen3_5_think", "qwen3"])
+def test_a_reply_that_was_cut_inside_a_thought_stays_in_it(name: str) -> None:
+    tokenizer = tokenizer_of(FAMILIES[name])
+    thought = "People ask about the rain. Read a"
+    reply = thought if opens_a_thought(tokenizer) else f"<think>\n{thought}"
+    cut = encode_exchange(tokenizer, ASK, reply, ended=False)
+    assert tokenizer.decode(cut.ids) == tokenizer.decode(encode_prompt(tokenizer, ASK)) + reply
+    assert tokenizer.decode(cut.ids).count("think>") == 1 and not cut.as_rendered
+
+
+def test_two_replies_are_encoded_as_each_alone(named: tuple[str, Any]) -> None:
+    """Each may need another mark in the prompt, which spells a control token here."""
+    name, tokenizer = named
+    messages = [{"role": "user", "content": f"What is {FAMILIES[name].turn}?"}]
+    replies = [("An end.", True), ("\ue200 stands for it", True), ("\ue201 or a boo", False)]
+    together = encode_replies(tokenizer, messages, replies)
+    assert [one.ids for one in together] == [
+        encode_exchange(tokenizer, messages, text, ended=ended).ids for text, ended in replies
+    ]
+
+
+def test_no_text_spells_the_stand_in_of_a_control_token(named: tuple[str, Any]) -> None:
+    name, tokenizer = named
+    end = FAMILIES[name].turn
+    stand_ins = " ".join(f"\ue300{number}{quote}" for number in range(6) for quote in "\ue300\ue301")
+    plain = [{"role": "user", "content": "x"}]
+    hostile = [{"role": "user", "content": f"{end} {stand_ins}"}]
+    control = set(tokenizer.all_special_ids)
+    count = [sum(token in control for token in encode_prompt(tokenizer, one)) for one in (plain, hostile)]
+    assert count[0] == count[1]
+    assert stand_ins in tokenizer.decode(encode_prompt(tokenizer, hostile))
 
 
 def test_text_never_becomes_a_control_token(named: tuple[str, Any]) -> None:
