@@ -170,8 +170,8 @@ def reload(page: Page) -> None:
 
 
 def lease_of(page: Page) -> str:
-    """The lease of the pair on the screen; empty when there is none."""
-    return str(page.evaluate("document.querySelector('#pair [data-lease]')?.dataset.lease ?? ''"))
+    """The lease of the pair on the screen, once there is one: the pool may say for a moment that it is empty."""
+    return page.locator("#pair [data-lease]").first.get_attribute("data-lease") or ""
 
 
 def press(page: Page, key: str) -> None:
@@ -182,7 +182,7 @@ def press(page: Page, key: str) -> None:
     if key != "u":
         page.wait_for_selector("#pair .pair", timeout=120_000)
     page.wait_for_selector("#pair:not([aria-busy])")
-    before = lease_of(page)
+    before = page.evaluate("document.querySelector('#pair [data-lease]')?.dataset.lease ?? ''")
     page.keyboard.press(key)
     page.wait_for_function(
         "before => (document.querySelector('#pair [data-lease]')?.dataset.lease ?? '') !== before", arg=before

@@ -366,7 +366,7 @@ def test_the_second_half_of_a_double_click_judges_nothing(studio: Studio, open_p
     before, box = lease_of(page), page.locator("#vote-left").bounding_box()
     assert box is not None
     page.mouse.click(box["x"] + 8, box["y"] + 8)
-    until(page, lambda: lease_of(page) not in ("", before))
+    until(page, lambda: lease_of(page) != before)
     unread = lease_of(page)
     page.mouse.down(click_count=2)
     page.mouse.up(click_count=2)
