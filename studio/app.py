@@ -14,7 +14,7 @@ from studio.auth import Auth
 from studio.front import add_front
 from studio.guard import Mount
 from studio.login import add_login
-from studio.page_routes import PAGES_KEPT
+from studio.page_states import PAGES_KEPT, keep_no_copies
 from studio.services import Services
 from studio.tabs import datasets, label, markup, people, policies, review, train
 from studio.theme import build_theme
@@ -49,9 +49,10 @@ def create_app(
     add_last(app)
     add_login(app, auth)
     app.router.on_shutdown.append(services.close)
+    blocks = build_page(services)
     page = gr.mount_gradio_app(
         app,
-        build_page(services),
+        blocks,
         path="/",
         server_name=host,
         root_path=mount.prefix or None,
@@ -64,6 +65,7 @@ def create_app(
         css_paths=[ASSETS / "studio.css"],
         head="".join(f"<script>{script}</script>" for script in scripts()),
     )
+    keep_no_copies(blocks)
     return add_front(page, services, auth, host=host, mount=mount, token=token, scripts=scripts())
 
 

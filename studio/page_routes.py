@@ -18,9 +18,6 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from feedback.errors import StudioError, Unavailable
 from studio.refusals import shortened, unavailable
 
-PAGES_KEPT = 200
-"""Pages whose state Gradio keeps, 0.7 MB each, whether they are open or not; the one used longest ago goes first."""
-
 _HASH = "[A-Za-z0-9_-]{1,64}"
 _READ = re.compile(
     "/|/config/?|/openapi\\.json|/theme\\.css|/favicon\\.ico|/manifest\\.json|/robots\\.txt|/(?:assets|static)/.+|/svelte/.+"

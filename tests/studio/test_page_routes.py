@@ -1,21 +1,16 @@
-"""Of Gradio's routes there are those that the page needs; a page that is left behind is forgotten."""
+"""Of Gradio's routes there are those that the page needs, and no others."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 from fastapi.testclient import TestClient
-from starlette.routing import Mount
 
 from feedback.db import Database
 from feedback.types import UserRole
 from studio import people
-from studio.page_routes import PAGES_KEPT, is_there
-from tests.studio.running import Running, running
-from training.home import Home
+from studio.page_routes import is_there
 
 NOT_THERE = [
     ("POST", "/gradio_api/upload"),
@@ -50,12 +45,6 @@ NOT_THERE = [
     ("GET", "/whatever"),
     ("GET", "/gradio_api/queue/status"),
 ]
-
-
-@pytest.fixture(scope="module")
-def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
-    with running(Home(tmp_path_factory.mktemp("routes") / "home").create()) as served:
-        yield served
 
 
 @pytest.mark.parametrize(("method", "path"), NOT_THERE)
@@ -94,28 +83,3 @@ def test_a_form_is_no_place_for_parts(client: TestClient, db: Database) -> None:
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Origin": "http://127.0.0.1:7860"}
     answer = client.post("/login", content=f"--{boundary}--".encode(), headers=headers)
     assert answer.status_code == 415
-
-
-def test_pages_that_were_left_take_no_room(studio: Running) -> None:
-    def load(number: int) -> None:
-        body = {"data": ["{}"], "fn_index": quick, "session_hash": f"page{number}"}
-        http.post("/gradio_api/run/predict", json=body)
-
-    with httpx.Client(base_url=studio.url, timeout=120) as http:
-        events = http.get("/config").json()["dependencies"]
-        quick = next(
-            number
-            for number, event in enumerate(events)
-            if event["backend_fn"] and not event["queue"] and len(event["inputs"]) == 1
-        )
-        for number in range(PAGES_KEPT + 20):
-            load(number)
-        full = studio.memory()
-        for number in range(PAGES_KEPT + 20, 2 * PAGES_KEPT):
-            load(number)
-    assert studio.memory() - full < 0.2 * (PAGES_KEPT - 20)  # MB; each page that is kept takes some 0.7
-
-
-def test_the_number_of_pages_kept_reaches_gradio(client: TestClient) -> None:
-    mounted = next(route.app for route in client.app.routes if isinstance(route, Mount))
-    assert mounted.state_holder.capacity == PAGES_KEPT <= 500

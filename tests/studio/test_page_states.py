@@ -1,0 +1,78 @@
+"""A page that was opened takes little room, and what its handlers keep between two acts is there."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import gradio as gr
+import httpx
+import pytest
+from fastapi.testclient import TestClient
+from starlette.routing import Mount
+
+from studio.page_states import PAGES_KEPT, keep_no_copies
+from tests.studio.running import Running, running
+from training.home import Home
+
+
+@pytest.fixture(scope="module")
+def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
+    with running(Home(tmp_path_factory.mktemp("states") / "home").create()) as started:
+        yield started
+
+
+def test_pages_take_little_room(studio: Running) -> None:
+    with httpx.Client(base_url=studio.url, timeout=120) as http:
+        config = http.get("/config").json()
+        button = next(one["id"] for one in config["components"] if one["props"].get("elem_id") == "send-show")
+        show = next(at for at, event in enumerate(config["dependencies"]) if [button, "click"] in event["targets"])
+
+        def load(*numbers: int) -> None:
+            for number in numbers:
+                ticket = {"seq": 1, "session": f"browser-{number:04}", "have": [], "guidelines": -1}
+                body = {"data": [json.dumps(ticket)], "fn_index": show, "session_hash": f"page{number}"}
+                assert http.post("/gradio_api/run/predict", json=body).status_code == 200
+
+        load(*range(20))
+        few = studio.memory()
+        load(*range(20, PAGES_KEPT))
+        full = studio.memory()
+        load(*range(PAGES_KEPT, 2 * PAGES_KEPT))
+    # In MB. With Gradio's copy of the page each takes 0.8.
+    assert full - few < 0.1 * (PAGES_KEPT - 20)
+    assert studio.memory() - full < 0.1 * PAGES_KEPT
+
+
+def test_the_number_of_pages_kept_reaches_gradio(client: TestClient) -> None:
+    mounted = next(route.app for route in client.app.routes if isinstance(route, Mount))
+    assert mounted.state_holder.capacity == PAGES_KEPT <= 500
+
+
+def test_what_a_page_keeps_between_two_acts_is_there_and_belongs_to_it_alone() -> None:
+    """A ``gr.State``, and a component whose choices an earlier act of the same page changed."""
+
+    def step(count: int) -> tuple[int, Any]:
+        return count + 1, gr.Dropdown(choices=[f"choice {count}"])
+
+    with gr.Blocks() as page:
+        count, choice = gr.State(0), gr.Dropdown(choices=[])
+        answer = gr.Textbox()
+        button, ask = gr.Button(), gr.Button()
+        button.click(step, count, [count, choice], queue=False)
+        ask.click(lambda chosen, number: f"{chosen} {number}", [choice, count], answer, queue=False)
+    app = gr.routes.App.create_app(page)
+    keep_no_copies(page)
+    with TestClient(app) as http:
+
+        def act(number: int, session: str, *data: object) -> httpx.Response:
+            body = {"data": list(data), "fn_index": number, "session_hash": session}
+            return http.post("/gradio_api/run/predict", json=body)
+
+        for _ in range(3):
+            assert act(0, "one", None).status_code == 200
+        assert act(1, "one", "choice 2", None).json()["data"] == ["choice 2 3"]
+        assert act(1, "two", None, None).json()["data"] == ["None 0"]
+        assert act(1, "two", "choice 2", None).status_code == 500, "not among the choices of that page"
+    assert not page.state_holder["one"].config_values
