@@ -17,7 +17,16 @@ from pathlib import Path
 from typing import Any
 
 from feedback.db import Database
-from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, messages_of, read_votes, short_name
+from feedback.formats.incoming import (
+    IMPORTED,
+    Incoming,
+    LeftOut,
+    Refused,
+    messages_of,
+    read_votes,
+    said_first,
+    short_name,
+)
 from feedback.formats.judged import judged_pairs
 from feedback.formats.shape import Export, Format, Row, dropped_by_filters
 from feedback.store.exports import list_dataset_annotators
@@ -78,7 +87,7 @@ def read(db: Database, path: Path) -> dict[str, int]:
 
 def _incoming(fields: Row) -> Incoming:
     winner = fields["winner"]
-    if winner not in _WINNERS:
+    if not isinstance(winner, str) or winner not in _WINNERS:
         raise Refused(f"winner must be one of {', '.join(_WINNERS)}, not {winner!r}")
     one = messages_of(fields["conversation_a"], "conversation_a")
     other = messages_of(fields["conversation_b"], "conversation_b")
@@ -90,27 +99,39 @@ def _incoming(fields: Row) -> Incoming:
         one[:-1],
         (one[-1]["content"], other[-1]["content"]),
         _WINNERS[winner],
-        policies=(str(fields["model_a"]), str(fields["model_b"])),
-        annotator=short_name(str(fields.get("judge") or fields.get("judge_hash") or IMPORTED)),
-        at=_moment(fields.get("tstamp") if fields.get("tstamp") is not None else fields.get("timestamp")),
+        policies=(_model(fields["model_a"]), _model(fields["model_b"])),
+        annotator=short_name(_text(said_first(fields, "judge", "judge_hash"), IMPORTED)),
+        at=_moment(said_first(fields, "tstamp", "timestamp")),
         key=_key(fields),
         origin=_origin(fields),
     )
 
 
+def _model(named: Any) -> str:
+    return _text(None if named == "" else named, IMPORTED)
+
+
+def _text(value: Any, unsaid: str) -> str:
+    return unsaid if value is None else str(value)
+
+
 def _key(fields: Row) -> str:
-    return str(fields.get("judgment_id") or fields.get("question_id") or fields.get("id") or "")
+    return _text(said_first(fields, "judgment_id", "question_id", "id"), "")
 
 
 def _origin(fields: Row) -> dict[str, Any] | None:
     """What a battle says that a judgment does not, where it is more than an export from here would say."""
     said = {
-        "question_id": fields.get("question_id") or fields.get("id"),
+        "question_id": said_first(fields, "question_id", "id"),
         "anony": fields.get("anony"),
         "language": fields.get("language"),
         "judge_hash": fields.get("judge_hash"),
     }
-    usual = ("anony", True), ("language", "unknown"), ("question_id", fields.get("judgment_id") or _own_id(fields))
+    usual = (
+        ("anony", True),
+        ("language", "unknown"),
+        ("question_id", said_first(fields, "judgment_id") or _own_id(fields)),
+    )
     return {name: value for name, value in said.items() if value is not None and (name, value) not in usual} or None
 
 

@@ -81,11 +81,11 @@ def _incoming(fields: Row) -> list[Incoming]:
     said: list[dict[str, Any]] = fields.get("individual_preference") or [{"score": fields["overall_preference"]}]
     votes = []
     about = {name: fields[name] for name in ("domain", "language") if fields.get(name)}
+    if not isinstance(said, list) or not all(isinstance(one, dict) for one in said):
+        raise Refused(f"individual_preference must be a list of objects, not {said!r:.80}")
     for number, one in enumerate(said, start=1):
         written = {name: one[name] for name in ("feedback1", "feedback2") if one.get(name)}
-        score = one["score"]
-        if isinstance(score, bool) or not isinstance(score, int) or not -3 <= score <= 3:
-            raise Refused(f"score must be a whole number from -3 to 3, not {score!r}")
+        score = _score(one["score"])
         verdict = Verdict.tie if score == 0 else Verdict.first if score < 0 else Verdict.second
         votes.append(
             Incoming(
@@ -102,6 +102,13 @@ def _incoming(fields: Row) -> list[Incoming]:
     if not votes:
         raise LeftOut("no_preference")
     return votes
+
+
+def _score(given: Any) -> int:
+    """A score as it was given, or as a table wrote it that knows no whole numbers (2.0)."""
+    if isinstance(given, bool) or not isinstance(given, int | float) or given not in range(-3, 4):
+        raise Refused(f"score must be a whole number from -3 to 3, not {given!r}")
+    return int(given)
 
 
 FORMAT = Format(

@@ -3,7 +3,8 @@
 Two things can be wrong with a line. One that cannot be understood (``Refused``) refuses the whole file with its
 number and the reason, and nothing is imported. One that is understood but says nothing a judgment can hold
 (``LeftOut``: identical replies, an empty reply, no preference) is passed over and counted. So is every column that
-nothing here reads: what an import drops is in its counts, as ``ignored_COLUMN``.
+nothing here reads, and what a message holds beside its role and its text (calls of tools, names, thoughts in a key of
+their own): what an import drops is in its counts, as ``ignored_COLUMN``, and ``ignored_message.KEY`` once per line.
 """
 
 from __future__ import annotations
@@ -84,6 +85,7 @@ def read_votes(db: Database, path: Path, reader: Reader, known: Collection[str] 
     def read(fields: dict[str, Any]) -> Iterator[Incoming | Passed]:
         if known is not None:
             left_out.update(ignored(fields, known))
+        left_out.update(sorted(_ignored_in_messages(fields.values())))
         found = reader(fields)
         yield from [found] if isinstance(found, Incoming) else found
 
@@ -98,6 +100,22 @@ def ignored(fields: Mapping[str, Any], known: Collection[str], prefix: str = "")
         for name, value in fields.items()
         if name not in known and value not in (None, "", [], {})
     )
+
+
+def _ignored_in_messages(values: Iterable[Any]) -> set[str]:
+    """What to count of the messages anywhere in these values."""
+    found: set[str] = set()
+    for value in values:
+        if isinstance(value, dict):
+            found.update(_ignored_in_messages(value.values()))
+        elif isinstance(value, list) and all(isinstance(turn, dict) and "role" in turn for turn in value):
+            found.update(*(ignored(turn, ("role", "content"), "message.") for turn in value))
+    return found
+
+
+def said_first(fields: Mapping[str, Any], *names: str) -> Any:
+    """The first of these columns that says anything, also where it says 0; None where none does."""
+    return next((value for name in names if (value := fields.get(name)) not in (None, "")), None)
 
 
 def short_name(name: str) -> str:
@@ -148,8 +166,16 @@ def _votes(
         except ValidationError as error:
             raise InvalidLine(name, number, reason_of(error)) from error
         except (Refused, TypeError, AttributeError) as error:
-            reason = str(error) if isinstance(error, Refused) else f"not of this format ({error})"
+            reason = str(error) if isinstance(error, Refused) else f"not of this format (there: {_kinds_in(fields)})"
             raise InvalidLine(name, number, reason) from error
+
+
+_KINDS = {str: "a text", bool: "true or false", int: "a number", float: "a number", list: "a list", dict: "an object"}
+
+
+def _kinds_in(fields: Mapping[str, Any]) -> str:
+    """The columns of a line with the kinds of their values, as people call them."""
+    return ", ".join(f"{name} is {_KINDS.get(type(value), 'null')}" for name, value in fields.items()) or "nothing"
 
 
 def _nothing_in(incoming: Incoming) -> str | None:
@@ -187,7 +213,7 @@ def _reply(value: Any, column: str) -> str:
 
 
 def messages_of(value: Any, column: str) -> Messages:
-    """Plain messages, with nothing but role and content; other keys, as names, are passed over.
+    """Plain messages, with nothing but role and content; other keys are counted by ``read_votes``.
 
     A content in parts is their text. Raises LeftOut for parts that are none, as pictures.
     """

@@ -48,6 +48,12 @@ from feedback.types import Verdict
 
 _CONTROLS = {"pairwise": "preference", "choices": "neither", "rating": "strength", "textarea": "rationale"}
 _DATA = ("prompt", "answer1", "answer2", "messages", "matchup", "judges")
+# Label Studio's own bookkeeping of an annotation, which says nothing of the replies.
+_BOOKKEEPING = (
+    *("id", "unique_id", "import_id", "task", "project", "parent_prediction", "parent_annotation"),
+    *("updated_at", "updated_by", "draft_created_at", "last_created_by", "last_action", "bulk_created", "result_count"),
+)
+_ANNOTATION = ("result", "was_cancelled", "completed_by", "created_at", *_BOOKKEEPING)
 _SELECTED = {Verdict.first: "left", Verdict.second: "right"}
 _SAID = {"left": Verdict.first, "right": Verdict.second, "tie": Verdict.tie, "both_bad": Verdict.both_bad}
 
@@ -107,15 +113,18 @@ def read(db: Database, path: Path) -> dict[str, int]:
 
 def _incoming(task: Row) -> Iterator[Incoming | Passed]:
     data = task["data"]
+    if not isinstance(data, dict):
+        raise Refused(f"data must be an object with prompt, answer1 and answer2, not {data!r:.80}")
     replies = (data["answer1"], data["answer2"])
     prompt = data.get("messages") or data["prompt"]
     messages = [{"role": "user", "content": prompt}] if isinstance(prompt, str) else messages_of(prompt, "messages")
     if not all(isinstance(reply, str) for reply in replies):
         raise Refused("answer1 and answer2 must be texts")
-    annotations = task.get("annotations") or []
+    annotations = _objects(task.get("annotations") or [], "annotations")
     if not annotations:
         raise LeftOut("not_annotated")
-    extra = ignored(data, _DATA, "data.") + ignored({name: task.get(name) for name in ("predictions", "drafts")}, ())
+    beside = {name: task.get(name) for name in ("predictions", "drafts", "meta")}
+    extra = ignored(data, _DATA, "data.") + ignored(beside, ())
     for annotation in annotations:
         vote = _vote(messages, replies, annotation, data.get("judges"))
         if isinstance(vote, Incoming):
@@ -123,9 +132,17 @@ def _incoming(task: Row) -> Iterator[Incoming | Passed]:
         yield vote
 
 
+def _objects(value: Any, name: str) -> list[Row]:
+    if not isinstance(value, list) or not all(isinstance(one, dict) for one in value):
+        raise Refused(f"{name} must be a list of objects, not {value!r:.80}")
+    return value
+
+
 def _vote(messages: Messages, replies: tuple[str, str], annotation: Row, judges: Any) -> Incoming | Passed:
-    results = [result for result in annotation.get("result") or [] if isinstance(result.get("value"), dict)]
+    told = _objects(annotation.get("result") or [], "result")
+    results = [result for result in told if isinstance(result.get("value"), dict)]
     said, counted = _said(results)
+    counted += ignored({**annotation, "ground_truth": annotation.get("ground_truth") or None}, _ANNOTATION)
     verdict = Verdict.skip if annotation.get("was_cancelled") else _verdict(said)
     if isinstance(verdict, Passed):
         return verdict
@@ -172,12 +189,14 @@ def _verdict(said: dict[str, Row]) -> Verdict | Passed:
     """What an annotation prefers, or the reason to pass over it."""
     preferred = said.get("preference", {}).get("selected")
     neither = said.get("neither", {}).get("choices") or []
+    if not isinstance(neither, list):
+        neither = [neither]
     if preferred is not None and neither:
         return Passed("contradictory")
     found = [preferred] if preferred is not None else neither
     if not found:
         return Passed("no_verdict")
-    if len(found) != 1 or found[0] not in _SAID:
+    if len(found) != 1 or not isinstance(found[0], str) or found[0] not in _SAID:
         raise Refused(f"an annotation must say one of {', '.join(_SAID)}, not {', '.join(map(str, found))}")
     return _SAID[found[0]]
 

@@ -15,6 +15,7 @@ from feedback.coherence import Testimony, check_coherent
 from feedback.db import Database
 from feedback.errors import InvalidInput, InvalidLine
 from feedback.store.chunks import Added, Saved, save_in_chunks, spooled
+from feedback.store.foreign_policies import fit_in, is_foreign
 from feedback.store.prompts import MARKED, mark_evaluation
 from feedback.store.rows import check_keepable, reason_of, rows_by_id
 from feedback.store.users import list_pseudonyms
@@ -91,13 +92,14 @@ def save_judgments(db: Database, source: str, entries: Iterable[tuple[int, Archi
     names = {pseudonym: name for name, pseudonym in list_pseudonyms(db).items()}
     checked = ((number, _checked(_Place(source, number), _renamed(entry, names)).dump()) for number, entry in entries)
     line = 0
+    elsewhere: dict[str, str] = {}  # the ids of policies there that are stored under another one here
 
     def save(session: Session, chunk: list[tuple[int, _Dumped]]) -> Saved:
         nonlocal line
         added: Added = {table: [] for table in _TABLES}
         counts: Counter[str] = Counter()
         for line, dumped in chunk:
-            _restore(session, _Place(source, line), _Line.load(dumped), counts, added)
+            _restore(session, _Place(source, line), _Line.load(dumped), counts, added, elsewhere)
             session.flush()
         return Saved(added, counts)
 
@@ -177,15 +179,21 @@ def _served_there(note: str) -> str:
     return "; ".join(filter(None, (note, f"a server replied for it elsewhere, and it {CANNOT_REPLY}")))
 
 
-def _restore(session: Session, place: _Place, line: _Line, counts: Counter[str], added: Added) -> None:
+def _restore(
+    session: Session, place: _Place, line: _Line, counts: Counter[str], added: Added, elsewhere: dict[str, str]
+) -> None:
     def note(row: Any, noun: str, is_new: bool) -> None:
         counts[noun] += is_new
         if is_new:
             added[type(row)].append(row.id)
 
     for policy in line.policies:
-        note(policy, "policies", _restore_policy(session, place, policy))
+        there = policy.id
+        elsewhere[there], is_new = _restore_policy(session, place, policy)
+        note(policy, "policies", is_new)
     session.flush()
+    for generation in line.generations:
+        generation.policy_id = elsewhere.get(generation.policy_id, generation.policy_id)
     _check_there(session, place, line)
     prompt_id, is_new, is_marked = _restore_prompt(session, place, line.prompt)
     note(line.prompt, "prompts", is_new)
@@ -303,15 +311,24 @@ def _restore_prompt(session: Session, place: _Place, row: PromptRow) -> tuple[st
     return row.id, True, False
 
 
-def _restore_policy(session: Session, place: _Place, row: PolicyRow) -> bool:
+def _restore_policy(session: Session, place: _Place, row: PolicyRow) -> tuple[str, bool]:
+    """The id of a line's policy here, and whether it is new.
+
+    A model that replied elsewhere is known by its name there: one stored under another id is used in its place.
+    """
+    if is_foreign(row.id, row.name, row.base):
+        try:
+            row = fit_in(session, row)
+        except InvalidInput as error:
+            raise place.refuse(str(error)) from error
     if session.get(PolicyRow, row.id) is not None:
-        return False
+        return row.id, False
     if session.exec(select(PolicyRow).where(PolicyRow.name == row.name)).first() is not None:
         raise place.refuse(f"another policy is already called {row.name!r}")
     if row.is_endpoint and row.can_reply:
         row.note = _served_there(row.note)  # a file must not have the studio talk to a server of its choosing
     session.add(row)
-    return True
+    return row.id, True
 
 
 def _validated(place: _Place, table: type[Any], noun: str, fields: dict[str, Any]) -> Any:

@@ -245,4 +245,6 @@ def _replies(session: Session, generation_ids: set[str]) -> dict[str, tuple[str,
             )
         ),
     )
-    return {key: (text, base if is_foreign(policy_id, name) else name) for key, text, policy_id, name, base in rows}
+    return {
+        key: (text, base if is_foreign(policy_id, name, base) else name) for key, text, policy_id, name, base in rows
+    }

@@ -17,7 +17,8 @@ from feedback.db import Database, open_database
 from feedback.errors import InvalidInput, InvalidLine
 from feedback.formats.label_studio import as_array
 from feedback.store import judgments, policies
-from feedback.types import DatasetFilters, Verdict
+from feedback.types import DatasetFilters, Verdict, content_hash
+from tests.factories import make_policy
 
 
 def asked(text: str) -> list[dict[str, Any]]:
@@ -125,6 +126,64 @@ def test_models_whose_names_look_alike_here_are_two_policies(db: Database, tmp_p
     }
 
 
+@pytest.mark.parametrize("is_old", [False, True], ids=["today's home", "a home of an older release"])
+def test_another_home_s_model_of_a_name_that_looks_alike_stays_another_policy(
+    is_old: bool, db: Database, tmp_path: Path
+) -> None:
+    """``org/model`` there and ``org-model`` here: what one of them wrote is never the other's."""
+    there = open_database(tmp_path / "there.db")
+    brought(there, tmp_path, "arena", battle("org/model", "other"))
+    datasets.freeze(there, "d", DatasetFilters(test_share=0.0))
+    path = formats.export_dataset(there, "d", "raw", tmp_path / "raw.jsonl").path
+    if is_old:
+        (line,) = [json.loads(line) for line in path.read_text().splitlines()]
+        written = next(policy["id"] for policy in line["policies"] if policy["base"] == "org/model")
+        path.write_text(path.read_text().replace(written, f"pol-{content_hash(['imported', 'org-model'])[:20]}"))
+    brought(db, tmp_path, "arena", battle("org-model", "other", conversation_a=[*asked("p"), *said("not of it")]))
+    for _ in range(2):
+        formats.import_file(db, path, "raw")
+    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    rows = [json.loads(line) for line in formats.stream_dataset(db, "d", "arena")]
+    wrote = {row["model_a"]: row["conversation_a"][-1]["content"] for row in rows}
+    assert wrote == {"org/model": "of org/model", "org-model": "not of it"}
+    assert sorted(row.base for row in policies.list_policies(db)) == ["org-model", "org/model", "other"]
+    brought(db, tmp_path, "arena", battle("org/model", "other", conversation_a=[*asked("p"), *said("later")]))
+    assert len(policies.list_policies(db)) == 3, "the model is found again by its own name"
+
+
+def test_a_model_that_has_a_policy_here_under_another_id_is_that_policy(db: Database, tmp_path: Path) -> None:
+    there = open_database(tmp_path / "there.db")
+    brought(there, tmp_path, "arena", battle("org-model", "x"), battle("org/model", "x"))
+    datasets.freeze(there, "d", DatasetFilters(test_share=0.0))
+    path = formats.export_dataset(there, "d", "raw", tmp_path / "raw.jsonl").path
+    brought(db, tmp_path, "arena", battle("org/model", "x", conversation_a=[*asked("p"), *said("here")]))
+    formats.import_file(db, path, "raw")
+    assert sorted(row.base for row in policies.list_policies(db)) == ["org-model", "org/model", "x"]
+
+
+def test_a_policy_of_this_studio_does_not_become_a_model_of_elsewhere(db: Database, tmp_path: Path) -> None:
+    there = open_database(tmp_path / "there.db")
+    brought(there, tmp_path, "arena", battle("org/model", "x"))
+    datasets.freeze(there, "d", DatasetFilters(test_share=0.0))
+    path = formats.export_dataset(there, "d", "raw", tmp_path / "raw.jsonl").path
+    own = make_policy(db, "org-model")
+    with pytest.raises(InvalidLine, match="another policy is already called 'org-model'"):
+        formats.import_file(db, path, "raw")
+    assert [row.id for row in policies.list_policies(db)] == [own.id]
+
+
+def test_a_battle_s_zero_is_an_id_and_its_null_is_no_name(db: Database, tmp_path: Path) -> None:
+    lines = [battle("one", "two", judge=0, question_id=0), battle("one", "two", judge=1, question_id=1)]
+    lines.append(battle("one", "two", question_id=2) | {"model_a": None, "judge": None, "judge_hash": "h"})
+    assert brought(db, tmp_path, "arena", *lines)["judgments"] == 3
+    assert brought(db, tmp_path, "arena", *lines)["already_there"] == 3
+    assert sorted(row.annotator for row in judgments.list_judgments(db)) == ["0", "1", "h"]
+    assert sorted(row.base for row in policies.list_policies(db)) == ["imported", "one", "two"]
+    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    rows = [json.loads(line) for line in formats.stream_dataset(db, "d", "arena")]
+    assert sorted(row["question_id"] for row in rows) == [0, 1, 2]
+
+
 def test_votes_that_differ_in_anything_they_say_are_two(db: Database, tmp_path: Path) -> None:
     lines = [
         battle(judge_hash="x", tstamp=1e9),
@@ -225,6 +284,58 @@ def test_what_an_import_does_not_keep_is_counted(db: Database, tmp_path: Path) -
     assert len(brought(db, tmp_path, "trl-preference", many)) < 40
 
 
+CALLS: dict[str, Any] = {"tool_calls": [{"id": 1}], "reasoning_content": "hm", "name": "bot", "refusal": None}
+
+
+@pytest.mark.parametrize(
+    ("format", "line"),
+    [
+        ("trl-preference", {"prompt": asked("p"), "chosen": [said("a")[0] | CALLS], "rejected": said("b")}),
+        ("trl-preference", {"chosen": [*asked("p"), said("a")[0] | CALLS], "rejected": [*asked("p"), *said("b")]}),
+        (
+            "openai-preference",
+            {
+                "input": {"messages": [asked("p")[0] | CALLS]},
+                "preferred_output": [said("a")[0] | CALLS],
+                "non_preferred_output": said("b"),
+            },
+        ),
+        ("arena", battle() | {"conversation_a": [*asked("p"), said("of one")[0] | CALLS]}),
+        (
+            "helpsteer3",
+            {"context": [asked("p")[0] | CALLS], "response1": "a", "response2": "b", "overall_preference": 1},
+        ),
+        (
+            "label-studio",
+            task({"result": [LEFT]}, data={"messages": [asked("p")[0] | CALLS], "answer1": "a", "answer2": "b"}),
+        ),
+    ],
+)
+def test_what_a_message_holds_beside_its_text_is_counted_once_per_line(
+    format: str, line: dict[str, Any], db: Database, tmp_path: Path
+) -> None:
+    counts = brought(db, tmp_path, format, line, {**line, "id": 7})
+    dropped = {name: number for name, number in counts.items() if "message" in name}
+    assert dropped == {
+        "ignored_message.name": 2,
+        "ignored_message.reasoning_content": 2,
+        "ignored_message.tool_calls": 2,
+    }
+
+
+def test_what_an_annotation_says_beside_its_results_is_counted(db: Database, tmp_path: Path) -> None:
+    own = {"id": 3, "unique_id": "u", "project": 1, "task": 2, "updated_at": "2026-01-01", "was_cancelled": False}
+    counts = brought(
+        db,
+        tmp_path,
+        "label-studio",
+        task({"result": [LEFT], "ground_truth": True, "lead_time": 12.5, **own}, meta={"batch": 1}),
+        task({"result": [LEFT], "ground_truth": False, "lead_time": None, "completed_by": 2, **own}, meta={}),
+    )
+    ignored = {name: number for name, number in counts.items() if name.startswith("ignored_")}
+    assert ignored == {"ignored_ground_truth": 1, "ignored_lead_time": 1, "ignored_meta": 1}
+
+
 @pytest.mark.parametrize("prompt", ["p", "q", "r", "s"])  # stored order follows a hash: some are swapped
 def test_helpsteer_keeps_what_annotators_wrote(prompt: str, db: Database, tmp_path: Path) -> None:
     one = {"score": 2, "reasoning": "r", "feedback1": "f1", "feedback2": "f2"}
@@ -243,6 +354,38 @@ def test_scores_against_the_choice_are_counted(db: Database, tmp_path: Path) -> 
     counts = brought(db, tmp_path, "ultrafeedback", line | {"score_chosen": 2.0, "score_rejected": 7.5})
     assert (counts["judgments"], counts["scores_contradict"]) == (1, 1)
     assert counts["ignored_score_chosen"] == counts["ignored_score_rejected"] == 1
+
+
+def test_a_table_s_scores_are_whole_numbers_though_it_writes_a_point(db: Database, tmp_path: Path) -> None:
+    line = {"context": "p", "response1": "a", "response2": "b", "individual_preference": [{"score": 2.0}]}
+    assert brought(db, tmp_path, "helpsteer3", line)["judgments"] == 1
+    assert [row.strength for row in judgments.list_judgments(db)] == [2]
+    for score in (2.5, float("nan"), "2", True, -4):
+        with pytest.raises(InvalidLine, match="score must be a whole number from -3 to 3, not"):
+            brought(db, tmp_path, "helpsteer3", line | {"individual_preference": [{"score": score}]})
+
+
+@pytest.mark.parametrize(
+    ("format", "line", "reason"),
+    [
+        ("label-studio", task({"result": [None]}), "result must be a list of objects, not [None]"),
+        ("label-studio", task(None), "annotations must be a list of objects, not [None]"),  # type: ignore[arg-type]
+        ("label-studio", task({"result": 5}), "result must be a list of objects, not 5"),
+        ("label-studio", task({"result": [result("preference", "pairwise", selected=["left"])]}), "not ['left']"),
+        ("label-studio", {"data": [1]}, "data must be an object with prompt, answer1 and answer2, not [1]"),
+        ("label-studio", {"data": None}, "data must be an object with prompt, answer1 and answer2, not None"),
+        ("arena", battle() | {"winner": ["model_a"]}, "winner must be one of"),
+        ("helpsteer3", {"context": "p", "response1": "a", "response2": "b", "individual_preference": [3]}, "objects"),
+        ("openai-preference", {"input": 5, "preferred_output": "", "non_preferred_output": []}, "input is a number"),
+    ],
+)
+def test_a_value_of_another_kind_is_told_in_words(
+    format: str, line: dict[str, Any], reason: str, db: Database, tmp_path: Path
+) -> None:
+    with pytest.raises(InvalidLine) as told:
+        brought(db, tmp_path, format, line)
+    assert reason in str(told.value)
+    assert "NoneType" not in str(told.value) and "object is not" not in str(told.value)
 
 
 def test_a_line_of_a_pipe_is_still_named_by_its_number(db: Database, tmp_path: Path) -> None:
