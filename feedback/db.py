@@ -211,8 +211,9 @@ def open_database(url_or_path: str | Path) -> Database:
     engine = create_engine_for(url)
     try:
         refuse_foreign(url)
+        migrations.require_known(engine)
         migrations.upgrade(engine)
-        require_tables(engine)
+        require_schema(engine)
     except (StudioError, DatabaseError, sqlite3.Error) as error:
         engine.dispose()
         told = _refusal(error, engine, url)
@@ -259,10 +260,15 @@ def read_only_connection(file: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, timeout=BUSY_TIMEOUT_SECONDS, isolation_level=None, check_same_thread=False)
 
 
-def require_tables(engine: Engine) -> None:
-    """Refuse a database that says it is of this schema and lacks some of its tables."""
-    if missing := sorted(SQLModel.metadata.tables.keys() - migrations.table_names(engine)):
+def require_schema(engine: Engine) -> None:
+    """Refuse a database that says it is of this schema and lacks some of its tables or columns."""
+    stored = migrations.columns_of_tables(engine)
+    tables = SQLModel.metadata.tables
+    if missing := sorted(tables.keys() - stored.keys()):
         raise DatabaseDamaged(f"it lacks the tables {', '.join(missing[:5])}", RESTORE_HINT)
+    lost = sorted(f"{name}.{key}" for name, table in tables.items() for key in set(table.columns.keys()) - stored[name])
+    if lost:
+        raise DatabaseDamaged(f"it lacks the columns {', '.join(lost[:5])}", RESTORE_HINT)
 
 
 def as_url(url_or_path: str | Path) -> str:

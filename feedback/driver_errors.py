@@ -17,7 +17,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 
 from feedback.errors import DatabaseDamaged, DatabaseUnavailable, InvalidInput, StudioError, Unavailable
 
-READ_ERRORS: tuple[type[Exception], ...] = (DBAPIError, PoolTimeout, ValueError)
+READ_ERRORS: tuple[type[Exception], ...] = (DBAPIError, PoolTimeout, ValueError, TypeError)
 """Everything that reading or writing may raise when something is wrong with the database itself."""
 
 RESTORE_HINT = "Stop the studio and put a backup back with `studio restore FILE --force`; `studio doctor` says more."
@@ -34,10 +34,13 @@ _UNWRITABLE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_READONL
 # PostgreSQL's SQLSTATE: connection lost, too many connections, locks and deadlocks, shutdown, time limit, standby.
 _AWAY = ("08", "40", "53", "55", "57", "58", "25006")
 _DISK_FULL = "53100"
-_LOST_DATA = ("XX", "42P01")
+_LOST_DATA = ("XX", "42P01", "42703")
 
-# How Python begins its complaint about a text that is no date.
-_NO_DATE = ("Couldn't parse datetime", "Invalid isoformat", "month must be", "day is out", "hour must", "minute must")
+# How Python begins its complaint about a stored value that is no date, no text of a date and no text of JSON.
+_UNREADABLE = (
+    *("Couldn't parse datetime", "Invalid isoformat", "month must be", "day is out", "hour must", "minute must"),
+    *("fromisoformat: argument", "the JSON object must be"),
+)
 
 
 def explain(error: Exception, engine: Engine) -> StudioError | None:
@@ -85,7 +88,7 @@ def _explain_value(error: Exception) -> StudioError | None:
     """A stored value that cannot be read back: bytes that are no text, text that is no JSON or no date."""
     if isinstance(error, StudioError):
         return None
-    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or str(error).startswith(_NO_DATE):
+    if isinstance(error, json.JSONDecodeError | UnicodeDecodeError) or str(error).startswith(_UNREADABLE):
         return DatabaseDamaged(f"a stored value cannot be read ({one_line(error)[:120]})", RESTORE_HINT)
     return None
 
@@ -95,7 +98,7 @@ def _explain_sqlite(error: Any, engine: Engine) -> StudioError | None:
     words = one_line(error)
     if code in _BUSY:
         return DatabaseUnavailable(words)
-    if code in _DAMAGED or words.startswith(("no such table", "Could not decode to UTF-8")):
+    if code in _DAMAGED or words.startswith(("no such table", "no such column", "Could not decode to UTF-8")):
         return DatabaseDamaged(words[:160], RESTORE_HINT)
     if code not in _UNWRITABLE:
         return None

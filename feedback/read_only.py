@@ -14,12 +14,12 @@ from feedback.db import (
     file_of,
     read_only_connection,
     refuse_foreign,
-    require_tables,
+    require_schema,
     shown_url,
 )
 from feedback.driver_errors import READ_ERRORS, explain, explain_sqlite, one_line
 from feedback.errors import InvalidInput, StudioError
-from feedback.migrations import current_revision, newest_revision, table_names
+from feedback.migrations import current_revision, newest_revision, require_known, table_names
 
 _ERRORS: tuple[type[Exception], ...] = (*READ_ERRORS, sqlite3.Error)
 
@@ -32,8 +32,9 @@ def open_read_only(url: str) -> Database:
         if file is None:
             event.listen(engine, "connect", _refuse_writes)
         refuse_foreign(url)
+        require_known(engine)
         if current_revision(engine) == newest_revision():
-            require_tables(engine)
+            require_schema(engine)
     except StudioError:
         engine.dispose()
         raise

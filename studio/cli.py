@@ -16,19 +16,26 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
+from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
-from feedback.errors import StudioError
+from feedback.errors import DatabaseDamaged, StudioError
 from feedback.store.rows import reason_of
+from feedback.store.stored_values import require_values
 from studio import __version__
 from studio.commands import archive, benchmarks, checkpoints, data, people, policies, review, running, serving
 from studio.commands.session import Asked
+from training.home import Home
 from training.private import keep_private
 
 HOME_OPTIONS = ("--home", "--database-url")
 
 # Typer carries its own copy of click and shows only the class below this one.
 UsageError: Any = typer.BadParameter.__base__
+
+
+# What code meets that reads a value which is not what it should be.
+_UNFORESEEN = (LookupError, TypeError, ValueError, AttributeError, SQLAlchemyError)
 
 
 class StudioGroup(TyperGroup):
@@ -51,9 +58,28 @@ class StudioGroup(TyperGroup):
         except StudioError as error:
             reason = str(error)
         except ValidationError as error:
-            reason = reason_of(error)
+            reason = _damage_behind(ctx) or reason_of(error)
+        except _UNFORESEEN as error:
+            if (damage := _damage_behind(ctx)) is None:
+                raise
+            reason = f"{damage} (met as {type(error).__name__})"
         typer.echo(reason, err=True)
         raise typer.Exit(1)
+
+
+def _damage_behind(ctx: Any) -> str | None:
+    """What is wrong in the database, where a command met something that nobody foresaw; None where it is sound."""
+    if not isinstance(ctx.obj, Asked):
+        return None
+    try:
+        db = Home.locate(ctx.obj.home, ctx.obj.database_url).look()
+        if db is not None:
+            require_values(db)
+    except DatabaseDamaged as error:
+        return str(error)
+    except Exception:
+        return None  # what was met first is to be told, not what this met
+    return None
 
 
 def _told(error: Any) -> Exception:

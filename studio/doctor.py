@@ -27,6 +27,7 @@ from feedback.store.health import check_integrity, check_references, schema_vers
 from feedback.store.policies import get_champion, list_policies
 from feedback.store.prompts import count_prompts
 from feedback.store.runs import list_runs
+from feedback.store.stored_values import check_values
 from feedback.types import RunState, now
 from training.first_steps import is_model_directory
 from training.home import Home
@@ -106,6 +107,10 @@ def _home(home: Home) -> Finding:
         return Finding("home", writable, seen, "Name a writable directory with --home or $STUDIO_HOME.")
     if not home.path.is_dir():
         raise InvalidInput(f"The home {home.path} is a file; name a directory with --home or $STUDIO_HOME.")
+    for folder in (home.checkpoints, home.runs, home.exports):
+        if folder.exists() and not folder.is_dir():
+            remedy = f"Move {folder} away and put the directory back that was there."
+            return Finding("home", False, f"{folder} is not a directory", remedy)
     with tempfile.TemporaryFile(dir=home.path) as probe:
         probe.write(b"x" * 4096)
     return Finding("home", True, f"{home.path} is writable")
@@ -128,14 +133,16 @@ def _database(home: Home) -> Finding:
         return Finding("database", True, "not there yet; the first command makes it")
     try:
         version, newest = schema_version(db), newest_revision()
-        integrity, references = check_integrity(db), check_references(db)
+        integrity, contents = check_integrity(db), check_references(db)
+        if integrity == contents == "ok" and version == newest:
+            contents = check_values(db)
     except DatabaseDamaged as error:
         return Finding("database", False, f"integrity {error.reason}", error.remedy)
     finally:
         db.dispose()
     later = "" if version == newest else f", which the next command brings to {newest}"
-    seen = f"integrity {integrity}{'' if references == 'ok' else f', {references}'}, schema {version}{later}"
-    return Finding("database", integrity == references == "ok", seen, _RESTORE)
+    seen = f"integrity {integrity}{'' if contents == 'ok' else f', {contents}'}, schema {version}{later}"
+    return Finding("database", integrity == contents == "ok", seen, _RESTORE)
 
 
 def _starter(home: Home) -> Finding:

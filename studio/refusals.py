@@ -36,7 +36,8 @@ def not_served(error: StudioError) -> JSONResponse:
 def tell_failure(_request: Request, error: Exception) -> JSONResponse:
     """500 for a bug, in the form of every other error; the server logs its traceback."""
     kind = type(error).__name__
-    return JSONResponse({"detail": f"The studio failed to answer ({kind}); its log has the rest."}, status_code=500)
+    said = f"The studio failed to answer ({kind}); its log has the rest, and `studio doctor` looks at the database."
+    return JSONResponse({"detail": said}, status_code=500)
 
 
 def shortened(text: str, longest: int = LONGEST) -> str:

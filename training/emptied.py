@@ -44,8 +44,8 @@ def _require_log_with_file(file: Path) -> None:
 
 
 def _was_written(file: Path) -> bool:
-    """An empty file in front of whose doors writers have queued (``feedback.turns``) was a database once."""
-    return file.exists() and file.with_name(f"{file.name}.turn").exists()
+    """A file in front of whose doors writers have queued (``feedback.turns``) was a database once, with its tables."""
+    return file.with_name(f"{file.name}.turn").exists()
 
 
 def _first_entry(directory: Path) -> str | None:

@@ -19,8 +19,10 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from sqlalchemy import Connection, Engine, inspect, text
+from sqlmodel import SQLModel
 
-from feedback.errors import StudioError
+from feedback.driver_errors import RESTORE_HINT
+from feedback.errors import DatabaseDamaged, StudioError
 
 _HERE = Path(__file__).parent
 
@@ -47,6 +49,21 @@ def table_names(engine: Engine) -> set[str]:
     """The names of all tables of a database."""
     with engine.connect() as connection:
         return set(inspect(connection).get_table_names())
+
+
+def columns_of_tables(engine: Engine) -> dict[str, set[str]]:
+    """The names of the columns of each table of a database."""
+    with engine.connect() as connection:
+        found = inspect(connection).get_multi_columns()
+    return {name: {str(column["name"]) for column in columns} for (_, name), columns in found.items()}
+
+
+def require_known(engine: Engine) -> None:
+    """Refuse a database whose schema this release cannot tell: DatabaseDamaged, or StudioError of a newer release."""
+    current = current_revision(engine)
+    if current is None and (own := SQLModel.metadata.tables.keys() & table_names(engine)):
+        raise DatabaseDamaged(f"it has {len(own)} tables and does not say of which schema they are", RESTORE_HINT)
+    _is_behind(current, newest_revision(), _parents())
 
 
 def current_revision(engine: Engine) -> str | None:

@@ -13,7 +13,8 @@ from sqlmodel import Session, SQLModel, col, select
 
 from feedback.coherence import Testimony, check_coherent
 from feedback.db import Database
-from feedback.errors import InvalidInput, InvalidLine
+from feedback.driver_errors import RESTORE_HINT, one_line
+from feedback.errors import DatabaseDamaged, InvalidInput, InvalidLine
 from feedback.store.chunks import Added, Saved, save_in_chunks, spooled
 from feedback.store.foreign_policies import fit_in, is_foreign
 from feedback.store.prompts import MARKED, mark_evaluation
@@ -154,20 +155,29 @@ def _archive(session: Session, judgments: Sequence[JudgmentRow]) -> list[Archive
         makers = [policies[key] for key in dict.fromkeys(reply.policy_id for reply in replies)]
         entries.append(
             ArchivedJudgment(
-                judgment=judgment.model_dump(mode="json"),
-                lease=leases[judgment.lease_id].model_dump(mode="json", exclude={"session"}),
-                matchup=matchup.model_dump(mode="json"),
-                prompt=prompts[matchup.prompt_id].model_dump(mode="json"),
-                generations=[reply.model_dump(mode="json") for reply in replies],
+                judgment=_dumped(judgment),
+                lease=_dumped(leases[judgment.lease_id], exclude={"session"}),
+                matchup=_dumped(matchup),
+                prompt=_dumped(prompts[matchup.prompt_id]),
+                generations=[_dumped(reply) for reply in replies],
                 policies=[_known_elsewhere(maker) for maker in makers],
             )
         )
     return entries
 
 
+def _dumped(row: SQLModel, **options: Any) -> dict[str, Any]:
+    """A row as JSON; DatabaseDamaged where a stored value is of another kind than its column."""
+    try:
+        return row.model_dump(mode="json", warnings="error", **options)
+    except ValueError as error:
+        where = f"the {row.__tablename__} {row.id}"  # type: ignore[attr-defined]
+        raise DatabaseDamaged(f"{where} cannot be written ({one_line(error)[:160]})", RESTORE_HINT) from error
+
+
 def _known_elsewhere(policy: PolicyRow) -> dict[str, Any]:
     """What leaves of a policy. Without its checkpoint a trained one would reply as its bare base: its note says so."""
-    fields = policy.model_dump(mode="json", include=_POLICY_FIELDS)
+    fields = _dumped(policy, include=_POLICY_FIELDS)
     if policy.checkpoint_id is not None:
         fields["note"] = "; ".join(filter(None, (policy.note, _LEFT_BEHIND)))
     elif policy.is_endpoint and policy.can_reply:

@@ -150,6 +150,18 @@ def test_a_database_that_was_never_served_is_missed_too(tmp_path: Path) -> None:
     Home(tmp_path / "new").open().dispose()
 
 
+def test_a_database_that_was_removed_is_missed_in_a_home_used_from_the_shell_alone(tmp_path: Path) -> None:
+    home = Home(tmp_path / "home")
+    db = home.open()
+    make_prompt(db)
+    db.dispose()
+    home.database_file.unlink()
+    for open_it in (home.open, home.look):
+        with pytest.raises(DatabaseDamaged, match="is gone, though the home .* was in use"):
+            open_it()
+    assert not home.database_file.exists()
+
+
 def test_a_database_elsewhere_that_was_emptied_is_refused(home: Home, tmp_path: Path) -> None:
     other = Home(home.path, f"sqlite:///{tmp_path}/other.db")
     with pytest.raises(DatabaseDamaged, match="session.key"):
@@ -162,6 +174,39 @@ def test_a_table_that_is_gone_is_refused(home: Home) -> None:
         connection.execute("DROP TABLE credential")
     with pytest.raises(DatabaseDamaged, match="lacks the tables credential"):
         home.open()
+
+
+SCHEMAS = {
+    "ALTER TABLE judgment DROP COLUMN rationale": "lacks the columns judgment.rationale",
+    "DELETE FROM alembic_version": "does not say of which schema they are",
+    "UPDATE alembic_version SET version_num = '9999_of_next_year'": "schema 9999_of_next_year, which this release",
+    "DROP TABLE lease": "lacks the tables lease",
+}
+
+
+@pytest.mark.parametrize("damage", SCHEMAS)
+def test_a_schema_that_no_release_has_is_found_by_doctor_as_by_every_command(
+    damage: str, home: Home, studio: Studio
+) -> None:
+    with sqlite3.connect(home.database_file) as connection:
+        connection.executescript(damage)
+    before = state_of(home)
+    told = studio("users", "list")
+    assert told.exit_code == 1 and SCHEMAS[damage] in told.stderr
+    told = studio("doctor", "--json")
+    assert told.exit_code == 1
+    (found,) = (finding for finding in json.loads(told.stdout)["findings"] if finding["name"] == "database")
+    assert not found["ok"] and SCHEMAS[damage] in found["seen"] and found["remedy"]
+    assert state_of(home) == before
+
+
+@pytest.mark.parametrize("name", ["runs", "checkpoints", "exports"])
+def test_a_file_where_a_directory_belongs_is_found_by_doctor(name: str, home: Home, studio: Studio) -> None:
+    shutil.rmtree(home.path / name)
+    (home.path / name).write_text("x")
+    (found,) = (one for one in json.loads(studio("doctor", "--json").stdout)["findings"] if one["name"] == "home")
+    assert not found["ok"] and f"{home.path / name} is not a directory" in found["seen"]
+    assert f"Move {home.path / name} away" in found["remedy"]
 
 
 def test_doctor_creates_and_migrates_nothing(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""A value that does not belong where it lies is told in words, by the doctor and by whatever command meets it."""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from feedback import assignment, datasets, formats, judging
+from feedback.db import Database
+from feedback.errors import DatabaseDamaged
+from feedback.store.policies import promote_policy
+from feedback.store.runs import save_run
+from feedback.store.stored_values import check_values
+from feedback.types import Run
+from studio import people
+from studio.cli import app
+from tests.factories import judge_by, longer, make_matchup, make_policy
+from training.home import Home
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Home:
+    """A home with something in its larger tables; closed."""
+    home = Home(tmp_path / "home")
+    db = home.open()
+    people.add_user(db, "ada", "admin", actor="test", password="correct horse battery")
+    policy = make_policy(db, "starter")
+    promote_policy(db, policy.id)
+    for number in range(5):
+        make_matchup(db, policy=policy, texts=[f"short {number}", f"longer it is {number}"])
+    judge_by(db, longer, count=2)
+    task = assignment.lease_next(db, "ann")
+    assert task
+    judging.submit(db, task.lease_id, "ann", verdict="left", strength=2)
+    datasets.freeze(db, "d")
+    save_run(db, Run(method="dpo"))
+    assert check_values(db) == "ok"
+    db.dispose()
+    return home
+
+
+DAMAGES = {
+    "UPDATE judgment SET created_at = 12": ("judgment", "created_at"),
+    "UPDATE judgment SET created_at = 'soon'": ("judgment", "created_at"),
+    "UPDATE judgment SET strength = 'abc'": ("judgment", "strength"),
+    "UPDATE judgment SET verdict = 'best'": ("judgment", "verdict"),
+    "UPDATE judgment SET shown_order = '{}'": ("judgment", "shown_order"),
+    "UPDATE generation SET text = x'00ff'": ("generation", "text"),
+    "UPDATE generation SET text = 5": ("", ""),  # a column of texts makes a text of it
+    "UPDATE matchup SET generation_ids = '[\"nope\"]'": ("generation", "nope"),
+    "UPDATE matchup SET required = 'two'": ("matchup", "required"),
+    "UPDATE prompt SET messages = '5'": ("prompt", "messages"),
+    "UPDATE prompt SET messages = '[{}]'": ("prompt", "messages"),
+    'UPDATE prompt SET messages = \'[{"role": "user", "content": 1}]\'': ("prompt", "messages"),
+    "UPDATE prompt SET messages = '[not json'": ("prompt", "messages"),
+    "UPDATE run SET config = '[]'": ("run", "config"),
+    "UPDATE policy SET base = x'01'": ("policy", "base"),
+}
+COMMANDS = [
+    ("export", "d", "--format", "raw", "--out", "x.jsonl"),
+    ("export", "d", "--format", "trl-preference", "--out", "y.jsonl"),
+    ("export", "d", "--format", "label-studio", "--out", "z.jsonl"),
+    ("dataset", "freeze", "e"),
+    ("prompts", "list"),
+    ("policies", "list"),
+    ("runs", "list"),
+    ("judge", "--oracle", "longer", "--count", "1"),
+    ("users", "list"),
+]
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_value_of_another_kind_is_found_by_the_doctor_and_no_command_shows_a_traceback(
+    damage: str, home: Home, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(home.path)
+    with sqlite3.connect(home.database_file) as connection:
+        assert connection.execute(damage).rowcount
+    told = CliRunner().invoke(app, ["--home", str(home.path), "doctor", "--json"])
+    (found,) = (finding for finding in json.loads(told.stdout)["findings"] if finding["name"] == "database")
+    assert found["ok"] == (damage == "UPDATE generation SET text = 5")
+    for part in DAMAGES[damage]:
+        assert part in found["seen"]
+    for command in COMMANDS:
+        told = CliRunner().invoke(app, ["--home", str(home.path), *command])
+        assert isinstance(told.exception, SystemExit | None), (command, told.exception)
+        if told.exit_code:
+            assert "damaged" in told.stderr, (command, told.stderr)
+
+
+def test_what_is_no_damage_is_shown_as_it_is(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(*_: object) -> None:
+        raise KeyError("a bug")
+
+    monkeypatch.setattr("studio.commands.policies.list_policies", fails)
+    told = CliRunner().invoke(app, ["--home", str(home.path), "policies", "list"])
+    assert isinstance(told.exception, KeyError)
+
+
+def test_a_raw_export_writes_no_value_of_another_kind(home: Home, tmp_path: Path) -> None:
+    with sqlite3.connect(home.database_file) as connection:
+        connection.execute("UPDATE judgment SET strength = 'abc' WHERE strength = 2")
+    db: Database = home.open()
+    with pytest.raises(DatabaseDamaged, match="the judgment jud-.* cannot be written"):
+        formats.export_dataset(db, "d", "raw", tmp_path / "x.jsonl")
+    assert not (tmp_path / "x.jsonl").exists()
+    db.dispose()
+
+
+def test_postgresql_looks_after_its_values(postgresql: Database) -> None:
+    assert check_values(postgresql) == "ok"
