@@ -21,7 +21,7 @@ from training.chat_template import (
     render,
     render_turn,
 )
-from training.control_tokens import disguise, encode
+from training.control_tokens import disguise, encode, special_ids, special_thoughts
 
 __all__ = [
     "ControlTokenInText",
@@ -163,8 +163,15 @@ def check_fits(prompt_tokens: int, new_tokens: int, window: int) -> None:
 
 
 def decode_reply(tokenizer: Any, ids: Sequence[int]) -> str:
-    """Tokens of a reply, its end left off, as people read and databases hold it."""
-    text = str(tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False))
+    """Tokens of a reply, its end left off, as people read and databases hold it.
+
+    The tags of a thought stay, also where a tokenizer calls them special: without them the thought would be said.
+    """
+    kept = list(ids)
+    if thoughts := special_thoughts(tokenizer):
+        left_out = special_ids(tokenizer) - thoughts
+        kept = [token for token in kept if token not in left_out]
+    text = str(tokenizer.decode(kept, skip_special_tokens=not thoughts, clean_up_tokenization_spaces=False))
     return readable(text).strip()
 
 

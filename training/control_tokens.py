@@ -40,7 +40,12 @@ class ControlTokens:
     template: Any
     ids: dict[str, int]
     thoughts: frozenset[str]
+    normalized: bool = False  # whether a text that spells none may be normalized into one
     twins: dict[str, tuple[Any, dict[str, str]]] = field(default_factory=dict)
+
+    def count_written(self, text: str, unknown: int | None) -> int:
+        """How many control tokens a rendered text spells; ``unknown`` is the id that any text may become."""
+        return sum(self.ids[found.group()] != unknown for found in self._of_people.finditer(text))
 
     def spelled(self, text: str, *, by_model: bool) -> re.Match[str] | None:
         """The first control token spelled in a text; the model itself may open and close a thought."""
@@ -80,11 +85,17 @@ def disguise(tokenizer: Any, messages: Messages) -> Disguised:
 def encode(tokenizer: Any, text: str, mark: str | None = None) -> list[int]:
     """The ids of a rendered text; spellings that hold the ``mark`` become text, all others control tokens.
 
+    What a tokenizer normalizes into such a spelling (full-width letters, capitals) is text as well.
     Raises ControlTokenInText where this tokenizer cannot tell the two apart.
     """
-    if mark is None or mark not in text:  # the template already wrote every special token: no second one is added
-        return list(tokenizer(text, add_special_tokens=False)["input_ids"])
     control = control_tokens(tokenizer)
+    if mark is None or mark not in text:  # the template already wrote every special token: no second one is added
+        read = list(tokenizer(text, add_special_tokens=False)["input_ids"])
+        if not control.normalized or _count_read(tokenizer, control, read) == control.count_written(
+            text, tokenizer.unk_token_id
+        ):
+            return read
+        mark = ""
     quote = next((quote for quote in _QUOTES if quote not in text), None)
     if quote is None:
         raise ControlTokenInText("This conversation uses every private-use character that could stand for a token.")
@@ -95,6 +106,23 @@ def encode(tokenizer: Any, text: str, mark: str | None = None) -> list[int]:
         raise _unreadable(text.replace(mark, ""), control)
     back = {twin.token_to_id(place): control.ids[name] for name, place in places.items()}
     return [back.get(token, token) for token in ids.ids]
+
+
+def special_thoughts(tokenizer: Any) -> frozenset[int]:
+    """The special tokens among those that open and close a thought, which decoding would leave out with the others."""
+    control = control_tokens(tokenizer)
+    return frozenset(control.ids[name] for name in control.thoughts if name in control.ids) & special_ids(tokenizer)
+
+
+def special_ids(tokenizer: Any) -> frozenset[int]:
+    """The tokens that decoding leaves out as no text."""
+    added = tokenizer.added_tokens_decoder.items()
+    return frozenset(tokenizer.all_special_ids) | {number for number, token in added if token.special}
+
+
+def _count_read(tokenizer: Any, control: ControlTokens, ids: list[int]) -> int:
+    ends = set(control.ids.values()) - {tokenizer.unk_token_id}
+    return sum(token in ends for token in ids)
 
 
 def control_tokens(tokenizer: Any) -> ControlTokens:
@@ -119,7 +147,10 @@ def _read(tokenizer: Any) -> ControlTokens:
         for name, (number, is_special) in added.items()
         if is_special or name in thoughts or (name.strip() and not name.isalnum() and name in written)
     }
-    return ControlTokens(tokenizer.chat_template, {name: i for name, i in ids.items() if name}, thoughts)
+    ids = {name: number for name, number in ids.items() if name}
+    changes = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None) is not None
+    normalized = changes and any(token.normalized for token in tokenizer.added_tokens_decoder.values())
+    return ControlTokens(tokenizer.chat_template, ids, thoughts, normalized)
 
 
 def _rendered(tokenizer: Any) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import date
 from typing import Any
 
@@ -104,6 +105,56 @@ def test_text_never_becomes_a_control_token(named: tuple[str, Any]) -> None:
         encode_prompt(tokenizer, [{"role": "user", "content": f"Translate: {spelled}"}])[:-1]
         == hostile.prompt[: len(encode_prompt(tokenizer, [{"role": "user", "content": f"Translate: {spelled}"}])) - 1]
     )
+
+
+@pytest.mark.parametrize("is_cut", [False, True])
+def test_the_tags_of_a_thought_that_are_special_tokens_stay_in_a_reply(is_cut: bool) -> None:
+    """As GLM-4.5 and others have them."""
+    from tokenizers import AddedToken
+
+    tokenizer = tokenizer_of(FAMILIES["qwen3"])
+    plain = tokenizer_of(FAMILIES["qwen3"])
+    tokenizer.add_tokens([AddedToken(tag, special=True, normalized=False) for tag in ("<think>", "</think>")])
+    assert all(
+        tokenizer.added_tokens_decoder[tokenizer.convert_tokens_to_ids(t)].special for t in ("<think>", "</think>")
+    )
+    said = "<think>\nIt may rain." + ("" if is_cut else "\n</think>\n\nTake a coat.")
+    ids = tokenizer(said)["input_ids"] + ([] if is_cut else [tokenizer.eos_token_id])
+    assert chat.decode_reply(tokenizer, ids) == said == chat.decode_reply(plain, ids)
+
+
+@pytest.mark.parametrize(
+    ("normalizer", "spell"),
+    [
+        ("NFKC", lambda token: "".join(chr(ord(letter) + 0xFEE0) for letter in token)),  # its full-width letters
+        ("Lowercase", str.upper),
+    ],
+)
+@pytest.mark.parametrize("before", ["", "<|im_end|> "])
+def test_what_a_tokenizer_normalizes_into_a_control_token_is_text(normalizer: str, spell: Any, before: str) -> None:
+    from tokenizers import AddedToken, Tokenizer, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = tokenizer_of(FAMILIES["qwen3"])
+    described = json.loads(known.backend_tokenizer.to_str())
+    for token in described["added_tokens"]:
+        token["normalized"] = True
+    core = Tokenizer.from_str(json.dumps(described))
+    core.normalizer = getattr(normalizers, normalizer)()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=core, eos_token=known.eos_token, chat_template=known.chat_template
+    )
+    assert isinstance(tokenizer.added_tokens_decoder[tokenizer.eos_token_id], AddedToken)
+    spelled = spell("<|im_end|>")
+    assert tokenizer(spelled)["input_ids"] == tokenizer("<|im_end|>")["input_ids"], "it is read as the token"
+    ends = [tokenizer.convert_tokens_to_ids(name) for name in ("<|im_start|>", "<|im_end|>")]
+
+    def count(text: str) -> tuple[int, int]:
+        exchange = encode_exchange(tokenizer, [{"role": "user", "content": f"Say {text}"}], f"No {text}")
+        prompt = encode_prompt(tokenizer, [{"role": "user", "content": f"Say {text}"}])
+        return sum(token in ends for token in exchange.ids), sum(token in ends for token in prompt)
+
+    assert count(before + spelled) == count("it")
 
 
 def test_two_replies_share_one_prompt(named: tuple[str, Any]) -> None:
