@@ -27,6 +27,7 @@ from studio.commands.session import AsJson, home_of, show_json, show_table, tell
 from studio.doctor import examine
 from studio.ending import Ending
 from studio.guard import Mount, is_loopback
+from studio.memory import share_arenas
 from studio.workers import WorkerKeeper
 from training.first_steps import seed_home, serve_model
 from training.home import Home
@@ -247,6 +248,7 @@ def serve(
     home: Home, db: Database, place: Place, ending: Ending, *, keep_worker: bool, cluster: RayCluster | None
 ) -> None:
     """Serve until SIGINT or SIGTERM, keeping a worker meanwhile."""
+    share_arenas()
     stop = threading.Event()
     keeper = WorkerKeeper(home, owner="up", standby=True, dies_with_me=False, cluster=cluster)
     thread = threading.Thread(target=keeper.keep, args=(stop, tell), name="worker-keeper", daemon=True)

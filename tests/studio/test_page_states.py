@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import json
+import platform
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
 import gradio as gr
 import httpx
+import psutil
 import pytest
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
+from studio.memory import ARENAS
 from studio.page_states import PAGES_KEPT, keep_no_copies
 from tests.studio.running import Running, running
 from training.home import Home
@@ -43,6 +48,31 @@ def test_pages_take_little_room(studio: Running) -> None:
     # In MB. With Gradio's copy of the page each takes 0.8.
     assert full - few < 0.1 * (PAGES_KEPT - 20)
     assert studio.memory() - full < 0.1 * PAGES_KEPT
+
+
+HEAP = 64 * 2**20
+"""What glibc sets aside for a pool of memory beside the first, at an address that is a multiple of it."""
+
+
+def pools(process: int) -> int:
+    """How many of glibc's pools of memory a process has."""
+    ranges = [
+        line.split()[0].split("-")
+        for line in Path(f"/proc/{process}/maps").read_text().splitlines()
+        if " rw-p " in line
+    ]
+    return 1 + sum(int(start, 16) % HEAP == 0 and int(end, 16) - int(start, 16) <= HEAP for start, end in ranges)
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the pools are glibc's")
+def test_all_threads_share_two_pools_of_memory(studio: Running) -> None:
+    def ask(_: int) -> int:
+        return httpx.get(f"{studio.url}/config", timeout=120).status_code
+
+    with ThreadPoolExecutor(16) as many:
+        assert set(many.map(ask, range(64))) == {200}
+    assert psutil.Process(studio.process.pid).num_threads() > ARENAS
+    assert pools(studio.process.pid) <= ARENAS
 
 
 def test_the_number_of_pages_kept_reaches_gradio(client: TestClient) -> None:
