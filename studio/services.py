@@ -205,6 +205,7 @@ class Services:
         self.measuring = Measuring(db)
         self._filling = threading.Lock()
         self._in_force = InForce(db)
+        self._reach_counts = idle_store.ReachCounts()
         self._judged = itertools.count()
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
         # One thread for the votes of all annotators: more would only fight over the interpreter and the write lock.
@@ -357,7 +358,9 @@ class Services:
         """What the annotator judged and skipped, and what is left that the page of this browser session can get."""
         tally = judgment_store.tally_judgments(self.db, annotator)
         skipped = tally[Verdict.skip.value]
-        reach = idle_store.reach_of(self.db, annotator=annotator, session=session, at=now())
+        reach = idle_store.reach_of(
+            self.db, annotator=annotator, session=session, at=now(), judged=tally["total"], counts=self._reach_counts
+        )
         pool = 0 if reach.left else matchup_store.count_open(self.db)
         return LabelCounts(tally["total"] - skipped, reach.left, skipped, reach.elsewhere, reach.until, pool)
 

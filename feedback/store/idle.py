@@ -8,6 +8,10 @@ them, are never idle: they end when they expire.
 
 from __future__ import annotations
 
+import math
+import threading
+import time
+from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -25,7 +29,13 @@ IDLE_SECONDS = 60.0
 """How long a page may be silent. Browsers let a hidden page speak once a minute, so its leases may come and go."""
 
 COUNTED = 5000
-"""So many free matchups are counted at most: the count is made after every vote."""
+"""So many free matchups are counted at most."""
+
+FEW = 200
+"""So few are counted after every vote; of more, the last count is good for ``RECOUNT_SECONDS``."""
+
+RECOUNT_SECONDS = 5.0
+_PAGES = 1000
 
 _IDLE = timedelta(seconds=IDLE_SECONDS)
 _SEEN: ColumnElement[datetime] = func.coalesce(LEASE.c.heartbeat_at, LEASE.c.created_at)
@@ -86,16 +96,62 @@ def is_open(session: Session, page: str, at: datetime) -> bool:
     return session.connection().execute(live.limit(1)).first() is not None
 
 
-def reach_of(db: Database, *, annotator: str, session: str | None, at: datetime) -> Reach:
-    """What is left for a person on one page. Checks are left out: a count that knew them would tell them."""
+class ReachCounts:
+    """What was left for each page when it was last counted; safe for many threads.
+
+    Counting thousands of free matchups takes milliseconds, and every vote asks. While more than ``FEW`` are left, the
+    page's own judgments are subtracted from its last count. What others did, and that one of the judgments answered a
+    check, which no count holds, shows after ``RECOUNT_SECONDS``.
+    """
+
+    def __init__(self) -> None:
+        self._counts: OrderedDict[tuple[str, str], tuple[float, int, int]] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def known(self, page: tuple[str, str], judged: int) -> int | None:
+        """What is left now that this person has ``judged`` so many in all; None where it has to be counted."""
+        counted_at, left, judged_then = self._counts.get(page, (-math.inf, 0, 0))
+        if left < COUNTED:
+            left -= judged - judged_then
+        return left if left > FEW and time.monotonic() - counted_at < RECOUNT_SECONDS else None
+
+    def note(self, page: tuple[str, str], judged: int, left: int) -> None:
+        """Keep a count; the page asked for longest ago is forgotten."""
+        with self._lock:
+            self._counts[page] = (time.monotonic(), left, judged)
+            self._counts.move_to_end(page)
+            if len(self._counts) > _PAGES:
+                self._counts.popitem(last=False)
+
+
+def reach_of(
+    db: Database,
+    *,
+    annotator: str,
+    session: str | None,
+    at: datetime,
+    judged: int = 0,
+    counts: ReachCounts | None = None,
+) -> Reach:
+    """What is left for a person on one page. Checks are left out: a count that knew them would tell them.
+
+    With ``counts`` a recent count stands in for a new one; ``judged`` is then how many judgments and skips of this
+    person are in force.
+    """
+    page = (annotator, session or "")
+    left = counts.known(page, judged) if counts else None
     with db.reading() as connection:
-        free = _FREE.first(connection, annotator=annotator, session=session or "", idle=at - _IDLE, at=at)[0]
         held = _HELD.all(connection, annotator=annotator, at=at)
+        if left is None:
+            free = _FREE.first(connection, annotator=annotator, session=page[1], idle=at - _IDLE, at=at)[0]
     idle = at - _IDLE
     mine = [row for row in held if row.session == session or (row.session is not None and row.seen <= idle)]
     others = [row for row in held if row not in mine]
-    left = free + sum(row.purpose in _WORK for row in mine)
-    return Reach(int(left), len(others), max((row.expires_at for row in others), default=None))
+    if left is None:
+        left = int(free) + sum(row.purpose in _WORK for row in mine)
+        if counts:
+            counts.note(page, judged, left)
+    return Reach(left, len(others), max((row.expires_at for row in others), default=None))
 
 
 _WORK = (Purpose.collect, Purpose.evaluate)

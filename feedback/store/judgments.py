@@ -149,15 +149,9 @@ def count_judgments(db: Database, *, annotator: str | None = None, source: Sourc
 
 def tally_judgments(db: Database, annotator: str | None = None) -> dict[str, int]:
     """Current judgments by verdict (``rank`` for rankings), with their ``total``."""
-    query = (
-        select(JudgmentRow.verdict, func.count())
-        .where(JudgmentRow.state == JudgmentState.current)
-        .group_by(col(JudgmentRow.verdict))
-    )
-    if annotator is not None:
-        query = query.where(JudgmentRow.annotator == annotator)
-    with db.read() as session:
-        found = {str(verdict or "rank"): count for verdict, count in session.exec(query).all()}
+    with db.reading() as connection:
+        rows = _TALLY.all(connection) if annotator is None else _TALLY_OF.all(connection, annotator=annotator)
+    found = {str(row.verdict or "rank"): int(row.votes) for row in rows}
     tally = {key: found.get(key, 0) for key in [*(verdict.value for verdict in Verdict), "rank"]}
     return {**tally, "total": sum(tally.values())}
 
@@ -363,6 +357,13 @@ _GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
 _TEXTS = Prepared(
     choose(_GENERATION.c.id, _GENERATION.c.text).where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
 )
+_BY_VERDICT = (
+    choose(JUDGMENT.c.verdict, func.count().label("votes"))
+    .where(JUDGMENT.c.state == JudgmentState.current)
+    .group_by(JUDGMENT.c.verdict)
+)
+_TALLY = Prepared(_BY_VERDICT)
+_TALLY_OF = Prepared(_BY_VERDICT.where(JUDGMENT.c.annotator == bindparam("annotator")))
 _OF_MATCHUP = Prepared(
     choose(
         JUDGMENT.c.id,

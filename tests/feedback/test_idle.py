@@ -10,7 +10,7 @@ from feedback import assignment, judging
 from feedback.assignment import Task
 from feedback.db import Database
 from feedback.errors import LeaseLost
-from feedback.store import idle, leases
+from feedback.store import idle, judgments, leases
 from feedback.store.idle import IDLE_SECONDS
 from feedback.types import LeaseState, now
 from tests.factories import make_matchup
@@ -140,3 +140,85 @@ def test_a_new_page_takes_back_the_last_judgment_of_a_closed_one(db: Database) -
     assignment.leave(db, "ann", "page-one")
     again = judging.undo_last(db, "ann", session="page-two")
     assert again and again.matchup_id == task.matchup_id
+
+
+class Page:
+    """One person's page: it votes, takes back and reads what is left, as the Label tab does."""
+
+    def __init__(self, db: Database, annotator: str, counts: idle.ReachCounts) -> None:
+        self.db, self.annotator, self.session, self.counts = db, annotator, f"page-{annotator}", counts
+
+    def vote(self, **said: str) -> None:
+        [task, *_] = deck(self.db, self.annotator, self.session, now())
+        judging.submit(self.db, task.lease_id, self.annotator, **(said or {"verdict": "left"}))
+
+    def left(self, *, exactly: bool = False) -> int:
+        deck(self.db, self.annotator, self.session, now())
+        judged = judgments.tally_judgments(self.db, self.annotator)["total"]
+        counts = None if exactly else self.counts
+        return idle.reach_of(
+            self.db, annotator=self.annotator, session=self.session, at=now(), judged=judged, counts=counts
+        ).left
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Grows with each count of all free matchups."""
+    made: list[int] = []
+    query = idle._FREE
+
+    class Counting:
+        def first(self, *args: object, **values: object) -> object:
+            made.append(1)
+            return query.first(*args, **values)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(idle, "_FREE", Counting())
+    monkeypatch.setattr(idle, "RECOUNT_SECONDS", 1e9)
+    return made
+
+
+def test_a_large_pool_is_not_counted_after_every_vote(
+    db: Database, counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle, "FEW", 4)
+    for _ in range(12):
+        make_matchup(db)
+    ann = Page(db, "ann", idle.ReachCounts())
+    assert ann.left() == 12
+    for expected in (11, 10, 9):
+        ann.vote()
+        assert ann.left() == expected == ann.left(exactly=True)
+    ann.vote(skip_reason="unclear")
+    assert ann.left() == 8 == ann.left(exactly=True)
+    assert judging.undo_last(db, "ann", session=ann.session)
+    assert ann.left() == 9
+    assert len(counted) == 1 + 4
+    bob = Page(db, "bob", ann.counts)
+    for _ in range(2):
+        bob.vote()
+    assert ann.left() == 9, "what others did is seen with the next count"
+    monkeypatch.setattr(idle, "RECOUNT_SECONDS", 0.0)
+    assert ann.left() == ann.left(exactly=True) == 6, "of three that bob judged or holds"
+
+
+def test_a_small_pool_is_counted_after_every_vote(db: Database, counted: list[int]) -> None:
+    for _ in range(3):
+        make_matchup(db)
+    ann, bob = (Page(db, name, idle.ReachCounts()) for name in ("ann", "bob"))
+    assert ann.left() == 3
+    bob.vote()
+    assert ann.left() == ann.left(exactly=True)
+
+
+def test_a_count_that_stopped_at_its_limit_stays_there(
+    db: Database, counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle, "FEW", 2)
+    monkeypatch.setattr(idle, "COUNTED", 5)
+    counts = idle.ReachCounts()
+    counts.note(("ann", "page"), 0, 5)
+    assert counts.known(("ann", "page"), 3) == 5
+    counts.note(("ann", "page"), 0, 4)
+    assert counts.known(("ann", "page"), 1) == 3
+    assert counts.known(("ann", "page"), 2) is None
+    assert counts.known(("ann", "other"), 0) is None
