@@ -107,10 +107,15 @@
     if (answer.late) studio.lateWords(answer.late);
     if (answer.note) say(answer.note, "", act === "undo" ? requestWords("Request") : requestWords("Next request"));
     else if (act === "fill") say("Asked for new replies; pairs appear here by themselves.", "good");
-    else if (act === "vote") say(saidWords, "good", requestWords("Next request"));
+    else if (act === "vote") afterPaint(answer.seq, () => say(saidWords, "good", requestWords("Next request")));
     else if (act === "show" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
     else if (before && before !== stage?.lease && studio.judgedElsewhere(before)) say(ELSEWHERE);
     return undefined;
+  };
+  // The next pair is to be read before what is said of the last one, unless something else has happened by then.
+  const afterPaint = (seq, act) => {
+    const late = () => { if (!busy && seq === lastDecisive) act(); };
+    document.hidden ? late() : requestAnimationFrame(() => setTimeout(late));
   };
 
   // What was done is said in words, with the beginning of what is to be judged next: by then another pair is in sight.
@@ -252,7 +257,8 @@
   studio.stage = () => stage;
   studio.deck = () => deck;
   studio.guidelines = () => guidelines;
-  studio.isShown = () => byId("pair")?.checkVisibility?.() ?? false;
+  // Asked at every key: read from what Gradio writes on the tab, for a computed style would be worked out anew.
+  studio.isShown = () => Boolean(byId("pair")) && byId("label-tab")?.style.display !== "none";
 
   // Remarks and drafts -----------------------------------------------------------------------------------
 
