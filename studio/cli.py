@@ -16,12 +16,11 @@ from typing import Annotated, Any
 
 import typer
 from pydantic import ValidationError
-from sqlalchemy.exc import SQLAlchemyError
 from typer.core import TyperGroup
 
 from feedback.errors import DatabaseDamaged, StudioError
 from feedback.store.rows import reason_of
-from feedback.store.stored_values import require_values
+from feedback.store.stored_values import MET_ON_DAMAGE, require_values
 from studio import __version__
 from studio.commands import archive, benchmarks, checkpoints, data, people, policies, review, running, serving
 from studio.commands.session import Asked
@@ -32,10 +31,6 @@ HOME_OPTIONS = ("--home", "--database-url")
 
 # Typer carries its own copy of click and shows only the class below this one.
 UsageError: Any = typer.BadParameter.__base__
-
-
-# What code meets that reads a value which is not what it should be.
-_UNFORESEEN = (LookupError, TypeError, ValueError, AttributeError, SQLAlchemyError)
 
 
 class StudioGroup(TyperGroup):
@@ -59,7 +54,7 @@ class StudioGroup(TyperGroup):
             reason = str(error)
         except ValidationError as error:
             reason = _damage_behind(ctx) or reason_of(error)
-        except _UNFORESEEN as error:
+        except MET_ON_DAMAGE as error:
             if (damage := _damage_behind(ctx)) is None:
                 raise
             reason = f"{damage} (met as {type(error).__name__})"

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from sqlalchemy import JSON, Boolean, DateTime, Float, Integer, LargeBinary, text
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlmodel import SQLModel
@@ -20,6 +21,9 @@ from feedback.db import Database
 from feedback.driver_errors import RESTORE_HINT
 from feedback.errors import DatabaseDamaged
 from feedback.tables import EnumText, Moment
+
+MET_ON_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, SQLAlchemyError)
+"""What code meets that reads a value which is not what it should be."""
 
 _JSON_TYPES = {list: "array", dict: "object", str: "text"}
 _MESSAGES = (
