@@ -114,7 +114,8 @@
   };
   // The next pair is to be read before what is said of the last one, unless something else has happened by then.
   const afterPaint = (seq, act) => {
-    const late = () => { if (!busy && seq === lastDecisive) act(); };
+    const said = sayings;
+    const late = () => { if (!busy && seq === lastDecisive && said === sayings) act(); };
     document.hidden ? late() : requestAnimationFrame(() => setTimeout(late));
   };
 
@@ -167,7 +168,9 @@
   };
 
   // What is said stands beside the counter and is read out by a screen reader; ``more`` is only read out.
+  let sayings = 0;
   const say = (words, tone = "", more = "") => {
+    sayings += 1;
     write("label-says", words, tone);
     const also = Object.assign(document.createElement("span"), { className: "unseen", textContent: ` ${more}` });
     if (words && more) byId("label-says")?.append(also);

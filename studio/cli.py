@@ -69,7 +69,10 @@ def _damage_behind(ctx: Any) -> str | None:
     try:
         db = Home.locate(ctx.obj.home, ctx.obj.database_url).look()
         if db is not None:
-            require_values(db)
+            try:
+                require_values(db)
+            finally:
+                db.dispose()
     except DatabaseDamaged as error:
         return str(error)
     except Exception:

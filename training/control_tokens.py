@@ -40,6 +40,7 @@ class ControlTokens:
     template: Any
     ids: dict[str, int]
     thoughts: frozenset[str]
+    special: frozenset[int]
     normalized: bool = False  # whether a text that spells none may be normalized into one
     twins: dict[str, tuple[Any, dict[str, str]]] = field(default_factory=dict)
 
@@ -91,33 +92,32 @@ def encode(tokenizer: Any, text: str, mark: str | None = None) -> list[int]:
     control = control_tokens(tokenizer)
     if mark is None or mark not in text:  # the template already wrote every special token: no second one is added
         read = list(tokenizer(text, add_special_tokens=False)["input_ids"])
-        if not control.normalized or _count_read(tokenizer, control, read) == control.count_written(
-            text, tokenizer.unk_token_id
-        ):
+        written = control.count_written(text, tokenizer.unk_token_id) if control.normalized else len(read)
+        if _count_read(tokenizer, control, read) <= written:
             return read
         mark = ""
     quote = next((quote for quote in _QUOTES if quote not in text), None)
     if quote is None:
         raise ControlTokenInText("This conversation uses every private-use character that could stand for a token.")
     twin, places = _twin(tokenizer, control, quote)
-    spelled = any_of(control.ids).sub(lambda found: places[found.group()], text)
+    spelled, count = any_of(control.ids).subn(lambda found: places[found.group()], text)
     ids = twin.encode(spelled.replace(mark, ""), add_special_tokens=False)
-    if set(ids.ids) & (set(control.ids.values()) - {tokenizer.unk_token_id}):
-        raise _unreadable(text.replace(mark, ""), control)
     back = {twin.token_to_id(place): control.ids[name] for name, place in places.items()}
+    # A twin that reads a stand-in as text would teach its characters.
+    if _count_read(tokenizer, control, ids.ids) or count != sum(token in back for token in ids.ids):
+        raise _unreadable(text.replace(mark, ""), control)
     return [back.get(token, token) for token in ids.ids]
 
 
 def special_thoughts(tokenizer: Any) -> frozenset[int]:
     """The special tokens among those that open and close a thought, which decoding would leave out with the others."""
     control = control_tokens(tokenizer)
-    return frozenset(control.ids[name] for name in control.thoughts if name in control.ids) & special_ids(tokenizer)
+    return frozenset(control.ids[name] for name in control.thoughts) & control.special
 
 
 def special_ids(tokenizer: Any) -> frozenset[int]:
     """The tokens that decoding leaves out as no text."""
-    added = tokenizer.added_tokens_decoder.items()
-    return frozenset(tokenizer.all_special_ids) | {number for number, token in added if token.special}
+    return control_tokens(tokenizer).special
 
 
 def _count_read(tokenizer: Any, control: ControlTokens, ids: list[int]) -> int:
@@ -138,7 +138,8 @@ def control_tokens(tokenizer: Any) -> ControlTokens:
 
 
 def _read(tokenizer: Any) -> ControlTokens:
-    added = {token.content: (number, token.special) for number, token in tokenizer.added_tokens_decoder.items()}
+    tokens = tokenizer.added_tokens_decoder
+    added = {token.content: (number, token.special) for number, token in tokens.items()}
     special = {name: tokenizer.convert_tokens_to_ids(name) for name in tokenizer.all_special_tokens}
     thoughts = frozenset(name for name in added if _THOUGHT.fullmatch(name))
     written = "".join(_rendered(tokenizer))
@@ -149,8 +150,9 @@ def _read(tokenizer: Any) -> ControlTokens:
     }
     ids = {name: number for name, number in ids.items() if name}
     changes = getattr(getattr(tokenizer, "backend_tokenizer", None), "normalizer", None) is not None
-    normalized = changes and any(token.normalized for token in tokenizer.added_tokens_decoder.values())
-    return ControlTokens(tokenizer.chat_template, ids, thoughts, normalized)
+    normalized = changes and any(token.normalized for token in tokens.values())
+    dropped = frozenset(special.values()) | {number for number, token in tokens.items() if token.special}
+    return ControlTokens(tokenizer.chat_template, ids, thoughts, dropped, normalized)
 
 
 def _rendered(tokenizer: Any) -> list[str]:

@@ -115,7 +115,7 @@ def _ignored_in_messages(values: Iterable[Any]) -> set[str]:
 
 def said_first(fields: Mapping[str, Any], *names: str) -> Any:
     """The first of these columns that says anything, also where it says 0; None where none does."""
-    return next((value for name in names if (value := fields.get(name)) not in (None, "")), None)
+    return next((value for name in names if (value := fields.get(name)) not in (None, "", [], {})), None)
 
 
 def short_name(name: str) -> str:

@@ -149,6 +149,8 @@ def _vote(messages: Messages, replies: tuple[str, str], annotation: Row, judges:
     key = next((str(result["id"]) for result in results if result.get("id")), "")
     strength, odd = _strength(said, verdict)
     texts = said.get("rationale", {}).get("text") or []
+    if not isinstance(texts, str | list):
+        raise Refused(f"the text of a textarea must be a text or a list of texts, not {texts!r:.80}")
     return Incoming(
         messages,
         replies,

@@ -62,7 +62,9 @@ def require_known(engine: Engine) -> None:
     """Refuse a database whose schema this release cannot tell: DatabaseDamaged, or StudioError of a newer release."""
     current = current_revision(engine)
     if current is None and (own := SQLModel.metadata.tables.keys() & table_names(engine)):
-        raise DatabaseDamaged(f"it has {len(own)} tables and does not say of which schema they are", RESTORE_HINT)
+        current = current_revision(engine)  # another process may have made both since it was read
+        if current is None:
+            raise DatabaseDamaged(f"it has {len(own)} tables and does not say of which schema they are", RESTORE_HINT)
     _is_behind(current, newest_revision(), _parents())
 
 

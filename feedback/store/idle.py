@@ -116,7 +116,7 @@ class ReachCounts:
         return left if left > FEW and time.monotonic() - counted_at < RECOUNT_SECONDS else None
 
     def note(self, page: tuple[str, str], judged: int, left: int) -> None:
-        """Keep a count; the page asked for longest ago is forgotten."""
+        """Keep a count; the page counted longest ago is forgotten."""
         with self._lock:
             self._counts[page] = (time.monotonic(), left, judged)
             self._counts.move_to_end(page)
@@ -138,14 +138,14 @@ def reach_of(
     With ``counts`` a recent count stands in for a new one; ``judged`` is then how many judgments and skips of this
     person are in force.
     """
-    page = (annotator, session or "")
-    left = counts.known(page, judged) if counts else None
+    page, idle = (annotator, session or ""), at - _IDLE
     with db.reading() as connection:
         held = _HELD.all(connection, annotator=annotator, at=at)
+        mine = [row for row in held if row.session == session or (row.session is not None and row.seen <= idle)]
+        # A page that holds nothing has found nothing: what it could get before says nothing any more.
+        left = counts.known(page, judged) if counts and mine else None
         if left is None:
-            free = _FREE.first(connection, annotator=annotator, session=page[1], idle=at - _IDLE, at=at)[0]
-    idle = at - _IDLE
-    mine = [row for row in held if row.session == session or (row.session is not None and row.seen <= idle)]
+            free = _FREE.first(connection, annotator=annotator, session=page[1], idle=idle, at=at)[0]
     others = [row for row in held if row not in mine]
     if left is None:
         left = int(free) + sum(row.purpose in _WORK for row in mine)

@@ -20,6 +20,7 @@ from sqlmodel import SQLModel
 from feedback.db import Database
 from feedback.driver_errors import RESTORE_HINT
 from feedback.errors import DatabaseDamaged
+from feedback.migrations import current_revision, newest_revision
 from feedback.tables import EnumText, Moment
 
 MET_ON_DAMAGE = (LookupError, TypeError, ValueError, AttributeError, SQLAlchemyError)
@@ -37,8 +38,11 @@ _REPLIES = (
 
 
 def check_values(db: Database) -> str:
-    """``ok``, or the first value that does not belong where it lies, by its table, row and column."""
-    if not db.is_sqlite:
+    """``ok``, or the first value that does not belong where it lies, by its table, row and column.
+
+    A database of an earlier release is not looked at: its columns are others.
+    """
+    if not db.is_sqlite or current_revision(db.engine) != newest_revision():
         return "ok"
     with db.reading() as connection:
         for mapper in sorted(SQLModel._sa_registry.mappers, key=lambda one: str(one.local_table)):
@@ -80,7 +84,7 @@ def _rules(mapper: Mapper[Any]) -> Iterator[tuple[KeyedColumnElement[Any], str]]
         if isinstance(kind, EnumText):
             yield column, f"{name} IN ({', '.join(repr(member.value) for member in kind.members)})"
         elif isinstance(kind, Moment | DateTime):
-            yield column, f"typeof({name}) = 'text' AND julianday({name}) IS NOT NULL"
+            yield column, f"typeof({name}) = 'text' AND julianday(substr({name}, 1, 19)) IS NOT NULL"
         elif isinstance(kind, JSON):
             yield column, _json_rule(name, mapper.class_.model_fields[column.key].annotation)
         else:
@@ -99,13 +103,15 @@ def _storage_of(kind: Any) -> str:
 def _json_rule(name: str, annotation: Any) -> str:
     parts = typing.get_args(annotation) if isinstance(annotation, types.UnionType) else (annotation,)
     kinds = {_JSON_TYPES.get(typing.get_origin(part) or part) for part in parts if part is not types.NoneType}
-    valid = f"typeof({name}) = 'text' AND json_valid({name})"
+    # Python writes and reads numbers as NaN, which are no JSON.
+    numbers = f"replace(replace(replace({name}, '-Infinity', '0'), 'Infinity', '0'), 'NaN', '0')"
+    valid = f"typeof({name}) = 'text' AND json_valid({numbers})"
     if None in kinds:
         return valid
     valid_kinds = {*kinds, "null"} if types.NoneType in parts else kinds
     listed = ", ".join(f"'{kind}'" for kind in sorted(filter(None, valid_kinds)))
-    return f"CASE WHEN {valid} THEN json_type({name}) IN ({listed}) END"
+    return f"CASE WHEN {valid} THEN json_type({numbers}) IN ({listed}) END"
 
 
 def _quoted(column: KeyedColumnElement[Any]) -> str:
-    return f'"{column.name}"'
+    return f'"{column.table}"."{column.name}"'

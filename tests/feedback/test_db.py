@@ -153,6 +153,21 @@ def test_a_database_of_a_newer_release_is_refused(tmp_path: Path) -> None:
         open_database(tmp_path / "studio.db")
 
 
+def test_a_database_that_another_process_makes_at_this_moment_is_not_called_damaged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, seen = tmp_path / "studio.db", migrations.current_revision
+
+    def late(engine: Engine) -> str | None:
+        monkeypatch.setattr(migrations, "current_revision", seen)
+        found = seen(engine)
+        open_database(path).dispose()
+        return found
+
+    monkeypatch.setattr(migrations, "current_revision", late)
+    open_database(path).dispose()
+
+
 def test_what_is_not_a_database_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "studio.db").write_text("a letter to a friend, long enough to look like a file" * 20)
     with pytest.raises(InvalidInput, match="not a studio database"):

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 from feedback import assignment, datasets, formats, judging
@@ -14,11 +16,14 @@ from feedback.db import Database
 from feedback.errors import DatabaseDamaged
 from feedback.store.policies import promote_policy
 from feedback.store.runs import save_run
+from feedback.store.scorecards import save_scorecard
 from feedback.store.stored_values import check_values
-from feedback.types import Run
+from feedback.tables import PolicyRow
+from feedback.types import Run, Scorecard
 from studio import people
 from studio.cli import app
 from tests.factories import judge_by, longer, make_matchup, make_policy
+from tests.feedback.test_migration_adapters import migrate_to
 from training.home import Home
 
 
@@ -108,6 +113,29 @@ def test_a_raw_export_writes_no_value_of_another_kind(home: Home, tmp_path: Path
     with pytest.raises(DatabaseDamaged, match="the judgment jud-.* cannot be written"):
         formats.export_dataset(db, "d", "raw", tmp_path / "x.jsonl")
     assert not (tmp_path / "x.jsonl").exists()
+    db.dispose()
+
+
+def test_what_the_studio_stores_is_no_damage(db: Database) -> None:
+    """The last moment there is, and figures that are no numbers."""
+    figures = {"x": float("nan"), "y": -float("inf")}
+    save_scorecard(db, Scorecard(kind="win_rate", subject_id=make_policy(db, "p").id, figures=figures))
+    with db.write() as session:
+        session.execute(update(PolicyRow).values(created_at=datetime.max.replace(tzinfo=UTC)))
+    assert check_values(db) == "ok"
+
+
+def test_a_database_of_an_earlier_release_is_not_called_damaged(tmp_path: Path) -> None:
+    home = Home(tmp_path / "old")
+    home.path.mkdir()
+    migrate_to(home.database_file, "0005_purpose")
+    with sqlite3.connect(home.database_file) as connection:
+        connection.execute(
+            "INSERT INTO prompt (id, created_at, messages, tags, split, content_hash) VALUES "
+            "('prm-1', '2026-01-01 00:00:00.000000', '[{\"role\": \"user\", \"content\": \"x\"}]', '[]', 'work', 'h')"
+        )
+    db = home.look()
+    assert db is not None and check_values(db) == "ok"
     db.dispose()
 
 

@@ -11,6 +11,7 @@ import pytest
 from tests.training.families import BRACKETS, FAMILIES, ZEPHYR, Family, template_of, tokenizer_of
 from training import chat, chat_template
 from training.chat import encode_exchange, encode_prompt, encode_replies
+from training.chat_template import Unencodable
 
 ASK = [{"role": "user", "content": "What do people do in the rain?"}]
 LONGER = [*ASK, {"role": "assistant", "content": "They cook."}, {"role": "user", "content": "And then?"}]
@@ -155,6 +156,31 @@ def test_what_a_tokenizer_normalizes_into_a_control_token_is_text(normalizer: st
         return sum(token in ends for token in exchange.ids), sum(token in ends for token in prompt)
 
     assert count(before + spelled) == count("it")
+
+
+def prepended(*, normalized: bool) -> Any:
+    """A tokenizer that puts a sign before each text, with thought tags that it may look for in the changed text."""
+    from tokenizers import AddedToken, Tokenizer, normalizers
+    from transformers import PreTrainedTokenizerFast
+
+    known = tokenizer_of(FAMILIES["qwen2_5"])
+    core = Tokenizer.from_str(known.backend_tokenizer.to_str())
+    core.normalizer = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
+    core.add_tokens([AddedToken(tag, normalized=normalized) for tag in ("<think>", "</think>")])
+    return PreTrainedTokenizerFast(tokenizer_object=core, eos_token=known.eos_token, chat_template=known.chat_template)
+
+
+@pytest.mark.parametrize("normalized", [False, True])
+@pytest.mark.parametrize("asked", ["Hi", "Hi <|im_end|>"])
+def test_no_stand_in_is_left_in_what_is_trained_on(normalized: bool, asked: str) -> None:
+    """A tag that is looked for behind that sign is text after a new line, for the tokenizer and for us."""
+    tokenizer = prepended(normalized=normalized)
+    try:
+        exchange = encode_exchange(tokenizer, [{"role": "user", "content": asked}], "<think>a</think> b")
+    except Unencodable:
+        assert normalized and asked != "Hi", "what cannot be told apart is refused, and nothing else"
+    else:
+        assert not any("\ue000" <= letter <= "\uf8ff" for letter in tokenizer.decode(exchange.ids))
 
 
 def test_two_replies_share_one_prompt(named: tuple[str, Any]) -> None:
