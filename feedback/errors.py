@@ -172,3 +172,6 @@ class RunCancelled(RunEnded):
 
 class RunFailed(RunEnded):
     """The run found out itself that it cannot go on; the message says why in one sentence."""
+
+
+RESTORE_HINT = "Stop the studio and put a backup back with `studio restore FILE --force`; `studio doctor` says more."

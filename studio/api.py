@@ -24,6 +24,7 @@ from starlette.exceptions import HTTPException
 from starlette.routing import BaseRoute, Match
 from starlette.types import Scope
 
+from feedback.datasets.split_size import split_notes
 from feedback.errors import (
     Conflict,
     DatabaseDamaged,
@@ -37,9 +38,8 @@ from feedback.errors import (
     StudioError,
     Unavailable,
 )
-from feedback.returning import USUAL_LIMIT
-from feedback.split_size import split_notes
-from feedback.store.prompts import SavedPrompts
+from feedback.labeling.run_replies import USUAL_LIMIT
+from feedback.store.content.prompts import SavedPrompts
 from feedback.store.rows import value_of
 from feedback.tables import RunRow
 from feedback.types import DatasetFilters, Guidelines, Prompt, RunState, Split
@@ -48,17 +48,7 @@ from studio.api_shapes import Given, Name, task_json
 from studio.curves import metric_lines
 from studio.on_demand import OnDemand
 from studio.refusals import shortened, tell_failure, unavailable
-from studio.schemas import (
-    BaseIn,
-    DatasetIn,
-    GenerationsIn,
-    GuidelinesIn,
-    JudgmentIn,
-    PageIn,
-    PromptsIn,
-    RunIn,
-    TaskIn,
-)
+from studio.schemas import BaseIn, DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PageIn, PromptsIn, RunIn, TaskIn
 from studio.services import LOCAL_ANNOTATOR, PolicySummary, RunsAsked, Services
 from training.reproduce import command_of, spec_of
 

@@ -12,9 +12,9 @@ from fastapi import APIRouter, Query, Response
 from fastapi.responses import JSONResponse
 from pydantic import Field
 
-from feedback.remarks import to_shown
-from feedback.store.batches import BatchSummary
-from feedback.store.evidence import Evidence
+from feedback.rules.annotations import to_shown
+from feedback.store.labeling.batches import BatchSummary
+from feedback.store.reports.evidence import Evidence
 from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
 from feedback.types import MAX_PRIORITY, Batch, Checks, MatchupState, Purpose

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from fastapi import Depends, Header, Request
 
-from feedback.assignment import Task
+from feedback.labeling.assignment import Task
 from studio.gate import PERSON
 from studio.services import Services
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import gradio as gr
 from fastapi import FastAPI
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from studio import __version__, people_api, present
 from studio.api import add_api, add_last
 from studio.auth import Auth

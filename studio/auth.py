@@ -23,10 +23,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, LockedOut, NotAllowed, NotSignedIn
-from feedback.store import credentials, users
-from feedback.store.audit import list_events, list_moments, save_event
+from feedback.store.people import credentials, users
+from feedback.store.people.audit import list_events, list_moments, save_event
 from feedback.tables import UserRow
 from feedback.types import Credential, CredentialKind, UserStatus, now
 from studio.roles import Person

@@ -18,9 +18,9 @@ import typer
 from pydantic import ValidationError
 from typer.core import TyperGroup
 
+from feedback.database.stored_values import MET_ON_DAMAGE, require_values
 from feedback.errors import DatabaseDamaged, StudioError
 from feedback.store.rows import reason_of
-from feedback.store.stored_values import MET_ON_DAMAGE, require_values
 from studio import __version__
 from studio.commands import archive, benchmarks, checkpoints, data, people, policies, review, running, serving
 from studio.commands.session import Asked

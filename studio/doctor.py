@@ -20,14 +20,14 @@ from typing import Any
 
 import psutil
 
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.database.health import check_integrity, check_references, schema_version
+from feedback.database.stored_values import check_values
 from feedback.errors import DatabaseDamaged, InvalidInput, StudioError
 from feedback.migrations import newest_revision
-from feedback.store.health import check_integrity, check_references, schema_version
-from feedback.store.policies import get_champion, list_policies
-from feedback.store.prompts import count_prompts
-from feedback.store.runs import list_runs
-from feedback.store.stored_values import check_values
+from feedback.store.content.prompts import count_prompts
+from feedback.store.models.policies import get_champion, list_policies
+from feedback.store.models.runs import list_runs
 from feedback.types import RunState, now
 from training.first_steps import is_model_directory
 from training.home import Home

@@ -13,8 +13,8 @@ import secrets
 from collections.abc import Iterator
 from pathlib import Path
 
-from feedback.db import Database
-from feedback.store.users import any_user
+from feedback.database.engine import Database
+from feedback.store.people.users import any_user
 from training.home import Home
 
 TOKEN_FILE = "open.token"

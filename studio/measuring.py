@@ -6,11 +6,11 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from feedback.store import benchmarks as benchmark_store
-from feedback.store.benchmarks import Both
-from feedback.store.policies import get_policy
+from feedback.store.models import benchmarks as benchmark_store
+from feedback.store.models.benchmarks import Both
+from feedback.store.models.policies import get_policy
 from feedback.tables import BenchmarkRow, PolicyRow, RunRow
 from training import benchmarks, head_to_head, runs
 from training.benchmarks import Compared, Comparison

@@ -6,9 +6,9 @@ from dataclasses import dataclass
 
 from pydantic import ValidationError
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store import users
+from feedback.store.people import users
 from feedback.store.rows import reason_of
 from feedback.tables import UserRow
 from feedback.types import User, UserRole

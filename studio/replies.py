@@ -12,11 +12,11 @@ import secrets
 import threading
 from typing import TYPE_CHECKING, Any
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import EndpointFailed
-from feedback.store.generations import save_generations
-from feedback.store.policies import get_policy
-from feedback.store.prompts import save_prompts
+from feedback.store.content.generations import save_generations
+from feedback.store.content.prompts import save_prompts
+from feedback.store.models.policies import get_policy
 from feedback.tables import GenerationRow
 from feedback.types import ASKED_HERE, Generation, Prompt, SamplingSettings
 from training.home import Home

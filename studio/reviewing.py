@@ -8,19 +8,20 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from feedback import assignment
-from feedback.assignment import Task
-from feedback.db import Database
-from feedback.store import batches, evidence, matchups, reviews
-from feedback.store.batches import BatchSummary
-from feedback.store.evidence import Evidence
-from feedback.store.judgments import judgments_mark
-from feedback.store.lineage import judgment_lineage
+from feedback.database.engine import Database
+from feedback.labeling import assignment
+from feedback.labeling.assignment import Task
+from feedback.store.labeling import batches, matchups, reviews
+from feedback.store.labeling.batches import BatchSummary
+from feedback.store.labeling.judgments import judgments_mark
+from feedback.store.reports import evidence
+from feedback.store.reports.evidence import Evidence
+from feedback.store.reports.lineage import judgment_lineage
 from feedback.tables import MatchupRow, ReviewRow
 from feedback.types import Act, Batch, MatchupState, Part
 
 if TYPE_CHECKING:
-    from feedback.quality import QualityReport
+    from feedback.quality.report import QualityReport
 
 
 class Reviewing:
@@ -36,7 +37,7 @@ class Reviewing:
         with self._reporting:
             mark = judgments_mark(self.db)
             if self._report is None or self._report[0] != mark:
-                from feedback import quality  # numpy and scipy: nothing else here needs them
+                from feedback.quality import report as quality  # numpy and scipy: nothing else here needs them
 
                 self._report = (mark, quality.report(self.db))
             return self._report[1]

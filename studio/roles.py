@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import NotAllowed
-from feedback.store.audit import save_event
+from feedback.store.people.audit import save_event
 from feedback.types import UserRole
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from feedback.remarks import MAX_SPANS
+from feedback.rules.annotations import MAX_SPANS
 from feedback.types import MAX_PRIORITY, DatasetFilters, ShownVerdict, Split, UserRole, number_not_truth
 
 Whole = Annotated[int, Field(strict=True)]

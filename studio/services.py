@@ -19,30 +19,31 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar, cast
 
-from feedback import amending, assignment, datasets, formats, judging, returning
-from feedback.assignment import CHECKS, Task
-from feedback.db import Database
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets import freeze as datasets
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotAllowed, NotEnoughData, NotSignedIn, StudioError
-from feedback.judging import Submitted
-from feedback.store import audit as audit_store
-from feedback.store import checkpoints as checkpoint_store
-from feedback.store import checks as check_store
-from feedback.store import datasets as dataset_store
-from feedback.store import generations as generation_store
-from feedback.store import guidelines as guideline_store
-from feedback.store import idle as idle_store
-from feedback.store import judgments as judgment_store
-from feedback.store import leases as lease_store
-from feedback.store import lineage as lineage_store
-from feedback.store import matchups as matchup_store
-from feedback.store import policies as policy_store
-from feedback.store import prompts as prompt_store
-from feedback.store import runs as run_store
-from feedback.store import scorecards as scorecard_store
-from feedback.store import users as user_store
-from feedback.store.in_force import InForce
-from feedback.store.judgments import AnnotatorFigures
-from feedback.store.prompts import SavedPrompts
+from feedback.labeling import amending, assignment, judging, run_replies
+from feedback.labeling.assignment import CHECKS, Task
+from feedback.labeling.judging import Submitted
+from feedback.store.content import generations as generation_store
+from feedback.store.content import prompts as prompt_store
+from feedback.store.content.prompts import SavedPrompts
+from feedback.store.datasets import datasets as dataset_store
+from feedback.store.labeling import idle_leases as idle_store
+from feedback.store.labeling import judgments as judgment_store
+from feedback.store.labeling import leases as lease_store
+from feedback.store.labeling import matchups as matchup_store
+from feedback.store.labeling import settings as guideline_store
+from feedback.store.labeling.judgments import AnnotatorFigures
+from feedback.store.labeling.settings import InForce
+from feedback.store.models import checkpoints as checkpoint_store
+from feedback.store.models import policies as policy_store
+from feedback.store.models import runs as run_store
+from feedback.store.models import scorecards as scorecard_store
+from feedback.store.people import audit as audit_store
+from feedback.store.people import users as user_store
+from feedback.store.reports import lineage as lineage_store
 from feedback.tables import (
     AuditRow,
     CheckpointRow,
@@ -382,7 +383,7 @@ class Services:
 
     def change_checks(self, changed: dict[str, float], author: str = LOCAL_ANNOTATOR) -> ChecksRow:
         """Add a version of the checks with these settings changed; it holds from the next task on."""
-        return check_store.change_checks(self.db, CHECKS, changed, author=author)
+        return guideline_store.change_checks(self.db, CHECKS, changed, author=author)
 
     # Filling the pool -------------------------------------------------------------------------------------
 
@@ -638,9 +639,9 @@ class Services:
     def _prompts_of(self, rows: list[GenerationRow]) -> list[PromptRow]:
         return prompt_store.list_prompts(self.db, ids=list({row.prompt_id for row in rows})) if rows else []
 
-    def annotate_run(self, run_id: str, limit: int = returning.USUAL_LIMIT) -> list[MatchupRow]:
+    def annotate_run(self, run_id: str, limit: int = run_replies.USUAL_LIMIT) -> list[MatchupRow]:
         """Put what a run's policy replied while it learnt before the annotators, as pairs."""
-        return returning.send_to_annotators(self.db, run_id, limit=limit)
+        return run_replies.send_to_annotators(self.db, run_id, limit=limit)
 
     def resume_run(self, run_id: str) -> RunRow:
         """Queue an interrupted, failed or cancelled run again under the same id, from its last checkpoint."""

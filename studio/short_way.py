@@ -23,7 +23,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.errors import Unavailable
-from feedback.store.prompts import SavedPrompts
+from feedback.store.content.prompts import SavedPrompts
 from studio.api import TOLD, add_read_prompts, judge, next_task, tell, tell_invalid
 from studio.bulk import read_prompts
 from studio.gate import PERSON

@@ -16,9 +16,9 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import StudioError
-from feedback.store.runs import get_run
+from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
 from training import runs
 from training.home import Home

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from feedback import assignment, judging
-from feedback.agreement import READING_SPEED
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.labeling import assignment, judging
+from feedback.quality.agreement import READING_SPEED
 from feedback.types import Checks
 
 Behaviour = Callable[[random.Random, float, float], str]

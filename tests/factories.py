@@ -7,10 +7,13 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from feedback import assignment, judging, pairing
-from feedback.db import Database
-from feedback.store import generations, matchups, policies, prompts
-from feedback.store.benchmarks import save_benchmark
+from feedback.database.engine import Database
+from feedback.labeling import assignment, judging
+from feedback.rules import pairing
+from feedback.store.content import generations, prompts
+from feedback.store.labeling import matchups
+from feedback.store.models import policies
+from feedback.store.models.benchmarks import save_benchmark
 from feedback.tables import BenchmarkRow, GenerationRow, MatchupRow, PolicyRow, PromptRow
 from feedback.types import Generation, Policy, Prompt, ShownVerdict, Source, Split
 

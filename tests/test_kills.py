@@ -18,11 +18,11 @@ import httpx
 import psutil
 import pytest
 
-from feedback.datasets import freeze
-from feedback.db import Database
-from feedback.store.judgments import count_judgments
-from feedback.store.policies import get_policy
-from feedback.store.runs import get_run, list_metrics
+from feedback.database.engine import Database
+from feedback.datasets.freeze import freeze
+from feedback.store.labeling.judgments import count_judgments
+from feedback.store.models.policies import get_policy
+from feedback.store.models.runs import get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import RunState
 from tests.factories import judge_by, longer, make_matchup

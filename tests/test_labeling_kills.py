@@ -18,9 +18,9 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
-from feedback import assignment, judging
-from feedback.db import Database, open_database
-from feedback.store import judgments, matchups
+from feedback.database.engine import Database, open_database
+from feedback.labeling import assignment, judging
+from feedback.store.labeling import judgments, matchups
 from feedback.types import JudgmentState, Verdict, now
 from tests.factories import make_matchup, make_policy, make_prompt
 

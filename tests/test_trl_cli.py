@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from feedback import datasets, formats
-from feedback.db import Database
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets import freeze
 from feedback.types import DatasetFilters
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.starter import STARTER_DIR
@@ -23,7 +24,7 @@ def exported(db: Database, tmp_path: Path) -> Path:
     for number in range(24):
         make_matchup(db, policy=policy, texts=[f"Yes, {number}.", f"Yes, and a longer answer too, {number}."])
     judge_by(db, longer)
-    datasets.freeze(db, "votes", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "votes", DatasetFilters(test_share=0.0))
     folder = tmp_path / "export"
     report = formats.export_dataset(db, "votes", "trl-conversational", folder / "votes.jsonl")
     assert report.rows == 24 and report.report.exists()

@@ -10,10 +10,10 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from feedback.assignment import Task, lease_next
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from feedback.judging import submit
+from feedback.labeling.assignment import Task, lease_next
+from feedback.labeling.judging import submit
 from feedback.types import Checks, MatchupKind, ShownVerdict, Source
 from training.home import Home
 from training.oracles import Oracle, get_oracle, judge

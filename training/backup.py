@@ -32,10 +32,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
+from feedback.database.snapshot import loaded_copy, open_copy, save_copy
 from feedback.errors import Conflict, HomeInUse, InvalidInput, StudioError
 from feedback.outputs import find_output, is_full
-from feedback.store.copies import loaded_copy, open_copy, save_copy
 from training.archives import check_member, opened_archive
 from training.home import SESSION_KEY, STUDIO_LOCK, WORKER_LOCK, Home
 from training.placement import exchange, sync_tree

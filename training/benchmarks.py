@@ -20,9 +20,9 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 from feedback.containers import read_objects
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotFound
-from feedback.store.benchmarks import Both, list_benchmarks, list_differing, list_scores
+from feedback.store.models.benchmarks import Both, list_benchmarks, list_differing, list_scores
 from feedback.tables import BenchmarkRow
 from feedback.types import Benchmark, BenchmarkItem
 from training.paired import Finding, Paired, finding, holm, paired

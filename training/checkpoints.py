@@ -27,19 +27,12 @@ from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
 from training.base_files import base_directory
 from training.ensembles import attach_members
-from training.models import (
-    HEAD_FILE,
-    LoadedPolicy,
-    LoadedReward,
-    attach_adapter,
-    load_base,
-    load_scorer,
-)
+from training.models import HEAD_FILE, LoadedPolicy, LoadedReward, attach_adapter, load_base, load_scorer
 from training.placement import placed, restore, sweep
 from training.probe import Probe, check_probe
 
 if TYPE_CHECKING:
-    from feedback.db import Database
+    from feedback.database.engine import Database
     from feedback.tables import CheckpointRow, PolicyRow, RunRow
     from training.home import Home
     from training.sampling import Replier
@@ -303,7 +296,7 @@ def load_reward(directory: Path, base: str | None = None, device: str | None = N
 
 def open_replier(db: Database, home: Home, key: str, device: str | None = None) -> Replier:
     """The policy with this id or name, wherever it replies: here, or behind an endpoint."""
-    from feedback.store.policies import check_can_reply, get_policy
+    from feedback.store.models.policies import check_can_reply, get_policy
     from training.endpoint import Endpoint
 
     row = get_policy(db, key)
@@ -315,7 +308,7 @@ def open_replier(db: Database, home: Home, key: str, device: str | None = None) 
 
 def open_policy(db: Database, home: Home, key: str, device: str | None = None) -> LoadedPolicy:
     """The policy with this id or name, its weights at hand: a bare base, or a base under its checkpoint."""
-    from feedback.store.policies import get_policy
+    from feedback.store.models.policies import get_policy
 
     row = get_policy(db, key)
     directory = policy_directory(db, home, row)
@@ -326,8 +319,8 @@ def open_policy(db: Database, home: Home, key: str, device: str | None = None) -
 
 def policy_directory(db: Database, home: Home, row: PolicyRow) -> Path | None:
     """Where the checkpoint of a policy lies; None for a bare base. Conflict for one without weights here."""
-    from feedback.store.checkpoints import get_checkpoint
-    from feedback.store.policies import check_can_reply, check_has_weights
+    from feedback.store.models.checkpoints import get_checkpoint
+    from feedback.store.models.policies import check_can_reply, check_has_weights
 
     check_can_reply(row)
     check_has_weights(row)
@@ -336,7 +329,7 @@ def policy_directory(db: Database, home: Home, row: PolicyRow) -> Path | None:
 
 def open_reward(db: Database, home: Home, key: str, device: str | None = None) -> LoadedReward:
     """The reward checkpoint with this id or name, ready to score."""
-    from feedback.store.checkpoints import get_to_score
+    from feedback.store.models.checkpoints import get_to_score
 
     row = get_to_score(db, key)
     return load_reward(home.path / row.path, row.base, device)
@@ -344,8 +337,8 @@ def open_reward(db: Database, home: Home, key: str, device: str | None = None) -
 
 def check_name_free(db: Database, home: Home, name: str, run_id: str) -> None:
     """Refuse a name that another run's checkpoint, directory or policy has, before hours are spent on training."""
-    from feedback.store.checkpoints import get_checkpoint
-    from feedback.store.policies import get_policy
+    from feedback.store.models.checkpoints import get_checkpoint
+    from feedback.store.models.policies import get_policy
 
     for noun, find in (("checkpoint", get_checkpoint), ("policy", get_policy)):
         try:
@@ -359,10 +352,10 @@ def check_name_free(db: Database, home: Home, name: str, run_id: str) -> None:
 
 def register_checkpoint(db: Database, home: Home, run: RunRow, manifest: Manifest, path: Path) -> CheckpointRow:
     """Enter a saved checkpoint into the database; entered before by the same run, it is given back."""
-    from feedback.store.checkpoints import get_checkpoint
-    from feedback.store.checkpoints import save_checkpoint as save_row
-    from feedback.store.datasets import get_dataset
-    from feedback.store.policies import get_policy
+    from feedback.store.datasets.datasets import get_dataset
+    from feedback.store.models.checkpoints import get_checkpoint
+    from feedback.store.models.checkpoints import save_checkpoint as save_row
+    from feedback.store.models.policies import get_policy
 
     try:
         row = get_checkpoint(db, manifest.name)

@@ -7,9 +7,9 @@ interrupted one may still be resumed, so the wait goes on.
 
 from __future__ import annotations
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict
-from feedback.store.runs import get_run, list_runs, transition_run
+from feedback.store.models.runs import get_run, list_runs, transition_run
 from feedback.tables import RunRow
 from feedback.types import RunState, now
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from feedback.db import file_of
+from feedback.database.engine import file_of
+from feedback.database.read_only import count_tables
 from feedback.errors import DatabaseDamaged
-from feedback.read_only import count_tables
 
 
 def require_database(home: Path, database_url: str, *, traces: list[Path], directories: list[Path]) -> None:
@@ -44,7 +44,7 @@ def _require_log_with_file(file: Path) -> None:
 
 
 def _was_written(file: Path) -> bool:
-    """A file in front of whose doors writers have queued (``feedback.turns``) was a database once, with its tables."""
+    """A file that writers have queued for (``feedback.database.write_queue``) was a database once, with its tables."""
     return file.with_name(f"{file.name}.turn").exists()
 
 

@@ -32,7 +32,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import (
     CheckpointError,
     DatabaseUnavailable,
@@ -42,8 +42,8 @@ from feedback.errors import (
     RunCancelled,
     StudioError,
 )
-from feedback.store.prompts import list_prompts
-from feedback.store.runs import get_run
+from feedback.store.content.prompts import list_prompts
+from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
 from feedback.types import RunState, Split, now
 from training import ranks

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput, NotFound
-from feedback.prompts_file import read_prompts
-from feedback.store.bases import note_base_hash
-from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy, save_policy
-from feedback.store.prompts import count_prompts, save_prompts
+from feedback.formats.base.prompts import read_prompts
+from feedback.store.content.prompts import count_prompts, save_prompts
+from feedback.store.models.bases import note_base_hash
+from feedback.store.models.policies import get_champion, get_policy, list_policies, promote_policy, save_policy
 from feedback.tables import PolicyRow
 from feedback.types import ENDPOINT_SCHEMES, Policy
 from training.starter import PROMPTS_DIR, STARTER_BASE, STARTER_DIR

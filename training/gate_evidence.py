@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from feedback.db import Database
-from feedback.store.lineage import policy_lineage
-from feedback.store.policies import get_policy
+from feedback.database.engine import Database
+from feedback.store.models.policies import get_policy
+from feedback.store.reports.lineage import policy_lineage
 from training.benchmarks import Compared, compare
 from training.gate import Decision, Limits, TaskResult, decide
 from training.head_to_head import PEOPLE, by_people

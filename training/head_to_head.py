@@ -10,11 +10,11 @@ from collections import Counter
 from statistics import fmean
 from typing import Any
 
-from feedback.db import Database
-from feedback.store.head_to_head import HeadToHead, count_met, list_duels
-from feedback.store.policies import list_policies
-from feedback.store.prompts import list_prompts
-from feedback.store.runs import list_runs
+from feedback.database.engine import Database
+from feedback.store.content.prompts import list_prompts
+from feedback.store.models.policies import list_policies
+from feedback.store.models.runs import list_runs
+from feedback.store.reports.comparisons import HeadToHead, count_met, list_duels
 from feedback.tables import PromptRow
 from feedback.types import RunState, Split, Verdict
 from training.intervals import clustered_trials, evidence_at_any_time

@@ -17,9 +17,9 @@ from typing import Any
 
 import psutil
 
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
+from feedback.database.read_only import count_tables, open_read_only
 from feedback.errors import HomeInUse, InvalidInput
-from feedback.read_only import count_tables, open_read_only
 from training.emptied import require_database
 from training.private import mend_modes
 

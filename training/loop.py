@@ -14,13 +14,13 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from feedback.datasets import freeze
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets.freeze import freeze
 from feedback.errors import InvalidInput, NotEnoughData, RunFailed, UnknownSetting
-from feedback.store.benchmarks import list_benchmarks
-from feedback.store.matchups import count_matchups
-from feedback.store.policies import check_has_weights, get_champion, get_policy, promote_policy
-from feedback.store.prompts import count_prompts
+from feedback.store.content.prompts import count_prompts
+from feedback.store.labeling.matchups import count_matchups
+from feedback.store.models.benchmarks import list_benchmarks
+from feedback.store.models.policies import check_has_weights, get_champion, get_policy, promote_policy
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, Purpose, RunState, Source, Split, now
 from training.annotate import annotate, annotator_name

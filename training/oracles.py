@@ -20,7 +20,7 @@ from feedback.types import ShownVerdict
 from training.chat import Messages
 
 if TYPE_CHECKING:
-    from feedback.db import Database
+    from feedback.database.engine import Database
     from training.home import Home
     from training.models import LoadedReward
 

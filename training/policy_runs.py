@@ -60,8 +60,8 @@ class PolicyOutcome:
 
 def open_start(context: RunContext) -> Start:
     """The parent and the dataset a run's settings name, checked before anything is loaded."""
-    from feedback.store.datasets import get_dataset
-    from feedback.store.policies import get_champion, get_policy
+    from feedback.store.datasets.datasets import get_dataset
+    from feedback.store.models.policies import get_champion, get_policy
 
     settings: TrainSettings = context.settings
     dataset = get_dataset(context.db, settings.dataset) if settings.dataset else None
@@ -84,8 +84,8 @@ def work_prompts(context: RunContext, dataset: DatasetRow | None, limit: int | N
     Of a dataset those count too whose judgments make no pair: a tie says nothing of which reply is better, and the
     prompt is as good as any.
     """
-    from feedback.examples import list_judged_prompts
-    from feedback.store.prompts import list_prompts
+    from feedback.datasets.examples import list_judged_prompts
+    from feedback.store.content.prompts import list_prompts
     from feedback.types import Split
 
     if dataset is None:
@@ -131,7 +131,7 @@ def save_policy_checkpoint(
 
     ``heads`` are the roles beside the policy that were saved with a head of their own, each in a directory of its name.
     """
-    from feedback.store.policies import get_policy
+    from feedback.store.models.policies import get_policy
 
     settings: TrainSettings = context.settings
     base = get_policy(context.db, start.parent.id).base  # where it lies by now
@@ -160,7 +160,7 @@ def save_policy_checkpoint(
 
 def register_policy(context: RunContext, name: str, base: str, checkpoint_id: str, parent_id: str) -> Any:
     """Enter the new policy; entered before by the same run, it is given back."""
-    from feedback.store.policies import get_policy, save_policy
+    from feedback.store.models.policies import get_policy, save_policy
 
     try:
         row = get_policy(context.db, name)

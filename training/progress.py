@@ -19,9 +19,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Protocol
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import RunCancelled
-from feedback.store.runs import get_run, last_step, save_metrics, update_run
+from feedback.store.models.runs import get_run, last_step, save_metrics, update_run
 from feedback.tables import RunRow
 from feedback.types import MetricPoint, RunState, now
 from training.home import Home

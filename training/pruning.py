@@ -13,12 +13,12 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from feedback.store.checkpoints import list_checkpoints, mark_removed
-from feedback.store.policies import list_policies, list_promotions
-from feedback.store.runs import list_runs
-from feedback.store.scorecards import list_scorecards
+from feedback.store.models.checkpoints import list_checkpoints, mark_removed
+from feedback.store.models.policies import list_policies, list_promotions
+from feedback.store.models.runs import list_runs
+from feedback.store.models.scorecards import list_scorecards
 from feedback.tables import CheckpointRow
 from feedback.types import RunState, now
 from training.checkpoints import ADAPTER_CONFIG, MANIFEST_FILE

@@ -14,11 +14,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput, NotFound
-from feedback.store.bases import BaseUse, list_bases, move_base, noted_base_hash
-from feedback.store.checkpoints import get_checkpoint
-from feedback.store.policies import check_can_reply, check_has_weights, get_policy
+from feedback.store.models.bases import BaseUse, list_bases, move_base, noted_base_hash
+from feedback.store.models.checkpoints import get_checkpoint
+from feedback.store.models.policies import check_can_reply, check_has_weights, get_policy
 from feedback.tables import CheckpointRow
 from feedback.types import ENDPOINT_SCHEMES
 from training.base_files import cached_directory, local_directory

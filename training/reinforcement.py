@@ -70,7 +70,7 @@ def prepare(context: RunContext) -> Ready:
     parent_id, run_id = parent.id, context.run.id
 
     def keep(rollout: Rollout) -> None:
-        from feedback.store.generations import save_generations_once
+        from feedback.store.content.generations import save_generations_once
 
         generations = generations_of(rollout, pool, parent_id, run_id, settings)
         tag = f"gen-{run_id.partition('-')[2]}-{rollout.iteration}"
@@ -143,7 +143,7 @@ def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], se
 
 def publish(context: RunContext, ready: Ready, figures: dict[str, Any]) -> dict[str, Any]:
     """Save the policy as it is in its role, with the value beside it, and enter both into the home."""
-    from feedback.store.generations import hand_over_generations
+    from feedback.store.content.generations import hand_over_generations
 
     roles, heads = ready.roles, [role for role in ready.adapters.names() if role == "value"]
     with roles.acting("policy"):
@@ -196,7 +196,7 @@ def _encoded(context: RunContext, roles: Roles, dataset: DatasetRow | None, sett
 
 def _reward_directory(context: RunContext, key: str, base: str) -> Path:
     """The directory of a reward checkpoint that fits the base."""
-    from feedback.store.checkpoints import get_to_score
+    from feedback.store.models.checkpoints import get_to_score
 
     directory = context.home.path / get_to_score(context.db, key).path
     manifest = read_manifest(directory)

@@ -18,7 +18,7 @@ from training.models import LoadedReward
 from training.reward_functions import get_reward_function
 
 if TYPE_CHECKING:
-    from feedback.db import Database
+    from feedback.database.engine import Database
     from training.home import Home
 
 Combination = Literal["mean", "worst", "uncertain"]

@@ -19,7 +19,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import (
     Conflict,
     DatabaseUnavailable,
@@ -29,10 +29,10 @@ from feedback.errors import (
     StudioError,
     UnknownSetting,
 )
-from feedback.store.checkpoints import get_checkpoint, get_to_score
-from feedback.store.datasets import get_dataset
-from feedback.store.policies import check_can_reply, check_has_weights, get_champion, get_policy
-from feedback.store.runs import get_run, list_runs, save_run, transition_run
+from feedback.store.datasets.datasets import get_dataset
+from feedback.store.models.checkpoints import get_checkpoint, get_to_score
+from feedback.store.models.policies import check_can_reply, check_has_weights, get_champion, get_policy
+from feedback.store.models.runs import get_run, list_runs, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import MAX_PRIORITY, Run, RunState, now, number_not_truth
 from training.config import (

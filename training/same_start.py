@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from feedback.errors import CheckpointError, StudioError
-from feedback.store.policies import get_champion, get_policy
+from feedback.store.models.policies import get_champion, get_policy
 from training.checkpoints import ADAPTER_FILE, describe_base, policy_directory
 from training.config import TrainSettings
 from training.placement import sync

@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from feedback.store.policies import get_champion, get_policy
-from feedback.store.scorecards import list_scorecards
+from feedback.store.models.policies import get_champion, get_policy
+from feedback.store.models.scorecards import list_scorecards
 from feedback.tables import PolicyRow, ScorecardRow
 from training.head_to_head import PEOPLE, list_by_people
 

@@ -16,9 +16,9 @@ import traceback
 from dataclasses import dataclass
 from pathlib import Path
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import StudioError
-from feedback.store.runs import claim_next_run, get_run, list_runs, transition_run, update_run
+from feedback.store.models.runs import claim_next_run, get_run, list_runs, transition_run, update_run
 from feedback.tables import RunRow
 from feedback.types import RunState, now
 from training.dependencies import give_up_waiting

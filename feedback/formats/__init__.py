@@ -16,27 +16,14 @@ from pathlib import Path
 from typing import cast, get_args
 
 from feedback import jsonl
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from feedback.formats import (
-    arena,
-    helpsteer3,
-    hh,
-    label_studio,
-    openai_preference,
-    raw,
-    spreadsheet,
-    trl_conversational,
-    trl_kto,
-    trl_preference,
-    trl_prompt,
-    trl_sft,
-    ultrafeedback,
-)
-from feedback.formats.shape import Export, Format, Row, Side
+from feedback.formats import arena, helpsteer3, hh, label_studio, openai_preference, raw, spreadsheet, ultrafeedback
+from feedback.formats.base.format import Export, Format, Row, Side
+from feedback.formats.trl import conversational, kto, preference, prompt, sft
 from feedback.outputs import find_output
-from feedback.store.datasets import get_dataset
-from feedback.store.users import list_pseudonyms
+from feedback.store.datasets.datasets import get_dataset
+from feedback.store.people.users import list_pseudonyms
 
 __all__ = [
     "FORMATS",
@@ -57,11 +44,11 @@ FORMATS: dict[str, Format] = {
     entry.name: entry
     for entry in (
         raw.FORMAT,
-        trl_preference.FORMAT,
-        trl_conversational.FORMAT,
-        trl_kto.FORMAT,
-        trl_sft.FORMAT,
-        trl_prompt.FORMAT,
+        preference.FORMAT,
+        conversational.FORMAT,
+        kto.FORMAT,
+        sft.FORMAT,
+        prompt.FORMAT,
         openai_preference.FORMAT,
         hh.FORMAT,
         ultrafeedback.FORMAT,

@@ -16,8 +16,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from feedback.db import Database
-from feedback.formats.incoming import (
+from feedback.database.engine import Database
+from feedback.formats.base.format import Export, Format, Row, dropped_by_filters
+from feedback.formats.base.importing import (
     IMPORTED,
     Incoming,
     LeftOut,
@@ -27,9 +28,8 @@ from feedback.formats.incoming import (
     said_first,
     short_name,
 )
-from feedback.formats.judged import judged_pairs
-from feedback.formats.shape import Export, Format, Row, dropped_by_filters
-from feedback.store.exports import list_dataset_annotators
+from feedback.formats.base.pairwise import judged_pairs
+from feedback.store.datasets.exports import list_dataset_annotators
 from feedback.types import Verdict
 
 _SIDES = {Verdict.first: ("model_a", "model_b"), Verdict.second: ("model_b", "model_a")}

@@ -12,10 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from feedback.db import Database
-from feedback.formats.incoming import IMPORTED, Incoming, LeftOut, Refused, ignored, messages_of, read_votes
-from feedback.formats.judged import PairOfReplies, judged_pairs
-from feedback.formats.shape import Export, Format, Row, dropped_by_filters
+from feedback.database.engine import Database
+from feedback.formats.base.format import Export, Format, Row, dropped_by_filters
+from feedback.formats.base.importing import IMPORTED, Incoming, LeftOut, Refused, ignored, messages_of, read_votes
+from feedback.formats.base.pairwise import PairOfReplies, judged_pairs
 from feedback.types import Verdict
 
 UNSAID_STRENGTH = 2

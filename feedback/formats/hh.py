@@ -11,10 +11,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from feedback.db import Database
-from feedback.formats.incoming import Incoming, LeftOut, Refused, read_votes
-from feedback.formats.shape import Export, Format, Row
-from feedback.store.exports import Messages, iterate_pair_records
+from feedback.database.engine import Database
+from feedback.formats.base.format import Export, Format, Row
+from feedback.formats.base.importing import Incoming, LeftOut, Refused, read_votes
+from feedback.store.datasets.exports import Messages, iterate_pair_records
 
 _SPEAKERS = {"system": "", "user": "\n\nHuman: ", "assistant": "\n\nAssistant: "}
 _ROLES = {"Human": "user", "Assistant": "assistant"}

@@ -28,8 +28,9 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from feedback.db import Database
-from feedback.formats.incoming import (
+from feedback.database.engine import Database
+from feedback.formats.base.format import Export, Format, Row, as_text, dropped_by_filters
+from feedback.formats.base.importing import (
     IMPORTED,
     Incoming,
     LeftOut,
@@ -40,10 +41,8 @@ from feedback.formats.incoming import (
     read_votes,
     short_name,
 )
-from feedback.formats.judged import PairOfReplies, judged_pairs
-from feedback.formats.shape import Export, Format, Row, dropped_by_filters
-from feedback.formats.trl_preference import as_text
-from feedback.store.exports import Messages, VoteRecord, list_dataset_annotators
+from feedback.formats.base.pairwise import PairOfReplies, judged_pairs
+from feedback.store.datasets.exports import Messages, VoteRecord, list_dataset_annotators
 from feedback.types import Verdict
 
 _CONTROLS = {"pairwise": "preference", "choices": "neither", "rating": "strength", "textarea": "rationale"}

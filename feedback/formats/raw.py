@@ -14,12 +14,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedback.containers import read_objects
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidLine
-from feedback.formats.shape import Export, Format, Row, dropped_by_filters
-from feedback.store import archive
-from feedback.store.archive import ArchivedJudgment
+from feedback.formats.base.format import Export, Format, Row, dropped_by_filters
 from feedback.store.rows import reason_of
+from feedback.store.transfer import archive
+from feedback.store.transfer.archive import ArchivedJudgment
 
 VERSION = 1
 

@@ -11,11 +11,10 @@ import csv
 import io
 from collections.abc import Iterable, Iterator
 
-from feedback.formats.judged import PairOfReplies, judged_pairs
-from feedback.formats.shape import Export, Format, Row, dropped_by_filters
-from feedback.formats.trl_preference import as_text
-from feedback.store.exports import PromptRecord
-from feedback.store.users import list_pseudonyms
+from feedback.formats.base.format import Export, Format, Row, as_text, dropped_by_filters
+from feedback.formats.base.pairwise import PairOfReplies, judged_pairs
+from feedback.store.datasets.exports import PromptRecord
+from feedback.store.people.users import list_pseudonyms
 from feedback.types import Verdict
 
 COLUMNS = (

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from feedback.db import Database
-from feedback.formats.incoming import Incoming, LeftOut, read_votes, replies_after
-from feedback.formats.shape import Export, Format, Row
-from feedback.store.exports import iterate_pair_records
+from feedback.database.engine import Database
+from feedback.formats.base.format import Export, Format, Row
+from feedback.formats.base.importing import Incoming, LeftOut, read_votes, replies_after
+from feedback.store.datasets.exports import iterate_pair_records
 
 _READ = ("prompt", "chosen", "rejected", "messages")
 

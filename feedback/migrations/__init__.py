@@ -21,8 +21,7 @@ from pathlib import Path
 from sqlalchemy import Connection, Engine, inspect, text
 from sqlmodel import SQLModel
 
-from feedback.driver_errors import RESTORE_HINT
-from feedback.errors import DatabaseDamaged, StudioError
+from feedback.errors import RESTORE_HINT, DatabaseDamaged, StudioError
 
 _HERE = Path(__file__).parent
 

@@ -7,8 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from feedback.store.benchmarks import list_benchmarks, save_benchmark
-from feedback.store.policies import get_policy, list_policies
+from feedback.store.models.benchmarks import list_benchmarks, save_benchmark
+from feedback.store.models.policies import get_policy, list_policies
 from studio.commands.session import AsJson, Session, opened, show_json, show_table, submit_and_wait, tell
 from studio.workers import worker_for
 from training.benchmarks import Comparison, compare, comparison_json, differing_items, from_report, read_report

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from feedback.errors import InvalidInput
-from feedback.store.checkpoints import list_checkpoints
+from feedback.store.models.checkpoints import list_checkpoints
 from studio.commands.session import AsJson, opened, show_json, show_table
 from training.pruning import Limits, plan_removals, protected, remove
 

@@ -8,13 +8,13 @@ from typing import Annotated
 
 import typer
 
-from feedback.datasets import freeze
+from feedback.datasets.freeze import freeze
+from feedback.datasets.split_size import split_notes
 from feedback.errors import InvalidInput
 from feedback.formats import FORMATS, export_dataset, import_file
-from feedback.prompts_file import read_prompts
-from feedback.split_size import split_notes
-from feedback.store.datasets import get_dataset, list_datasets, list_pairs, twin_of
-from feedback.store.prompts import SavedPrompts, list_prompts, save_prompts
+from feedback.formats.base.prompts import read_prompts
+from feedback.store.content.prompts import SavedPrompts, list_prompts, save_prompts
+from feedback.store.datasets.datasets import get_dataset, list_datasets, list_pairs, twin_of
 from feedback.types import CUT_REPLY, DatasetFilters, MatchupKind, Source, Split, Weighting
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_line, show_table, submit_and_wait, tell
 from studio.workers import worker_for

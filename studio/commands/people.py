@@ -8,8 +8,8 @@ from typing import Annotated, Any
 import typer
 
 from feedback.errors import InvalidInput
-from feedback.store.audit import list_events
-from feedback.store.users import count_admins, list_users, set_user_role, set_user_status
+from feedback.store.people.audit import list_events
+from feedback.store.people.users import count_admins, list_users, set_user_role, set_user_status
 from feedback.tables import UserRow
 from feedback.types import UserStatus
 from studio import people

@@ -6,9 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from feedback.store.lineage import policy_lineage
-from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy
-from feedback.store.scorecards import list_scorecards
+from feedback.store.models.policies import get_champion, get_policy, list_policies, promote_policy
+from feedback.store.models.scorecards import list_scorecards
+from feedback.store.reports.lineage import policy_lineage
 from feedback.tables import PolicyRow, ScorecardRow
 from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table, tell
 from studio.measuring import Measuring

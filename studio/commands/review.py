@@ -7,18 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feedback.assignment import CHECKS
 from feedback.errors import InvalidInput
-from feedback.store.audit import save_event
-from feedback.store.batches import BatchSummary
-from feedback.store.checks import change_checks, get_checks
+from feedback.labeling.assignment import CHECKS
+from feedback.store.labeling.batches import BatchSummary
+from feedback.store.labeling.settings import change_checks, get_checks
+from feedback.store.people.audit import save_event
 from feedback.tables import ReviewRow
 from feedback.types import Batch, Checks, Purpose
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_table
 from studio.reviewing import Reviewing
 
 if TYPE_CHECKING:
-    from feedback.agreement import Measure
+    from feedback.quality.agreement import Measure
 
 review = typer.Typer(help="How good the judgments are, and what to do about it.", no_args_is_help=True)
 batches = typer.Typer(help="Parts of the pool with a purpose and a priority of their own.", no_args_is_help=True)

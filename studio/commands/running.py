@@ -12,10 +12,10 @@ import typer
 
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.jsonl import write_lines
-from feedback.returning import USUAL_LIMIT, send_to_annotators
-from feedback.store.head_to_head import withdraw_duels
-from feedback.store.policies import get_policy
-from feedback.store.runs import get_run, list_metrics, list_runs
+from feedback.labeling.run_replies import USUAL_LIMIT, send_to_annotators
+from feedback.store.models.policies import get_policy
+from feedback.store.models.runs import get_run, list_metrics, list_runs
+from feedback.store.reports.comparisons import withdraw_duels
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
 from studio.commands.session import (

@@ -14,13 +14,12 @@ from urllib.parse import urlsplit
 
 import typer
 
-from feedback.db import Database
-from feedback.driver_errors import RESTORE_HINT
-from feedback.errors import Conflict, DatabaseDamaged, InvalidInput, StudioError
-from feedback.store.health import UNFINISHED, check_integrity
-from feedback.store.matchups import count_matchups
-from feedback.store.runs import list_runs
-from feedback.store.users import count_admins
+from feedback.database.engine import Database
+from feedback.database.health import UNFINISHED, check_integrity
+from feedback.errors import RESTORE_HINT, Conflict, DatabaseDamaged, InvalidInput, StudioError
+from feedback.store.labeling.matchups import count_matchups
+from feedback.store.models.runs import list_runs
+from feedback.store.people.users import count_admins
 from feedback.types import RunState
 from studio import doors
 from studio.commands.session import AsJson, home_of, show_json, show_table, tell

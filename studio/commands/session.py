@@ -18,12 +18,12 @@ from typing import Annotated, Any
 
 import typer
 
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets.split_size import few_pairs_note
 from feedback.errors import InvalidInput
 from feedback.outputs import find_output
-from feedback.split_size import few_pairs_note
-from feedback.store.audit import save_event
-from feedback.store.runs import get_run
+from feedback.store.models.runs import get_run
+from feedback.store.people.audit import save_event
 from feedback.tables import RunRow
 from feedback.types import RunState
 from studio.workers import WorkerKeeper, wait_for_run

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from feedback.remarks import FLAG_REASONS
+from feedback.rules.annotations import FLAG_REASONS
 from feedback.tables import ReviewRow
 from studio.markup import Html, element, plain_text
 

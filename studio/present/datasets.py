@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 
-from feedback.split_size import split_notes
+from feedback.datasets.split_size import split_notes
 from feedback.tables import DatasetRow
 from feedback.types import CUT_REPLY, DatasetFilters, PreferencePair
 from studio.markup import Html, element, facts, join, notice, plain_text, table

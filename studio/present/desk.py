@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from datetime import datetime
 
-from feedback.remarks import FLAG_REASONS, SKIP_REASONS
-from feedback.store.judgments import AnnotatorFigures
+from feedback.rules.annotations import FLAG_REASONS, SKIP_REASONS
+from feedback.store.labeling.judgments import AnnotatorFigures
 from feedback.tables import GuidelinesRow, ReviewRow
 from studio.formatted import formatted
 from studio.markup import Html, element, facts, join, plain_text

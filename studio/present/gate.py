@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from feedback.store.benchmarks import Both
+from feedback.store.models.benchmarks import Both
 from feedback.tables import BenchmarkRow
 from studio.markup import Html, badge, element, join, plain_text, range_plot, table
 from studio.present.commands import on_the_page

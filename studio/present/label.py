@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from feedback.assignment import Task
-from feedback.store.idle import COUNTED
+from feedback.labeling.assignment import Task
+from feedback.store.labeling.idle_leases import COUNTED
 from feedback.tables import RunRow
 from feedback.types import MatchupKind, RunState
 from studio.formatted import formatted

@@ -9,10 +9,10 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
-from feedback.assignment import Task
 from feedback.errors import InvalidInput
-from feedback.remarks import FLAG_REASONS, SKIP_REASONS, to_shown
-from feedback.store.evidence import Evidence
+from feedback.labeling.assignment import Task
+from feedback.rules.annotations import FLAG_REASONS, SKIP_REASONS, to_shown
+from feedback.store.reports.evidence import Evidence
 from feedback.tables import ReviewRow
 from feedback.types import JudgmentState, MatchupState, Purpose, Verdict
 from studio.markup import Html, badge, element, facts, notice, plain_text, range_plot, table
@@ -20,8 +20,8 @@ from studio.present.desk import STRENGTHS
 from studio.present.words import ago, label_of, share
 
 if TYPE_CHECKING:
-    from feedback.agreement import Measure
-    from feedback.quality import AnnotatorQuality, QualityReport
+    from feedback.quality.agreement import Measure
+    from feedback.quality.report import AnnotatorQuality, QualityReport
 
 SHOWN_TEXT = 600
 """Characters of a prompt or a reply that a reviewer sees at once."""

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from feedback.split_size import few_pairs_note
+from feedback.datasets.split_size import few_pairs_note
 from feedback.tables import GenerationRow, MetricRow, RunRow
 from feedback.types import RunState
 from studio.markup import Html, badge, element, escape, facts, join, notice, plain_text, progress_bar, table

@@ -14,9 +14,9 @@ from typing import Any
 
 import gradio as gr
 
-from feedback.amending import REMARKS
-from feedback.assignment import Task
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotFound
+from feedback.labeling.amending import REMARKS
+from feedback.labeling.assignment import Task
 from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
 from feedback.types import Guidelines, UserRole, now

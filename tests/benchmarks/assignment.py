@@ -18,9 +18,11 @@ from pathlib import Path
 
 import numpy
 
-from feedback import assignment, judging
-from feedback.db import open_database
-from feedback.store import generations, judgments, matchups, policies, prompts
+from feedback.database.engine import open_database
+from feedback.labeling import assignment, judging
+from feedback.store.content import generations, prompts
+from feedback.store.labeling import judgments, matchups
+from feedback.store.models import policies
 from feedback.types import Generation, Matchup, Policy, Prompt
 
 

@@ -22,11 +22,14 @@ from typing import Any
 
 import numpy
 
-from feedback import datasets, quality
-from feedback.db import Database
-from feedback.quality import QualityReport
-from feedback.store import datasets as dataset_store
-from feedback.store import generations, matchups, policies, prompts
+from feedback.database.engine import Database
+from feedback.datasets import freeze
+from feedback.quality import report as quality
+from feedback.quality.report import QualityReport
+from feedback.store.content import generations, prompts
+from feedback.store.datasets import datasets as dataset_store
+from feedback.store.labeling import matchups
+from feedback.store.models import policies
 from feedback.types import DatasetFilters, Generation, Matchup, Policy, PreferencePair, Prompt, Weighting
 from tests.crowd import judge_all, make_crowd
 from training.config import RewardSettings
@@ -116,7 +119,7 @@ def compare(db: Database, home: Home, held_out: Sequence[Pair], seeds: int) -> d
     """Train both ways per seed and say what the weights are worth."""
     means = {}
     for weighting in Weighting:
-        row = datasets.freeze(db, f"crowd-{weighting.value}", DatasetFilters(test_share=0.0, weighting=weighting))
+        row = freeze.freeze(db, f"crowd-{weighting.value}", DatasetFilters(test_share=0.0, weighting=weighting))
         pairs = dataset_store.list_pairs(db, row.id, split="train")
         right = [_is_right(pair) for pair in pairs]
         weights = [pair.weight for pair in pairs]

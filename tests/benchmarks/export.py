@@ -17,8 +17,9 @@ import tempfile
 import time
 from pathlib import Path
 
-from feedback import datasets, formats, jsonl
-from feedback.db import open_database
+from feedback import formats, jsonl
+from feedback.database.engine import open_database
+from feedback.datasets import freeze
 
 PEER_TASKS_PER_SECOND = 2000 / 2.4
 
@@ -40,7 +41,7 @@ def fill(folder: Path, count: int) -> Path:
     start = time.perf_counter()
     formats.import_file(db, folder / "in.jsonl", "trl-preference")
     read = time.perf_counter() - start
-    datasets.freeze(db, "d")
+    freeze.freeze(db, "d")
     frozen = time.perf_counter() - start - read
     print(f"{count} pairs: read in {read:.1f} s ({count / read:.0f}/s), frozen in {frozen:.1f} s\n")
     db.dispose()

@@ -34,8 +34,8 @@ from typing import Any
 import numpy
 import psutil
 
-from feedback.db import open_database
-from feedback.store import judgments
+from feedback.database.engine import open_database
+from feedback.store.labeling import judgments
 from tests.benchmarks.assignment import fill
 
 CLIENT_PROCESSES = 4

@@ -22,7 +22,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from feedback.store.prompts import list_prompts
+from feedback.store.content.prompts import list_prompts
 from feedback.types import SamplingSettings, Split
 from tests.benchmarks.methods import JUDGE, REWARDED, Studio, prepare, train
 from training.chat import Messages

@@ -21,7 +21,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-from feedback.examples import Ranking
+from feedback.datasets.examples import Ranking
 from feedback.types import Message
 from training.config import RewardSettings
 from training.evaluate import reward_figures

@@ -29,9 +29,9 @@ from typing import Any
 import numpy
 from sqlalchemy import update
 
-from feedback.db import open_database
-from feedback.store import judgments, matchups
-from feedback.store.checks import change_checks
+from feedback.database.engine import open_database
+from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling.settings import change_checks
 from feedback.tables import MatchupRow
 from feedback.types import Checks, MatchupState
 from tests.benchmarks.assignment import fill

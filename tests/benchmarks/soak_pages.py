@@ -23,8 +23,8 @@ from pathlib import Path
 import numpy
 from playwright.sync_api import Browser, Error, sync_playwright
 
-from feedback.db import open_database
-from feedback.store import judgments
+from feedback.database.engine import open_database
+from feedback.store.labeling import judgments
 from tests.benchmarks.labeling import Caller, Seen, free_port, judge_ours, serving
 from tests.benchmarks.soak import growth, pids_of, prepare, resident_mb
 from tests.browser import chromium

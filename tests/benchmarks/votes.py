@@ -14,8 +14,10 @@ from pathlib import Path
 
 from playwright.sync_api import Page, sync_playwright
 
-from feedback.db import Database
-from feedback.store import generations, matchups, policies, prompts
+from feedback.database.engine import Database
+from feedback.store.content import generations, prompts
+from feedback.store.labeling import matchups
+from feedback.store.models import policies
 from feedback.types import Generation, Matchup, Prompt
 from tests import factories
 from tests.browser import chromium

@@ -19,7 +19,7 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from tests.browser import chromium as chromium_path
 from training.home import Home
 

@@ -8,7 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from feedback.store import batches, judgments, policies, reviews
+from feedback.store.labeling import batches, judgments, reviews
+from feedback.store.models import policies
 from feedback.types import Batch
 from studio import people
 from tests import factories

@@ -8,9 +8,10 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from feedback import datasets
-from feedback.store import leases, policies
-from feedback.store.runs import save_run
+from feedback.datasets import freeze
+from feedback.store.labeling import leases
+from feedback.store.models import policies
+from feedback.store.models.runs import save_run
 from feedback.types import Run, RunState, now
 from studio import people
 from tests import factories
@@ -46,7 +47,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         policies.promote_policy(running.db, starter.id)
         put_pairs(running.db, 40)
         factories.judge_by(running.db, factories.longer, annotator="ann & bob/#1", count=4)
-        datasets.freeze(running.db, "round-1")
+        freeze.freeze(running.db, "round-1")
         for steps in (3, 5):
             trained(running, "dpo", steps)
         yield running.start("--no-worker")

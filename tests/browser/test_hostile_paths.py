@@ -12,8 +12,10 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 from sqlalchemy import update
 
-from feedback import assignment, datasets, judging
-from feedback.store import batches, guidelines, judgments, policies, reviews, runs
+from feedback.datasets import freeze
+from feedback.labeling import assignment, judging
+from feedback.store.labeling import batches, judgments, reviews, settings
+from feedback.store.models import policies, runs
 from feedback.tables import PolicyRow
 from feedback.types import Batch, Guidelines, Run, RunState
 from tests import factories
@@ -160,7 +162,7 @@ def test_guidelines_criteria_and_messages(studio: Studio, page: Page) -> None:
     for number, chunk in enumerate(CHUNKS):
         reviews.save_message(studio.db, "local", "rex", chunk[:2000])
         asked = Guidelines(text=chunk, criteria=short[8 * number :][:8] or ["Clear"], asks_rationale=True)
-        guidelines.save_guidelines(studio.db, asked)
+        settings.save_guidelines(studio.db, asked)
         press(page, "1")
         expect(page.locator("#guidelines-version")).to_have_text(f"version {number + 1}")
         expect(page.locator("#criteria-table .criterion")).to_have_count(len(asked.criteria))
@@ -180,7 +182,7 @@ def test_previews_samples_names_and_refusals(studio: Studio, page: Page) -> None
     for chunk in CHUNKS:
         put(studio.db, [f"{chunk} one", f"{chunk} longer other"], f"asks: {chunk}")
     factories.judge_by(studio.db, factories.longer, annotator=PAYLOADS[0])
-    dataset = datasets.freeze(studio.db, "hostile")
+    dataset = freeze.freeze(studio.db, "hostile")
     run = runs.save_run(studio.db, Run(method="dpo", config={"dataset": dataset.name, "note": PAYLOADS[3]}))
     runs.transition_run(
         studio.db, run.id, expected=[RunState.queued], to=RunState.failed, error=CHUNKS[0],

@@ -9,7 +9,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import BrowserContext, Page, Route, expect
 
-from feedback.store import audit, policies, runs
+from feedback.store.models import policies, runs
+from feedback.store.people import audit
 from feedback.tables import UserRow
 from feedback.types import MetricPoint, Run, RunState, User
 from studio import people

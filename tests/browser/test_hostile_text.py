@@ -10,8 +10,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Browser, Page
 
-from feedback import datasets
-from feedback.store import matchups, policies, runs
+from feedback.datasets import freeze
+from feedback.store.labeling import matchups
+from feedback.store.models import policies, runs
 from feedback.types import Matchup, Policy, Run, RunState
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press
@@ -153,7 +154,7 @@ def test_payloads_in_datasets_runs_and_policies_are_text(studio: Studio, open_pa
         prompt = factories.make_prompt(studio.db, f"asks: {payload}")
         factories.make_matchup(studio.db, policy=base, prompt=prompt, texts=[f"one: {payload}", f"other: {payload} !"])
     factories.judge_by(studio.db, factories.longer, annotator=everything[:500])
-    dataset = datasets.freeze(studio.db, "hostile")
+    dataset = freeze.freeze(studio.db, "hostile")
     run = runs.save_run(studio.db, Run(method="dpo", config={"dataset": dataset.name, everything[:300]: everything}))
     runs.transition_run(
         studio.db, run.id, expected=[RunState.queued], to=RunState.failed, error=everything, progress_text=everything

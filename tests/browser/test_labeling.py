@@ -9,8 +9,9 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.db import Database
-from feedback.store import judgments, leases, policies
+from feedback.database.engine import Database
+from feedback.store.labeling import judgments, leases
+from feedback.store.models import policies
 from feedback.types import JudgmentState, Verdict
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, reload, until

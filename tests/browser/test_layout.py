@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from feedback import datasets
-from feedback.store import policies, runs
+from feedback.datasets import freeze
+from feedback.store.models import policies, runs
 from feedback.types import MetricPoint, Run, RunState, now
 from tests import factories
 from tests.browser.conftest import Studio, open_tab, press, studio_in
@@ -69,7 +69,7 @@ def furnish(studio: Studio) -> None:
         texts = [f"A long reply, number {number}. " + "It goes on and on. " * (30 if number > 6 else 3), "A short one."]
         factories.make_matchup(studio.db, policy=policy, texts=texts)
     factories.judge_by(studio.db, factories.longer, count=6)
-    datasets.freeze(studio.db, "round-1")
+    freeze.freeze(studio.db, "round-1")
     factories.make_policy(studio.db, "a-policy-with-quite-a-long-name-of-its-own-from-round-1", parent_id=policy.id)
     failed = runs.save_run(studio.db, Run(method="dpo", config={"dataset": "round-1"}))
     error = "The loss became nan at step 3; lower the learning rate and start again."

@@ -8,7 +8,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import datasets, generations, judgments, leases, lineage, policies, runs
+from feedback.store.content import generations
+from feedback.store.datasets import datasets
+from feedback.store.labeling import judgments, leases
+from feedback.store.models import policies, runs
+from feedback.store.reports import lineage
 from feedback.types import JudgmentState, RunState, Source
 from tests.browser.conftest import Studio, lease_of, open_tab, press
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import judgments
+from feedback.store.labeling import judgments
 from tests.browser.conftest import Studio, open_tab, studio_in
 from tests.browser.worlds import put, put_pairs
 

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import policies, reviews
+from feedback.store.labeling import reviews
+from feedback.store.models import policies
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press
 from tests.browser.worlds import put_pairs

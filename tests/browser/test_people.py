@@ -8,7 +8,9 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from feedback.store import judgments, policies, users
+from feedback.store.labeling import judgments
+from feedback.store.models import policies
+from feedback.store.people import users
 from feedback.types import UserStatus
 from studio import people
 from tests import factories

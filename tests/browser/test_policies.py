@@ -7,8 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import policies, runs
-from feedback.store.scorecards import save_scorecard
+from feedback.store.models import policies, runs
+from feedback.store.models.scorecards import save_scorecard
 from feedback.types import Policy, Scorecard
 from tests.browser.conftest import Studio, open_tab
 from tests.factories import keep_benchmark

@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback import assignment, judging
-from feedback.store import batches, judgments, matchups
+from feedback.labeling import assignment, judging
+from feedback.store.labeling import batches, judgments, matchups
 from feedback.types import Batch, JudgmentState, MatchupState
 from tests.browser.conftest import Studio, open_tab
 from tests.browser.worlds import put

@@ -11,9 +11,10 @@ from playwright.sync_api import Page, expect
 from sqlalchemy import update
 from sqlmodel import select
 
-from feedback import datasets, examples
-from feedback.store import datasets as dataset_store
-from feedback.store import guidelines, judgments, leases, policies
+from feedback.datasets import examples, freeze
+from feedback.store.datasets import datasets as dataset_store
+from feedback.store.labeling import judgments, leases, settings
+from feedback.store.models import policies
 from feedback.tables import JudgmentRow, LeaseRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
 from tests import factories
@@ -238,7 +239,7 @@ def test_an_edit_is_a_demonstration_and_a_pair(studio: Studio, open_page: OpenPa
     assert row.edited and row.edited["text"] == wanted
     assert stored_texts(studio, row)[row.edited["index"]] == original
     assert row.verdict is (Verdict.first if row.edited["index"] == 0 else Verdict.second)
-    datasets.freeze(studio.db, "edited", DatasetFilters(since=row.created_at))
+    freeze.freeze(studio.db, "edited", DatasetFilters(since=row.created_at))
     pairs = {pair.edited_by: (pair.chosen, pair.rejected) for pair in dataset_store.list_pairs(studio.db, "edited")}
     assert pairs[row.id] == (wanted, original)
     assert len(pairs) == 2
@@ -291,7 +292,7 @@ def test_selected_words_can_be_marked_too(studio: Studio, open_page: OpenPage) -
 def test_notes_and_ratings_when_the_project_asks_never_hold_a_vote_back(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 3)
     asked = Guidelines(text="Be **strict**.", criteria=["Clear", "True"], asks_rationale=True)
-    guidelines.save_guidelines(studio.db, asked)
+    settings.save_guidelines(studio.db, asked)
     page = open_page(studio)
     expect(page.locator("#panel-note")).to_be_visible()
     press(page, "1")  # the fast path stays one key
@@ -315,7 +316,7 @@ def test_notes_and_ratings_when_the_project_asks_never_hold_a_vote_back(studio: 
 
 def test_ratings_are_given_by_digits_and_never_judge_the_pair_behind(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 2)
-    guidelines.save_guidelines(studio.db, Guidelines(text="Be strict.", criteria=["Clear", "True"]))
+    settings.save_guidelines(studio.db, Guidelines(text="Be strict.", criteria=["Clear", "True"]))
     page = open_page(studio)
     before = lease_of(page)
     page.keyboard.press("c")
@@ -337,7 +338,7 @@ def test_a_note_that_came_back_is_in_sight_and_one_that_is_asked_for_can_be_clos
 ) -> None:
     put_pairs(studio.db, 3)
     for number in range(3):  # an emptied pool counts from 1 again, and the server knows a version by its number
-        guidelines.save_guidelines(studio.db, Guidelines(text=f"Be strict, {number}."))
+        settings.save_guidelines(studio.db, Guidelines(text=f"Be strict, {number}."))
     page = open_page(studio)
     expect(page.locator("#panel-note")).to_be_hidden()
     page.keyboard.press("n")
@@ -353,7 +354,7 @@ def test_a_note_that_came_back_is_in_sight_and_one_that_is_asked_for_can_be_clos
     press(page, "1")
     assert last(studio).rationale == "Half a thought"
     expect(page.locator("#panel-note")).to_be_hidden()
-    guidelines.save_guidelines(studio.db, Guidelines(text="Be strict.", asks_rationale=True))
+    settings.save_guidelines(studio.db, Guidelines(text="Be strict.", asks_rationale=True))
     press(page, "1")
     expect(page.locator("#panel-note")).to_be_visible()
     page.locator("#panel-note .panel-close").click()
@@ -378,7 +379,7 @@ def test_the_second_half_of_a_double_click_judges_nothing(studio: Studio, open_p
 
 def test_guidelines_stand_beside_the_task_and_tell_that_they_changed(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 5)
-    guidelines.save_guidelines(studio.db, Guidelines(text="Be **strict**."))
+    settings.save_guidelines(studio.db, Guidelines(text="Be **strict**."))
     page = open_page(studio, viewport={"width": 1280, "height": 800})
     expect(page.locator("#guidelines-version")).to_have_text("version 1")
     expect(page.locator("#guidelines-news")).to_be_hidden()
@@ -386,7 +387,7 @@ def test_guidelines_stand_beside_the_task_and_tell_that_they_changed(studio: Stu
     expect(page.locator("#guidelines-body strong")).to_have_text("strict")
     page.keyboard.press("g")
     expect(page.locator("#guidelines-body")).to_be_hidden()
-    guidelines.save_guidelines(studio.db, Guidelines(text="Be kind."))
+    settings.save_guidelines(studio.db, Guidelines(text="Be kind."))
     press(page, "1")
     expect(page.locator("#guidelines-news")).to_be_visible()
     page.keyboard.press("g")

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import guidelines, judgments, policies
+from feedback.store.labeling import judgments, settings
+from feedback.store.models import policies
 from feedback.types import Guidelines
 from tests import factories
 from tests.browser.conftest import Studio, press, studio_in
@@ -58,7 +59,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
 def test_every_item_fits_reads_and_is_accessible(desk: Studio, open_page: OpenPage, width: int, scheme: str) -> None:
     empty_pool(desk.db)
     put_all_kinds(desk.db)
-    guidelines.save_guidelines(
+    settings.save_guidelines(
         desk.db, Guidelines(text="Choose what you would **rather receive**.", criteria=["Clear", "True to the facts"])
     )
     height = {360: 740, 1280: 800, 2560: 1300}[width]
@@ -193,7 +194,7 @@ def test_a_wide_window_is_used_and_a_phone_loses_little_to_margins(desk: Studio,
 def test_the_circles_of_the_ratings_can_be_seen(desk: Studio, open_page: OpenPage, scheme: str) -> None:
     empty_pool(desk.db)
     put_all_kinds(desk.db)
-    guidelines.save_guidelines(desk.db, Guidelines(text="Be strict.", criteria=["Clear"]))
+    settings.save_guidelines(desk.db, Guidelines(text="Be strict.", criteria=["Clear"]))
     page = open_page(desk, color_scheme=scheme)
     page.keyboard.press("c")
     circle = page.get_by_role("group", name="Clear, reply 1").get_by_label("4")

@@ -7,7 +7,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import judgments, policies
+from feedback.store.labeling import judgments
+from feedback.store.models import policies
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, press
 from tests.browser.worlds import put_pairs

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback import datasets
-from feedback.store import policies, runs
+from feedback.datasets import freeze
+from feedback.store.models import policies, runs
 from feedback.types import MetricPoint, Run, RunState, now
 from tests import factories
 from tests.browser.conftest import Studio, open_tab
@@ -125,7 +125,7 @@ def test_a_failed_run_says_why_and_shows_its_traceback_on_a_click(
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     factories.make_matchup(studio.db)
     factories.judge_by(studio.db, factories.longer)
-    datasets.freeze(studio.db, "round-1")
+    freeze.freeze(studio.db, "round-1")
     run = runs.save_run(studio.db, Run(method="dpo", config={"dataset": "round-1"}))
     runs.transition_run(
         studio.db, run.id, expected=[RunState.queued], to=RunState.failed, started_at=now(), ended_at=now(),

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store import judgments, policies
+from feedback.store.labeling import judgments
+from feedback.store.models import policies
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState, Verdict
 from tests import factories

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from sqlalchemy import delete, update
 
-from feedback.db import Database
-from feedback.store import matchups, policies, prompts
+from feedback.database.engine import Database
+from feedback.store.content import prompts
+from feedback.store.labeling import matchups
+from feedback.store.models import policies
 from feedback.tables import GuidelinesRow, LeaseRow, MatchupRow
 from feedback.types import LeaseState, Matchup, MatchupKind, MatchupState, Prompt
 from tests import factories

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from sqlalchemy import create_engine, make_url, text
 
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
 
 SERVER = "STUDIO_TEST_POSTGRESQL"
 _numbers = itertools.count()

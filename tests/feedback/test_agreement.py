@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from feedback import agreement
-from feedback.ballots import Ballot, Opinion, ballots_of
+from feedback.quality import agreement
+from feedback.quality.ballots import Ballot, ballots_of
+from feedback.store.reports.opinions import Opinion
 from feedback.types import Verdict
 
 

@@ -6,11 +6,11 @@ import random
 
 import pytest
 
-from feedback import amending, assignment, judging
-from feedback.assignment import Task
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput, LeaseLost
-from feedback.store import judgments
+from feedback.labeling import amending, assignment, judging
+from feedback.labeling.assignment import Task
+from feedback.store.labeling import judgments
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState
 from tests.factories import make_matchup

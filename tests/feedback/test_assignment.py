@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback import assignment, judging
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
 from feedback.errors import InvalidInput, LeaseLost, NotFound
-from feedback.store import judgments, leases, matchups, policies, pool
+from feedback.labeling import assignment, judging
+from feedback.store.labeling import judgments, leases, matchups, pool
+from feedback.store.models import policies
 from feedback.types import Checks, JudgmentState, LeaseState, MatchupState
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 

@@ -10,8 +10,8 @@ import pytest
 from sqlalchemy import text
 from sqlalchemy.exc import DBAPIError
 
-from feedback.db import Database, open_database
-from feedback.store.audit import list_events, save_event
+from feedback.database.engine import Database, open_database
+from feedback.store.people.audit import list_events, save_event
 from tests.feedback.test_migration_adapters import migrate_to
 
 _ROW = "(1, '2026-01-01 00:00:00', 'eve', 'nothing', '', '{}')"

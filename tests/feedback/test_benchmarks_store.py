@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotFound
-from feedback.store.benchmarks import list_benchmarks, list_differing, list_scores, save_benchmark
+from feedback.store.models.benchmarks import list_benchmarks, list_differing, list_scores, save_benchmark
 from feedback.tables import BenchmarkItemRow, BenchmarkRow
 from feedback.types import Benchmark, BenchmarkItem
 from tests.factories import make_policy

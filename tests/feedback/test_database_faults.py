@@ -12,10 +12,12 @@ from pathlib import Path
 import pytest
 from sqlalchemy import create_engine, text
 
-from feedback import db as databases
-from feedback.db import Database, open_database
+from feedback.database import engine as databases
+from feedback.database.engine import Database, open_database
 from feedback.errors import DatabaseDamaged, DatabaseUnavailable, InvalidInput, StudioError
-from feedback.store import audit, prompts, runs, users
+from feedback.store.content import prompts
+from feedback.store.models import runs
+from feedback.store.people import audit, users
 from feedback.types import Run
 from tests.factories import make_prompt
 

@@ -9,15 +9,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback import assignment, datasets, judging, ranking
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
+from feedback.datasets.examples import list_demonstrations, list_labelled_replies, list_rankings
 from feedback.errors import Conflict, InvalidInput, NotFound
-from feedback.examples import list_demonstrations, list_labelled_replies, list_rankings
-from feedback.pairing import make_pairs
-from feedback.store import datasets as store
-from feedback.store.generations import save_generations
-from feedback.store.matchups import save_matchups
-from feedback.store.runs import save_run
+from feedback.labeling import assignment, judging
+from feedback.rules import votes as ranking
+from feedback.rules.pairing import make_pairs
+from feedback.store.content.generations import save_generations
+from feedback.store.datasets import datasets as store
+from feedback.store.labeling.matchups import save_matchups
+from feedback.store.models.runs import save_run
 from feedback.types import DatasetFilters, Generation, Judgment, Run, Source, Split
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 
@@ -35,7 +37,7 @@ def test_pairs_prefer_what_the_votes_prefer(db: Database) -> None:
     for number in range(6):
         make_matchup(db, texts=[f"short {number}", f"a good deal longer {number}"])
     judge_by(db, longer)
-    dataset = datasets.freeze(db, "d")
+    dataset = freeze.freeze(db, "d")
     pairs = store.list_pairs(db, "d")
     assert dataset.counts["pairs"] == 6 and dataset.dropped == {}
     assert all(len(pair.chosen) > len(pair.rejected) and pair.agreement == 1.0 for pair in pairs)
@@ -48,11 +50,11 @@ def test_the_majority_decides_and_an_even_split_is_dropped(db: Database) -> None
     split = make_matchup(db, required=2)
     judge_by(db, longer, annotator="a")
     judge_by(db, lambda *texts: -longer(*texts), annotator="b")
-    assert datasets.freeze(db, "d").dropped == {"conflict": 1}
+    assert freeze.freeze(db, "d").dropped == {"conflict": 1}
     (pair,) = store.list_pairs(db, "d")
     assert pair.matchup_id == clear.id != split.id
     assert pair.chosen == "much longer text" and pair.agreement == pytest.approx(2 / 3) and len(pair.judgment_ids) == 2
-    strict = datasets.freeze(db, "strict", DatasetFilters(min_agreement=0.9))
+    strict = freeze.freeze(db, "strict", DatasetFilters(min_agreement=0.9))
     assert strict.dropped == {"below_agreement": 1, "conflict": 1} and strict.counts["pairs"] == 0
 
 
@@ -66,7 +68,7 @@ def test_ties_both_bad_and_skips_are_told_apart_in_the_drop_report(db: Database)
     task = assignment.lease_next(db, "ann")
     assert task
     judging.submit(db, task.lease_id, "ann", skip_reason="?")
-    dataset = datasets.freeze(db, "d")
+    dataset = freeze.freeze(db, "d")
     assert dataset.dropped == {"both_bad": 1, "skip": 1, "tie": 2}
     assert dataset.counts == {
         "judgments": 5,
@@ -81,13 +83,13 @@ def test_withdrawn_judgments_never_reach_a_dataset(db: Database) -> None:
     make_matchup(db)
     judge_by(db, longer)
     assert judging.undo_last(db, "ann")
-    assert datasets.freeze(db, "d").counts["judgments"] == 0
+    assert freeze.freeze(db, "d").counts["judgments"] == 0
 
 
 def test_evaluation_prompts_never_reach_a_dataset(db: Database) -> None:
     make_matchup(db, prompt=make_prompt(db, split=Split.evaluation))
     judge_by(db, longer)
-    dataset = datasets.freeze(db, "d")
+    dataset = freeze.freeze(db, "d")
     assert dataset.counts["pairs"] == 0 and dataset.dropped == {"evaluation_prompt": 1}
 
 
@@ -95,11 +97,11 @@ def test_the_same_judgments_hash_alike_and_one_more_vote_does_not(db: Database) 
     for _ in range(4):
         make_matchup(db)
     judge_by(db, longer)
-    first, second = datasets.freeze(db, "one"), datasets.freeze(db, "two")
+    first, second = freeze.freeze(db, "one"), freeze.freeze(db, "two")
     assert first.hash == second.hash and len(first.hash) == 64
     make_matchup(db)
     judge_by(db, longer)
-    assert datasets.freeze(db, "three").hash != first.hash
+    assert freeze.freeze(db, "three").hash != first.hash
     assert [p.chosen for p in store.list_pairs(db, "one")] == [p.chosen for p in store.list_pairs(db, "two")]
 
 
@@ -115,7 +117,7 @@ def test_the_same_judgments_lie_in_the_same_order_in_every_home(tmp_path: Path) 
             make_matchup(db, policy=policy, prompt=prompt, texts=texts, required=2)
         judge_by(db, longer, annotator="ann")
         judge_by(db, lambda *texts: 0 if texts[0][-1] in "159" else longer(*texts), annotator="ben")
-        datasets.freeze(db, "d")
+        freeze.freeze(db, "d")
         said = [
             [(pair.messages[0].content, pair.chosen, pair.rejected) for pair in store.list_pairs(db, "d")],
             [(example.messages[0].content, example.reply) for example in list_demonstrations(db, "d")],
@@ -134,11 +136,11 @@ def test_a_hash_does_not_depend_on_the_order_of_the_matchups(db: Database) -> No
     for _ in range(5):
         make_matchup(db)
     judge_by(db, longer)
-    derivation = datasets.preview(db)
+    derivation = freeze.preview(db)
     turned = replace(derivation, pairs=derivation.pairs[::-1])
     assert turned.pairs != derivation.pairs
     filters = DatasetFilters()
-    assert datasets.dataset_hash(filters, turned) == datasets.dataset_hash(filters, derivation)
+    assert freeze.dataset_hash(filters, turned) == freeze.dataset_hash(filters, derivation)
 
 
 def test_a_prompt_lies_on_one_side_of_the_split_whatever_its_pairs(db: Database) -> None:
@@ -148,7 +150,7 @@ def test_a_prompt_lies_on_one_side_of_the_split_whatever_its_pairs(db: Database)
         make_matchup(db, policy=policy, prompt=prompt)
         make_matchup(db, policy=policy, prompt=prompt)
     judge_by(db, longer)
-    dataset = datasets.freeze(db, "d", DatasetFilters(test_share=0.4))
+    dataset = freeze.freeze(db, "d", DatasetFilters(test_share=0.4))
     sides: dict[str, set[str]] = {}
     for pair in store.list_pairs(db, "d"):
         sides.setdefault(pair.prompt_id, set()).add(pair.split)
@@ -162,9 +164,9 @@ def test_a_prompt_lies_on_one_side_of_the_split_whatever_its_pairs(db: Database)
 def test_the_split_follows_its_share() -> None:
     rng = random.Random(1)
     hashes = [rng.randbytes(16).hex() for _ in range(4000)]
-    share = sum(datasets.split_of(digest, 0.25, 0) == "test" for digest in hashes) / 4000
+    share = sum(freeze.split_of(digest, 0.25, 0) == "test" for digest in hashes) / 4000
     assert share == pytest.approx(0.25, abs=0.03)
-    assert any(datasets.split_of(h, 0.25, 0) != datasets.split_of(h, 0.25, 1) for h in hashes)
+    assert any(freeze.split_of(h, 0.25, 0) != freeze.split_of(h, 0.25, 1) for h in hashes)
 
 
 def test_replies_drawn_on_the_way_are_not_the_parents(db: Database) -> None:
@@ -188,10 +190,10 @@ def test_replies_drawn_on_the_way_are_not_the_parents(db: Database) -> None:
         ]
         save_matchups(db, make_pairs(save_generations(db, replies), random.Random(0)))
     judge_by(db, longer)
-    assert datasets.freeze(db, "all").counts["pairs"] == 4
-    of_parent = datasets.freeze(db, "parents", DatasetFilters(policies=("parent",)))
+    assert freeze.freeze(db, "all").counts["pairs"] == 4
+    of_parent = freeze.freeze(db, "parents", DatasetFilters(policies=("parent",)))
     assert (of_parent.counts["pairs"], of_parent.dropped) == (1, {"other_policy": 3})
-    assert datasets.freeze(db, "childs", DatasetFilters(policies=("child",))).counts["pairs"] == 2
+    assert freeze.freeze(db, "childs", DatasetFilters(policies=("child",))).counts["pairs"] == 2
 
 
 def test_filters_choose_by_source_annotator_and_policy_and_say_what_they_left_out(db: Database) -> None:
@@ -200,19 +202,19 @@ def test_filters_choose_by_source_annotator_and_policy_and_say_what_they_left_ou
     judge_by(db, longer, annotator="ann")
     make_matchup(db, policy=other)
     judge_by(db, longer, annotator="oracle:longer", source=Source.simulated)
-    human = datasets.freeze(db, "human", DatasetFilters(sources=(Source.human,)))
+    human = freeze.freeze(db, "human", DatasetFilters(sources=(Source.human,)))
     assert (human.counts["pairs"], human.dropped) == (1, {"source_simulated": 1})
-    ann = datasets.freeze(db, "ann", DatasetFilters(annotators=("ann",)))
+    ann = freeze.freeze(db, "ann", DatasetFilters(annotators=("ann",)))
     assert (ann.counts["pairs"], ann.dropped) == (1, {"other_annotator": 1})
-    first = datasets.freeze(db, "first", DatasetFilters(policies=("one",)))
+    first = freeze.freeze(db, "first", DatasetFilters(policies=("one",)))
     assert (first.counts["pairs"], first.dropped) == (1, {"other_policy": 1})
-    later = datasets.freeze(db, "later", DatasetFilters(since=datetime(2999, 1, 1)))  # no zone: local time
+    later = freeze.freeze(db, "later", DatasetFilters(since=datetime(2999, 1, 1)))  # no zone: local time
     assert later.dropped == {"before_since": 2}
     with pytest.raises(NotFound, match="nobody"):
-        datasets.freeze(db, "x", DatasetFilters(policies=("nobody",)))
+        freeze.freeze(db, "x", DatasetFilters(policies=("nobody",)))
     known = "There is no judgment by 'nobody'. Known: ann, oracle:longer. Leave the annotator out"
     with pytest.raises(NotFound, match=known):
-        datasets.freeze(db, "x", DatasetFilters(annotators=("ann", "nobody")))
+        freeze.freeze(db, "x", DatasetFilters(annotators=("ann", "nobody")))
     assert "x" not in [row.name for row in store.list_datasets(db)]
 
 
@@ -220,7 +222,7 @@ def test_an_annotator_who_took_everything_back_is_known_all_the_same(db: Databas
     make_matchup(db)
     judge_by(db, longer)
     assert judging.undo_last(db, "ann")
-    assert datasets.freeze(db, "d", DatasetFilters(annotators=("ann",))).counts["judgments"] == 0
+    assert freeze.freeze(db, "d", DatasetFilters(annotators=("ann",))).counts["judgments"] == 0
 
 
 def test_the_same_two_texts_judged_twice_make_one_pair(db: Database) -> None:
@@ -228,13 +230,13 @@ def test_the_same_two_texts_judged_twice_make_one_pair(db: Database) -> None:
     for _ in range(2):
         make_matchup(db, prompt=prompt, policy=policy, texts=["same short", "same but longer"])
     judge_by(db, longer)
-    dataset = datasets.freeze(db, "d")
+    dataset = freeze.freeze(db, "d")
     assert dataset.counts["pairs"] == 1 and dataset.dropped == {"duplicate": 1}
 
 
 def test_a_dataset_name_is_taken_once(db: Database) -> None:
-    datasets.freeze(db, "d")
+    freeze.freeze(db, "d")
     with pytest.raises(Conflict, match="already a dataset 'd'"):
-        datasets.freeze(db, "d")
+        freeze.freeze(db, "d")
     with pytest.raises(InvalidInput, match="cannot name a dataset"):
-        datasets.freeze(db, "../escape")
+        freeze.freeze(db, "../escape")

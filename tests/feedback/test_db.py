@@ -15,9 +15,9 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, SQLModel
 
 from feedback import migrations
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
 from feedback.errors import InvalidInput, StudioError
-from feedback.store import prompts
+from feedback.store.content import prompts
 from feedback.store.rows import rows_by_id
 from feedback.tables import PromptRow
 from feedback.types import Prompt
@@ -42,7 +42,7 @@ def test_reopening_keeps_rows(tmp_path: Path) -> None:
     prompt = make_prompt(db, "kept?")
     db.dispose()
     again = open_database(tmp_path / "studio.db")
-    from feedback.store.prompts import list_prompts
+    from feedback.store.content.prompts import list_prompts
 
     assert [row.id for row in list_prompts(again)] == [prompt.id]
 
@@ -201,7 +201,7 @@ def test_a_url_that_cannot_be_read_is_told_without_its_password(url: str) -> Non
 
 
 def test_a_failed_write_leaves_nothing(tmp_path: Path) -> None:
-    from feedback.store import prompts
+    from feedback.store.content import prompts
     from feedback.tables import PromptRow
     from feedback.types import Prompt
 

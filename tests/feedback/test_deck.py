@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 
-from feedback import assignment, judging
-from feedback.assignment import Task
-from feedback.db import Database
-from feedback.store import matchups, opinions
+from feedback.database.engine import Database
+from feedback.labeling import assignment, judging
+from feedback.labeling.assignment import Task
+from feedback.store.labeling import matchups
+from feedback.store.reports import opinions
 from feedback.types import Checks, Purpose, now
 from tests.factories import make_matchup
 

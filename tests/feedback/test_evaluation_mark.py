@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 
-from feedback import datasets, examples, formats
-from feedback.db import Database, open_database
-from feedback.prompts_file import read_prompts
-from feedback.store import prompts
+from feedback import formats
+from feedback.database.engine import Database, open_database
+from feedback.datasets import examples, freeze
+from feedback.formats.base.prompts import read_prompts
+from feedback.store.content import prompts
 from feedback.types import DatasetFilters, Prompt, Split
 
 MESSAGES = [{"role": "user", "content": "held out?"}]
@@ -27,13 +28,13 @@ def write(path: Path, *lines: dict[str, Any]) -> Path:
 def judged(db: Database, tmp_path: Path) -> Database:
     """Two judged work prompts, frozen as the dataset ``before``."""
     formats.import_file(db, write(tmp_path / "votes.jsonl", *VOTES), "trl-preference")
-    assert datasets.freeze(db, "before").counts["pairs"] == 2
+    assert freeze.freeze(db, "before").counts["pairs"] == 2
     return db
 
 
 def assert_held_out(db: Database) -> None:
     assert [row.messages for row in prompts.list_prompts(db, split=Split.evaluation)] == [MESSAGES]
-    frozen = datasets.freeze(db, "after", DatasetFilters(test_share=0.0))
+    frozen = freeze.freeze(db, "after", DatasetFilters(test_share=0.0))
     assert (frozen.counts["pairs"], frozen.dropped) == (1, {"evaluation_prompt": 1})
 
 

@@ -9,10 +9,9 @@ from typing import Any, get_args
 
 import pytest
 
-from feedback import assignment, formats, judging, ranking
-from feedback.datasets import freeze, split_of
-from feedback.db import Database
-from feedback.examples import (
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets.examples import (
     Demonstration,
     LabelledReply,
     SplitName,
@@ -23,8 +22,11 @@ from feedback.examples import (
     list_rankings,
     list_ties,
 )
-from feedback.store.datasets import list_frozen_matchups, list_pairs
-from feedback.store.matchups import save_matchups
+from feedback.datasets.freeze import freeze, split_of
+from feedback.labeling import assignment, judging
+from feedback.rules import votes
+from feedback.store.datasets.datasets import list_frozen_matchups, list_pairs
+from feedback.store.labeling.matchups import save_matchups
 from feedback.tables import PromptRow
 from feedback.types import DatasetFilters, Matchup, MatchupKind, Part
 from tests.factories import make_generations, make_matchup, make_policy, make_prompt
@@ -245,7 +247,7 @@ def test_exports_teach_exactly_what_training_here_learns_and_count_all_the_rest(
     freeze(db, "d", filters)
     texts: dict[str, set[tuple[str, str]]] = {"train": set(), "test": set()}
     for matchup in list_frozen_matchups(db, "d"):
-        written = [text for _, _, text in ranking.edits_of(matchup.judgments)]
+        written = [text for _, _, text in votes.edits_of(matchup.judgments)]
         side = split_of(matchup.prompt_hash, filters.test_share, filters.split_seed)
         texts[side] |= {(matchup.prompt_id, text) for text in [*matchup.texts, *written]}
     assert {judgment.part for m in list_frozen_matchups(db, "d") for judgment in m.judgments} == set(Part)

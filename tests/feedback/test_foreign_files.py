@@ -12,11 +12,13 @@ from typing import Any
 
 import pytest
 
-from feedback import datasets, formats
-from feedback.db import Database, open_database
+from feedback import formats
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
 from feedback.errors import InvalidInput, InvalidLine
 from feedback.formats.label_studio import as_array
-from feedback.store import judgments, policies
+from feedback.store.labeling import judgments
+from feedback.store.models import policies
 from feedback.types import DatasetFilters, Verdict, content_hash
 from tests.factories import make_policy
 
@@ -95,7 +97,7 @@ def test_another_scale_is_no_strength_and_another_name_of_the_one_preference_doe
 
 def test_an_export_names_no_user_of_label_studio_and_keeps_its_judges_apart(db: Database, tmp_path: Path) -> None:
     brought(db, tmp_path, "arena", *(battle(judge=judge, question_id=judge) for judge in ("ann", "bob", "eve")))
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     (exported,) = (json.loads(line) for line in formats.stream_dataset(db, "d", "label-studio"))
     assert len(exported["annotations"]) == 3
     assert not any("completed_by" in annotation for annotation in exported["annotations"])
@@ -118,7 +120,7 @@ def test_models_whose_names_look_alike_here_are_two_policies(db: Database, tmp_p
         brought(db, tmp_path, "arena", *lines)
         names = [row.name for row in policies.list_policies(db)]
         assert len(names) == len(set(names)) == 4 and "imported" not in names
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     rows = [json.loads(line) for line in formats.stream_dataset(db, "d", "arena")]
     assert {(row["model_a"], row["model_b"]) for row in rows} == {
         ("通义千问", "文心一言"),
@@ -133,7 +135,7 @@ def test_another_home_s_model_of_a_name_that_looks_alike_stays_another_policy(
     """``org/model`` there and ``org-model`` here: what one of them wrote is never the other's."""
     there = open_database(tmp_path / "there.db")
     brought(there, tmp_path, "arena", battle("org/model", "other"))
-    datasets.freeze(there, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(there, "d", DatasetFilters(test_share=0.0))
     path = formats.export_dataset(there, "d", "raw", tmp_path / "raw.jsonl").path
     if is_old:
         (line,) = [json.loads(line) for line in path.read_text().splitlines()]
@@ -142,7 +144,7 @@ def test_another_home_s_model_of_a_name_that_looks_alike_stays_another_policy(
     brought(db, tmp_path, "arena", battle("org-model", "other", conversation_a=[*asked("p"), *said("not of it")]))
     for _ in range(2):
         formats.import_file(db, path, "raw")
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     rows = [json.loads(line) for line in formats.stream_dataset(db, "d", "arena")]
     wrote = {row["model_a"]: row["conversation_a"][-1]["content"] for row in rows}
     assert wrote == {"org/model": "of org/model", "org-model": "not of it"}
@@ -154,7 +156,7 @@ def test_another_home_s_model_of_a_name_that_looks_alike_stays_another_policy(
 def test_a_model_that_has_a_policy_here_under_another_id_is_that_policy(db: Database, tmp_path: Path) -> None:
     there = open_database(tmp_path / "there.db")
     brought(there, tmp_path, "arena", battle("org-model", "x"), battle("org/model", "x"))
-    datasets.freeze(there, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(there, "d", DatasetFilters(test_share=0.0))
     path = formats.export_dataset(there, "d", "raw", tmp_path / "raw.jsonl").path
     brought(db, tmp_path, "arena", battle("org/model", "x", conversation_a=[*asked("p"), *said("here")]))
     formats.import_file(db, path, "raw")
@@ -164,7 +166,7 @@ def test_a_model_that_has_a_policy_here_under_another_id_is_that_policy(db: Data
 def test_a_policy_of_this_studio_does_not_become_a_model_of_elsewhere(db: Database, tmp_path: Path) -> None:
     there = open_database(tmp_path / "there.db")
     brought(there, tmp_path, "arena", battle("org/model", "x"))
-    datasets.freeze(there, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(there, "d", DatasetFilters(test_share=0.0))
     path = formats.export_dataset(there, "d", "raw", tmp_path / "raw.jsonl").path
     own = make_policy(db, "org-model")
     with pytest.raises(InvalidLine, match="another policy is already called 'org-model'"):
@@ -179,7 +181,7 @@ def test_a_battle_s_zero_is_an_id_and_its_null_is_no_name(db: Database, tmp_path
     assert brought(db, tmp_path, "arena", *lines)["already_there"] == 3
     assert sorted(row.annotator for row in judgments.list_judgments(db)) == ["0", "1", "h"]
     assert sorted(row.base for row in policies.list_policies(db)) == ["imported", "one", "two"]
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     rows = [json.loads(line) for line in formats.stream_dataset(db, "d", "arena")]
     assert sorted(row["question_id"] for row in rows) == [0, 1, 2]
 
@@ -200,7 +202,7 @@ def test_votes_that_differ_in_anything_they_say_are_two(db: Database, tmp_path: 
 
 def test_what_a_battle_said_comes_out_again_and_home_again(db: Database, tmp_path: Path) -> None:
     brought(db, tmp_path, "arena", battle(question_id="q1", anony=False, language="German", judge="j", tstamp=1e9))
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     (row,) = (json.loads(line) for line in formats.stream_dataset(db, "d", "arena"))
     assert (row["question_id"], row["anony"], row["language"], row["tstamp"]) == ("q1", False, "German", 1e9)
     assert brought(db, tmp_path, "arena", row)["already_there"] == 1
@@ -342,7 +344,7 @@ def test_helpsteer_keeps_what_annotators_wrote(prompt: str, db: Database, tmp_pa
     line = {"context": asked(prompt), "response1": "a", "response2": "b", "overall_preference": 2, "domain": "code"}
     line |= {"language": "python", "individual_preference": [one]}
     assert not any(name.startswith("ignored_") for name in brought(db, tmp_path, "helpsteer3", line))
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     (row,) = (json.loads(line) for line in formats.stream_dataset(db, "d", "helpsteer3"))
     assert (row["domain"], row["language"]) == ("code", "python")
     (given,) = row["individual_preference"]

@@ -10,12 +10,15 @@ from typing import Any
 
 import pytest
 
-from feedback import assignment, datasets, formats, judging
-from feedback.db import Database, open_database
+from feedback import formats
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
 from feedback.errors import Conflict, InvalidInput, InvalidLine
-from feedback.store import judgments, matchups, prompts
-from feedback.store import policies as policy_store
-from feedback.store.checkpoints import save_checkpoint
+from feedback.labeling import assignment, judging
+from feedback.store.content import prompts
+from feedback.store.labeling import judgments, matchups
+from feedback.store.models import policies as policy_store
+from feedback.store.models.checkpoints import save_checkpoint
 from feedback.types import Checkpoint, Matchup, MatchupKind
 from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
 
@@ -36,7 +39,7 @@ def judged(db: Database) -> Database:
     again = judging.undo_last(db, "ann")
     assert again
     judging.submit(db, again.lease_id, "ann", verdict="both_bad")
-    datasets.freeze(db, "d")
+    freeze.freeze(db, "d")
     return db
 
 
@@ -53,7 +56,7 @@ def test_raw_comes_back_exactly(judged: Database, tmp_path: Path) -> None:
         "policies": 1,
         "already_there": 0,
     }
-    datasets.freeze(other, "d")
+    freeze.freeze(other, "d")
     formats.export_dataset(other, "d", "raw", tmp_path / "two.jsonl")
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert formats.import_file(other, report.path, "raw")["already_there"] == 6
@@ -66,14 +69,14 @@ def test_an_imported_policy_without_its_checkpoint_does_not_reply_as_its_base(db
     make_matchup(db, policy=trained)
     make_matchup(db, policy=make_policy(db, "plain"))
     judge_by(db, longer)
-    datasets.freeze(db, "d")
+    freeze.freeze(db, "d")
     raw = formats.export_dataset(db, "d", "raw", tmp_path / "one.jsonl").path
     other = open_database(tmp_path / "other.db")
     formats.import_file(other, raw, "raw")
     with pytest.raises(Conflict, match="'kd': it was trained in another studio.* and cannot reply here"):
         policy_store.promote_policy(other, "kd")
     assert policy_store.promote_policy(other, "plain").can_reply
-    datasets.freeze(other, "d")  # and so it stays, however often it moves on
+    freeze.freeze(other, "d")  # and so it stays, however often it moves on
     assert formats.export_dataset(other, "d", "raw", tmp_path / "two.jsonl").path.read_bytes() == raw.read_bytes()
     formats.import_file(db, raw, "raw")
     assert policy_store.promote_policy(db, "kd").note == ""
@@ -82,8 +85,8 @@ def test_an_imported_policy_without_its_checkpoint_does_not_reply_as_its_base(db
 def test_raw_is_the_same_bytes_in_every_process(judged: Database, tmp_path: Path) -> None:
     """Sets of names come in another order in each process; what leaves must not."""
     code = (
-        "import sys; from feedback import formats; from feedback.db import open_database\n"
-        "from feedback.store.policies import list_policies; db = open_database(sys.argv[1])\n"
+        "import sys; from feedback import formats; from feedback.database.engine import open_database\n"
+        "from feedback.store.models.policies import list_policies; db = open_database(sys.argv[1])\n"
         "print(*formats.stream_dataset(db, 'd', 'raw')); print(list_policies(db)[0].model_dump(mode='json'))"
     )
     said = {
@@ -230,11 +233,11 @@ def test_whatever_can_be_said_here_comes_back(db: Database, tmp_path: Path) -> N
         assert task
         judging.submit(db, task.lease_id, "ann", criteria={"clear": [5, None]}, **said)
     _ranked(db, skip_reason="unclear")
-    datasets.freeze(db, "all")
+    freeze.freeze(db, "all")
     raw = formats.export_dataset(db, "all", "raw", tmp_path / "one.jsonl").path
     other = open_database(tmp_path / "other.db")
     assert formats.import_file(other, raw, "raw")["judgments"] == 5
-    datasets.freeze(other, "all")
+    freeze.freeze(other, "all")
     assert formats.export_dataset(other, "all", "raw", tmp_path / "two.jsonl").path.read_bytes() == raw.read_bytes()
 
 
@@ -249,7 +252,7 @@ def _ranked(db: Database, **said: Any) -> None:
     assert task and len(task.responses) == 3
     judging.submit(db, task.lease_id, task.annotator, **said)
     if number == 0:
-        datasets.freeze(db, "d")
+        freeze.freeze(db, "d")
 
 
 def test_a_row_that_says_something_else_refuses_the_file(judged: Database, tmp_path: Path) -> None:
@@ -280,7 +283,7 @@ def test_the_drop_report_lies_beside_the_file(judged: Database, tmp_path: Path) 
     assert written.report == tmp_path / "__reports__" / "p.jsonl.json"
     report = json.loads(written.report.read_text())
     assert report["rows"] == 4 and report["dropped"] == {"both_bad": 1}
-    assert report["dataset"]["hash"] == datasets.freeze(judged, "again").hash
+    assert report["dataset"]["hash"] == freeze.freeze(judged, "again").hash
     assert [path.name for path in tmp_path.glob("*.jsonl*")] == ["p.jsonl"]
 
 

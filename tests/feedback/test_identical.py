@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback import datasets, formats, pairing
-from feedback.db import Database
-from feedback.store import datasets as dataset_store
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets import freeze
+from feedback.rules import pairing
+from feedback.store.datasets import datasets as dataset_store
 from feedback.types import DatasetFilters
 from tests.factories import judge_by, make_generations, make_matchup, make_policy, make_prompt
 
@@ -55,7 +57,7 @@ def test_an_imported_pair_that_differs_in_white_space_is_kept_to_the_end(
     (tmp_path / "in.jsonl").write_text(json.dumps(line))
     counts = formats.import_file(db, tmp_path / "in.jsonl", format)
     assert counts["judgments"] == 1 and "identical" not in counts
-    frozen = datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    frozen = freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     assert frozen.dropped == {}
     (pair,) = dataset_store.list_pairs(db, "d")
     assert (pair.chosen, pair.rejected) == (chosen, rejected)
@@ -81,5 +83,5 @@ def test_generated_replies_meet_when_the_white_space_inside_them_differs(db: Dat
 def test_votes_here_on_white_space_reach_a_dataset(db: Database) -> None:
     make_matchup(db, texts=list(CODE))
     judge_by(db, lambda left, right: 1 if left == CODE[0] else -1)
-    frozen = datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    frozen = freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     assert (frozen.counts["pairs"], frozen.dropped) == (1, {})

@@ -6,12 +6,12 @@ from datetime import datetime, timedelta
 
 import pytest
 
-from feedback import assignment, judging
-from feedback.assignment import Task
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import LeaseLost
-from feedback.store import idle, judgments, leases
-from feedback.store.idle import IDLE_SECONDS
+from feedback.labeling import assignment, judging
+from feedback.labeling.assignment import Task
+from feedback.store.labeling import idle_leases, judgments, leases
+from feedback.store.labeling.idle_leases import IDLE_SECONDS
 from feedback.types import LeaseState, now
 from tests.factories import make_matchup
 
@@ -115,20 +115,20 @@ def test_what_is_left_for_a_person_is_what_their_page_can_get(db: Database) -> N
         make_matchup(db)
     start = now()
     tasks = deck(db, "ann", "page-one", start)
-    assert idle.reach_of(db, annotator="ann", session="page-one", at=start).left == 5
+    assert idle_leases.reach_of(db, annotator="ann", session="page-one", at=start).left == 5
     judging.submit(db, tasks[0].lease_id, "ann", verdict="left")
-    assert idle.reach_of(db, annotator="ann", session="page-one", at=start).left == 4
-    seen = idle.reach_of(db, annotator="ann", session="page-two", at=start)
+    assert idle_leases.reach_of(db, annotator="ann", session="page-one", at=start).left == 4
+    seen = idle_leases.reach_of(db, annotator="ann", session="page-two", at=start)
     assert (seen.left, seen.elsewhere) == (3, 1) and seen.until == tasks[1].expires_at
-    assert idle.reach_of(db, annotator="bob", session="page-bob", at=start).left == 3
+    assert idle_leases.reach_of(db, annotator="bob", session="page-bob", at=start).left == 3
     later = start + SILENCE
-    assert idle.reach_of(db, annotator="ann", session="page-two", at=later).elsewhere == 0
-    assert idle.reach_of(db, annotator="ann", session="page-two", at=later).left == 4
-    assert idle.reach_of(db, annotator="bob", session="page-bob", at=later).left == 4
+    assert idle_leases.reach_of(db, annotator="ann", session="page-two", at=later).elsewhere == 0
+    assert idle_leases.reach_of(db, annotator="ann", session="page-two", at=later).left == 4
+    assert idle_leases.reach_of(db, annotator="bob", session="page-bob", at=later).left == 4
     skipped = assignment.lease_next(db, "bob", at=later)
     assert skipped
     judging.submit(db, skipped.lease_id, "bob", skip_reason="unclear")
-    assert idle.reach_of(db, annotator="bob", session="page-bob", at=later).left == 3
+    assert idle_leases.reach_of(db, annotator="bob", session="page-bob", at=later).left == 3
 
 
 def test_a_new_page_takes_back_the_last_judgment_of_a_closed_one(db: Database) -> None:
@@ -145,7 +145,7 @@ def test_a_new_page_takes_back_the_last_judgment_of_a_closed_one(db: Database) -
 class Page:
     """One person's page: it votes, takes back and reads what is left, as the Label tab does."""
 
-    def __init__(self, db: Database, annotator: str, counts: idle.ReachCounts) -> None:
+    def __init__(self, db: Database, annotator: str, counts: idle_leases.ReachCounts) -> None:
         self.db, self.annotator, self.session, self.counts = db, annotator, f"page-{annotator}", counts
 
     def vote(self, **said: str) -> None:
@@ -156,7 +156,7 @@ class Page:
         deck(self.db, self.annotator, self.session, now())
         judged = judgments.tally_judgments(self.db, self.annotator)["total"]
         counts = None if exactly else self.counts
-        return idle.reach_of(
+        return idle_leases.reach_of(
             self.db, annotator=self.annotator, session=self.session, at=now(), judged=judged, counts=counts
         ).left
 
@@ -165,25 +165,25 @@ class Page:
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Grows with each count of all free matchups."""
     made: list[int] = []
-    query = idle._FREE
+    query = idle_leases._FREE
 
     class Counting:
         def first(self, *args: object, **values: object) -> object:
             made.append(1)
             return query.first(*args, **values)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(idle, "_FREE", Counting())
-    monkeypatch.setattr(idle, "RECOUNT_SECONDS", 1e9)
+    monkeypatch.setattr(idle_leases, "_FREE", Counting())
+    monkeypatch.setattr(idle_leases, "RECOUNT_SECONDS", 1e9)
     return made
 
 
 def test_a_large_pool_is_not_counted_after_every_vote(
     db: Database, counted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idle, "FEW", 4)
+    monkeypatch.setattr(idle_leases, "FEW", 4)
     for _ in range(12):
         make_matchup(db)
-    ann = Page(db, "ann", idle.ReachCounts())
+    ann = Page(db, "ann", idle_leases.ReachCounts())
     assert ann.left() == 12
     for expected in (11, 10, 9):
         ann.vote()
@@ -197,14 +197,14 @@ def test_a_large_pool_is_not_counted_after_every_vote(
     for _ in range(2):
         bob.vote()
     assert ann.left() == 9, "what others did is seen with the next count"
-    monkeypatch.setattr(idle, "RECOUNT_SECONDS", 0.0)
+    monkeypatch.setattr(idle_leases, "RECOUNT_SECONDS", 0.0)
     assert ann.left() == ann.left(exactly=True) == 6, "of three that bob judged or holds"
 
 
 def test_a_small_pool_is_counted_after_every_vote(db: Database, counted: list[int]) -> None:
     for _ in range(3):
         make_matchup(db)
-    ann, bob = (Page(db, name, idle.ReachCounts()) for name in ("ann", "bob"))
+    ann, bob = (Page(db, name, idle_leases.ReachCounts()) for name in ("ann", "bob"))
     assert ann.left() == 3
     bob.vote()
     assert ann.left() == ann.left(exactly=True)
@@ -213,9 +213,9 @@ def test_a_small_pool_is_counted_after_every_vote(db: Database, counted: list[in
 def test_a_count_that_stopped_at_its_limit_stays_there(
     db: Database, counted: list[int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(idle, "FEW", 2)
-    monkeypatch.setattr(idle, "COUNTED", 5)
-    counts = idle.ReachCounts()
+    monkeypatch.setattr(idle_leases, "FEW", 2)
+    monkeypatch.setattr(idle_leases, "COUNTED", 5)
+    counts = idle_leases.ReachCounts()
     counts.note(("ann", "page"), 0, 5)
     assert counts.known(("ann", "page"), 3) == 5
     counts.note(("ann", "page"), 0, 4)

@@ -13,11 +13,17 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from feedback import assignment, datasets, formats, judging
-from feedback.db import Database, open_database
+from feedback import formats
+from feedback.database import chunks
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
 from feedback.errors import Conflict, InvalidLine, NotFound, StudioError
-from feedback.store import chunks, imports, judgments, matchups, policies, prompts
-from feedback.store import datasets as dataset_store
+from feedback.labeling import assignment, judging
+from feedback.store.content import prompts
+from feedback.store.datasets import datasets as dataset_store
+from feedback.store.labeling import judgments, matchups
+from feedback.store.models import policies
+from feedback.store.transfer import imports
 from feedback.types import Prompt
 from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy
 
@@ -69,7 +75,7 @@ def test_people_vote_while_a_slow_file_is_read(format: str, db: Database, tmp_pa
     other = open_database(tmp_path / "other.db")
     make_matchup(other)
     judge_by(other, longer)
-    datasets.freeze(other, "d")
+    freeze.freeze(other, "d")
     lines = list(formats.stream_dataset(other, "d", format))
     make_matchup(db)
     pipe = tmp_path / "pipe.jsonl"
@@ -98,7 +104,7 @@ def test_an_import_is_many_short_transactions(db: Database, commits: list[int], 
 def test_a_raw_import_is_many_short_transactions(db: Database, commits: list[int], tmp_path: Path) -> None:
     other = open_database(tmp_path / "other.db")
     formats.import_file(other, write(tmp_path / "in.jsonl", [pair(n) for n in range(23)]), "trl-preference")
-    datasets.freeze(other, "d")
+    freeze.freeze(other, "d")
     raw = formats.export_dataset(other, "d", "raw", tmp_path / "raw.jsonl").path
     assert formats.import_file(db, raw, "raw")["judgments"] == 23
     assert len(commits) == 5 and max(commits) <= 31
@@ -111,12 +117,12 @@ def test_a_dataset_is_frozen_in_short_transactions_and_seen_when_it_is_whole(
     commits.clear()
     seen = []
     event.listen(db.engine, "commit", lambda _: seen.append([row.name for row in dataset_store.list_datasets(db)]))
-    assert datasets.freeze(db, "d").counts["pairs"] == 620
+    assert freeze.freeze(db, "d").counts["pairs"] == 620
     assert len(commits) > 4 and max(commits) <= 500
     assert all(names == [] for names in seen[:-1])
     assert len(dataset_store.list_pairs(db, "d")) == 620
     with pytest.raises(Conflict, match="There is already a dataset 'd'"):
-        datasets.freeze(db, "d")
+        freeze.freeze(db, "d")
     assert [row.name for row in dataset_store.list_datasets(db)] == ["d"]
 
 
@@ -136,12 +142,12 @@ def test_a_freeze_that_fails_leaves_no_name_taken(db: Database, tmp_path: Path) 
 
     event.listen(db.engine, "commit", fail_at_third)
     with pytest.raises(Full):
-        datasets.freeze(db, "d")
+        freeze.freeze(db, "d")
     assert dataset_store.list_datasets(db) == []
     with pytest.raises(NotFound) as caught:
         dataset_store.get_dataset(db, "d")
     assert caught.value.valid == []
-    assert datasets.freeze(db, "d").counts["pairs"] == 40
+    assert freeze.freeze(db, "d").counts["pairs"] == 40
 
 
 def test_a_wrong_line_far_behind_leaves_nothing(db: Database, tmp_path: Path) -> None:
@@ -155,7 +161,7 @@ def test_a_raw_line_that_contradicts_what_is_stored_leaves_nothing_of_the_chunks
     db: Database, tmp_path: Path
 ) -> None:
     formats.import_file(db, write(tmp_path / "in.jsonl", [pair(n) for n in range(12)]), "trl-preference")
-    datasets.freeze(db, "d")
+    freeze.freeze(db, "d")
     raw = formats.export_dataset(db, "d", "raw", tmp_path / "raw.jsonl").path
     lines = raw.read_text().splitlines()
     other = open_database(tmp_path / "other.db")

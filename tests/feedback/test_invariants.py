@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 from sqlmodel import select
 
-from feedback import assignment, judging
-from feedback.assignment import Task
-from feedback.db import open_database
+from feedback.database.engine import open_database
 from feedback.errors import Conflict, LeaseLost
-from feedback.store import batches, judgments, leases, matchups, reviews
+from feedback.labeling import assignment, judging
+from feedback.labeling.assignment import Task
+from feedback.store.labeling import batches, judgments, leases, matchups, reviews
 from feedback.tables import JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Batch, Checks, JudgmentState, LeaseState, MatchupState, Part, Purpose, Verdict
 from tests.factories import make_matchup, make_policy, make_prompt

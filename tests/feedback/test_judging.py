@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback import assignment, judging
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from feedback.store import judgments, matchups
+from feedback.labeling import assignment, judging
+from feedback.store.labeling import judgments, matchups
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState, Matchup, MatchupKind, MatchupState, ShownVerdict, Verdict
 from tests.factories import make_generations, make_matchup, make_policy, make_prompt
@@ -34,7 +34,7 @@ def test_a_ranking_says_the_same_of_each_reply_in_either_order(order: list[int],
 def test_the_preferred_text_is_the_one_the_person_saw_on_that_side(db: Database) -> None:
     for _ in range(8):
         make_matchup(db)
-    from feedback.store import generations
+    from feedback.store.content import generations
 
     while (task := assignment.lease_next(db, "ann")) is not None:
         wanted = task.responses[1]

@@ -9,12 +9,17 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from feedback import assignment, datasets, judging, quality
-from feedback.assignment import Task
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotFound
-from feedback.store import archive, batches, generations, judgments, leases, matchups, policies, reviews
-from feedback.store import datasets as dataset_store
+from feedback.labeling import assignment, judging
+from feedback.labeling.assignment import Task
+from feedback.quality import report as quality
+from feedback.store.content import generations
+from feedback.store.datasets import datasets as dataset_store
+from feedback.store.labeling import batches, judgments, leases, matchups, reviews
+from feedback.store.models import policies
+from feedback.store.transfer import archive
 from feedback.tables import MatchupRow
 from feedback.types import (
     Act,
@@ -81,7 +86,7 @@ def test_what_stays_contested_is_settled_blind_by_somebody_who_had_no_say(db: Da
     assert assignment.lease_next(db, "other-judge", part=Part.adjudicator) is None
     judging.submit(db, task.lease_id, "judge", verdict="left" if task.responses[0] == "no" else "right")
     assert state(db, row) is MatchupState.adjudicated
-    frozen = datasets.freeze(db, "d")
+    frozen = freeze.freeze(db, "d")
     (pair,) = dataset_store.list_pairs(db, frozen.id)
     assert pair.chosen == "no"  # though one said yes and nobody else said no
     assert matchups.count_matchups(db).adjudicated == 1
@@ -115,7 +120,7 @@ def test_gold_looks_like_any_task_and_is_seen_by_everybody_once(db: Database) ->
     assert matchups.count_matchups(db).open == 0  # gold is no work
     report = quality.report(db)
     assert {line.name: line.gold.n for line in report.annotators} == {"ann": 1, "bob": 1}
-    drops = datasets.preview(db).dropped
+    drops = freeze.preview(db).dropped
     assert drops["purpose_gold"] == 2
 
 
@@ -158,7 +163,7 @@ def test_a_repeat_shows_ones_own_pair_with_its_sides_swapped_after_a_delay(db: D
     judging.submit(db, again.lease_id, "ann", verdict="left", at=AT + timedelta(minutes=62))
     (line,) = quality.report(db).annotators
     assert (line.consistency.value, line.consistency.n) == (0.0, 1)
-    assert datasets.preview(db).dropped["purpose_repeat"] == 1
+    assert freeze.preview(db).dropped["purpose_repeat"] == 1
 
 
 def test_a_batch_with_priority_comes_first_and_what_evaluates_does_not_train(db: Database) -> None:
@@ -173,7 +178,7 @@ def test_a_batch_with_priority_comes_first_and_what_evaluates_does_not_train(db:
     assert say(db, "bob", verdict="left").matchup_id == old.id
     (summary,) = batches.list_batches(db)
     assert summary.states == {"satisfied": 1} and summary.batch.priority == -1
-    assert datasets.preview(db).dropped == {"purpose_evaluate": 1}
+    assert freeze.preview(db).dropped == {"purpose_evaluate": 1}
 
 
 def test_a_heartbeat_keeps_a_lease_and_never_shortens_it(db: Database) -> None:
@@ -217,7 +222,7 @@ def test_an_excluded_judgment_is_kept_counts_nowhere_and_can_come_back(db: Datab
         reviews.exclude_judgment(db, judgment.id, "boss", "  ")
     reviews.exclude_judgment(db, judgment.id, "boss", "a bot", requeue=True)
     assert judgments.list_judgments(db)[0].state is JudgmentState.excluded
-    assert datasets.preview(db).counts()["judgments"] == 0 and state(db, row) is MatchupState.open
+    assert freeze.preview(db).counts()["judgments"] == 0 and state(db, row) is MatchupState.open
     assert assignment.lease_next(db, "ann") is None  # not asked the same again
     say(db, "bob", "no")
     reviews.restore_judgment(db, judgment.id, "boss", "it was none")
@@ -259,10 +264,10 @@ def test_weights_follow_who_judged_and_an_unweighted_dataset_hashes_as_before(db
         make_matchup(db, policy=policy, texts=texts, required=2)
     crowd = [member for member in make_crowd() if member.name in ("good-1", "good-2", "good-3", "random-1")]
     judge_all(db, crowd, lambda _messages, text: float(text.startswith("good")), start=AT)
-    plain = datasets.freeze(db, "plain")
-    again = datasets.preview(db)
-    assert plain.hash == datasets.dataset_hash(DatasetFilters(), again)
-    weighted = datasets.freeze(db, "weighted", DatasetFilters(weighting=Weighting.reliability))
+    plain = freeze.freeze(db, "plain")
+    again = freeze.preview(db)
+    assert plain.hash == freeze.dataset_hash(DatasetFilters(), again)
+    weighted = freeze.freeze(db, "weighted", DatasetFilters(weighting=Weighting.reliability))
     assert weighted.hash != plain.hash
     assert {pair.weight for pair in dataset_store.list_pairs(db, plain.id)} == {1.0}
     pairs = dataset_store.list_pairs(db, weighted.id)
@@ -280,7 +285,7 @@ def test_rows_of_the_first_schema_are_kept_and_get_their_defaults(tmp_path: Path
     from alembic.config import Config
 
     from feedback import migrations
-    from feedback.db import create_engine_for
+    from feedback.database.engine import create_engine_for
 
     path = tmp_path / "old.db"
     engine = create_engine_for(f"sqlite:///{path}")
@@ -319,7 +324,7 @@ def test_rows_of_the_first_schema_are_kept_and_get_their_defaults(tmp_path: Path
     assert task and leases.get_lease(db, task.lease_id).shown_order == [0, 1]  # the other way round than ann's
     judging.submit(db, task.lease_id, "bob", verdict="left")
     assert state(db, matchup) is MatchupState.satisfied
-    frozen = datasets.freeze(db, "old")
+    frozen = freeze.freeze(db, "old")
     assert len(list(archive.iterate_judgments(db, frozen.id))) == 2
     db.dispose()
 

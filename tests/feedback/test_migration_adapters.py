@@ -10,9 +10,9 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 
 from feedback import migrations
-from feedback.db import open_database
-from feedback.store.checkpoints import list_checkpoints
-from feedback.store.runs import claim_next_run, list_runs
+from feedback.database.engine import open_database
+from feedback.store.models.checkpoints import list_checkpoints
+from feedback.store.models.runs import claim_next_run, list_runs
 
 
 def migrate_to(path: Path, revision: str) -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import sqlite3
 from pathlib import Path
 
-from feedback import assignment, datasets, judging
-from feedback.db import open_database
-from feedback.store import judgments
-from feedback.store.checks import change_checks
-from feedback.store.datasets import list_pairs
+from feedback.database.engine import open_database
+from feedback.datasets import freeze
+from feedback.labeling import assignment, judging
+from feedback.store.datasets.datasets import list_pairs
+from feedback.store.labeling import judgments
+from feedback.store.labeling.settings import change_checks
 from feedback.types import Checks
 from tests.factories import judge_by, longer, make_matchup
 from tests.feedback.test_migration_adapters import migrate_to
@@ -21,7 +22,7 @@ def test_judgments_and_pairs_of_the_first_schema_stay_as_they_were(tmp_path: Pat
     for _ in range(4):
         make_matchup(db)
     judge_by(db, longer, count=3)
-    dataset = datasets.freeze(db, "before")
+    dataset = freeze.freeze(db, "before")
     before = [(row.id, row.verdict, row.rationale) for row in judgments.list_judgments(db)]
     pairs = list_pairs(db, "before")
     db.dispose()
@@ -30,7 +31,7 @@ def test_judgments_and_pairs_of_the_first_schema_stay_as_they_were(tmp_path: Pat
     again = open_database(path)
     assert [(row.id, row.verdict, row.rationale) for row in judgments.list_judgments(again)] == before
     assert list_pairs(again, "before") == pairs
-    assert datasets.freeze(again, "after").hash == dataset.hash
+    assert freeze.freeze(again, "after").hash == dataset.hash
     task = assignment.lease_next(again, "ann")
     assert task
     judging.save_draft(again, task.lease_id, "ann", {"rationale": "new"})

@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
-from feedback import datasets, formats
-from feedback.db import Database
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets import freeze
 from feedback.errors import InvalidInput
 from feedback.jsonl import write_lines
 from feedback.outputs import find_output
@@ -29,7 +30,7 @@ def frozen(db: Database) -> Database:
     for _ in range(3):
         make_matchup(db)
     judge_by(db, longer)
-    datasets.freeze(db, "d")
+    freeze.freeze(db, "d")
     return db
 
 

@@ -15,12 +15,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from feedback import assignment, datasets, formats, judging
-from feedback.db import Database, open_database
+from feedback import formats
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
 from feedback.errors import InvalidLine
 from feedback.formats import label_studio, spreadsheet
-from feedback.store import datasets as dataset_store
-from feedback.store import generations, judgments, matchups, policies, prompts
+from feedback.labeling import assignment, judging
+from feedback.store.content import generations, prompts
+from feedback.store.datasets import datasets as dataset_store
+from feedback.store.labeling import judgments, matchups
+from feedback.store.models import policies
 from feedback.types import DatasetFilters, Generation, Matchup, MatchupKind, Prompt, Source, Verdict
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
@@ -82,7 +86,7 @@ def mixed(db: Database) -> Database:
     say(db, "ann", order={"one two three": 1, "one two": 2, "uno due": 2})
     add_matchup(db, asked("Skip me."), ["a b", "c d"])
     say(db, "ann", skip_reason="not mine")
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     return db
 
 
@@ -154,7 +158,7 @@ def test_hh_writes_transcripts_and_leaves_out_texts_that_hold_a_marker(mixed: Da
         if task:
             said = {"verdict": "left"} if task.kind is MatchupKind.pair else {"ranking": [1, 2, 3]}
             judging.submit(mixed, task.lease_id, "eve", **said)  # type: ignore[arg-type]
-    datasets.freeze(mixed, "e", DatasetFilters(annotators=("eve",)))
+    freeze.freeze(mixed, "e", DatasetFilters(annotators=("eve",)))
     report = formats.export_dataset(mixed, "e", "hh", tmp_path / "hh.jsonl")
     assert report.dropped["turn_marker_in_text"] == 1
     rows = read(report.path)
@@ -278,7 +282,7 @@ def pair_of_replies(draw: st.DrawFn) -> tuple[list[dict[str, str]], str, str]:
 
 
 def frozen_pairs(db: Database) -> Counter[tuple[str, str, str]]:
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.0))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     pairs = dataset_store.list_pairs(db, "d")
     return Counter((json.dumps([m.model_dump() for m in p.messages]), p.chosen, p.rejected) for p in pairs)
 
@@ -445,7 +449,7 @@ def test_the_same_pair_preferred_both_ways_is_a_disagreement(db: Database, tmp_p
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert formats.import_file(db, tmp_path / "in.jsonl", "trl-preference")["judgments"] == 3
     assert formats.import_file(db, tmp_path / "in.jsonl", "trl-preference")["already_there"] == 3
-    dataset = datasets.freeze(db, "d")
+    dataset = freeze.freeze(db, "d")
     assert dataset.counts["pairs"] == 1 and dataset.dropped == {"conflict": 1}
 
 
@@ -477,7 +481,7 @@ def test_the_split_is_by_prompt_in_every_format(db: Database, tmp_path: Path) ->
     for number in range(30):
         make_matchup(db, policy=policy, texts=[f"short {number}", f"rather longer {number}"])
     judge_by(db, longer)
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.4))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.4))
     for format in formats.FORMATS:
         both, train, test = (list(formats.stream_dataset(db, "d", format, split)) for split in (None, "train", "test"))
         header = 1 if format == "csv" else 0

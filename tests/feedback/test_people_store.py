@@ -10,9 +10,10 @@ from alembic.config import Config
 from sqlalchemy import create_engine
 
 from feedback import migrations
-from feedback.db import open_database
+from feedback.database.engine import open_database
 from feedback.errors import Conflict
-from feedback.store import audit, credentials, prompts, users
+from feedback.store.content import prompts
+from feedback.store.people import audit, credentials, users
 from feedback.types import Credential, CredentialKind, User, UserRole, UserStatus, now
 
 

@@ -19,24 +19,18 @@ from alembic.migration import MigrationContext
 from sqlalchemy import event
 from sqlmodel import Session, SQLModel
 
-from feedback import assignment, datasets, formats, judging, migrations, pairing
-from feedback.db import Database, open_database
+from feedback import formats, migrations
+from feedback.database import snapshot
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
 from feedback.errors import Conflict, LeaseLost, StudioError
-from feedback.store import (
-    benchmarks,
-    copies,
-    drafts,
-    head_to_head,
-    judgments,
-    leases,
-    lineage,
-    matchups,
-    policies,
-    prompts,
-    reviews,
-    runs,
-    users,
-)
+from feedback.labeling import assignment, judging
+from feedback.rules import pairing
+from feedback.store.content import prompts
+from feedback.store.labeling import drafts, judgments, leases, matchups, reviews
+from feedback.store.models import benchmarks, policies, runs
+from feedback.store.people import users
+from feedback.store.reports import comparisons, lineage
 from feedback.types import (
     Benchmark,
     BenchmarkItem,
@@ -212,10 +206,10 @@ def test_freezing_and_every_format_give_what_sqlite_gives(postgresql: Database, 
         make_matchup(postgresql, policy=policy, texts=[f"short {number}", f"a longer one 🏳️‍🌈 {number}"])
     judge_by(postgresql, longer, count=10)
     judge_by(postgresql, lambda left, right: 0)
-    frozen = datasets.freeze(postgresql, "d", DatasetFilters(test_share=0.3))
+    frozen = freeze.freeze(postgresql, "d", DatasetFilters(test_share=0.3))
     formats.export_dataset(postgresql, "d", "raw", tmp_path / "raw.jsonl")
     formats.import_file(db, tmp_path / "raw.jsonl", "raw")
-    assert datasets.freeze(db, "d", DatasetFilters(test_share=0.3)).hash == frozen.hash
+    assert freeze.freeze(db, "d", DatasetFilters(test_share=0.3)).hash == frozen.hash
     for format in formats.FORMATS:
         there, here = (sorted(formats.stream_dataset(one, "d", format)) for one in (postgresql, db))
         assert there == here, format
@@ -272,10 +266,10 @@ def test_people_judge_two_policies_and_a_rule_is_not_asked(postgresql: Database)
         matchups.save_matchups(postgresql, pair)
     assert judge_by(postgresql, longer, annotator="oracle:longer", source=Source.simulated) == 0
     assert judge_by(postgresql, longer, count=2) == 2
-    found = head_to_head.list_duels(postgresql, one.id)[two.id]
+    found = comparisons.list_duels(postgresql, one.id)[two.id]
     won_by_two = [duel.verdict is (Verdict.first if duel.first == two.id else Verdict.second) for duel in found.duels]
     assert (won_by_two, found.waiting) == ([True, True], 1)
-    assert head_to_head.list_duels(postgresql, "nobody") == {}
+    assert comparisons.list_duels(postgresql, "nobody") == {}
     fill, _ = (runs.save_run(postgresql, Run(method="generate", config=config)) for config in ({}, {"against": "two"}))
     assert [row.id for row in runs.list_fills(postgresql, limit=2)] == [fill.id]
 
@@ -298,19 +292,19 @@ def test_a_copy_of_postgresql_is_a_sqlite_file_that_loads_into_either(
         make_matchup(postgresql, policy=policy)
     judge_by(postgresql, longer)
     policies.promote_policy(postgresql, "starter")
-    datasets.freeze(postgresql, "d")
-    copies.save_copy(postgresql, tmp_path / "copy.db")
-    copy = copies.open_copy(tmp_path / "copy.db")
+    freeze.freeze(postgresql, "d")
+    snapshot.save_copy(postgresql, tmp_path / "copy.db")
+    copy = snapshot.open_copy(tmp_path / "copy.db")
     assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
-    with pytest.raises(Conflict, match="holds rows already"), copies.loaded_copy(copy, postgresql):
+    with pytest.raises(Conflict, match="holds rows already"), snapshot.loaded_copy(copy, postgresql):
         pass
     with postgresql.engine.begin() as connection:
         for table in reversed(SQLModel.metadata.sorted_tables):
             connection.execute(table.delete())
-    with pytest.raises(OSError), copies.loaded_copy(copy, postgresql):
+    with pytest.raises(OSError), snapshot.loaded_copy(copy, postgresql):
         raise OSError("the home could not be put in place")
     assert judgments.list_judgments(postgresql) == [], "nothing is committed before the block has ended"
-    with copies.loaded_copy(copy, postgresql):
+    with snapshot.loaded_copy(copy, postgresql):
         pass
     assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
     # Numbers given by the server go on after those that were loaded.

@@ -8,12 +8,12 @@ import pytest
 from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from feedback import assignment
-from feedback.db import Database, open_database
-from feedback.store import users
-from feedback.store.matchups import WORK
-from feedback.store.pool import MATCHUP
-from feedback.store.prepared import Prepared
+from feedback.database.engine import Database, open_database
+from feedback.database.statements import Prepared
+from feedback.labeling import assignment
+from feedback.store.labeling.matchups import WORK
+from feedback.store.labeling.pool import MATCHUP
+from feedback.store.people import users
 from feedback.tables import LeaseRow
 from feedback.types import LeaseState, MatchupState, User, UserRole
 from tests.factories import make_matchup

@@ -4,10 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, InvalidLine
-from feedback.prompts_file import read_prompts
-from feedback.store import matchups, prompts
+from feedback.formats.base.prompts import read_prompts
+from feedback.store.content import prompts
+from feedback.store.labeling import matchups
 from feedback.types import ASKED_HERE, Prompt, Split
 
 

@@ -4,8 +4,8 @@ import random
 
 import pytest
 
-from feedback import agreement, reliability
-from feedback.ballots import Ballot
+from feedback.quality import agreement, annotator_model
+from feedback.quality.ballots import Ballot
 from tests.crowd import Member, make_crowd
 
 
@@ -30,7 +30,7 @@ def vote(members: list[Member], matchups: int, overlap: int, seed: int, gold_sha
 @pytest.mark.parametrize("seed", [1, 2, 3])
 def test_the_bad_are_ranked_below_the_good_and_the_biased_are_named(seed: int) -> None:
     crowd = make_crowd()
-    skills = reliability.fit(vote(crowd, 600, 3, seed)).skills
+    skills = annotator_model.fit(vote(crowd, 600, 3, seed)).skills
     accuracy = {member.name: skills[member.name].accuracy.value or 0.0 for member in crowd}
     good = [accuracy[member.name] for member in crowd if member.is_good]
     bad = [accuracy[member.name] for member in crowd if not member.is_good]
@@ -43,7 +43,7 @@ def test_the_intervals_hold_the_true_chance_as_often_as_they_should_or_nearly() 
     chances = {"good": 0.92, "noisy": 0.75, "random": 0.5, "fast": 0.55}
     held, looked = 0, 0
     for seed in range(1, 6):
-        skills = reliability.fit(vote(make_crowd(), 600, 3, seed)).skills
+        skills = annotator_model.fit(vote(make_crowd(), 600, 3, seed)).skills
         for member in make_crowd():
             if member.kind in chances:
                 measure = skills[member.name].accuracy
@@ -57,7 +57,7 @@ def test_the_intervals_hold_the_true_chance_as_often_as_they_should_or_nearly() 
 def test_the_weighted_answer_is_right_more_often_than_the_majority() -> None:
     rng_seed, members = 7, make_crowd()
     ballots = vote(members, 600, 3, rng_seed)
-    model = reliability.fit(ballots)
+    model = annotator_model.fit(ballots)
     truth = {ballot.unit: ballot.truth for ballot in vote(members, 600, 3, rng_seed, gold_share=1.0)}
     right = {"model": 0, "majority": 0}
     units = sorted({ballot.unit for ballot in ballots})
@@ -70,7 +70,7 @@ def test_the_weighted_answer_is_right_more_often_than_the_majority() -> None:
 
 def test_without_overlap_or_gold_the_good_cannot_be_told_from_the_random() -> None:
     ballots = vote(make_crowd(), 600, 1, 4)
-    model = reliability.fit(ballots)
+    model = annotator_model.fit(ballots)
     assert all(skill.accuracy.value is None for skill in model.skills.values())
     assert "others judged too" in model.skills["good-1"].accuracy.note
     weights: dict[str, list[float]] = {"good": [], "random": []}
@@ -82,11 +82,11 @@ def test_without_overlap_or_gold_the_good_cannot_be_told_from_the_random() -> No
 
 
 def test_gold_alone_tells_good_from_bad() -> None:
-    skills = reliability.fit(vote(make_crowd(), 2000, 1, 5, gold_share=0.5)).skills
+    skills = annotator_model.fit(vote(make_crowd(), 2000, 1, 5, gold_share=0.5)).skills
     assert (skills["good-1"].accuracy.value or 0) > 0.8 > (skills["random-1"].accuracy.value or 1)
 
 
 def test_only_ties_and_nothing_at_all_give_an_empty_model() -> None:
     tie = Ballot(("m", 0, 1), "ann", "tie", 0, 0.0, "j")
-    assert reliability.fit([tie]).skills == {} and reliability.fit([]).weight(("m", 0, 1)) == 0.0
+    assert annotator_model.fit([tie]).skills == {} and annotator_model.fit([]).weight(("m", 0, 1)) == 0.0
     assert agreement.left_share([tie]).value is None

@@ -6,11 +6,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback import assignment, datasets, examples, judging, remarks
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets import examples, freeze
 from feedback.errors import InvalidInput, LeaseLost
-from feedback.store import datasets as store
-from feedback.store import drafts, judgments
+from feedback.labeling import assignment, judging
+from feedback.rules import annotations as remarks
+from feedback.store.datasets import datasets as store
+from feedback.store.labeling import drafts, judgments
 from tests.factories import make_matchup
 
 TEXTS = ["zero", "one \U0001f600", "two", "three"]
@@ -98,7 +100,7 @@ def test_an_edit_becomes_a_pair_and_a_demonstration_and_freezing_twice_gives_one
     task = assignment.lease_next(db, "ann")
     assert task
     judging.submit(db, task.lease_id, "ann", verdict="tie", edited={"index": 0, "text": "Much better."})
-    frozen, again = datasets.freeze(db, "one"), datasets.freeze(db, "two")
+    frozen, again = freeze.freeze(db, "one"), freeze.freeze(db, "two")
     assert frozen.hash == again.hash
     assert frozen.counts["edits"] == frozen.counts["pairs"] == 1
     (pair,) = store.list_pairs(db, "one")

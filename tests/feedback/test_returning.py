@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from feedback.assignment import lease_next
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotEnoughData
-from feedback.returning import send_to_annotators
-from feedback.store.generations import get_generation, list_newest_generations, save_generations
-from feedback.store.matchups import count_open, get_matchup
-from feedback.store.policies import promote_policy
-from feedback.store.runs import save_run
+from feedback.labeling.assignment import lease_next
+from feedback.labeling.run_replies import send_to_annotators
+from feedback.store.content.generations import get_generation, list_newest_generations, save_generations
+from feedback.store.labeling.matchups import count_open, get_matchup
+from feedback.store.models.policies import promote_policy
+from feedback.store.models.runs import save_run
 from feedback.types import Generation, MatchupState, Run
 from tests.factories import make_matchup, make_policy, make_prompt
 

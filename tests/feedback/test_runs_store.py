@@ -6,10 +6,11 @@ from typing import Any
 
 import pytest
 
-from feedback import datasets
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
+from feedback.datasets import freeze
 from feedback.errors import Conflict, InvalidInput, NotFound
-from feedback.store import checkpoints, lineage, policies, runs
+from feedback.store.models import checkpoints, policies, runs
+from feedback.store.reports import lineage
 from feedback.types import Checkpoint, DatasetFilters, MetricPoint, Policy, Run, RunState
 from tests.factories import judge_by, longer, make_matchup, make_policy
 
@@ -103,7 +104,7 @@ def test_lineage_walks_from_a_policy_to_the_people(db: Database) -> None:
         make_matchup(db, policy=base)
     judge_by(db, longer, annotator="ann", count=2)
     judge_by(db, longer, annotator="bob")
-    dataset = datasets.freeze(db, "votes")
+    dataset = freeze.freeze(db, "votes")
     run = runs.save_run(db, Run(method="dpo"))
     checkpoint = checkpoints.save_checkpoint(
         db,
@@ -124,10 +125,10 @@ def test_lineage_goes_through_the_reward_model_and_back(db: Database) -> None:
     base = make_policy(db, "base")
     make_matchup(db, policy=base)
     judge_by(db, longer, annotator="ann")
-    taught = datasets.freeze(db, "taught")
+    taught = freeze.freeze(db, "taught")
     make_matchup(db, policy=base)
     judge_by(db, longer, annotator="bob")
-    prompts_only = datasets.freeze(db, "prompts-only", DatasetFilters(annotators=("bob",)))
+    prompts_only = freeze.freeze(db, "prompts-only", DatasetFilters(annotators=("bob",)))
 
     def checkpoint(name: str, kind: str, dataset_id: str | None, **config: str) -> Any:
         run = runs.save_run(db, Run(method=kind, config=config))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from feedback.split_size import few_pairs_note, split_notes
+from feedback.datasets.split_size import few_pairs_note, split_notes
 
 
 def test_a_split_far_from_what_was_asked_and_too_small_is_told() -> None:

@@ -11,13 +11,15 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from feedback import assignment, datasets, formats, judging
-from feedback.db import Database
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.database.stored_values import check_values
+from feedback.datasets import freeze
 from feedback.errors import DatabaseDamaged
-from feedback.store.policies import promote_policy
-from feedback.store.runs import save_run
-from feedback.store.scorecards import save_scorecard
-from feedback.store.stored_values import check_values
+from feedback.labeling import assignment, judging
+from feedback.store.models.policies import promote_policy
+from feedback.store.models.runs import save_run
+from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import PolicyRow
 from feedback.types import Run, Scorecard
 from studio import people
@@ -41,7 +43,7 @@ def home(tmp_path: Path) -> Home:
     task = assignment.lease_next(db, "ann")
     assert task
     judging.submit(db, task.lease_id, "ann", verdict="left", strength=2)
-    datasets.freeze(db, "d")
+    freeze.freeze(db, "d")
     save_run(db, Run(method="dpo"))
     assert check_values(db) == "ok"
     db.dispose()

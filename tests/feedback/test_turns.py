@@ -14,7 +14,7 @@ from typing import IO
 
 import pytest
 
-from feedback.turns import Turns
+from feedback.database.write_queue import Turns
 
 
 def write_in_turns(path: str, name: str, log: str, start: float, rounds: int) -> None:
@@ -115,7 +115,7 @@ def test_a_killed_writer_opens_the_door(tmp_path: Path) -> None:
 def test_a_stopped_writer_holds_the_others_up_once_and_not_for_ever(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("feedback.turns.PATIENCE_SECONDS", 0.5, raising=False)
+    monkeypatch.setattr("feedback.database.write_queue.PATIENCE_SECONDS", 0.5, raising=False)
     ready, written = tmp_path / "ready", threading.Event()
     holder = multiprocessing.get_context("spawn").Process(target=hold_for_ever, args=(str(tmp_path / "db"), str(ready)))
     holder.start()

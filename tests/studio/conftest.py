@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from studio.app import create_app
 from studio.services import Services
 from tests.training.conftest import tiny_base  # noqa: F401  (a fixture of that room)

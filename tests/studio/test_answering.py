@@ -16,8 +16,8 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from feedback import db as database
-from feedback.db import Database
+from feedback.database import engine as database
+from feedback.database.engine import Database
 from studio import people
 from studio.app import create_app
 from studio.login import PASSWORDS_WAITING

@@ -10,9 +10,13 @@ from pathlib import Path
 import pytest
 from fastapi.testclient import TestClient
 
-from feedback import assignment, datasets, formats, judging
-from feedback.db import Database
-from feedback.store import generations, judgments, matchups, policies, runs
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets import freeze
+from feedback.labeling import assignment, judging
+from feedback.store.content import generations
+from feedback.store.labeling import judgments, matchups
+from feedback.store.models import policies, runs
 from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
 from studio.services import Services
 from studio.short_way import ShortWay
@@ -215,7 +219,7 @@ def test_the_header_reports_the_drops_that_the_command_reports(
         task = assignment.lease_next(db, "ann")
         assert task
         judging.submit(db, task.lease_id, "ann", **said[name])
-    datasets.freeze(db, "d", DatasetFilters(test_share=0.3))
+    freeze.freeze(db, "d", DatasetFilters(test_share=0.3))
     answer = client.get("/api/datasets/d/export", params={"format": format_name} | ({"split": split} if split else {}))
     report = formats.export_dataset(db, "d", format_name, tmp_path / "out", split)
     assert json.loads(answer.headers["X-Dropped"]) == report.dropped

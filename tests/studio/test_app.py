@@ -11,10 +11,11 @@ import gradio as gr
 import pytest
 from fastapi.testclient import TestClient
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store import judgments, policies, runs
-from feedback.store.checkpoints import save_checkpoint
+from feedback.store.labeling import judgments
+from feedback.store.models import policies, runs
+from feedback.store.models.checkpoints import save_checkpoint
 from feedback.types import Checkpoint, MetricPoint, Run, RunState
 from studio import present
 from studio.app import build_page, create_app

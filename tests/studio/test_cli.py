@@ -18,12 +18,12 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from feedback.datasets import freeze
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets.freeze import freeze
 from feedback.errors import StudioError
-from feedback.store.checkpoints import save_checkpoint
-from feedback.store.prompts import count_prompts
-from feedback.store.runs import get_run, list_runs, save_metrics, update_run
+from feedback.store.content.prompts import count_prompts
+from feedback.store.models.checkpoints import save_checkpoint
+from feedback.store.models.runs import get_run, list_runs, save_metrics, update_run
 from feedback.types import Checkpoint, MetricPoint, RunState
 from studio import doctor, people
 from studio.cli import app, home_options_first

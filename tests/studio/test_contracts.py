@@ -247,7 +247,7 @@ def test_a_ranking_is_of_what_was_shown(studio: Studio) -> None:
     db = studio.home.open()
     policy = make_policy(db, "third")
     prompt = make_prompt(db, "Rank three.")
-    from feedback.store.matchups import save_matchups
+    from feedback.store.labeling.matchups import save_matchups
     from feedback.types import Matchup, MatchupKind
 
     rows = make_generations(db, prompt, policy, ["a bad one", "a fair one", "a good one"])

@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner, Result
 
-from feedback.db import Database
+from feedback.database import health
+from feedback.database.engine import Database
+from feedback.database.health import check_integrity
 from feedback.errors import DatabaseDamaged
-from feedback.store import health
-from feedback.store.health import check_integrity
 from studio import people
 from studio.auth import signing_key
 from studio.cli import app

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from fastapi.testclient import TestClient
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from studio import doors, people
 from studio.app import create_app
 from tests.studio.running import running

@@ -13,7 +13,7 @@ import pytest
 from fastapi.exceptions import RequestValidationError
 from fastapi.testclient import TestClient
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
 from studio import limits
 from studio.app import create_app

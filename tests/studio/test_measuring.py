@@ -12,13 +12,13 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner, Result
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotFound
-from feedback.pairing import make_pairs
-from feedback.store import runs as run_store
-from feedback.store.matchups import save_matchups
-from feedback.store.policies import get_champion, get_policy, promote_policy, save_policy
-from feedback.store.scorecards import save_scorecard
+from feedback.rules.pairing import make_pairs
+from feedback.store.labeling.matchups import save_matchups
+from feedback.store.models import runs as run_store
+from feedback.store.models.policies import get_champion, get_policy, promote_policy, save_policy
+from feedback.store.models.scorecards import save_scorecard
 from feedback.types import Policy, Purpose, Scorecard, Split
 from studio.app import create_app
 from studio.cli import app

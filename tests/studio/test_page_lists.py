@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotFound
-from feedback.store import policies, runs
+from feedback.store.models import policies, runs
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, UserRole
 from studio import present

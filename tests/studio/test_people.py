@@ -16,10 +16,13 @@ import pytest
 from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
 
-from feedback import datasets, formats
-from feedback.db import Database
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets import freeze
 from feedback.errors import Conflict, InvalidInput, LockedOut, NotAllowed, NotFound, NotSignedIn
-from feedback.store import audit, judgments, policies, users
+from feedback.store.labeling import judgments
+from feedback.store.models import policies
+from feedback.store.people import audit, users
 from feedback.store.rows import as_row
 from feedback.tables import AuditRow
 from feedback.types import AuditEvent, UserRole, UserStatus, now
@@ -735,7 +738,7 @@ def test_no_get_changes_anything(client: TestClient, db: Database, crowd: dict) 
     policies.promote_policy(db, factories.make_policy(db, "none").id)
     factories.make_matchup(db)
     factories.judge_by(db, factories.longer)
-    datasets.freeze(db, "none")
+    freeze.freeze(db, "none")
     before = _content(db)
     for method, path in every_route(client):
         if method == "GET":
@@ -816,7 +819,7 @@ def test_exports_carry_pseudonyms_and_come_home_under_the_name(db: Database, tmp
     for number in range(4):
         factories.make_matchup(db, policy=policy)
         factories.judge_by(db, factories.longer, annotator=made[number % 2].user.name)
-    datasets.freeze(db, "d", datasets.DatasetFilters(annotators=("maria-lopez", "li-wei")))
+    freeze.freeze(db, "d", freeze.DatasetFilters(annotators=("maria-lopez", "li-wei")))
     for name in formats.FORMATS:
         formats.export_dataset(db, "d", name, tmp_path / f"one.{name}")
         formats.export_dataset(db, "d", name, tmp_path / f"two.{name}")

@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from feedback.assignment import Task
 from feedback.errors import InvalidInput
+from feedback.labeling.assignment import Task
 from feedback.tables import CheckpointRow, DatasetRow, MetricRow, PolicyRow, RunRow, ScorecardRow
 from feedback.types import MatchupKind, RunState
 from studio import markup, present

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from feedback.datasets import freeze
+from feedback.datasets.freeze import freeze
 from studio.auth import signing_key
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.home import Home

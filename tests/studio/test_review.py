@@ -12,11 +12,12 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 from typer.testing import CliRunner
 
-from feedback import assignment, judging, quality
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from feedback.store import batches, judgments, matchups
-from feedback.store.evidence import list_evidence
+from feedback.labeling import assignment, judging
+from feedback.quality import report as quality
+from feedback.store.labeling import batches, judgments, matchups
+from feedback.store.reports.evidence import list_evidence
 from feedback.tables import LeaseRow, MatchupRow
 from feedback.types import Batch, Matchup, MatchupKind, MatchupState
 from studio.cli import app

@@ -8,9 +8,11 @@ import threading
 import pytest
 from sqlalchemy import event
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, LeaseLost, NotEnoughData, UnknownSetting
-from feedback.store import audit, checkpoints, matchups, policies, runs, scorecards
+from feedback.store.labeling import matchups
+from feedback.store.models import checkpoints, policies, runs, scorecards
+from feedback.store.people import audit
 from feedback.tables import RunRow
 from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, UserRole
 from studio import services as services_module

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import json
 
-from feedback.db import Database
-from feedback.store import policies
+from feedback.database.engine import Database
+from feedback.store.models import policies
 from studio.present.worker import NO_WORKER
 from studio.services import Services
 from studio.tabs import label, people, train

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from feedback.datasets import freeze
-from feedback.db import Database
-from feedback.store.policies import promote_policy, save_policy
-from feedback.store.runs import save_run
+from feedback.database.engine import Database
+from feedback.datasets.freeze import freeze
+from feedback.store.models.policies import promote_policy, save_policy
+from feedback.store.models.runs import save_run
 from feedback.tables import PolicyRow, RunRow
 from feedback.types import DatasetFilters, Message, Policy, PreferencePair, Role, Run
 from tests.factories import judge_by, make_matchup, make_prompt

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feedback.examples import LabelledReply
+from feedback.datasets.examples import LabelledReply
 from feedback.types import Message
 from tests.training.conftest import make_pair
 from training import ranks

@@ -4,11 +4,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, UnknownSetting
-from feedback.store.generations import list_generations
-from feedback.store.judgments import list_judgments
-from feedback.store.matchups import get_matchup, save_gold
+from feedback.store.content.generations import list_generations
+from feedback.store.labeling.judgments import list_judgments
+from feedback.store.labeling.matchups import get_matchup, save_gold
 from feedback.types import Source, Verdict
 from tests.factories import make_matchup
 from training.annotate import annotate

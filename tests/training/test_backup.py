@@ -16,10 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from feedback import datasets, formats
-from feedback.db import Database
+from feedback import formats
+from feedback.database.engine import Database
+from feedback.datasets import freeze
 from feedback.errors import Conflict, HomeInUse, InvalidInput
-from feedback.store import judgments, runs
+from feedback.store.labeling import judgments
+from feedback.store.models import runs
 from feedback.types import Run, RunState
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 from training.backup import back_up, restore
@@ -39,7 +41,7 @@ def db(home: Home) -> Iterator[Database]:
     for _ in range(6):
         make_matchup(database, policy=policy)
     judge_by(database, longer)
-    datasets.freeze(database, "d")
+    freeze.freeze(database, "d")
     (home.checkpoints / "first").mkdir()
     (home.checkpoints / "first" / "adapter.safetensors").write_bytes(random.Random(0).randbytes(300_000))
     formats.export_dataset(database, "d", "raw", home.exports / "d.jsonl")

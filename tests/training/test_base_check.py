@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotFound, StudioError
-from feedback.store.bases import noted_base_hash
-from feedback.store.policies import list_policies
+from feedback.store.models.bases import noted_base_hash
+from feedback.store.models.policies import list_policies
 from studio.cli import app
 from tests.training.tiny_models import byte_tokenizer, change_json, model_at
 from training.base_check import examine_base

@@ -9,13 +9,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotFound, RunCancelled
-from feedback.store.benchmarks import list_benchmarks, list_differing, list_scores, save_benchmark
-from feedback.store.checkpoints import save_checkpoint
-from feedback.store.policies import save_policy
-from feedback.store.runs import save_run
-from feedback.store.scorecards import save_scorecard
+from feedback.store.models.benchmarks import list_benchmarks, list_differing, list_scores, save_benchmark
+from feedback.store.models.checkpoints import save_checkpoint
+from feedback.store.models.policies import save_policy
+from feedback.store.models.runs import save_run
+from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import PolicyRow
 from feedback.types import Benchmark, Checkpoint, Policy, Run, Scorecard
 from tests.factories import keep_benchmark, make_policy, sample

@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import CheckpointError, Conflict
 from tests.training.families import FAMILIES, save_model, tokenizer_of
 from training import checkpoints

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from feedback.errors import InvalidInput
-from feedback.store.policies import save_policy
+from feedback.store.models.policies import save_policy
 from feedback.types import Policy
 from tests.training.shapes import FAMILIES, save_family
 from tests.training.test_checkpoints import manifest_of, random_adapter

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from feedback.datasets import freeze
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets.freeze import freeze
 from feedback.errors import Conflict, InvalidInput, NotFound
-from feedback.store.policies import promote_policy
-from feedback.store.runs import claim_next_run, get_run
+from feedback.store.models.policies import promote_policy
+from feedback.store.models.runs import claim_next_run, get_run
 from feedback.types import DatasetFilters, RunState
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs

@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from feedback.datasets import freeze
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets.examples import list_demonstrations, list_labelled_replies, list_rankings
+from feedback.datasets.freeze import freeze
 from feedback.errors import RunFailed
-from feedback.examples import list_demonstrations, list_labelled_replies, list_rankings
-from feedback.store.datasets import list_pairs
-from feedback.store.policies import promote_policy, save_policy
-from feedback.store.prompts import get_prompt, save_prompts
+from feedback.store.content.prompts import get_prompt, save_prompts
+from feedback.store.datasets.datasets import list_pairs
+from feedback.store.models.policies import promote_policy, save_policy
 from feedback.types import DatasetFilters, Message, Policy, PreferencePair, Prompt, Role
 from tests.factories import judge_by, make_matchup, make_prompt
 from tests.training.conftest import make_pair
@@ -114,8 +114,8 @@ def test_a_dataset_knows_which_replies_were_cut(db: Database, cut_dataset: str) 
 
 
 def test_cut_replies_change_no_hash_and_are_in_the_drop_report(db: Database, cut_dataset: str) -> None:
-    from feedback.datasets import dataset_hash, preview
-    from feedback.store.datasets import get_dataset
+    from feedback.datasets.freeze import dataset_hash, preview
+    from feedback.store.datasets.datasets import get_dataset
 
     filters = DatasetFilters(test_share=0.0)
     derivation = preview(db, filters)

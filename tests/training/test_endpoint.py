@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 
 from feedback import formats
-from feedback.datasets import freeze
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
+from feedback.datasets.freeze import freeze
 from feedback.errors import Conflict, EndpointFailed, InvalidInput, NotEnoughData
-from feedback.store.generations import list_generations
-from feedback.store.matchups import count_matchups
-from feedback.store.policies import get_champion, get_policy, list_policies, promote_policy
+from feedback.store.content.generations import list_generations
+from feedback.store.labeling.matchups import count_matchups
+from feedback.store.models.policies import get_champion, get_policy, list_policies, promote_policy
 from feedback.types import SamplingSettings
 from tests.factories import judge_by, longer, make_prompt
 from tests.training.served import Served, complaint, reply_to, serving

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from feedback.errors import NotEnoughData
-from feedback.store.prompts import save_prompts
+from feedback.store.content.prompts import save_prompts
 from feedback.types import Prompt, Run, SamplingSettings, Split
 from training import evaluate
 from training.checkpoints import open_policy, read_manifest
@@ -183,7 +183,7 @@ def test_fresh_pairs_are_drawn_for_a_reward_model(policy: LoadedPolicy, tiny_bas
 
 
 def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: Any) -> None:
-    from feedback.store.scorecards import list_scorecards
+    from feedback.store.models.scorecards import list_scorecards
     from training.methods.evaluate import train
 
     prompts = [Prompt(messages=messages, split=Split.evaluation) for messages in PROMPTS]

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from feedback import db as databases
-from feedback.db import Database
+from feedback.database import engine as databases
+from feedback.database.engine import Database
 from feedback.errors import DatabaseUnavailable
-from feedback.store.policies import promote_policy
-from feedback.store.runs import claim_next_run, get_run, list_metrics
+from feedback.store.models.policies import promote_policy
+from feedback.store.models.runs import claim_next_run, get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import RunState
 from tests.factories import make_policy

@@ -6,11 +6,11 @@ from pathlib import Path
 
 import pytest
 
-from feedback.db import Database, open_database
+from feedback.database.engine import Database, open_database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store.checkpoints import save_checkpoint
-from feedback.store.policies import get_champion, list_policies, list_promotions, save_policy
-from feedback.store.prompts import count_prompts
+from feedback.store.content.prompts import count_prompts
+from feedback.store.models.checkpoints import save_checkpoint
+from feedback.store.models.policies import get_champion, list_policies, list_promotions, save_policy
 from feedback.types import Checkpoint, Policy, Split
 from tests.factories import make_policy
 from tests.training import tiny_models
@@ -49,7 +49,7 @@ def test_many_processes_may_seed_at_once(tmp_path: Path) -> None:
     url = str(tmp_path / "studio.db")
     open_database(url).dispose()
     code = (
-        "import sys; from pathlib import Path; from feedback.db import open_database;"
+        "import sys; from pathlib import Path; from feedback.database.engine import open_database;"
         "from training.first_steps import seed_home;"
         "seed_home(open_database(sys.argv[1]), starter_dir=Path(sys.argv[2]))"
     )

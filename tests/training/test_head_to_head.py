@@ -8,17 +8,18 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
-from feedback import assignment, datasets, judging
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets import freeze
 from feedback.errors import InvalidInput, UnknownSetting
-from feedback.store.batches import save_batch
-from feedback.store.evidence import list_evidence
-from feedback.store.generations import list_generations
-from feedback.store.head_to_head import count_met, withdraw_duels
-from feedback.store.matchups import count_matchups, list_prompts_without_open_matchup
-from feedback.store.policies import get_policy, promote_policy, save_policy
-from feedback.store.reviews import exclude_judgment
-from feedback.store.runs import save_run, transition_run
+from feedback.labeling import assignment, judging
+from feedback.store.content.generations import list_generations
+from feedback.store.labeling.batches import save_batch
+from feedback.store.labeling.matchups import count_matchups, list_prompts_without_open_matchup
+from feedback.store.labeling.reviews import exclude_judgment
+from feedback.store.models.policies import get_policy, promote_policy, save_policy
+from feedback.store.models.runs import save_run, transition_run
+from feedback.store.reports.comparisons import count_met, withdraw_duels
+from feedback.store.reports.evidence import list_evidence
 from feedback.tables import MatchupRow, PolicyRow, PromptRow
 from feedback.types import Batch, Part, Policy, Purpose, Run, RunState, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
@@ -63,7 +64,7 @@ def answer(db: Database, prefers: str, count: int, annotator: str = "ann", tie: 
 
 
 def _prompt_of(db: Database, task: Any) -> str:
-    from feedback.store.prompts import list_prompts
+    from feedback.store.content.prompts import list_prompts
 
     rows = [*list_prompts(db, split=Split.evaluation), *list_prompts(db)]
     return next(row.id for row in rows if row.messages == list(task.messages))
@@ -88,7 +89,7 @@ def test_they_come_before_the_pool_and_never_reach_a_dataset(make_context: Any, 
     promote_policy(db, "rival")  # which retires what the one before left in the pool, but not what somebody asked for
     answer(db, "rival", 2)
     assert count_matchups(db, purposes=[Purpose.evaluate]).satisfied == 3
-    frozen = datasets.freeze(db, "d")
+    frozen = freeze.freeze(db, "d")
     assert frozen.counts["pairs"] == 0 and frozen.dropped == {"purpose_evaluate": 3}
 
 
@@ -162,7 +163,7 @@ def test_on_work_prompts_such_pairs_teach(make_context: Any, db: Database, rival
     result = METHODS["generate"].train(context)
     assert (result["generations"], result["matchups"]) == (20, 10)
     answer(db, "rival", 10)
-    frozen = datasets.freeze(db, "d")
+    frozen = freeze.freeze(db, "d")
     assert frozen.counts["pairs"] == 10
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
 

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotEnoughData, NotFound, RunFailed, UnknownSetting
-from feedback.store.datasets import get_dataset
-from feedback.store.lineage import policy_lineage
-from feedback.store.policies import get_champion, get_policy, promote_policy
-from feedback.store.scorecards import save_scorecard
+from feedback.store.datasets.datasets import get_dataset
+from feedback.store.models.policies import get_champion, get_policy, promote_policy
+from feedback.store.models.scorecards import save_scorecard
+from feedback.store.reports.lineage import policy_lineage
 from feedback.tables import PolicyRow, RunRow
 from feedback.types import RunState, Scorecard, Split
 from tests.factories import keep_benchmark, make_matchup, make_policy, make_prompt
@@ -49,7 +49,7 @@ class PretendedRuns:
         return {}
 
     def reward(self, config: dict[str, Any]) -> dict[str, Any]:
-        from feedback.store.checkpoints import save_checkpoint
+        from feedback.store.models.checkpoints import save_checkpoint
         from feedback.types import Checkpoint
 
         save_checkpoint(self.db, Checkpoint(name=config["name"], kind="reward", path="p", base="b"))

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from feedback.errors import NotEnoughData, RunCancelled, RunFailed
-from feedback.store.checkpoints import get_checkpoint
-from feedback.store.policies import get_policy
+from feedback.store.models.checkpoints import get_checkpoint
+from feedback.store.models.policies import get_policy
 from feedback.types import PreferencePair
 from tests.training.conftest import token_exchange
 from training.checkpoints import ADAPTER_FILE, load_policy, open_policy, read_manifest, tensor_names

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 
 from feedback.errors import RunCancelled, RunFailed
-from feedback.store.generations import list_generations
-from feedback.store.matchups import count_matchups
-from feedback.store.prompts import save_prompts
+from feedback.store.content.generations import list_generations
+from feedback.store.content.prompts import save_prompts
+from feedback.store.labeling.matchups import count_matchups
 from feedback.types import Prompt, SamplingSettings
 from tests.factories import make_prompt
 from training.methods import METHODS, generate

@@ -21,11 +21,11 @@ import pytest
 import torch
 
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, RunCancelled, RunFailed, UnknownSetting
-from feedback.store.checkpoints import get_checkpoint
-from feedback.store.generations import list_generations
-from feedback.store.policies import get_policy
-from feedback.store.prompts import save_prompts
-from feedback.store.runs import list_metrics, transition_run
+from feedback.store.content.generations import list_generations
+from feedback.store.content.prompts import save_prompts
+from feedback.store.models.checkpoints import get_checkpoint
+from feedback.store.models.policies import get_policy
+from feedback.store.models.runs import list_metrics, transition_run
 from feedback.types import ASKED_HERE, Prompt, RunState
 from tests.factories import make_prompt
 from training import objectives
@@ -833,7 +833,7 @@ def test_rollouts_saved_twice_are_there_once(make_context: Any, dataset: str) ->
 def test_a_reward_model_of_another_base_is_refused_first(
     make_context: Any, reward: str, tiny_base: Path, tmp_path: Path
 ) -> None:
-    from feedback.store.policies import save_policy
+    from feedback.store.models.policies import save_policy
     from feedback.types import Policy
 
     other, tokenizer = load_base(str(tiny_base), "cpu")

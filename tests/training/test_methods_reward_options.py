@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from feedback.datasets import freeze
-from feedback.examples import Ranking, list_ties
-from feedback.store.checkpoints import get_checkpoint
-from feedback.store.matchups import save_matchups
+from feedback.datasets.examples import Ranking, list_ties
+from feedback.datasets.freeze import freeze
+from feedback.store.labeling.matchups import save_matchups
+from feedback.store.models.checkpoints import get_checkpoint
 from feedback.types import DatasetFilters, Matchup, MatchupKind, Message, PreferencePair, Role
 from tests.factories import judge_by, make_generations, make_matchup, make_prompt
 from training import ensembles

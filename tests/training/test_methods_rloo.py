@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 from feedback.errors import NotEnoughData, NotFound, UnknownSetting
-from feedback.store.checkpoints import get_checkpoint
-from feedback.store.prompts import list_prompts, save_prompts
+from feedback.store.content.prompts import list_prompts, save_prompts
+from feedback.store.models.checkpoints import get_checkpoint
 from feedback.types import ASKED_HERE, Prompt, SamplingSettings, Split
 from tests.factories import make_prompt
 from tests.training.families import FAMILIES, save_model, tokenizer_of

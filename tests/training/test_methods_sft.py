@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from feedback.errors import NotEnoughData, RunFailed
-from feedback.store.checkpoints import get_checkpoint
-from feedback.store.policies import get_policy
+from feedback.store.models.checkpoints import get_checkpoint
+from feedback.store.models.policies import get_policy
 from feedback.types import Message, Role
 from tests.training.conftest import token_exchange
 from training.checkpoints import open_policy, read_manifest

@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 from sqlalchemy.exc import OperationalError
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import RunCancelled
-from feedback.store import runs as run_store
-from feedback.store.runs import get_run, list_metrics, save_run, transition_run
+from feedback.store.models import runs as run_store
+from feedback.store.models.runs import get_run, list_metrics, save_run, transition_run
 from feedback.types import MetricPoint, Run, RunState
 from training import progress as progress_module
 from training.home import Home

@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import update
 from sqlmodel import col
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store.checkpoints import get_checkpoint, save_checkpoint
-from feedback.store.policies import promote_policy, save_policy
-from feedback.store.runs import save_run
-from feedback.store.scorecards import save_scorecard
+from feedback.store.models.checkpoints import get_checkpoint, save_checkpoint
+from feedback.store.models.policies import promote_policy, save_policy
+from feedback.store.models.runs import save_run
+from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import CheckpointRow, PolicyRow
 from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, now
 from training.home import Home

@@ -14,12 +14,12 @@ from typing import Any
 import psutil
 import pytest
 
-from feedback.datasets import freeze
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets.freeze import freeze
 from feedback.errors import InvalidInput, UnknownSetting
-from feedback.store.checkpoints import list_checkpoints
-from feedback.store.policies import promote_policy, save_policy
-from feedback.store.runs import claim_next_run, get_run, list_metrics
+from feedback.store.models.checkpoints import list_checkpoints
+from feedback.store.models.policies import promote_policy, save_policy
+from feedback.store.models.runs import claim_next_run, get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import DatasetFilters, Policy, RunState
 from tests.factories import judge_by, make_matchup, make_prompt

@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 from sqlalchemy import make_url
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store.runs import get_run, save_run, update_run
+from feedback.store.models.runs import get_run, save_run, update_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
 from studio.commands.serving import cluster_asked_for, tell_of_other_worker

@@ -12,11 +12,11 @@ import pytest
 from fastapi.testclient import TestClient
 from typer.testing import CliRunner
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput, NotFound, RunCancelled
-from feedback.store import audit
-from feedback.store.checkpoints import get_checkpoint
-from feedback.store.policies import get_policy, promote_policy, save_policy
+from feedback.store.models.checkpoints import get_checkpoint
+from feedback.store.models.policies import get_policy, promote_policy, save_policy
+from feedback.store.people import audit
 from feedback.tables import PolicyRow
 from feedback.types import Policy
 from studio import people

@@ -20,10 +20,10 @@ from typing import Any
 import pytest
 from sqlalchemy import text
 
-from feedback import datasets
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets import freeze
 from feedback.errors import InvalidInput, StudioError
-from feedback.store import judgments
+from feedback.store.labeling import judgments
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import archives, backup
 from training.backup import back_up, restore
@@ -45,7 +45,7 @@ def db(home: Home) -> Iterator[Database]:
     for _ in range(6):
         make_matchup(database, policy=policy)
     judge_by(database, longer)
-    datasets.freeze(database, "d")
+    freeze.freeze(database, "d")
     yield database
     database.dispose()
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from feedback.examples import LabelledReply
+from feedback.datasets.examples import LabelledReply
 from tests.training.conftest import make_pair
 from tests.training.shapes import save_family
 from tests.training.shared_steps import Imitation

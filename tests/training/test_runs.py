@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from feedback.datasets import freeze
-from feedback.db import Database
+from feedback.database.engine import Database
+from feedback.datasets.freeze import freeze
 from feedback.errors import Conflict, InvalidInput, NotEnoughData, NotFound, StudioError, UnknownSetting
-from feedback.store.checkpoints import save_checkpoint
-from feedback.store.policies import get_champion, promote_policy
-from feedback.store.runs import claim_next_run, get_run, list_runs, save_run, transition_run, update_run
+from feedback.store.models.checkpoints import save_checkpoint
+from feedback.store.models.policies import get_champion, promote_policy
+from feedback.store.models.runs import claim_next_run, get_run, list_runs, save_run, transition_run, update_run
 from feedback.types import Checkpoint, DatasetFilters, Run, RunState, now
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training import runs

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from feedback.db import Database
-from feedback.store.matchups import save_matchups
-from feedback.store.policies import promote_policy
-from feedback.store.scorecards import save_scorecard
+from feedback.database.engine import Database
+from feedback.store.labeling.matchups import save_matchups
+from feedback.store.models.policies import promote_policy
+from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import PolicyRow
 from feedback.types import Matchup, Purpose, Scorecard, Split
 from studio import present

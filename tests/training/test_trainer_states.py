@@ -173,7 +173,7 @@ def test_a_finished_member_that_was_torn_is_trained_again(
 def test_a_base_that_changed_since_the_start_is_noticed(
     make_context: Any, dataset: str, tiny_base: Path, tmp_path: Path
 ) -> None:
-    from feedback.store.policies import save_policy
+    from feedback.store.models.policies import save_policy
     from feedback.types import Policy
 
     base = Path(shutil.copytree(tiny_base, tmp_path / "moving"))

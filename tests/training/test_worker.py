@@ -13,9 +13,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from feedback.db import Database
-from feedback.store.policies import list_policies, promote_policy
-from feedback.store.runs import get_run, list_metrics, save_run, update_run
+from feedback.database.engine import Database
+from feedback.store.models.policies import list_policies, promote_policy
+from feedback.store.models.runs import get_run, list_metrics, save_run, update_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
 from tests.factories import make_policy

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import NamedTuple, Protocol
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.tables import RunRow
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import psutil
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.tables import RunRow
 from training.home import Home
 from training.launch import Launched, Sight, Urgency

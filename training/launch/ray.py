@@ -15,7 +15,7 @@ import time
 from collections.abc import Callable, Sequence
 from datetime import datetime
 
-from feedback.db import Database
+from feedback.database.engine import Database
 from feedback.tables import RunRow
 from feedback.types import RunState
 from training.home import Home

@@ -22,7 +22,7 @@ from training.progress import Reporter, RunContext
 
 def train(context: RunContext) -> dict[str, Any]:
     """Have the policy take each task; the result holds the mean of every metric and the ids of what was kept."""
-    from feedback.store.policies import get_policy
+    from feedback.store.models.policies import get_policy
     from training.checkpoints import open_policy
 
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # datasets would tell a server of every file that is read
@@ -47,7 +47,7 @@ def train(context: RunContext) -> dict[str, Any]:
 
 def _kept_before(context: RunContext, policy_id: str) -> list[BenchmarkRow]:
     """What this run kept before it was interrupted."""
-    from feedback.store.benchmarks import list_benchmarks
+    from feedback.store.models.benchmarks import list_benchmarks
 
     return [row for row in list_benchmarks(context.db, policy_id=policy_id) if row.run_id == context.run.id]
 
@@ -74,7 +74,7 @@ def _taken(
     """Take one task, or all tasks of a group, and keep what came of it."""
     from lm_eval import simple_evaluate
 
-    from feedback.store.benchmarks import save_benchmark
+    from feedback.store.models.benchmarks import save_benchmark
 
     settings: BenchmarkSettings = context.settings
     seeds = ("random_seed", "numpy_random_seed", "torch_random_seed", "fewshot_random_seed")

@@ -45,7 +45,7 @@ WORRYING_DROP = 20.0  # nats; chosen replies this much less likely than before m
 
 def train(context: RunContext) -> dict[str, Any]:
     """Train a policy on a dataset's pairs; the result names the new checkpoint and policy."""
-    from feedback.store.datasets import list_pairs
+    from feedback.store.datasets.datasets import list_pairs
 
     settings: DpoSettings = context.settings
     start = open_start(context)

@@ -19,8 +19,8 @@ def train(context: RunContext) -> dict[str, Any]:
 
 
 def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
-    from feedback.store.checkpoints import get_checkpoint
-    from feedback.store.policies import get_champion, get_policy
+    from feedback.store.models.checkpoints import get_checkpoint
+    from feedback.store.models.policies import get_champion, get_policy
     from training.checkpoints import open_replier
     from training.evaluate import compare_policies
     from training.gate_evidence import decide_policy
@@ -53,8 +53,8 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
 
 
 def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
-    from feedback.store.checkpoints import get_checkpoint
-    from feedback.store.policies import get_champion
+    from feedback.store.models.checkpoints import get_checkpoint
+    from feedback.store.models.policies import get_champion
     from training.checkpoints import open_replier, open_reward
     from training.evaluate import measure_reward
     from training.oracles import get_oracle
@@ -79,7 +79,7 @@ def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
 
 
 def _evaluation_prompts(context: RunContext, settings: EvaluateSettings) -> list[Messages]:
-    from feedback.store.prompts import list_prompts
+    from feedback.store.content.prompts import list_prompts
 
     rows = list_prompts(context.db, split=Split.evaluation, limit=settings.prompts)
     if len(rows) < 2:
@@ -105,7 +105,7 @@ def _saved(
     figures: dict[str, Any],
     measured: CheckpointRow | None,
 ) -> dict[str, Any]:
-    from feedback.store.scorecards import save_scorecard
+    from feedback.store.models.scorecards import save_scorecard
     from training.checkpoints import note_scorecard
 
     card = save_scorecard(

@@ -63,7 +63,7 @@ def train(context: RunContext) -> dict[str, Any]:
 
     Where no prompt waits for replies, ``nothing`` in the result says why.
     """
-    from feedback.store.policies import get_champion, get_policy
+    from feedback.store.models.policies import get_champion, get_policy
     from training.checkpoints import open_replier
 
     settings: GenerateSettings = context.settings
@@ -106,8 +106,8 @@ def train(context: RunContext) -> dict[str, Any]:
 
 def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) -> list[PromptRow]:
     """Prompts that wait for nobody's judgment; where two policies are measured, those on which they met least."""
-    from feedback.store.matchups import list_prompts_without_open_matchup
-    from feedback.store.policies import get_policy
+    from feedback.store.labeling.matchups import list_prompts_without_open_matchup
+    from feedback.store.models.policies import get_policy
     from training.head_to_head import prompts_to_compare
 
     if settings.is_measurement:
@@ -118,7 +118,7 @@ def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) ->
 
 def _why_nothing(context: RunContext, settings: GenerateSettings) -> str:
     """Why no prompt is to be replied to, and what to do about it."""
-    from feedback.store.prompts import count_prompts
+    from feedback.store.content.prompts import count_prompts
 
     if settings.is_measurement:
         return (
@@ -137,8 +137,8 @@ def _why_nothing(context: RunContext, settings: GenerateSettings) -> str:
 
 def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: Filled) -> set[str]:
     """The prompts an earlier attempt answered, counted; its replies that were not paired before it died are now."""
-    from feedback.store.generations import list_generations
-    from feedback.store.matchups import list_matched, save_matchups
+    from feedback.store.content.generations import list_generations
+    from feedback.store.labeling.matchups import list_matched, save_matchups
 
     if context.run.attempt == 1:
         return set()
@@ -201,8 +201,8 @@ def fill(
     filled: Filled,
 ) -> None:
     """Draw replies to one chunk of prompts, each side its share, save them, and save the matchups they make."""
-    from feedback.store.generations import save_generations
-    from feedback.store.matchups import save_matchups
+    from feedback.store.content.generations import save_generations
+    from feedback.store.labeling.matchups import save_matchups
 
     sampling = settings.sampling()
     share = settings.per_prompt // len(sides)
@@ -259,7 +259,7 @@ def pair_up(rows: Sequence[GenerationRow], seed: int, settings: GenerateSettings
 
     The draw depends on the prompt alone, not on its chunk.
     """
-    from feedback.pairing import make_pairs, make_ranking
+    from feedback.rules.pairing import make_pairs, make_ranking
 
     make = partial(make_ranking if settings.kind is MatchupKind.rank else make_pairs, required=settings.required)
     if settings.against is not None:

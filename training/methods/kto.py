@@ -12,8 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypedDict
 
+from feedback.datasets.examples import LabelledReply
 from feedback.errors import NotEnoughData
-from feedback.examples import LabelledReply
 from training.chat import window_of
 from training.config import KtoSettings
 from training.dropout import disable_dropout
@@ -50,7 +50,7 @@ class LabelledTokens(TypedDict):
 
 def train(context: RunContext) -> dict[str, Any]:
     """Train a policy on a dataset's good and bad replies; the result names the new checkpoint and policy."""
-    from feedback.examples import list_labelled_replies
+    from feedback.datasets.examples import list_labelled_replies
 
     settings: KtoSettings = context.settings
     start = open_start(context)

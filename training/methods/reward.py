@@ -78,9 +78,9 @@ class RewardOutcome:
 
 def train(context: RunContext) -> dict[str, Any]:
     """Train a reward model on a dataset's pairs; the result names the checkpoint and how often it is right."""
-    from feedback.examples import list_rankings, list_ties
-    from feedback.store.datasets import get_dataset, list_pairs
-    from feedback.store.policies import get_champion, get_policy
+    from feedback.datasets.examples import list_rankings, list_ties
+    from feedback.store.datasets.datasets import get_dataset, list_pairs
+    from feedback.store.models.policies import get_champion, get_policy
 
     settings: RewardSettings = context.settings
     dataset = get_dataset(context.db, settings.dataset)
@@ -244,7 +244,7 @@ def train_ensemble(
 
 def _with_noise(context: RunContext, settings: RewardSettings) -> RewardSettings:
     """The settings with the label smoothing that the dataset's disagreement suggests, where that is asked for."""
-    from feedback.examples import label_noise
+    from feedback.datasets.examples import label_noise
 
     if not settings.estimate_noise:
         return settings

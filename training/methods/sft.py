@@ -60,7 +60,7 @@ class TokenRow(TypedDict):
 
 def train(context: RunContext) -> dict[str, Any]:
     """Train a policy on a dataset's demonstrations; the result names the new checkpoint and policy."""
-    from feedback.examples import list_demonstrations
+    from feedback.datasets.examples import list_demonstrations
 
     settings: SftSettings = context.settings
     start = open_start(context)

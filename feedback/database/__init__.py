@@ -1,0 +1,1 @@
+"""One database from one URL: engine, migrations on opening, health, hot statements."""

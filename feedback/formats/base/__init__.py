@@ -1,0 +1,1 @@
+"""What every format is made of: its description, its reader, its pairs."""

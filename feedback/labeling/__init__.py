@@ -1,0 +1,1 @@
+"""Who judges what next, and what becomes of an answer."""

@@ -1,0 +1,1 @@
+"""Frozen datasets and the rows that exports read."""

@@ -1,0 +1,1 @@
+"""Pool, leases, matchups, judgments, drafts, batches, reviews and the settings of labeling."""

@@ -1,0 +1,387 @@
+"""Judgments: revisions, never overwrites. A lease yields one judgment, however often it is submitted."""
+
+from __future__ import annotations
+
+import statistics
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, bindparam, exists, func, insert, update
+from sqlalchemy import select as choose
+from sqlmodel import Session, col, select
+
+from feedback.columns import new_id
+from feedback.database.engine import Database
+from feedback.database.statements import Prepared
+from feedback.errors import NotFound
+from feedback.rules import consensus
+from feedback.store.labeling import idle_leases
+from feedback.store.labeling.drafts import delete_draft, draft_of_judgment, put_draft
+from feedback.store.labeling.leases import require_live
+from feedback.store.labeling.matchups import is_asked_as_gold
+from feedback.store.labeling.pool import COUNTS, JUDGMENT, LEASE, MATCHUP
+from feedback.store.rows import record
+from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
+from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
+
+_DECISIVE = (Verdict.first, Verdict.second)
+
+
+@dataclass(frozen=True)
+class Submitted:
+    """The judgment a lease led to; ``created`` is False when the same lease had been submitted before."""
+
+    judgment_id: str
+    created: bool
+
+
+@dataclass(frozen=True)
+class AnnotatorFigures:
+    """One person's current judgments in numbers; ``median_ms`` is active time, None when none was measured.
+
+    ``sides`` counts what was preferred as the screen showed it: left, right.
+    """
+
+    total: int
+    recent: int
+    verdicts: dict[str, int]
+    sides: tuple[int, int]
+    median_ms: int | None
+    edits: int
+    flags: int
+
+
+def save_judgment(
+    db: Database,
+    lease_id: str,
+    annotator: str,
+    build: Callable[[LeaseRow, MatchupRow, list[str]], Judgment],
+    *,
+    at: datetime,
+) -> Submitted:
+    """Judge what a lease is about, once. ``build`` makes the judgment from the lease, its matchup and the replies'
+    texts in stored order (plain records, to read from); what it raises undoes all.
+
+    The draft of it ends with it. The same lease again gives the first judgment back. Raises NotFound for an unknown
+    lease and LeaseLost for one that is expired, released or somebody else's.
+    """
+    with db.transaction() as connection:
+        if not db.is_sqlite:
+            # Locked before anything is read (SQLite has one writer): a double click must find the judgment of the
+            # first one, and of two last judgments at once the second must count the first to settle the matchup.
+            _LOCK_LEASE.all(connection, lease_id=lease_id)
+            _LOCK_MATCHUP.all(connection, lease_id=lease_id)
+        found = _LEASED.first(connection, lease_id=lease_id)
+        if found is None:
+            raise NotFound("lease", lease_id, hint="Ask for a new task.")
+        lease, matchup = record(LeaseRow, found, 0), record(MatchupRow, found, len(LEASE.c))
+        if lease.annotator == annotator and found.known is not None:
+            return Submitted(found.known, created=False)
+        require_live(lease, annotator, at)
+        judgment = build(lease, matchup, _texts(connection, matchup))
+        judgment.part = lease.part
+        delete_draft(connection, matchup.id, annotator)
+        others = _OF_MATCHUP.all(connection, matchup_id=matchup.id) if found.others else []
+        _supersede(connection, judgment, [other for other in others if other.annotator == annotator])
+        judgment_id, moment = new_id("jud"), _next_moment(found.last, at)
+        _INSERT.all(connection, id=judgment_id, created_at=moment, **judgment.model_dump(exclude_none=True))
+        skipped = judgment.verdict is Verdict.skip
+        ended = LeaseState.skipped if skipped else LeaseState.submitted
+        _END_LEASE.all(connection, lease_id=lease_id, ended=ended, at=at)
+        if not skipped:
+            _settle(connection, matchup, judgment, others)
+        return Submitted(judgment_id, created=True)
+
+
+def withdraw_last_judgment(
+    db: Database, annotator: str, *, session_key: str | None, expires_at: datetime, at: datetime
+) -> LeaseRow | None:
+    """Take back this annotator's newest judgment and lease its matchup again, shown the same way round.
+
+    The judgment stays as a withdrawn revision, and its remarks become the draft to go on from. Live leases of the
+    same session are released. None when there is nothing to take back, or when it was a skip and others have
+    meanwhile filled the matchup. Judgments made in the browser session ``session_key`` come first; where it has none,
+    as in a new window, this person's newest of all is taken back, unless the page that made it is still open.
+    """
+    with db.write() as session:
+        judgment = _newest_judgment(session, annotator, session_key)
+        if judgment is None and session_key is not None:
+            judgment = _newest_of_closed(session, annotator, at)
+        if judgment is None:
+            return None
+        matchup = session.get_one(MatchupRow, judgment.matchup_id, with_for_update=True)
+        session.refresh(judgment, with_for_update=True)
+        if judgment.state is not JudgmentState.current:
+            return None  # another request took it back between the look and the lock
+        if not _may_return(session, judgment, matchup, at):
+            return None
+        judgment.state = JudgmentState.withdrawn
+        session.flush()
+        _release_held(session, annotator, session_key, at)
+        matchup.state = _state_without(session, judgment, matchup)
+        lease = LeaseRow(
+            matchup_id=judgment.matchup_id,
+            annotator=annotator,
+            session=session_key,
+            source=judgment.source,
+            shown_order=judgment.shown_order,
+            expires_at=expires_at,
+            part=judgment.part,
+            created_at=at,
+        )
+        session.add(lease)
+        put_draft(session, draft_of_judgment(judgment), at)
+        return lease
+
+
+def count_judgments(db: Database, *, annotator: str | None = None, source: Source | None = None) -> int:
+    """How many current judgments there are, skips included."""
+    query = select(func.count()).select_from(JudgmentRow).where(JudgmentRow.state == JudgmentState.current)
+    if annotator is not None:
+        query = query.where(JudgmentRow.annotator == annotator)
+    if source is not None:
+        query = query.where(JudgmentRow.source == source)
+    with db.read() as session:
+        return session.exec(query).one()
+
+
+def tally_judgments(db: Database, annotator: str | None = None) -> dict[str, int]:
+    """Current judgments by verdict (``rank`` for rankings), with their ``total``."""
+    with db.reading() as connection:
+        rows = _TALLY.all(connection) if annotator is None else _TALLY_OF.all(connection, annotator=annotator)
+    found = {str(row.verdict or "rank"): int(row.votes) for row in rows}
+    tally = {key: found.get(key, 0) for key in [*(verdict.value for verdict in Verdict), "rank"]}
+    return {**tally, "total": sum(tally.values())}
+
+
+def annotator_figures(db: Database, annotator: str, *, since: datetime) -> AnnotatorFigures:
+    """What one person did: in all and since a moment, how they decided, and how long it took them."""
+    query = choose(
+        col(JudgmentRow.verdict),
+        col(JudgmentRow.shown_order),
+        col(JudgmentRow.active_ms),
+        col(JudgmentRow.created_at),
+        col(JudgmentRow.flag),
+        col(JudgmentRow.edited),
+    ).where(col(JudgmentRow.annotator) == annotator, col(JudgmentRow.state) == JudgmentState.current)
+    with db.read() as session:
+        rows = session.execute(query).all()
+    verdicts: Counter[str] = Counter(str(verdict or "rank") for verdict, *_ in rows)
+    decided = [
+        order[0] == (0 if verdict is Verdict.first else 1) for verdict, order, *_ in rows if verdict in _DECISIVE
+    ]
+    times = [active for _, _, active, *_ in rows if active is not None]
+    return AnnotatorFigures(
+        total=len(rows),
+        recent=sum(created >= since for _, _, _, created, *_ in rows),
+        verdicts=dict(verdicts),
+        sides=(sum(decided), len(decided) - sum(decided)),
+        median_ms=round(statistics.median(times)) if times else None,
+        edits=sum(bool(edited) for *_, edited in rows),
+        flags=sum(flag is not None for *_, flag, _ in rows),
+    )
+
+
+def tally_sources(db: Database) -> dict[str, int]:
+    """Current judgments by who is behind them: human, simulated, imported."""
+    query = (
+        select(JudgmentRow.source, func.count())
+        .where(JudgmentRow.state == JudgmentState.current)
+        .group_by(col(JudgmentRow.source))
+    )
+    with db.read() as session:
+        found = {str(source): count for source, count in session.exec(query).all()}
+    return {source.value: found.get(source.value, 0) for source in Source}
+
+
+def check_annotators(db: Database, names: Sequence[str]) -> None:
+    """Raise NotFound for the first name under which nothing was ever judged, with those under which something was."""
+    judged = select(JudgmentRow.annotator).distinct()
+    with db.read() as session:
+        found = set(session.exec(judged.where(col(JudgmentRow.annotator).in_(names))))
+        missing = [name for name in names if name not in found]
+        if missing:
+            known = session.exec(judged.order_by(col(JudgmentRow.annotator)).limit(9)).all()
+            raise NotFound("judgment by", missing[0], known, hint="Leave the annotator out to take everybody's.")
+
+
+def judgments_mark(db: Database) -> tuple[tuple[str, int], ...]:
+    """What changes whenever a judgment is added or changes its state: how many there are in each."""
+    query = select(JudgmentRow.state, func.count()).group_by(col(JudgmentRow.state))
+    newest = select(func.max(JudgmentRow.created_at))
+    with db.read() as session:
+        counts = sorted((str(state), number) for state, number in session.exec(query))
+        moment = session.exec(newest).one()
+    return (*counts, (str(moment), 0))
+
+
+def list_judgments(
+    db: Database, *, limit: int | None = None, dataset_id: str | None = None, current_only: bool = False
+) -> list[JudgmentRow]:
+    """Judgments, oldest first: all revisions, or those a dataset was frozen from, or the current ones."""
+    query = select(JudgmentRow).order_by(col(JudgmentRow.created_at), col(JudgmentRow.id))
+    if dataset_id is not None:
+        members = select(DatasetJudgmentRow.judgment_id).where(DatasetJudgmentRow.dataset_id == dataset_id)
+        query = query.where(col(JudgmentRow.id).in_(members))
+    if current_only:
+        query = query.where(JudgmentRow.state == JudgmentState.current)
+    if limit is not None:
+        query = query.limit(limit)
+    with db.read() as session:
+        return list(session.exec(query))
+
+
+def _texts(connection: Connection, matchup: MatchupRow) -> list[str]:
+    texts = {row.id: row.text for row in _TEXTS.all(connection, ids=matchup.generation_ids)}
+    return [texts[key] for key in matchup.generation_ids]
+
+
+def _supersede(connection: Connection, judgment: Judgment, own: Sequence[Any]) -> None:
+    """Number the new revision after this person's earlier ones of the same matchup."""
+    if not own:
+        return
+    previous = max(own, key=lambda other: other.revision)
+    judgment.revision = previous.revision + 1
+    judgment.supersedes = previous.id
+    if previous.state is JudgmentState.current:
+        # First, for the partial unique index refuses the new row while the old one is still current.
+        connection.execute(update(JUDGMENT).where(JUDGMENT.c.id == previous.id).values(state=JudgmentState.superseded))
+
+
+def _next_moment(last: datetime | None, at: datetime) -> datetime:
+    """Now, or just after this person's last judgment when the clock was set back: undo must find the last one."""
+    return at if last is None or last < at else last + timedelta(microseconds=1)
+
+
+def _settle(connection: Connection, matchup: MatchupRow, judgment: Judgment, others: Sequence[Any]) -> None:
+    """A matchup with all the opinions it needs leaves the pool; gold stays for everybody."""
+    if matchup.purpose is Purpose.gold or matchup.state is MatchupState.adjudicated:
+        return
+    if judgment.part is Part.adjudicator:
+        state, required = MatchupState.adjudicated, matchup.required
+    else:
+        answers = [consensus.answer_of(judgment.verdict, judgment.ranking)]
+        answers += [
+            consensus.answer_of(other.verdict, other.ranking)
+            for other in others
+            if other.state is JudgmentState.current
+            and other.annotator != judgment.annotator
+            and other.verdict is not Verdict.skip
+            and other.part is Part.annotator
+        ]
+        state, required = consensus.settle(answers, matchup.required, matchup.max_required)
+        if state is MatchupState.open and matchup.state is MatchupState.retired:
+            state = MatchupState.retired  # a vote may settle what was retired meanwhile, and never brings it back
+    if (state, required) != (matchup.state, matchup.required):
+        _SETTLE.all(connection, matchup_id=matchup.id, settled=state, needed=required)
+
+
+def _state_without(session: Session, judgment: JudgmentRow, matchup: MatchupRow) -> MatchupState:
+    """Where a matchup goes without a judgment: one step back if a judgment brought it where it is, else nowhere."""
+    if judgment.part is Part.adjudicator:
+        return MatchupState.disputed if matchup.state is MatchupState.adjudicated else matchup.state
+    if matchup.state not in (MatchupState.satisfied, MatchupState.disputed):
+        return matchup.state
+    return MatchupState.retired if is_asked_as_gold(session, matchup) else MatchupState.open
+
+
+def _may_return(session: Session, judgment: JudgmentRow, matchup: MatchupRow, at: datetime) -> bool:
+    """A judgment makes room for itself; a skip held no place, so there must be one left."""
+    if judgment.verdict is not Verdict.skip or judgment.part is Part.adjudicator:
+        return True
+    live = select(func.count()).where(
+        LeaseRow.matchup_id == matchup.id, LeaseRow.state == LeaseState.leased, col(LeaseRow.expires_at) > at
+    )
+    judged = select(func.count()).where(JUDGMENT.c.matchup_id == matchup.id, COUNTS, JUDGMENT.c.part == Part.annotator)
+    taken = session.exec(live).one() + session.exec(judged).one()
+    return matchup.purpose is Purpose.gold or taken < matchup.required
+
+
+def _newest_judgment(session: Session, annotator: str, session_key: str | None) -> JudgmentRow | None:
+    query = (
+        select(JudgmentRow)
+        .join(LeaseRow, col(LeaseRow.id) == col(JudgmentRow.lease_id))
+        .where(JudgmentRow.annotator == annotator, JudgmentRow.state == JudgmentState.current)
+        .order_by(col(JudgmentRow.created_at).desc())
+        .limit(1)
+    )
+    if session_key is not None:
+        query = query.where(LeaseRow.session == session_key)
+    return session.exec(query).first()
+
+
+def _newest_of_closed(session: Session, annotator: str, at: datetime) -> JudgmentRow | None:
+    judgment = _newest_judgment(session, annotator, None)
+    if judgment is None:
+        return None
+    page = session.get_one(LeaseRow, judgment.lease_id).session
+    return None if page is None or idle_leases.is_open(session, page, at) else judgment
+
+
+def _release_held(session: Session, annotator: str, session_key: str | None, at: datetime) -> None:
+    query = select(LeaseRow).where(
+        LeaseRow.annotator == annotator, LeaseRow.session == session_key, LeaseRow.state == LeaseState.leased
+    )
+    if session_key is None:
+        return  # without a session there is no one screen the held lease could be taken from
+    for lease in session.exec(query):
+        lease.state = LeaseState.released
+        lease.ended_at = at
+
+
+_OTHER, _MINE = JUDGMENT.alias("other"), JUDGMENT.alias("mine")
+_LEASED = Prepared(
+    choose(
+        *LEASE.c,
+        *(column.label(f"matchup_{column.name}") for column in MATCHUP.c),
+        JUDGMENT.c.id.label("known"),
+        choose(func.max(_MINE.c.created_at))
+        .where(_MINE.c.annotator == LEASE.c.annotator)
+        .scalar_subquery()
+        .label("last"),
+        exists().where(_OTHER.c.matchup_id == LEASE.c.matchup_id).label("others"),
+    )
+    .join(MATCHUP, MATCHUP.c.id == LEASE.c.matchup_id)
+    .outerjoin(JUDGMENT, JUDGMENT.c.lease_id == LEASE.c.id)
+    .where(LEASE.c.id == bindparam("lease_id"))
+)
+_LOCK_LEASE = Prepared(choose(LEASE.c.id).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
+_LOCK_MATCHUP = Prepared(
+    choose(MATCHUP.c.id)
+    .where(MATCHUP.c.id == choose(LEASE.c.matchup_id).where(LEASE.c.id == bindparam("lease_id")).scalar_subquery())
+    .with_for_update()
+)
+_GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
+_TEXTS = Prepared(
+    choose(_GENERATION.c.id, _GENERATION.c.text).where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
+)
+_BY_VERDICT = (
+    choose(JUDGMENT.c.verdict, func.count().label("votes"))
+    .where(JUDGMENT.c.state == JudgmentState.current)
+    .group_by(JUDGMENT.c.verdict)
+)
+_TALLY = Prepared(_BY_VERDICT)
+_TALLY_OF = Prepared(_BY_VERDICT.where(JUDGMENT.c.annotator == bindparam("annotator")))
+_OF_MATCHUP = Prepared(
+    choose(
+        JUDGMENT.c.id,
+        JUDGMENT.c.annotator,
+        JUDGMENT.c.revision,
+        JUDGMENT.c.state,
+        JUDGMENT.c.verdict,
+        JUDGMENT.c.ranking,
+        JUDGMENT.c.part,
+    ).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
+)
+_INSERT = Prepared(insert(JUDGMENT))
+_END_LEASE = Prepared(
+    update(LEASE).where(LEASE.c.id == bindparam("lease_id")).values(state=bindparam("ended"), ended_at=bindparam("at"))
+)
+_SETTLE = Prepared(
+    update(MATCHUP)
+    .where(MATCHUP.c.id == bindparam("matchup_id"))
+    .values(state=bindparam("settled"), required=bindparam("needed"))
+)

@@ -1,0 +1,1 @@
+"""Policies, checkpoints, scorecards, benchmarks and runs."""

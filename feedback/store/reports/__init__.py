@@ -1,0 +1,1 @@
+"""Read-only questions over many tables: evidence, opinions, comparisons, lineage."""

@@ -1,0 +1,1 @@
+"""Judgments that come from elsewhere or leave: archives and imports."""
