@@ -50,7 +50,7 @@ from studio.on_demand import OnDemand
 from studio.refusals import shortened, tell_failure, unavailable
 from studio.schemas import BaseIn, DatasetIn, GenerationsIn, GuidelinesIn, JudgmentIn, PageIn, PromptsIn, RunIn, TaskIn
 from studio.services import LOCAL_ANNOTATOR, PolicySummary, RunsAsked, Services
-from training.reproduce import command_of, spec_of
+from training.runs.reproduce import command_of, spec_of
 
 router = APIRouter(prefix="/api")
 

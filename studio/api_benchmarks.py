@@ -7,8 +7,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query
 
 from studio.api_shapes import Given
-from training.benchmarks import comparison_json
-from training.gate import Limits
+from training.evaluation.benchmark_comparison import comparison_json
+from training.evaluation.gate import Limits
 
 router = APIRouter(prefix="/api", tags=["benchmarks"])
 

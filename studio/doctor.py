@@ -29,12 +29,12 @@ from feedback.store.content.prompts import count_prompts
 from feedback.store.models.policies import get_champion, list_policies
 from feedback.store.models.runs import list_runs
 from feedback.types import RunState, now
-from training.first_steps import is_model_directory
+from training.bundled import STARTER_DIR
+from training.checkpoints.registration import is_model_directory
 from training.home import Home
-from training.launch.cluster import ADDRESS_VARIABLE, RayCluster
-from training.rebase import missing_bases, missing_in_words, remedy_for, unfetched_bases
-from training.runs import LAUNCH_SECONDS
-from training.starter import STARTER_DIR
+from training.operations.rebase import missing_bases, missing_in_words, remedy_for, unfetched_bases
+from training.runs.launch.cluster import ADDRESS_VARIABLE, RayCluster
+from training.runs.lifecycle import LAUNCH_SECONDS
 
 OLDEST_PYTHON = (3, 11)
 PACKAGES = ("torch", "transformers", "trl", "peft", "gradio", "sqlmodel")
@@ -224,7 +224,7 @@ def _silent_runs(home: Home) -> Finding:
 
 
 def _ray(home: Home, variables: Mapping[str, str]) -> Finding:
-    from training.launch.ray_jobs import RayJobs
+    from training.runs.launch.ray_jobs import RayJobs
 
     cluster = RayCluster.from_environment(variables)
     if cluster is None:

@@ -12,10 +12,11 @@ from feedback.store.models import benchmarks as benchmark_store
 from feedback.store.models.benchmarks import Both
 from feedback.store.models.policies import get_policy
 from feedback.tables import BenchmarkRow, PolicyRow, RunRow
-from training import benchmarks, head_to_head, runs
-from training.benchmarks import Compared, Comparison
-from training.gate import Decision, Limits
-from training.gate_evidence import decide_policy, opponent_of
+from training.evaluation import benchmark_comparison, people
+from training.evaluation.benchmark_comparison import Compared, Comparison
+from training.evaluation.gate import Decision, Limits
+from training.evaluation.gate_evidence import decide_policy, opponent_of
+from training.runs import queue
 
 T = TypeVar("T")
 REMEMBERED = 256
@@ -45,7 +46,7 @@ class Measuring:
             taken = {row.task for row in self.list_benchmarks(other.id)}
             asked[other.id] = [task for task in wanted if task not in taken]
         return [
-            runs.submit(self.db, "benchmark", {"policy": key, "tasks": names}) for key, names in asked.items() if names
+            queue.submit(self.db, "benchmark", {"policy": key, "tasks": names}) for key, names in asked.items() if names
         ]
 
     def opponent(self, policy: str) -> PolicyRow | None:
@@ -69,7 +70,7 @@ class Measuring:
     def _compared(self, db: Database, a_id: str, b_id: str, metric: str | None = None) -> Compared:
         """What is compared never changes, and a page that watches a run asks every other second."""
         taken = tuple(row.id for key in (a_id, b_id) for row in benchmark_store.list_benchmarks(db, policy_id=key))
-        return self._once((a_id, b_id, metric, taken), lambda: benchmarks.compare(db, a_id, b_id, metric))
+        return self._once((a_id, b_id, metric, taken), lambda: benchmark_comparison.compare(db, a_id, b_id, metric))
 
     def _once(self, key: object, work_out: Callable[[], T]) -> T:
         with self._lock:
@@ -82,11 +83,11 @@ class Measuring:
     def list_differing(self, found: Comparison, limit: int) -> list[Both]:
         """The items on which the two of a comparison differ, those that A lost first."""
         key = ("differing", found.a.id, found.b.id, found.metric, limit)
-        return self._once(key, lambda: benchmarks.differing_items(self.db, found, limit))
+        return self._once(key, lambda: benchmark_comparison.differing_items(self.db, found, limit))
 
     def list_by_people(self, policy: str) -> list[dict[str, Any]]:
         """What people said of a policy beside others, each as the figures of a scorecard with whom it met."""
-        found = head_to_head.list_by_people(self.db, get_policy(self.db, policy).id)
+        found = people.list_by_people(self.db, get_policy(self.db, policy).id)
         return [{"against": get_policy(self.db, other).name, **figures} for other, figures in found.items()]
 
     def decide(self, policy: str, against: str | None = None, limits: Limits | None = None) -> Decision:

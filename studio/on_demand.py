@@ -17,7 +17,7 @@ from typing import TypeVar
 from starlette.requests import Request
 
 from feedback.errors import StudioError, Unavailable
-from training.stopping import stoppable
+from training.generation.stopping import stoppable
 
 T = TypeVar("T")
 

@@ -22,9 +22,9 @@ from feedback.types import ASKED_HERE, Generation, Prompt, SamplingSettings
 from training.home import Home
 
 if TYPE_CHECKING:
-    from training.chat import Messages
-    from training.models import LoadedPolicy
-    from training.sampling import Reply
+    from training.generation.sampling import Reply
+    from training.models.chat import Messages
+    from training.models.loading import LoadedPolicy
 
 
 class ReplyMaker:
@@ -71,8 +71,8 @@ class ReplyMaker:
         self, policy_id: str, messages: Messages, n: int, settings: SamplingSettings, seed: int
     ) -> list[Reply]:
         with self._lock:
-            from training.checkpoints import open_policy
-            from training.sampling import sample
+            from training.checkpoints.opening import open_policy
+            from training.generation.sampling import sample
 
             if self._loaded is None or self._loaded[0] != policy_id:
                 self._loaded = None  # the old one goes before the new one comes: two may not fit
@@ -81,9 +81,9 @@ class ReplyMaker:
 
     def _asked(self, policy_id: str, messages: Messages, n: int, settings: SamplingSettings, seed: int) -> list[Reply]:
         """The replies of a server; EndpointFailed, with its words, when it refuses to reply."""
-        from training.checkpoints import open_replier
-        from training.endpoint import REFUSED, Endpoint
-        from training.sampling import sample
+        from training.checkpoints.opening import open_replier
+        from training.generation.endpoint import REFUSED, Endpoint
+        from training.generation.sampling import sample
 
         replier = open_replier(self._db, self._home, policy_id)
         replies = sample(replier, [messages], n, settings, seed)[0]

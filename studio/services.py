@@ -78,16 +78,17 @@ from studio.people import NewUser
 from studio.replies import ReplyMaker
 from studio.reviewing import Reviewing
 from studio.roles import LOCAL, ActingServices, Person
-from training import runs, standing
-from training.config import Setting, describe, settings_class
-from training.head_to_head import PEOPLE, asked_of_people
+from training.bundled import STARTER_BASE
+from training.evaluation import standing
+from training.evaluation.people import PEOPLE, asked_of_people
 from training.home import Home
 from training.methods import METHODS
-from training.oracles import oracle_rules
-from training.rebase import Rebased, rebase
-from training.reward_functions import reward_function_names
-from training.run_files import last_traceback, sample_replies
-from training.starter import STARTER_BASE
+from training.operations.rebase import Rebased, rebase
+from training.reporting.files import last_traceback, sample_replies
+from training.rewards.functions import reward_function_names
+from training.rewards.oracles import oracle_rules
+from training.runs import lifecycle, queue
+from training.settings.parsing import Setting, describe, settings_class
 from training.starter.families import FAMILIES
 
 log = logging.getLogger(__name__)
@@ -395,7 +396,7 @@ class Services:
 
     def last_fill(self) -> RunRow | None:
         """The newest run that filled, fills or failed to fill the pool."""
-        runs.reconcile(self.db)
+        lifecycle.reconcile(self.db)
         return self._generate_run(None)
 
     def refill_soon(self, *, empty_handed: bool = False) -> None:
@@ -435,7 +436,7 @@ class Services:
             )
         if not prompt_store.count_prompts(self.db, split=Split.work, brought=True):
             raise NotEnoughData("There are no prompts to reply to: `studio prompts import FILE` adds some.")
-        return runs.submit(self.db, "generate", {"policy": champion.id, "limit": limit})
+        return queue.submit(self.db, "generate", {"policy": champion.id, "limit": limit})
 
     def _generate_run(self, states: tuple[RunState, ...] | None) -> RunRow | None:
         """The newest run that fills the pool; one that has people measure two policies fills nothing."""
@@ -548,16 +549,16 @@ class Services:
             raise NotAllowed(
                 "A task's file is code that runs on this machine, so only an admin may name a folder of them."
             )
-        return runs.submit(self.db, method, config, after=after, priority=priority, home=self.home)
+        return queue.submit(self.db, method, config, after=after, priority=priority, home=self.home)
 
     def list_runs(self, limit: int = 50) -> list[RunRow]:
         """The newest runs; those whose process died are marked so first."""
-        runs.reconcile(self.db)
+        lifecycle.reconcile(self.db)
         return run_store.list_runs(self.db, limit=limit)
 
     def page_of_runs(self, asked: RunsAsked, limit: int = 50) -> RunsPage:
         """Some runs, newest first, and where the older ones begin."""
-        runs.reconcile(self.db)
+        lifecycle.reconcile(self.db)
         if asked.method is not None:
             settings_class(asked.method)  # a method that does not exist is a mistake, not an empty list
         states = None if asked.state is None else [asked.state]
@@ -570,7 +571,7 @@ class Services:
 
     def get_run(self, run_id: str) -> RunRow:
         """One run as it is now."""
-        runs.reconcile(self.db)
+        lifecycle.reconcile(self.db)
         return run_store.get_run(self.db, run_id)
 
     def names(self) -> dict[str, str]:
@@ -594,7 +595,7 @@ class Services:
 
     def waiting_runs(self) -> list[RunRow]:
         """All runs that have not ended, newest first."""
-        runs.reconcile(self.db)
+        lifecycle.reconcile(self.db)
         return run_store.list_runs(self.db, states=_ACTIVE)
 
     def any_run_active(self) -> bool:
@@ -627,7 +628,7 @@ class Services:
 
     def cancel_run(self, run_id: str) -> RunRow:
         """Ask a run to stop at its next step, or take it out of the queue."""
-        return runs.cancel(self.db, run_id)
+        return queue.cancel(self.db, run_id)
 
     def rollouts(self, run_id: str, limit: int = ROLLOUTS_SHOWN) -> list[tuple[str, GenerationRow]]:
         """The last replies a run drew and scored while it learnt, newest first, each with what was asked."""
@@ -645,7 +646,7 @@ class Services:
 
     def resume_run(self, run_id: str) -> RunRow:
         """Queue an interrupted, failed or cancelled run again under the same id, from its last checkpoint."""
-        return runs.resume(self.db, self.home, run_id)
+        return queue.resume(self.db, self.home, run_id)
 
     # Policies ---------------------------------------------------------------------------------------------
 
@@ -703,7 +704,7 @@ class Services:
         for run in run_store.list_fills(self.db, states=_PENDING):
             if run.config.get("policy") not in (policy.id, policy.name):
                 with contextlib.suppress(Conflict):  # it ended since it was listed, which is all that was wanted
-                    runs.cancel(self.db, run.id)
+                    queue.cancel(self.db, run.id)
 
     def rebase(self, key: str, base: str) -> Rebased:
         """Say where the base of a policy lies now, for all that stands on it; proved by its hash."""
@@ -741,10 +742,10 @@ class Services:
         if policy == against:
             raise InvalidInput(f"{policy!r} cannot be compared with itself; choose another policy to compare with.")
         if judge == PEOPLE:
-            return runs.submit(self.db, "generate", asked_of_people(policy, against, prompts))
+            return queue.submit(self.db, "generate", asked_of_people(policy, against, prompts))
         kind, _, checkpoint = judge.partition(":")
         by = {"reward": checkpoint} if kind == "reward" else {"oracle": judge}
-        return runs.submit(self.db, "evaluate", {"a": policy, "b": against, "prompts": prompts, **by})
+        return queue.submit(self.db, "evaluate", {"a": policy, "b": against, "prompts": prompts, **by})
 
     def _datasets_by_checkpoint(self) -> dict[str, str]:
         names = {row.id: row.name for row in dataset_store.list_datasets(self.db)}

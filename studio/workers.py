@@ -20,10 +20,10 @@ from feedback.database.engine import Database
 from feedback.errors import StudioError
 from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
-from training import runs
 from training.home import Home
-from training.launch.cluster import ADDRESS_VARIABLE, RayCluster
-from training.launch.local import is_alive
+from training.runs import queue
+from training.runs.launch.cluster import ADDRESS_VARIABLE, RayCluster
+from training.runs.launch.local import is_alive
 
 TEND_SECONDS = 1.0
 # A worker that dies this often in a row before it got to work will not live the next time either.
@@ -155,12 +155,12 @@ def wait_for_run(
             keeper.tend()
 
         try:
-            return runs.wait(db, run.id, on_change=on_change, on_poll=on_poll)
+            return queue.wait(db, run.id, on_change=on_change, on_poll=on_poll)
         except KeyboardInterrupt:
             if not get_run(db, run.id).state.is_terminal:
-                runs.cancel(db, run.id)
+                queue.cancel(db, run.id)
                 with contextlib.suppress(KeyboardInterrupt):
-                    runs.wait(db, run.id, on_change=on_change, on_poll=on_poll, timeout=20)
+                    queue.wait(db, run.id, on_change=on_change, on_poll=on_poll, timeout=20)
             raise
 
 

@@ -94,7 +94,7 @@ def sample(number: int, score: float, **changed: Any) -> dict[str, Any]:
 
 def keep_benchmark(db: Database, policy: str, scores: Sequence[float], task: str = "sums") -> BenchmarkRow:
     """What a policy scored, item by item, on a task that others may take too."""
-    from training.benchmarks import from_report
+    from training.evaluation.harness_report import from_report
 
     logged = [sample(number, score) for number, score in enumerate(scores)]
     return save_benchmark(db, *from_report({}, {task: logged}, policy).results[0])

@@ -22,13 +22,14 @@ from feedback.database.engine import Database
 from feedback.datasets.freeze import freeze
 from feedback.store.labeling.judgments import count_judgments
 from feedback.store.models.policies import get_policy
-from feedback.store.models.runs import get_run, list_metrics
+from feedback.store.models.runs import get_run, list_metrics, list_runs
 from feedback.tables import RunRow
 from feedback.types import RunState
 from tests.factories import judge_by, longer, make_matchup
-from training import runs
-from training.first_steps import seed_home
 from training.home import Home
+from training.operations.seed import seed_home
+from training.runs import queue
+from training.runs.launch.local import is_alive
 
 ROOT = Path(__file__).parents[1]
 pytestmark = pytest.mark.slow
@@ -118,8 +119,8 @@ def start(home: Home, db: Database) -> Iterator[Callable[[], Studio]]:
     holder = home.worker_holder()
     if holder is not None:
         os.kill(holder["pid"], signal.SIGTERM)
-    for run in runs.list_runs(db):
-        if run.state.is_active and run.pid is not None and runs.is_alive(run.pid, run.pid_started):
+    for run in list_runs(db):
+        if run.state.is_active and run.pid is not None and is_alive(run.pid, run.pid_started):
             os.kill(run.pid, signal.SIGKILL)
 
 
@@ -147,7 +148,7 @@ def test_the_web_process_is_killed_while_people_judge_and_a_run_trains(
     home: Home, db: Database, start: Callable[[], Studio]
 ) -> None:
     studio = start()
-    run = runs.submit(db, "dpo", LONG)
+    run = queue.submit(db, "dpo", LONG)
     until(lambda: points(db, run) > 0)
     before = count_judgments(db)
     acknowledged = [studio.judge() for _ in range(5)]
@@ -183,7 +184,7 @@ def test_the_web_process_is_killed_while_people_judge_and_a_run_trains(
 
 def test_the_worker_is_killed_while_a_run_trains(home: Home, db: Database, start: Callable[[], Studio]) -> None:
     start()
-    run, following = runs.submit(db, "dpo", SHORT), runs.submit(db, "dpo", SHORT)
+    run, following = queue.submit(db, "dpo", SHORT), queue.submit(db, "dpo", SHORT)
     until(lambda: points(db, run) > 0)
     worker, trainer = worker_pid(home), get_run(db, run.id).pid
     os.kill(worker, signal.SIGKILL)
@@ -203,7 +204,7 @@ def test_the_training_process_is_killed_and_ends_with_the_weights_of_one_that_wa
 ) -> None:
     studio = start()
     asked = {**SHORT, "min_steps": 80}
-    run, following = runs.submit(db, method, asked), runs.submit(db, method, asked)
+    run, following = queue.submit(db, method, asked), queue.submit(db, method, asked)
     until(lambda: len({point.step for point in list_metrics(db, run.id)}) > 7)  # past the first state to resume from
     os.kill(get_run(db, run.id).pid or 0, signal.SIGKILL)
 
@@ -212,7 +213,7 @@ def test_the_training_process_is_killed_and_ends_with_the_weights_of_one_that_wa
     assert told["state"] == "interrupted" and f"studio runs resume {run.id}" in told["error"]
     until(lambda: state(db, following) is RunState.succeeded)
 
-    assert runs.resume(db, home, run.id).attempt == 2
+    assert queue.resume(db, home, run.id).attempt == 2
     until(lambda: state(db, run).is_terminal)
     resumed = get_run(db, run.id)
     assert resumed.state is RunState.succeeded, resumed.error

@@ -61,7 +61,7 @@ def test_the_rule_sees_a_breach(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["feedback.formats", "training.runs", "training.config", "training.worker", "studio.cli"]
+    "module", ["feedback.formats", "training.runs.queue", "training.settings.train", "training.worker", "studio.cli"]
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = "torch transformers peft trl gradio pandas datasets"

@@ -15,7 +15,7 @@ from feedback.database.engine import Database
 from feedback.datasets import freeze
 from feedback.types import DatasetFilters
 from tests.factories import judge_by, longer, make_matchup, make_policy
-from training.starter import STARTER_DIR
+from training.bundled import STARTER_DIR
 
 
 @pytest.fixture

@@ -46,17 +46,18 @@ from feedback.store.content.prompts import list_prompts
 from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
 from feedback.types import RunState, Split, now
-from training import ranks
-from training.base_files import is_out_of_memory
-from training.checkpoints import is_disk_full
-from training.config import parse_settings
+from training.checkpoints.saving import is_disk_full
 from training.home import Home
-from training.launch.local import started_at, this_host
-from training.launch.ticket import Ticket, take_ticket
 from training.methods import METHODS
+from training.models.base_files import is_out_of_memory
 from training.private import keep_private
-from training.progress import DryRunDone, Progress, RunContext, Watch
-from training.runs import advance
+from training.reporting.progress import Progress
+from training.reporting.reporter import DryRunDone, RunContext, Watch
+from training.runs.launch.local import started_at, this_host
+from training.runs.launch.ticket import Ticket, take_ticket
+from training.runs.lifecycle import advance
+from training.settings.parsing import parse_settings
+from training.trainer import distributed
 
 HEAVY_MODULES = ("torch", "transformers", "peft", "datasets", "accelerate", "trl")
 # The trainers are behind lazy attributes: asking for them is what imports them.
@@ -230,19 +231,19 @@ def execute(db: Database, home: Home, run_id: str, ticket: Ticket | None = None)
 
 def follow(db: Database, home: Home, run_id: str) -> bool:
     """Take the steps of a run beside the process that leads it, and leave; False when that failed."""
-    ranks.follow_leader()
+    distributed.follow_leader()
     run = get_run(db, run_id)
-    settings = ranks.follower_settings(parse_settings(run.method, run.config))
+    settings = distributed.follower_settings(parse_settings(run.method, run.config))
     watch = Watch(dry_run=getattr(settings, "dry_run", False))
     try:
-        ranks.join(ranks.meeting_place())
+        distributed.join(distributed.meeting_place())
         METHODS[run.method].train(
-            RunContext(run=run, settings=settings, db=db, home=home, progress=ranks.Follower(watch))
+            RunContext(run=run, settings=settings, db=db, home=home, progress=distributed.Follower(watch))
         )
-    except ranks.Followed:
+    except distributed.Followed:
         return True
     except Exception as error:
-        say(f"process {ranks.rank() + 1} of the run failed: {type(error).__name__}: {error}")
+        say(f"process {distributed.rank() + 1} of the run failed: {type(error).__name__}: {error}")
         traceback.print_exception(error)
     return False
 
@@ -323,7 +324,7 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
     context = RunContext(run=run, settings=settings, db=db, home=home, progress=progress)
     _check_same_start(context)
     try:
-        with ranks.sharing(home, run.id, getattr(settings, "ranks", 1), partial(_end_for_the_dead, db, run)):
+        with distributed.sharing(home, run.id, getattr(settings, "ranks", 1), partial(_end_for_the_dead, db, run)):
             result = METHODS[run.method].train(context)
     except DryRunDone as done:
         shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)
@@ -332,7 +333,7 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
 
 
 def _check_same_start(context: RunContext) -> None:
-    from training.same_start import check_same_start  # brings the models' modules along
+    from training.runs.same_start import check_same_start  # brings the models' modules along
 
     check_same_start(context)
 

@@ -20,7 +20,7 @@ import psutil
 from feedback.database.engine import Database, open_database
 from feedback.database.read_only import count_tables, open_read_only
 from feedback.errors import HomeInUse, InvalidInput
-from training.emptied import require_database
+from training.lost_database import require_database
 from training.private import mend_modes
 
 DEFAULT_HOME = Path("~/.rlhf-studio")

@@ -21,13 +21,13 @@ from feedback.errors import StudioError
 from feedback.store.models.runs import claim_next_run, get_run, list_runs, transition_run, update_run
 from feedback.tables import RunRow
 from feedback.types import RunState, now
-from training.dependencies import give_up_waiting
 from training.home import Home
-from training.launch import Launched, Launcher, Urgency
-from training.launch.cluster import RayCluster
-from training.launch.local import LocalLauncher, is_alive, started_at
 from training.private import keep_private
-from training.runs import ACTIVE, advance, reconcile
+from training.runs.dependencies import give_up_waiting
+from training.runs.launch import Launched, Launcher, Urgency
+from training.runs.launch.cluster import RayCluster
+from training.runs.launch.local import LocalLauncher, is_alive, started_at
+from training.runs.lifecycle import ACTIVE, advance, reconcile
 
 TURN_SECONDS = 0.25
 # A run asked to stop has this long to reach a step boundary by itself, then this long to heed SIGTERM.
@@ -202,7 +202,7 @@ def run_worker(
 def _launcher(home: Home, cluster: RayCluster | None, standby: bool) -> Launcher:
     if cluster is None:
         return LocalLauncher(home, standby=standby)
-    from training.launch.ray import RayLauncher  # brings httpx along, which a command that opens has no use for
+    from training.runs.launch.ray import RayLauncher  # brings httpx along, which a command that opens has no use for
 
     return RayLauncher(home, cluster, say=say)
 
@@ -213,7 +213,7 @@ def say(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The worker's command line; a cluster is named by the environment alone (``training.launch.cluster``)."""
+    """The worker's command line; a cluster is named by the environment alone (``training.runs.launch.cluster``)."""
     parser = argparse.ArgumentParser(prog="training.worker", description="Execute the queued runs of one home.")
     parser.add_argument("--home", type=Path)
     parser.add_argument("--database-url")

@@ -10,7 +10,7 @@ from sqlmodel import SQLModel
 
 
 class RunState(StrEnum):
-    """The life of a run; the allowed steps between states are in ``training.runs``."""
+    """The life of a run; the allowed steps between states are in ``training.runs.queue``."""
 
     queued = "queued"
     starting = "starting"

@@ -8,11 +8,11 @@ from typing import Annotated
 import typer
 
 from studio.commands.session import AsJson, home_of, opened, show_json, show_line, tell
-from training.backup import back_up
-from training.backup import restore as restore_home
 from training.home import Home
+from training.operations.backup import back_up
+from training.operations.backup import restore as restore_home
+from training.operations.rebase import missing_bases, missing_in_words, remedy_for
 from training.private import users_umask
-from training.rebase import missing_bases, missing_in_words, remedy_for
 
 
 def backup(

@@ -11,7 +11,8 @@ from feedback.store.models.benchmarks import list_benchmarks, save_benchmark
 from feedback.store.models.policies import get_policy, list_policies
 from studio.commands.session import AsJson, Session, opened, show_json, show_table, submit_and_wait, tell
 from studio.workers import worker_for
-from training.benchmarks import Comparison, compare, comparison_json, differing_items, from_report, read_report
+from training.evaluation.benchmark_comparison import Comparison, compare, comparison_json, differing_items
+from training.evaluation.harness_report import from_report, read_report
 
 benchmark = typer.Typer(no_args_is_help=True, help="Tasks of lm-evaluation-harness, compared item by item.")
 

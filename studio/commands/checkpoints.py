@@ -10,7 +10,7 @@ import typer
 from feedback.errors import InvalidInput
 from feedback.store.models.checkpoints import list_checkpoints
 from studio.commands.session import AsJson, opened, show_json, show_table
-from training.pruning import Limits, plan_removals, protected, remove
+from training.operations.retention import Limits, plan_removals, protected, remove
 
 checkpoints = typer.Typer(no_args_is_help=True, help="What training left on disk.")
 

@@ -18,7 +18,7 @@ from feedback.store.datasets.datasets import get_dataset, list_datasets, list_pa
 from feedback.types import CUT_REPLY, DatasetFilters, MatchupKind, Source, Split, Weighting
 from studio.commands.session import AsJson, opened, show_fields, show_json, show_line, show_table, submit_and_wait, tell
 from studio.workers import worker_for
-from training.annotate import annotate
+from training.loop.oracle_annotator import annotate
 from training.private import users_umask
 
 prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")

@@ -12,11 +12,11 @@ from feedback.store.reports.lineage import policy_lineage
 from feedback.tables import PolicyRow, ScorecardRow
 from studio.commands.session import AsJson, Session, opened, show_fields, show_json, show_table, tell
 from studio.measuring import Measuring
-from training.first_steps import add_examined
-from training.gate import Limits, in_words
-from training.gate_evidence import decide_policy
-from training.rebase import rebase
-from training.standing import judge_of, speaking
+from training.checkpoints.registration import add_examined
+from training.evaluation.gate import Limits, in_words
+from training.evaluation.gate_evidence import decide_policy
+from training.evaluation.standing import judge_of, speaking
+from training.operations.rebase import rebase
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 

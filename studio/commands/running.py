@@ -33,15 +33,17 @@ from studio.commands.session import (
 )
 from studio.curves import metric_lines
 from studio.workers import worker_for
-from training import runs as run_queue
-from training.config import settings_class
-from training.first_steps import find_or_add
-from training.gate import in_words
-from training.head_to_head import asked_of_people, by_people
-from training.loop import Loop, Plan
+from training.checkpoints.registration import find_or_add
+from training.evaluation.gate import in_words
+from training.evaluation.people import asked_of_people, by_people
+from training.loop.plan import Plan
+from training.loop.rounds import Loop
 from training.methods import METHODS
 from training.private import users_umask
-from training.reproduce import command_of, spec_of
+from training.runs import lifecycle
+from training.runs import queue as run_queue
+from training.runs.reproduce import command_of, spec_of
+from training.settings.parsing import settings_class
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
 runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train, evaluate, benchmark.")
@@ -220,7 +222,7 @@ def show_runs(
     if method is not None:
         settings_class(method)
     with opened(context) as session:
-        run_queue.reconcile(session.db)
+        lifecycle.reconcile(session.db)
         rows = list_runs(session.db, states=state or None, method=method, name=name, before=before, limit=limit + 1)
     more = len(rows) > limit
     rows = rows[:limit]
@@ -252,7 +254,7 @@ def show_runs(
 def show_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> None:
     """Show one run: state, progress, settings, result, and the newest value of each curve."""
     with opened(context) as session:
-        run_queue.reconcile(session.db)
+        lifecycle.reconcile(session.db)
         run = get_run(session.db, run_id)
         metrics = list_metrics(session.db, run.id)
     again = {"command": command_of(run), "spec": spec_of(run)}

@@ -28,9 +28,10 @@ from studio.ending import Ending
 from studio.guard import Mount, is_loopback
 from studio.memory import share_arenas
 from studio.workers import WorkerKeeper
-from training.first_steps import seed_home, serve_model
+from training.checkpoints.registration import serve_model
 from training.home import Home
-from training.launch.cluster import (
+from training.operations.seed import seed_home
+from training.runs.launch.cluster import (
     ADDRESS_VARIABLE,
     AT_ONCE_VARIABLE,
     CPUS_VARIABLE,
@@ -38,7 +39,7 @@ from training.launch.cluster import (
     PYTHON_VARIABLE,
     RayCluster,
 )
-from training.runs import submit
+from training.runs.queue import submit
 from training.worker import run_worker
 
 Ray = Annotated[

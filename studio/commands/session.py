@@ -27,9 +27,9 @@ from feedback.store.people.audit import save_event
 from feedback.tables import RunRow
 from feedback.types import RunState
 from studio.workers import WorkerKeeper, wait_for_run
-from training.first_steps import seed_home
 from training.home import Home
-from training.runs import submit
+from training.operations.seed import seed_home
+from training.runs.queue import submit
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON and nothing else.")]
 INTERRUPTED = 130

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from feedback.errors import InvalidInput
 from feedback.tables import CheckpointRow
 from studio.present.words import label_of
-from training.config import Setting
+from training.settings.parsing import Setting
 
 SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta", "adapter", "reward", "reward_function")
 """Settings in front; the rest of a method's settings wait in the accordion."""

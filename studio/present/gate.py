@@ -8,9 +8,9 @@ from feedback.store.models.benchmarks import Both
 from feedback.tables import BenchmarkRow
 from studio.markup import Html, badge, element, join, plain_text, range_plot, table
 from studio.present.commands import on_the_page
-from training.benchmarks import Compared, Comparison
-from training.gate import Answer, Decision, Verdict
-from training.paired import Finding
+from training.evaluation.benchmark_comparison import Compared, Comparison
+from training.evaluation.gate import Answer, Decision, Verdict
+from training.evaluation.paired_tests import Finding
 
 _TONES = {Verdict.promote: "good", Verdict.hold: "warn", Verdict.reject: "bad"}
 _MARKS = {

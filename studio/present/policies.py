@@ -10,7 +10,7 @@ from feedback.tables import CheckpointRow, PolicyRow, RunRow, ScorecardRow
 from studio.markup import Html, badge, element, escape, facts, join, notice, table
 from studio.present.words import ago, number, share
 from studio.services import PolicySummary
-from training.head_to_head import PEOPLE
+from training.evaluation.people import PEOPLE
 
 
 def policies_table(summaries: Sequence[PolicySummary], selected: str | None, now: datetime) -> Html:

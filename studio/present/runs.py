@@ -15,8 +15,8 @@ from studio.present.commands import on_the_page
 from studio.present.curves import first_plots
 from studio.present.meanings import figure_label, meanings
 from studio.present.words import ago, duration, figure, share
-from training.gate import in_words
-from training.reproduce import command_of, spec_of
+from training.evaluation.gate import in_words
+from training.runs.reproduce import command_of, spec_of
 
 Looks = Sequence[tuple[int, Sequence[tuple[str, str]]]]
 """Looks at a model in training: the step, and what it replied to each fixed prompt."""

@@ -11,7 +11,7 @@ from studio import present
 from studio.measuring import STANDARD_TASKS
 from studio.services import PolicySummary, Services
 from studio.tabs import QUICK, TOLD, bind, given, markup, on_pick, picker
-from training.gate import Decision
+from training.evaluation.gate import Decision
 
 SHOWN_ITEMS = 5
 """Of a benchmark so many items that differ can be read on the page; the shell and REST give more."""

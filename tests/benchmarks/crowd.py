@@ -32,15 +32,15 @@ from feedback.store.labeling import matchups
 from feedback.store.models import policies
 from feedback.types import DatasetFilters, Generation, Matchup, Policy, PreferencePair, Prompt, Weighting
 from tests.crowd import judge_all, make_crowd
-from training.config import RewardSettings
+from training.bundled import STARTER_BASE
 from training.home import Home
 from training.methods.reward import train_reward
-from training.progress import LocalProgress
-from training.scoring import reward_scores
-from training.starter import STARTER_BASE
+from training.models.scoring import reward_scores
+from training.reporting.reporter import LocalProgress
+from training.settings.reward import RewardSettings
 from training.starter.axes import AXES
-from training.starter.composition import compose, draw_style
 from training.starter.corpus import requests
+from training.starter.text.composition import compose, draw_style
 
 START = datetime(2026, 1, 5, 9, tzinfo=UTC)
 GOLD = 30

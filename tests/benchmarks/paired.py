@@ -16,7 +16,7 @@ import math
 import numpy as np
 from scipy import stats
 
-from training.paired import LEVEL, paired
+from training.evaluation.paired_tests import LEVEL, paired
 
 WORLDS = (
     ("220 items, 8 won, 24 lost of 220", 220, 8 / 220, 24 / 220),

@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from statistics import median
 
-from training.intervals import clustered_trials, evidence_at_any_time
+from training.evaluation.intervals import clustered_trials, evidence_at_any_time
 
 PAIRS, TIES, DRAWS = 150, 0.2, 1000
 CLEAR = 20.0

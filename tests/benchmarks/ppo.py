@@ -25,14 +25,15 @@ from typing import Any
 from feedback.store.content.prompts import list_prompts
 from feedback.types import SamplingSettings, Split
 from tests.benchmarks.methods import JUDGE, REWARDED, Studio, prepare, train
-from training.chat import Messages
-from training.checkpoints import open_policy
-from training.evaluate import describe_replies, divergence, picked, win_means
+from training.checkpoints.opening import open_policy
+from training.evaluation.divergence import divergence
+from training.evaluation.intervals import clustered
+from training.evaluation.win_rate import describe_replies, picked, win_means
+from training.generation.sampling import Reply, sample
 from training.home import Home
-from training.intervals import clustered
-from training.oracles import get_oracle
-from training.rewards import open_picker
-from training.sampling import Reply, sample
+from training.models.chat import Messages
+from training.rewards.oracles import get_oracle
+from training.rewards.scorers import open_picker
 from training.starter.axes import AXES
 
 ORACLES = ("warm", "short", "shorter", "lively")

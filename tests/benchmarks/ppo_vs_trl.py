@@ -36,14 +36,14 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
     import training  # noqa: F401  # sets how threads wait, which torch reads when it is first imported
     import torch  # isort: skip
 
-    from training.adapters import adapter_config
-    from training.canary import Canary
-    from training.config import PpoSettings
-    from training.judges import RewardRoles
-    from training.methods.ppo import Learner
-    from training.progress import LocalProgress
-    from training.reinforcement import build_roles
-    from training.rollouts import PoolPrompt, PromptPool
+    from training.adapters.build import adapter_config
+    from training.ppo.canary import Canary
+    from training.ppo.learner import Learner
+    from training.ppo.reward_roles import RewardRoles
+    from training.ppo.rollouts import PoolPrompt, PromptPool
+    from training.ppo.setup import build_roles
+    from training.reporting.reporter import LocalProgress
+    from training.settings.ppo import PpoSettings
 
     def train() -> dict[str, Any]:
         settings = PpoSettings(
@@ -149,9 +149,9 @@ def install(venv: Path) -> Path:
 
 def make_work(options: argparse.Namespace) -> dict[str, Any]:
     """Prompts as text and tokens, and the sizes: all that either side is told."""
-    from training.chat import encode_prompt
-    from training.models import load_base
-    from training.starter import STARTER_BASE, STARTER_DIR
+    from training.bundled import STARTER_BASE, STARTER_DIR
+    from training.models.chat import encode_prompt
+    from training.models.loading import load_base
     from training.starter.corpus import examples
 
     _, tokenizer = load_base(STARTER_BASE, "cpu")

@@ -23,14 +23,14 @@ from typing import Any
 
 from feedback.datasets.examples import Ranking
 from feedback.types import Message
-from training.config import RewardSettings
-from training.evaluate import reward_figures
+from training.bundled import STARTER_BASE
+from training.evaluation.reward_accuracy import reward_figures
+from training.generation.sampling import sample
 from training.methods.reward import train_reward
-from training.models import LoadedPolicy, load_base
-from training.oracles import Oracle, get_oracle
-from training.progress import LocalProgress
-from training.sampling import sample
-from training.starter import STARTER_BASE
+from training.models.loading import LoadedPolicy, load_base
+from training.reporting.reporter import LocalProgress
+from training.rewards.oracles import Oracle, get_oracle
+from training.settings.reward import RewardSettings
 
 PROMPTS = Path("assets/prompts")
 REPLIES = 4

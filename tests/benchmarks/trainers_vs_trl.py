@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from feedback.types import Message, PreferencePair, Role
-from training.starter import STARTER_BASE, STARTER_DIR
+from training.bundled import STARTER_BASE, STARTER_DIR
 from training.starter.corpus import examples
 
 BATCH = 16
@@ -58,10 +58,11 @@ def make_pairs(count: int) -> list[PreferencePair]:
 
 def ours(method: str, pairs: Sequence[PreferencePair], steps: int) -> tuple[float, list[float]]:
     """Seconds of the whole call and the loss at each step."""
-    from training.config import DpoSettings, RewardSettings
     from training.methods.dpo import train_dpo
     from training.methods.reward import train_reward
-    from training.progress import LocalProgress
+    from training.reporting.reporter import LocalProgress
+    from training.settings.dpo import DpoSettings
+    from training.settings.reward import RewardSettings
 
     shared: dict[str, Any] = {
         "dataset": "d", "epochs": 1, "min_steps": steps, "batch_size": BATCH, "learning_rate": 1e-3,
@@ -86,8 +87,8 @@ def theirs(method: str, pairs: Sequence[PreferencePair], steps: int) -> tuple[fl
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
     from trl import DPOConfig, DPOTrainer, RewardConfig, RewardTrainer
 
-    from training.encoding import Encoder
-    from training.trainers import LikeLengths, encode_pairs
+    from training.data.encoding import Encoder
+    from training.data.pairs import LikeLengths, encode_pairs
 
     began = time.monotonic()
     tokenizer = AutoTokenizer.from_pretrained(STARTER_DIR)

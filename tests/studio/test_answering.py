@@ -26,7 +26,7 @@ from studio.services import Services
 from tests import factories
 from tests.studio.running import Running, running, until, watched
 from tests.training.served import reply_to, serving
-from training.first_steps import add_policy
+from training.checkpoints.registration import add_policy
 from training.home import Home
 
 MESSAGES = [{"role": "user", "content": "Say it."}]

@@ -31,8 +31,8 @@ from studio.commands.running import TRAINERS, parse_assignments
 from studio.commands.serving import bind, refuse_unknown_address, refuse_without_admin
 from studio.guard import Mount
 from tests.factories import judge_by, longer, make_matchup, make_policy
-from training.first_steps import seed_home
 from training.home import Home
+from training.operations.seed import seed_home
 
 ROOT = Path(__file__).parents[2]
 Studio = Callable[..., Result]

@@ -24,8 +24,8 @@ import pytest
 from feedback.formats import FORMATS
 from feedback.tables import LeaseRow
 from tests.factories import make_generations, make_matchup, make_policy, make_prompt
-from training.first_steps import seed_home
 from training.home import Home
+from training.operations.seed import seed_home
 
 ROOT = Path(__file__).parents[2]
 TOLD = re.compile(r"at (http://\S+) ")

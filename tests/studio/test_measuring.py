@@ -26,9 +26,9 @@ from studio.commands import running
 from studio.present.policies import policy_detail
 from studio.services import Services
 from tests.factories import judge_by, keep_benchmark, longer, make_generations, make_prompt, sample
-from training import benchmarks
-from training.config import parse_settings
+from training.evaluation import benchmark_comparison
 from training.home import Home
+from training.settings.parsing import parse_settings
 
 FIGURES = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
 
@@ -112,8 +112,8 @@ def test_a_comparison_is_worked_out_once_until_there_is_more(
     parent = promote_policy(db, save_policy(db, Policy(name="parent", base="starter")).id)
     child = save_policy(db, Policy(name="child", base="starter", parent_id=parent.id))
     read: list[str] = []
-    real = benchmarks.list_scores
-    monkeypatch.setattr(benchmarks, "list_scores", lambda *given: read.append(given[3]) or real(*given))
+    real = benchmark_comparison.list_scores
+    monkeypatch.setattr(benchmark_comparison, "list_scores", lambda *given: read.append(given[3]) or real(*given))
     for policy in (parent.id, child.id):
         keep_benchmark(db, policy, [1.0] * 4)
     for _ in range(3):

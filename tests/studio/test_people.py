@@ -32,8 +32,8 @@ from studio.auth import Auth
 from studio.roles import HOUSE_ONLY, LOCAL, PARTS, RULES, ActingServices, Person
 from studio.services import Services
 from tests import factories
-from training.backup import back_up, restore
 from training.home import Home
+from training.operations.backup import back_up, restore
 
 ORIGIN = {"Origin": "http://127.0.0.1:7860"}
 ROLES = [None, *UserRole]

@@ -17,8 +17,8 @@ from feedback.tables import CheckpointRow, DatasetRow, MetricRow, PolicyRow, Run
 from feedback.types import MatchupKind, RunState
 from studio import markup, present
 from studio.services import LabelCounts, PolicySummary
-from training.config import describe, parse_settings, settings_class
 from training.methods import METHODS
+from training.settings.parsing import describe, parse_settings, settings_class
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 

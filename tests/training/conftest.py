@@ -16,11 +16,11 @@ from feedback.tables import PolicyRow, RunRow
 from feedback.types import DatasetFilters, Message, Policy, PreferencePair, Role, Run
 from tests.factories import judge_by, make_matchup, make_prompt
 from tests.feedback.conftest import postgresql, postgresql_server, postgresql_url  # noqa: F401  (fixtures)
-from training.chat import encode_exchange
-from training.config import parse_settings
-from training.encoding import as_dicts
+from training.data.encoding import as_dicts
 from training.home import Home
-from training.progress import LocalProgress, RunContext
+from training.models.chat import encode_exchange
+from training.reporting.reporter import LocalProgress, RunContext
+from training.settings.parsing import parse_settings
 
 TEMPLATE = (
     "{% for message in messages %}<|{{ message['role'] }}|>{{ message['content'] }}<|end|>{% endfor %}"

@@ -12,7 +12,7 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from training.chat_template import fix_template_date
+from training.models.chat_template import fix_template_date
 
 TEXT = (
     "Read a book. The rain falls on the roof and people talk about the weather, then they go home and cook. "

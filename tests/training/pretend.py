@@ -15,9 +15,9 @@ from typing import Any
 
 from feedback.errors import CheckpointError, NotEnoughData
 from training import execute, methods
-from training.checkpoints import disk_full
-from training.config import GenerateSettings
-from training.progress import RunContext
+from training.checkpoints.saving import disk_full
+from training.reporting.reporter import RunContext
+from training.settings.generate import GenerateSettings
 
 
 def quick(context: RunContext) -> dict[str, Any]:
@@ -64,7 +64,7 @@ def wander(context: RunContext) -> dict[str, Any]:
 
 
 def diverge(context: RunContext) -> dict[str, Any]:
-    from training.steps import Diverged
+    from training.trainer.callbacks import Diverged
 
     raise Diverged("The loss at step 7 is nan: the training diverged.")
 

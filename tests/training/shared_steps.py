@@ -16,13 +16,16 @@ from typing import Any
 from feedback.datasets.examples import LabelledReply
 from feedback.types import Message
 from tests.training.conftest import make_pair
-from training import ranks
-from training.config import DpoSettings, KtoSettings, RewardSettings, SftSettings
 from training.methods.dpo import train_dpo
 from training.methods.kto import train_kto
 from training.methods.reward import train_reward
 from training.methods.sft import train_sft
-from training.progress import LocalProgress
+from training.reporting.reporter import LocalProgress
+from training.settings.dpo import DpoSettings
+from training.settings.kto import KtoSettings
+from training.settings.reward import RewardSettings
+from training.settings.sft import SftSettings
+from training.trainer import distributed
 
 BATCH, STEPS = 12, 6
 CURVES = {"loss", "gradient_norm", "accuracy", "margin", "chosen_log_prob_change", "kl", "token_accuracy"}
@@ -87,7 +90,7 @@ def curves(base: str, directory: Path, rows: int, micro: int | None, processes: 
         told = LocalProgress()
         try:
             train(directory / name, told)
-        except ranks.Followed:
+        except distributed.Followed:
             continue
         found[name] = {curve: [p.value for p in told.points if p.name == curve] for curve in sorted(CURVES)}
     return found
@@ -95,7 +98,7 @@ def curves(base: str, directory: Path, rows: int, micro: int | None, processes: 
 
 if __name__ == "__main__":
     base, directory, rows, micro = sys.argv[1:]
-    ranks.join(ranks.meeting_place())
+    distributed.join(distributed.meeting_place())
     found = curves(base, Path(directory), int(rows), int(micro) or None, int(os.environ["WORLD_SIZE"]))
-    if ranks.rank() == 0:
+    if distributed.rank() == 0:
         (Path(directory) / "curves.json").write_text(json.dumps(found))

@@ -13,15 +13,19 @@ import pytest
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.types import PreferencePair
 from tests.training.conftest import WINDOW
-from training.adapters import BottleneckConfig, BottleneckLayer, adapter_config, attach_adapter, can_fold, copy_adapter
-from training.checkpoints import Adapter, open_policy, open_reward, read_manifest
-from training.config import DpoSettings, RewardSettings, parse_settings
+from training.adapters.bottleneck import BottleneckConfig, BottleneckLayer
+from training.adapters.build import adapter_config, attach_adapter, can_fold, copy_adapter
+from training.checkpoints.manifest import Adapter, read_manifest
+from training.checkpoints.opening import open_policy, open_reward
+from training.generation.sampling import sample
 from training.methods import METHODS
 from training.methods.dpo import train_dpo
-from training.models import LoadedPolicy, load_base, load_scorer
-from training.progress import LocalProgress
-from training.sampling import sample
-from training.trainers import adapter_writer
+from training.models.loading import LoadedPolicy, load_base, load_scorer
+from training.reporting.reporter import LocalProgress
+from training.settings.dpo import DpoSettings
+from training.settings.parsing import parse_settings
+from training.settings.reward import RewardSettings
+from training.trainer.running import adapter_writer
 
 PLAIN = ("lora", "rslora", "dora", "ia3", "adalora")  # what PEFT knows without us
 KINDS = (*PLAIN, "bottleneck")
@@ -249,7 +253,7 @@ def test_a_bottleneck_is_not_folded(tiny_base: Path) -> None:
 
 
 def test_fewer_bits_need_a_library_that_is_named(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("training.models.find_spec", lambda name: None)
+    monkeypatch.setattr("training.models.loading.find_spec", lambda name: None)
     for load in (load_base, load_scorer):
         with pytest.raises(InvalidInput, match="quantize=4bit needs bitsandbytes.*pip install bitsandbytes"):
             load(str(tiny_base), "cpu", quantize="4bit")

@@ -11,8 +11,8 @@ from feedback.store.labeling.judgments import list_judgments
 from feedback.store.labeling.matchups import get_matchup, save_gold
 from feedback.types import Source, Verdict
 from tests.factories import make_matchup
-from training.annotate import annotate
 from training.home import Home
+from training.loop.oracle_annotator import annotate
 
 
 def fill(db: Database, count: int) -> None:

@@ -24,8 +24,8 @@ from feedback.store.labeling import judgments
 from feedback.store.models import runs
 from feedback.types import Run, RunState
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
-from training.backup import back_up, restore
 from training.home import Home
+from training.operations.backup import back_up, restore
 
 
 @pytest.fixture

@@ -14,9 +14,9 @@ from feedback.store.models.bases import noted_base_hash
 from feedback.store.models.policies import list_policies
 from studio.cli import app
 from tests.training.tiny_models import byte_tokenizer, change_json, model_at
-from training.base_check import examine_base
-from training.checkpoints import describe_base
-from training.first_steps import add_examined, add_policy
+from training.checkpoints.base_check import examine_base
+from training.checkpoints.hashing import describe_base
+from training.checkpoints.registration import add_examined, add_policy
 
 
 def test_a_sound_model_is_examined_and_its_hash_is_kept(db: Database, tmp_path: Path) -> None:

@@ -11,9 +11,9 @@ import pytest
 from feedback.errors import InvalidInput, NotFound
 from feedback.types import SamplingSettings
 from tests.training.tiny_models import byte_tokenizer, change_json, change_weights, model_at
-from training.base_check import examine_base
-from training.models import LoadedPolicy, load_base, load_scorer
-from training.sampling import sample
+from training.checkpoints.base_check import examine_base
+from training.generation.sampling import sample
+from training.models.loading import LoadedPolicy, load_base, load_scorer
 
 Load = Callable[..., Any]
 LOADS = (load_base, load_scorer, examine_base)

@@ -19,13 +19,15 @@ from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import PolicyRow
 from feedback.types import Benchmark, Checkpoint, Policy, Run, Scorecard
 from tests.factories import keep_benchmark, make_policy, sample
-from training import runs
-from training.benchmarks import TASKS_DIR, compare, from_report, read_report
-from training.gate import Verdict
-from training.gate_evidence import decide_policy, judge_taught
+from training.bundled import TASKS_DIR
+from training.evaluation.benchmark_comparison import compare
+from training.evaluation.gate import Verdict
+from training.evaluation.gate_evidence import decide_policy, judge_taught
+from training.evaluation.harness_report import from_report, read_report
+from training.evaluation.paired_tests import Finding
 from training.methods import METHODS
-from training.paired import Finding
-from training.progress import RunContext
+from training.reporting.reporter import RunContext
+from training.runs import queue, validation
 
 MakeContext = Callable[..., RunContext]
 CHOICE = """task: {name}
@@ -129,7 +131,7 @@ def written_by_the_harness(base: str, tasks: Path, place: Path) -> None:
     from lm_eval.models.huggingface import HFLM
     from lm_eval.tasks import TaskManager
 
-    from training.models import load_base
+    from training.models.loading import load_base
 
     model, tokenizer = load_base(base, "cpu")
     manager = TaskManager(include_path=str(tasks), include_defaults=False)
@@ -250,9 +252,9 @@ def test_what_cannot_be_taken_is_said_before_a_model_is_loaded(
     with pytest.raises(NotFound, match="no_such_task"):
         METHODS["benchmark"].train(make_context("benchmark", unknown))
     assert not list_benchmarks(db)
-    monkeypatch.setattr(runs, "find_spec", lambda name: None)
+    monkeypatch.setattr(validation, "find_spec", lambda name: None)
     with pytest.raises(InvalidInput, match="make eval"):
-        runs.submit(db, "benchmark", {"policy": tiny_policy.id, "tasks": "sums"})
+        queue.submit(db, "benchmark", {"policy": tiny_policy.id, "tasks": "sums"})
 
 
 def test_a_cancel_is_heard_between_two_batches(

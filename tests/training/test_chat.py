@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from feedback.errors import InvalidInput
-from training import chat
-from training.models import load_base
+from training.models import chat
+from training.models.loading import load_base
 
 ASK = [{"role": "user", "content": "hi"}]
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from tests.training.families import BRACKETS, FAMILIES, ZEPHYR, Family, template_of, tokenizer_of
-from training import chat, chat_template
-from training.chat import encode_exchange, encode_prompt, encode_replies
-from training.chat_template import Unencodable
+from training.models import chat, chat_template
+from training.models.chat import encode_exchange, encode_prompt, encode_replies
+from training.models.chat_template import Unencodable
 
 ASK = [{"role": "user", "content": "What do people do in the rain?"}]
 LONGER = [*ASK, {"role": "assistant", "content": "They cook."}, {"role": "user", "content": "And then?"}]

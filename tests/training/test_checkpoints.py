@@ -19,23 +19,23 @@ import pytest
 from feedback.database.engine import Database
 from feedback.errors import CheckpointError, Conflict
 from tests.training.families import FAMILIES, save_model, tokenizer_of
-from training import checkpoints
-from training.checkpoints import (
+from training.checkpoints import hashing
+from training.checkpoints import saving as saving_module
+from training.checkpoints.hashing import describe_base
+from training.checkpoints.loading import load_policy, load_reward
+from training.checkpoints.manifest import (
     ADAPTER_FILE,
     MANIFEST_FILE,
     Adapter,
     Manifest,
-    describe_base,
     library_versions,
-    load_policy,
-    load_reward,
     read_manifest,
-    save_checkpoint,
 )
+from training.checkpoints.probe import measure_probe
+from training.checkpoints.saving import save_checkpoint
 from training.home import Home
 from training.methods import METHODS
-from training.models import load_base, load_scorer
-from training.probe import measure_probe
+from training.models.loading import load_base, load_scorer
 
 
 def random_adapter(model: Any, task: str) -> Any:
@@ -353,14 +353,14 @@ def test_what_a_killed_save_left_is_swept_and_what_a_live_one_writes_is_not(
 
 
 def test_a_directory_alone_takes_a_name_too(home: Home, db: Database, plain_manifest: Manifest) -> None:
-    checkpoints.check_name_free(db, home, "c2", "run-1")
+    saving_module.check_name_free(db, home, "c2", "run-1")
     save_checkpoint(home, "c2", write_something, plain_manifest)
-    checkpoints.check_name_free(db, home, "c2", "run-1")  # its own, from before it was resumed
+    saving_module.check_name_free(db, home, "c2", "run-1")  # its own, from before it was resumed
     with pytest.raises(Conflict, match="already a checkpoint 'c2'"):
-        checkpoints.check_name_free(db, home, "c2", "run-2")
+        saving_module.check_name_free(db, home, "c2", "run-2")
     (home.checkpoints / "c3").mkdir()
     with pytest.raises(Conflict, match="already a checkpoint 'c3'"):
-        checkpoints.check_name_free(db, home, "c3", "run-1")
+        saving_module.check_name_free(db, home, "c3", "run-1")
 
 
 @pytest.mark.parametrize("method", ["dpo", "reward"])
@@ -375,7 +375,7 @@ def test_a_run_that_begins_finds_its_name_taken_before_it_trains(
 
 
 def test_large_weights_are_told_apart_without_reading_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(checkpoints, "_SAMPLE_ABOVE", 10)
+    monkeypatch.setattr(hashing, "_SAMPLE_ABOVE", 10)
     weights = tmp_path / "model.safetensors"
     (tmp_path / "config.json").write_text("{}")
     hashes = set()

@@ -14,17 +14,19 @@ from feedback.store.models.policies import save_policy
 from feedback.types import Policy
 from tests.training.shapes import FAMILIES, save_family
 from tests.training.test_checkpoints import manifest_of, random_adapter
-from training.chat import encode_exchange
-from training.checkpoints import MANIFEST_FILE, load_reward, read_manifest, save_checkpoint
-from training.classifiers import head_of
-from training.heads import last_places, scalar_head
+from training.checkpoints.loading import load_reward
+from training.checkpoints.manifest import MANIFEST_FILE, read_manifest
+from training.checkpoints.saving import save_checkpoint
 from training.home import Home
-from training.judges import read_reward
 from training.methods import METHODS
-from training.models import HEAD, LoadedReward, load_base, load_scorer
-from training.peft_adapters import PeftAdapters
-from training.roles import Roles
-from training.scoring import reward_scores
+from training.models.chat import encode_exchange
+from training.models.classifiers import head_of
+from training.models.loading import HEAD, LoadedReward, load_base, load_scorer
+from training.models.reward_heads import last_places, scalar_head
+from training.models.scoring import reward_scores
+from training.ppo.backbone import Roles
+from training.ppo.backbone_adapters import PeftAdapters
+from training.ppo.reward_roles import read_reward
 
 EXCHANGES = [([{"role": "user", "content": "hi"}], "a" * n) for n in (3, 30, 1, 12)]
 

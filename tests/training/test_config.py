@@ -8,8 +8,10 @@ import sys
 import pytest
 
 from feedback.errors import UnknownSetting
-from training.config import SETTINGS, DpoSettings, RewardSettings, describe, parse_settings
 from training.methods import METHODS
+from training.settings.dpo import DpoSettings
+from training.settings.parsing import SETTINGS, describe, parse_settings
+from training.settings.reward import RewardSettings
 
 
 def test_text_from_a_command_line_becomes_values() -> None:
@@ -116,7 +118,14 @@ def test_micro_batches_fill_a_batch_exactly(batch: int, micro: int | None, held:
 
 
 @pytest.mark.parametrize(
-    "module", ["training.config", "training.methods", "training.oracles", "training.checkpoints", "training.evaluate"]
+    "module",
+    [
+        "training.settings.train",
+        "training.methods",
+        "training.rewards.oracles",
+        "training.checkpoints",
+        "training.evaluation.win_rate",
+    ],
 )
 def test_nothing_heavy_is_imported_before_it_is_used(module: str) -> None:
     code = f"import sys, {module}; sys.exit(', '.join({{'torch', 'transformers', 'gradio'}} & set(sys.modules)) or 0)"

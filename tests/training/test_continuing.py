@@ -21,20 +21,25 @@ from feedback.store.models.checkpoints import get_checkpoint
 from feedback.store.models.policies import get_policy
 from feedback.types import PreferencePair
 from tests.training.conftest import token_exchange
-from training import reward_functions
-from training.adapters import adapter_writer
-from training.checkpoints import ADAPTER_FILE, load_policy, read_manifest, tensor_names
-from training.config import DpoSettings, KtoSettings, RlooSettings, SftSettings
+from training.adapters.build import adapter_writer
+from training.checkpoints.hashing import tensor_names
+from training.checkpoints.loading import load_policy
+from training.checkpoints.manifest import ADAPTER_FILE, read_manifest
 from training.methods import METHODS
 from training.methods.dpo import train_dpo
 from training.methods.kto import train_kto
 from training.methods.rloo import train_rloo
 from training.methods.sft import train_sft
-from training.models import attach_adapter, load_base
-from training.progress import LocalProgress
-from training.runs import submit
-from training.scoring import reply_log_probs
-from training.trainers import resume_point
+from training.models.loading import attach_adapter, load_base
+from training.models.scoring import reply_log_probs
+from training.reporting.reporter import LocalProgress
+from training.rewards import functions
+from training.runs.queue import submit
+from training.settings.dpo import DpoSettings
+from training.settings.kto import KtoSettings
+from training.settings.rloo import RlooSettings
+from training.settings.sft import SftSettings
+from training.trainer.running import resume_point
 
 SHARED: dict[str, Any] = {
     "min_steps": 4,
@@ -195,7 +200,7 @@ def test_recomputed_activations_learn_the_same_beside_a_reference(
         return weights(train_rloo(*where, asked(pairs), Letters(), drawn, tmp_path / name, progress, **more).model)
 
     kept = learn("kept")
-    monkeypatch.setattr("training.trainers.LARGE_MODEL", 0)
+    monkeypatch.setattr("training.trainer.arguments.LARGE_MODEL", 0)
     recomputed = learn("recomputed")
     apart = {name: (kept[name] - recomputed[name]).abs().max().item() for name in kept}
     assert max(apart.values()) < 1e-4, max(apart, key=lambda name: apart[name])
@@ -279,7 +284,7 @@ def test_a_family_of_policies_each_names_its_parent_as_its_reference(
     make_context: Any, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        reward_functions, "_registered", lambda: {"letters": lambda: lambda prompt, reply: float(len(set(reply)))}
+        functions, "_registered", lambda: {"letters": lambda: lambda prompt, reply: float(len(set(reply)))}
     )
     quick = {"dataset": dataset, "min_steps": 2, "epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
     drawn = {"reward_function": "letters", "samples": 4, "max_new_tokens": 60}

@@ -8,7 +8,7 @@ import threading
 import pytest
 import torch
 
-from training.crew import Crew
+from training.speedups.core_pool import Crew
 
 
 @pytest.mark.parametrize("size", [1, 3])

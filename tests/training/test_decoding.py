@@ -10,8 +10,8 @@ import pytest
 import torch
 
 from feedback.errors import RunCancelled
-from training.decoding import choose, decode
-from training.models import load_base
+from training.generation.decoding import choose, decode
+from training.models.loading import load_base
 
 PROMPTS = [[3, 20, 21, 22, 23, 24, 4], [3, 30, 4], [3, 40, 41, 4], [3, 50, 4]]
 END = 1

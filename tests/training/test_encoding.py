@@ -20,15 +20,15 @@ from tests.factories import judge_by, make_matchup, make_prompt
 from tests.training.conftest import make_pair
 from tests.training.families import FAMILIES, ZEPHYR, save_model, tokenizer_of
 from tests.training.test_chat_families import METASPACE
-from training import encoding
-from training.chat import encode_prompt
-from training.encoding import Encoder
+from training.data import encoding
+from training.data.encoding import Encoder
+from training.data.pairs import encode_pairs
+from training.evaluation.reward_accuracy import pair_accuracy
 from training.methods import METHODS
-from training.methods.reward import pair_accuracy
 from training.methods.sft import IGNORED, encode_examples
-from training.models import LoadedReward, load_base, load_scorer
-from training.progress import LocalProgress
-from training.trainers import encode_pairs
+from training.models.chat import encode_prompt
+from training.models.loading import LoadedReward, load_base, load_scorer
+from training.reporting.reporter import LocalProgress
 
 SYSTEM = Message(role=Role.system, content="Be brief.")
 
@@ -178,8 +178,8 @@ def test_test_pairs_the_template_refuses_are_not_scored(tmp_path: Path) -> None:
 
 
 def test_sampling_stops_where_the_template_ends_a_turn(tmp_path: Path) -> None:
-    from training.models import LoadedPolicy
-    from training.sampling import end_tokens
+    from training.generation.sampling import end_tokens
+    from training.models.loading import LoadedPolicy
 
     base = save_model(tmp_path / "gemma", tokenizer_of(FAMILIES["gemma"]))
     model, tokenizer = load_base(str(base), "cpu")

@@ -19,17 +19,18 @@ from feedback.store.models.policies import get_champion, get_policy, list_polici
 from feedback.types import SamplingSettings
 from tests.factories import judge_by, longer, make_prompt
 from tests.training.served import Served, complaint, reply_to, serving
-from training.checkpoints import open_policy, open_replier
-from training.endpoint import KEY_VARIABLE, Endpoint, key_variable, split_base
-from training.evaluate import compare_policies
-from training.first_steps import add_policy, serve_model
+from training.checkpoints.opening import open_policy, open_replier
+from training.checkpoints.registration import add_policy, serve_model
+from training.evaluation.win_rate import compare_policies
+from training.generation.endpoint import KEY_VARIABLE, Endpoint, key_variable, split_base
+from training.generation.sampling import draw_again, sample
 from training.home import Home
-from training.loop import Loop, Plan
+from training.loop.plan import Plan
+from training.loop.rounds import Loop
 from training.methods import METHODS
-from training.models import LoadedPolicy, load_base
-from training.oracles import get_oracle
-from training.runs import submit
-from training.sampling import draw_again, sample
+from training.models.loading import LoadedPolicy, load_base
+from training.rewards.oracles import get_oracle
+from training.runs.queue import submit
 
 MESSAGES = [{"role": "user", "content": "Say it."}]
 QUICK = SamplingSettings(max_new_tokens=8)
@@ -278,7 +279,7 @@ def test_a_server_that_refuses_everything_ends_the_run_with_its_words(served: Se
 def test_what_was_drawn_before_the_server_went_away_is_kept_and_taken_up(
     served: Served, make_context: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("training.endpoint.TRIES", 1)
+    monkeypatch.setattr("training.generation.endpoint.TRIES", 1)
     config = {"limit": 20, "policy": "chatty-7B", "seed": 3}
     context = make_context("generate", config)
     add_policy(context.db, served.base)

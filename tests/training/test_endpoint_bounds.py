@@ -15,12 +15,12 @@ import pytest
 from feedback.errors import EndpointFailed
 from feedback.types import SamplingSettings
 from tests.training.served import reply_to, serving
-from training import endpoint as module
-from training.endpoint import Endpoint, check_endpoint
-from training.launch import ray_jobs
-from training.launch.ray_jobs import ClusterAway, RayJobs
-from training.sampling import sample
-from training.stopping import stoppable
+from training.generation import endpoint as module
+from training.generation.endpoint import Endpoint, check_endpoint
+from training.generation.sampling import sample
+from training.generation.stopping import stoppable
+from training.runs.launch import ray_jobs
+from training.runs.launch.ray_jobs import ClusterAway, RayJobs
 
 MESSAGES = [{"role": "user", "content": "Say it."}]
 QUICK = SamplingSettings(max_new_tokens=8)

@@ -13,14 +13,18 @@ import pytest
 from feedback.errors import NotEnoughData
 from feedback.store.content.prompts import save_prompts
 from feedback.types import Prompt, Run, SamplingSettings, Split
-from training import evaluate
-from training.checkpoints import open_policy, read_manifest
-from training.config import parse_settings
-from training.evaluate import compare_policies, describe_replies, divergence, measure_reward, reward_figures, win_means
+from training.checkpoints.manifest import read_manifest
+from training.checkpoints.opening import open_policy
+from training.evaluation import reward_accuracy, win_rate
+from training.evaluation.divergence import divergence
+from training.evaluation.reward_accuracy import measure_reward, reward_figures
+from training.evaluation.win_rate import compare_policies, describe_replies, win_means
+from training.generation.sampling import Reply, sample
 from training.methods import METHODS
-from training.models import LoadedPolicy, LoadedReward, load_base, load_scorer
-from training.oracles import get_oracle
-from training.sampling import Reply, sample
+from training.models.chat import encode_prompt
+from training.models.loading import LoadedPolicy, LoadedReward, load_base, load_scorer
+from training.rewards.oracles import get_oracle
+from training.settings.parsing import parse_settings
 
 SHORT = SamplingSettings(max_new_tokens=10)
 PROMPTS = [[{"role": "user", "content": f"Say {number}."}] for number in range(6)]
@@ -103,7 +107,7 @@ def test_the_distance_is_the_mean_log_ratio_of_a_policys_own_replies(policy: Loa
 
     by_hand = []
     for messages, own in zip(PROMPTS, replies, strict=True):
-        prompt = evaluate.encode_prompt(policy.tokenizer, messages)
+        prompt = encode_prompt(policy.tokenizer, messages)
         by_hand += [
             log_prob(policy.model, prompt, r.token_ids) - log_prob(other.model, prompt, r.token_ids) for r in own
         ]
@@ -153,7 +157,7 @@ class LengthReward:
 
 
 def test_a_reward_models_card(monkeypatch: pytest.MonkeyPatch, policy: LoadedPolicy) -> None:
-    monkeypatch.setattr(evaluate, "reward_scores", LengthReward.scores)
+    monkeypatch.setattr(reward_accuracy, "reward_scores", LengthReward.scores)
     reward = LoadedReward(None, policy.tokenizer, "")
     pairs = [(PROMPTS[0], "a b", "a")] * 6 + [(PROMPTS[0], "a", "a b")] * 2 + [(PROMPTS[0], "a", "b")] * 2
     right = reward_figures(reward, get_oracle("longer"), pairs)
@@ -165,7 +169,7 @@ def test_a_reward_models_card(monkeypatch: pytest.MonkeyPatch, policy: LoadedPol
 
 
 def test_a_noisy_judge_is_found_inconsistent(monkeypatch: pytest.MonkeyPatch, policy: LoadedPolicy) -> None:
-    monkeypatch.setattr(evaluate, "reward_scores", LengthReward.scores)
+    monkeypatch.setattr(reward_accuracy, "reward_scores", LengthReward.scores)
     pairs = [(PROMPTS[0], "a b", "a")] * 2000
     reward = LoadedReward(None, policy.tokenizer, "")
     figures = reward_figures(reward, get_oracle("longer"), pairs, noise=0.1, seed=2)
@@ -230,7 +234,7 @@ def test_of_several_replies_the_one_the_picker_likes_best_is_given() -> None:
             return [float(len(text)) for _, text in exchanges]
 
     replies = [[reply("a"), reply("a b c"), reply("a b"), reply("b"), reply("c"), reply("d")]]
-    chosen = evaluate.picked(Longest(), PROMPTS[:1], replies, 3)
+    chosen = win_rate.picked(Longest(), PROMPTS[:1], replies, 3)
     assert [[one.text for one in own] for own in chosen] == [["a b c", "b"]]
 
 

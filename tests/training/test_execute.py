@@ -21,10 +21,10 @@ from feedback.store.models.runs import claim_next_run, get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import RunState
 from tests.factories import make_policy
-from training import runs
 from training.execute import explain, insist, open_patiently
 from training.home import Home
-from training.launch.local import this_host
+from training.runs import lifecycle, queue
+from training.runs.launch.local import this_host
 
 PRETEND = Path(__file__).with_name("pretend.py")
 ROOT = Path(__file__).parents[2]
@@ -39,7 +39,7 @@ def home(tmp_path: Path) -> Home:
 def run(db: Database) -> RunRow:
     """A run a worker has just claimed."""
     promote_policy(db, make_policy(db).id)
-    runs.submit(db, "generate", {"limit": 7})
+    queue.submit(db, "generate", {"limit": 7})
     claimed = claim_next_run(db, host=this_host())
     assert claimed is not None
     return claimed
@@ -104,7 +104,7 @@ def test_a_failure_is_one_sentence_and_the_log_has_the_rest(
 def test_a_cancel_is_heard_at_the_next_step(db: Database, home: Home, run: RunRow) -> None:
     process = process_of("steps", home, "--run", run.id)
     until_running(db, run.id)
-    runs.cancel(db, run.id)
+    queue.cancel(db, run.id)
     output, _ = process.communicate(timeout=30)
     assert get_run(db, run.id).state is RunState.cancelled and get_run(db, run.id).error is None
     assert "Traceback" not in output
@@ -123,14 +123,14 @@ def test_a_system_that_shuts_down_interrupts_and_a_cancel_by_signal_cancels(
 
 
 def test_a_run_that_was_given_up_is_not_begun(db: Database, home: Home, run: RunRow) -> None:
-    runs.advance(db, run.id, RunState.interrupted)
+    lifecycle.advance(db, run.id, RunState.interrupted)
     output, _ = process_of("quick", home, "--run", run.id).communicate()
     assert get_run(db, run.id).state is RunState.interrupted
     assert "is interrupted, not starting: nothing to do" in output
 
 
 def test_a_run_cancelled_before_it_began_says_so(db: Database, home: Home, run: RunRow) -> None:
-    runs.cancel(db, run.id)
+    queue.cancel(db, run.id)
     process_of("quick", home, "--run", run.id).communicate()
     assert get_run(db, run.id).state is RunState.cancelled
 
@@ -138,8 +138,8 @@ def test_a_run_cancelled_before_it_began_says_so(db: Database, home: Home, run: 
 def test_an_end_somebody_else_wrote_stands(db: Database, home: Home, run: RunRow) -> None:
     process = process_of("steps", home, "--run", run.id)
     until_running(db, run.id)
-    runs.cancel(db, run.id)
-    assert runs.advance(db, run.id, RunState.cancelled, error="written by the worker") is not None
+    queue.cancel(db, run.id)
+    assert lifecycle.advance(db, run.id, RunState.cancelled, error="written by the worker") is not None
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=30)
     assert get_run(db, run.id).error == "written by the worker"
@@ -149,7 +149,7 @@ def test_an_end_somebody_else_wrote_stands(db: Database, home: Home, run: RunRow
 def test_a_run_given_up_for_dead_stops_by_itself(db: Database, home: Home, run: RunRow) -> None:
     process = process_of("steps", home, "--run", run.id)
     until_running(db, run.id)
-    assert runs.advance(db, run.id, RunState.interrupted, error="written by the worker") is not None
+    assert lifecycle.advance(db, run.id, RunState.interrupted, error="written by the worker") is not None
     output, _ = process.communicate(timeout=30)
     assert get_run(db, run.id).error == "written by the worker"
     assert "already written by somebody else" in output and "Traceback" not in output

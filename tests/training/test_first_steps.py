@@ -14,7 +14,8 @@ from feedback.store.models.policies import get_champion, list_policies, list_pro
 from feedback.types import Checkpoint, Policy, Split
 from tests.factories import make_policy
 from tests.training import tiny_models
-from training.first_steps import add_policy, check_base, policy_name, register_policy, seed_home, serve_model
+from training.checkpoints.registration import add_policy, check_base, policy_name, register_policy, serve_model
+from training.operations.seed import seed_home
 
 ROOT = Path(__file__).parents[2]
 
@@ -50,7 +51,7 @@ def test_many_processes_may_seed_at_once(tmp_path: Path) -> None:
     open_database(url).dispose()
     code = (
         "import sys; from pathlib import Path; from feedback.database.engine import open_database;"
-        "from training.first_steps import seed_home;"
+        "from training.operations.seed import seed_home;"
         "seed_home(open_database(sys.argv[1]), starter_dir=Path(sys.argv[2]))"
     )
     command = [sys.executable, "-c", code, url, str(tmp_path / "starter")]

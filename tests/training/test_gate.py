@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from training.gate import Answer, Limits, TaskResult, Verdict, decide, in_words
-from training.paired import paired
+from training.evaluation.gate import Answer, Limits, TaskResult, Verdict, decide, in_words
+from training.evaluation.paired_tests import paired
 
 
 def card(**changed: Any) -> dict[str, Any]:

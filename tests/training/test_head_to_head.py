@@ -24,14 +24,14 @@ from feedback.tables import MatchupRow, PolicyRow, PromptRow
 from feedback.types import Batch, Part, Policy, Purpose, Run, RunState, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
 from tests.training.served import reply_to, serving
-from training.annotate import annotate
-from training.first_steps import add_policy
-from training.gate import Answer, Verdict
-from training.gate_evidence import decide_policy
-from training.head_to_head import asked_of_people, by_people
+from training.checkpoints.registration import add_policy
+from training.evaluation.gate import Answer, Verdict
+from training.evaluation.gate_evidence import decide_policy
+from training.evaluation.people import asked_of_people, by_people
 from training.home import Home
+from training.loop.oracle_annotator import annotate
 from training.methods import METHODS
-from training.runs import submit
+from training.runs.queue import submit
 
 QUICK = {"max_new_tokens": 8, "seed": 3}
 

@@ -5,10 +5,10 @@ from pathlib import Path
 import pytest
 import torch
 
-from training.classifiers import head_of
-from training.heads import USUAL_LENGTH, MeanScore, SummedScore
-from training.models import LoadedReward, load_scorer
-from training.scoring import reward_scores
+from training.models.classifiers import head_of
+from training.models.loading import LoadedReward, load_scorer
+from training.models.reward_heads import USUAL_LENGTH, MeanScore, SummedScore
+from training.models.scoring import reward_scores
 
 
 def test_the_score_is_the_sum_up_to_each_token() -> None:

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from training.intervals import clustered, clustered_trials, evidence_at_any_time, student_quantile, wilson
+from training.evaluation.intervals import clustered, clustered_trials, evidence_at_any_time, student_quantile, wilson
 
 
 def test_wilson_agrees_with_values_worked_by_hand() -> None:

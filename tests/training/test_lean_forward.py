@@ -21,10 +21,10 @@ from transformers import (
 )
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 
-from training.decoding import decode
-from training.lean_forward import LeanForward, lighten_norms
-from training.models import load_base
-from training.peft_adapters import PeftAdapters
+from training.generation.decoding import decode
+from training.models.loading import load_base
+from training.ppo.backbone_adapters import PeftAdapters
+from training.speedups.direct_forward import LeanForward, lighten_norms
 
 PROMPTS = [[3, 20, 21, 22, 23, 24, 4], [3, 30, 4], [3, 40, 41, 4], [3, 50, 4]]
 SMALL: dict[str, Any] = {

@@ -16,12 +16,14 @@ from feedback.store.reports.lineage import policy_lineage
 from feedback.tables import PolicyRow, RunRow
 from feedback.types import RunState, Scorecard, Split
 from tests.factories import keep_benchmark, make_matchup, make_policy, make_prompt
-from training.config import parse_settings
 from training.home import Home
-from training.loop import Loop, Plan, report_lines
+from training.loop.plan import Plan
+from training.loop.report import report_lines
+from training.loop.rounds import Loop
 from training.methods import METHODS
-from training.progress import LocalProgress, RunContext
-from training.runs import advance
+from training.reporting.reporter import LocalProgress, RunContext
+from training.runs.lifecycle import advance
+from training.settings.parsing import parse_settings
 
 
 class PretendedRuns:
@@ -207,7 +209,7 @@ def test_a_failed_run_ends_the_loop_in_words(db: Database, tmp_path: Path, start
 
 
 def test_a_round_without_figures_still_reads(start: PolicyRow) -> None:
-    from training.loop import Round
+    from training.loop.plan import Round
 
     assert any("unknown" in line for line in report_lines(Round(1, "starter"), Plan()))
 
@@ -250,6 +252,6 @@ def test_a_whole_round_on_a_tiny_model(
 
 
 def register_tiny(db: Database, directory: Path) -> str:
-    from training.first_steps import register_policy
+    from training.checkpoints.registration import register_policy
 
     return register_policy(db, "tiny", str(directory)).name

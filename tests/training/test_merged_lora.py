@@ -10,9 +10,9 @@ import pytest
 import torch
 from peft import LoraConfig, PeftModelForCausalLM
 
-from training.merged_lora import MergedLora
-from training.models import load_base
-from training.peft_adapters import PeftAdapters
+from training.models.loading import load_base
+from training.ppo.backbone_adapters import PeftAdapters
+from training.speedups.fused_lora import MergedLora
 
 IDS = torch.arange(5, 25).view(2, 10)
 
@@ -112,7 +112,7 @@ def test_dropout_drops_nothing(model: Any) -> None:
 
 def test_sixteen_bits_and_large_models_are_left_to_peft(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for dtype, large in ((torch.bfloat16, 10**9), (torch.float32, 10)):
-        monkeypatch.setattr("training.peft_adapters.LARGE_MODEL", large)
+        monkeypatch.setattr("training.ppo.backbone_adapters.LARGE_MODEL", large)
         adapters = PeftAdapters(load_base(str(tiny_base), "cpu")[0].to(dtype))
         adapters.create("policy", lora())
         assert adapters._layers and merged_layers(adapters) == 0

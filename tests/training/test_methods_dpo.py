@@ -15,13 +15,16 @@ from feedback.store.models.checkpoints import get_checkpoint
 from feedback.store.models.policies import get_policy
 from feedback.types import PreferencePair
 from tests.training.conftest import token_exchange
-from training.checkpoints import ADAPTER_FILE, load_policy, open_policy, read_manifest, tensor_names
-from training.config import DpoSettings
+from training.checkpoints.hashing import tensor_names
+from training.checkpoints.loading import load_policy
+from training.checkpoints.manifest import ADAPTER_FILE, read_manifest
+from training.checkpoints.opening import open_policy
 from training.methods import METHODS
 from training.methods.dpo import _Watched, train_dpo
-from training.models import load_base
-from training.progress import LocalProgress
-from training.scoring import reply_log_probs
+from training.models.loading import load_base
+from training.models.scoring import reply_log_probs
+from training.reporting.reporter import LocalProgress
+from training.settings.dpo import DpoSettings
 
 QUICK = DpoSettings(
     dataset="d", min_steps=6, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, save_every=3, anchor=0.0

@@ -13,10 +13,10 @@ from feedback.store.content.prompts import save_prompts
 from feedback.store.labeling.matchups import count_matchups
 from feedback.types import Prompt, SamplingSettings
 from tests.factories import make_prompt
+from training.generation.sampling import draw_again
 from training.methods import METHODS, generate
 from training.methods.generate import chunks
-from training.models import LoadedPolicy, load_base
-from training.sampling import draw_again
+from training.models.loading import LoadedPolicy, load_base
 
 QUICK = {"max_new_tokens": 8, "seed": 3}
 

@@ -13,14 +13,14 @@ from feedback.store.models.checkpoints import get_checkpoint
 from feedback.store.models.policies import get_policy
 from feedback.types import Message, Role
 from tests.training.conftest import token_exchange
-from training.checkpoints import read_manifest
-from training.config import KtoSettings
-from training.encoding import Encoder
+from training.checkpoints.manifest import read_manifest
+from training.data.encoding import Encoder
 from training.methods import METHODS
 from training.methods.kto import class_weights, encode_labelled, train_kto
-from training.models import load_base
-from training.progress import LocalProgress
-from training.scoring import reply_log_probs
+from training.models.loading import load_base
+from training.models.scoring import reply_log_probs
+from training.reporting.reporter import LocalProgress
+from training.settings.kto import KtoSettings
 
 QUICK = KtoSettings(
     dataset="d", min_steps=8, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, embedding_noise=0.0

@@ -28,24 +28,29 @@ from feedback.store.models.policies import get_policy
 from feedback.store.models.runs import list_metrics, transition_run
 from feedback.types import ASKED_HERE, Prompt, RunState
 from tests.factories import make_prompt
-from training import objectives
-from training.canary import Canary, Look
-from training.checkpoints import load_policy, open_policy, open_reward, read_manifest
-from training.config import PpoSettings, parse_settings
-from training.crew import Crew
-from training.ensembles import members_of
-from training.judges import FunctionJudge, Judges, ScoreScale
-from training.learning_figures import Step
+from training.checkpoints.loading import load_policy
+from training.checkpoints.manifest import read_manifest
+from training.checkpoints.opening import open_policy, open_reward
 from training.methods import METHODS
-from training.methods.ppo import STATE_FILE, Learner, learner_of, rate_factor
-from training.models import load_base
-from training.progress import DryRunDone, LocalProgress, Progress, Watch
-from training.reinforcement import build_roles, prepare, split_prompts
-from training.reward_functions import RewardFunction
-from training.roles import REFERENCE
-from training.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
-from training.runs import submit
-from training.scoring import reward_scores
+from training.methods.ppo import learner_of
+from training.models.ensemble import members_of
+from training.models.loading import load_base
+from training.models.scoring import reward_scores
+from training.ppo import objectives
+from training.ppo.backbone import REFERENCE
+from training.ppo.canary import Canary, Look
+from training.ppo.learner import STATE_FILE, Learner, rate_factor
+from training.ppo.metrics import Step
+from training.ppo.reward_roles import FunctionJudge, Judges, ScoreScale
+from training.ppo.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
+from training.ppo.setup import build_roles, prepare, split_prompts
+from training.reporting.progress import Progress
+from training.reporting.reporter import DryRunDone, LocalProgress, Watch
+from training.rewards.functions import RewardFunction
+from training.runs.queue import submit
+from training.settings.parsing import parse_settings
+from training.settings.ppo import PpoSettings
+from training.speedups.core_pool import Crew
 
 SMALL: dict[str, Any] = {
     "reward_function": "no_repetition",
@@ -141,7 +146,7 @@ def test_at_the_start_the_divergence_is_zero_and_the_ratio_one(tiny_base: Path, 
     assert rollout.distances.abs().max() < 1e-5
     assert (rollout.log_probs * rollout.mask).abs().max() > 0.1
     with learner.roles.acting("policy", training=True) as policy:
-        from training.rollouts import batches, part_of
+        from training.ppo.rollouts import batches, part_of
 
         for rows, batch in batches(learner.roles, learner.pool, rollout, 5):
             new, _ = policy.log_probs(batch, settings.temperature)

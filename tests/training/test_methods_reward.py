@@ -9,13 +9,16 @@ import pytest
 
 from feedback.errors import NotEnoughData, RunCancelled, UnknownSetting
 from feedback.types import PreferencePair
-from training.checkpoints import ADAPTER_FILE, open_reward, read_manifest, tensor_names
-from training.config import RewardSettings
+from training.checkpoints.hashing import tensor_names
+from training.checkpoints.manifest import ADAPTER_FILE, read_manifest
+from training.checkpoints.opening import open_reward
+from training.evaluation.reward_accuracy import agreement, length_only, pair_accuracy
 from training.methods import METHODS
-from training.methods.reward import agreement, length_only, pair_accuracy, train_reward
-from training.models import LoadedReward, load_scorer
-from training.progress import LocalProgress
-from training.scoring import reward_scores
+from training.methods.reward import train_reward
+from training.models.loading import LoadedReward, load_scorer
+from training.models.scoring import reward_scores
+from training.reporting.reporter import LocalProgress
+from training.settings.reward import RewardSettings
 
 QUICK = RewardSettings(dataset="d", min_steps=8, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, save_every=4)
 

@@ -16,17 +16,19 @@ from feedback.store.labeling.matchups import save_matchups
 from feedback.store.models.checkpoints import get_checkpoint
 from feedback.types import DatasetFilters, Matchup, MatchupKind, Message, PreferencePair, Role
 from tests.factories import judge_by, make_generations, make_matchup, make_prompt
-from training import ensembles
-from training.annotate import annotate
-from training.checkpoints import ADAPTER_FILE, CheckpointError, load_reward, open_reward, read_manifest
-from training.config import RewardSettings
-from training.ensembles import EnsembleModel, members_of
+from training.checkpoints.loading import load_reward
+from training.checkpoints.manifest import ADAPTER_FILE, CheckpointError, read_manifest
+from training.checkpoints.opening import open_reward
+from training.loop.oracle_annotator import annotate
 from training.methods import METHODS, reward
 from training.methods.reward import train_ensemble, train_reward
-from training.models import load_scorer
-from training.progress import LocalProgress
-from training.rewards import Panel
-from training.scoring import reward_scores
+from training.models import ensemble
+from training.models.ensemble import EnsembleModel, members_of
+from training.models.loading import load_scorer
+from training.models.scoring import reward_scores
+from training.reporting.reporter import LocalProgress
+from training.rewards.scorers import Panel
+from training.settings.reward import RewardSettings
 
 QUICK = RewardSettings(
     dataset="d", min_steps=6, epochs=1, batch_size=4, learning_rate=5e-3, warmup=0.0, embedding_noise=0.0
@@ -97,9 +99,9 @@ def test_the_loss_is_the_mean_of_the_rankings_each_by_its_weight(
     import torch
     from torch.nn.functional import logsigmoid
 
-    from training.models import load_scorer
-    from training.ranking_trainer import as_rankings, build_ranking_trainer, usable_rankings
-    from training.trainers import trainer_scope
+    from training.models.loading import load_scorer
+    from training.trainer.ranking_trainer import as_rankings, build_ranking_trainer, usable_rankings
+    from training.trainer.running import trainer_scope
 
     settings = QUICK.model_copy(update={"ties": 0.8, "centering": 0.0})
     pairs = [
@@ -203,7 +205,7 @@ def test_an_ensemble_is_put_together_on_the_base_its_members_learnt_on(
         asked.append(wanted.pop("quantize"))  # held in fewer bits it would need a GPU
         return load_scorer(base, device, **wanted)
 
-    for module in (ensembles, reward):
+    for module in (ensemble, reward):
         monkeypatch.setattr(module, "load_scorer", load)
     settings = QUICK.model_copy(update={"members": 2, "quantize": "8bit"})
     train_ensemble(str(tiny_base), pairs, settings, tmp_path, LocalProgress(), device="cpu")

@@ -16,19 +16,20 @@ from feedback.store.models.checkpoints import get_checkpoint
 from feedback.types import ASKED_HERE, Prompt, SamplingSettings, Split
 from tests.factories import make_prompt
 from tests.training.families import FAMILIES, save_model, tokenizer_of
-from training import reward_functions
-from training.adapters import adapter_config
-from training.chat import Messages
-from training.checkpoints import read_manifest
-from training.config import RftSettings, RlooSettings
+from training.adapters.build import adapter_config
+from training.checkpoints.manifest import read_manifest
+from training.generation.sampling import sample
 from training.methods import METHODS
 from training.methods.rft import best_of_kl, select_best
 from training.methods.rloo import train_rloo
-from training.models import LoadedPolicy, load_base
-from training.progress import DryRunDone, LocalProgress, Watch
-from training.rewards import checkpoint_keys, combined, open_picker
-from training.runs import submit
-from training.sampling import sample
+from training.models.chat import Messages
+from training.models.loading import LoadedPolicy, load_base
+from training.reporting.reporter import DryRunDone, LocalProgress, Watch
+from training.rewards import functions
+from training.rewards.scorers import checkpoint_keys, combined, open_picker
+from training.runs.queue import submit
+from training.settings.rft import RftSettings
+from training.settings.rloo import RlooSettings
 
 PROMPTS = [[{"role": "user", "content": f"Say {number}."}] for number in range(4)]
 RLOO = RlooSettings(
@@ -63,7 +64,7 @@ def vowels(monkeypatch: pytest.MonkeyPatch) -> str:
     def share(prompt: str, reply: str) -> float:
         return reply.count("a") + 0.01 * len(reply)
 
-    monkeypatch.setattr(reward_functions, "_registered", lambda: {"vowels": lambda: share})
+    monkeypatch.setattr(functions, "_registered", lambda: {"vowels": lambda: share})
     return "vowels"
 
 

@@ -13,14 +13,15 @@ from feedback.store.models.checkpoints import get_checkpoint
 from feedback.store.models.policies import get_policy
 from feedback.types import Message, Role
 from tests.training.conftest import token_exchange
-from training.checkpoints import open_policy, read_manifest
-from training.config import SftSettings
-from training.encoding import Encoder
+from training.checkpoints.manifest import read_manifest
+from training.checkpoints.opening import open_policy
+from training.data.encoding import Encoder
 from training.methods import METHODS
 from training.methods.sft import IGNORED, encode_examples, train_sft
-from training.models import load_base
-from training.progress import LocalProgress
-from training.scoring import reply_log_probs
+from training.models.loading import load_base
+from training.models.scoring import reply_log_probs
+from training.reporting.reporter import LocalProgress
+from training.settings.sft import SftSettings
 
 QUICK = SftSettings(
     dataset="d", min_steps=4, epochs=1, batch_size=8, learning_rate=5e-3, warmup=0.0, embedding_noise=0.0

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from feedback.errors import CheckpointError, NotFound
-from training.base_files import base_directory
-from training.models import LoadedPolicy, attach_adapter, load_base, load_scorer, parameter_count, pick_device
+from training.models.base_files import base_directory
+from training.models.loading import LoadedPolicy, attach_adapter, load_base, load_scorer, parameter_count, pick_device
 
 
 def test_a_base_is_frozen_and_in_full_precision_on_a_processor(tiny_base: Path) -> None:

@@ -9,7 +9,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from training import objectives
+from training.ppo import objectives
 
 F64 = {"dtype": torch.float64}
 

@@ -8,7 +8,7 @@ import pytest
 
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.types import ShownVerdict
-from training.oracles import check_rule, get_oracle, judge, noisy, oracle_rules
+from training.rewards.oracles import check_rule, get_oracle, judge, noisy, oracle_rules
 from training.starter.axes import AXES
 
 ASK = [{"role": "user", "content": "Write a note."}]

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from feedback.errors import InvalidInput, NotEnoughData
-from training.paired import Finding, finding, holm, mcnemar, paired
+from training.evaluation.paired_tests import Finding, finding, holm, mcnemar, paired
 
 
 def answers(both: int, won: int, lost: int, neither: int) -> tuple[list[float], list[float]]:

@@ -8,7 +8,7 @@ from itertools import permutations
 import pytest
 import torch
 
-from training.preference_losses import ranking_loss, simpo_loss
+from training.trainer.losses import ranking_loss, simpo_loss
 
 
 def loss_of(scores: list[float], ranks: list[int], margin: float = 0.0, smoothing: float = 0.0) -> float:

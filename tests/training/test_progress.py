@@ -15,9 +15,10 @@ from feedback.errors import RunCancelled
 from feedback.store.models import runs as run_store
 from feedback.store.models.runs import get_run, list_metrics, save_run, transition_run
 from feedback.types import MetricPoint, Run, RunState
-from training import progress as progress_module
 from training.home import Home
-from training.progress import LocalProgress, Progress
+from training.reporting import progress as progress_module
+from training.reporting.progress import Progress
+from training.reporting.reporter import LocalProgress
 
 
 @pytest.fixture

@@ -18,7 +18,7 @@ from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import CheckpointRow, PolicyRow
 from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, now
 from training.home import Home
-from training.pruning import Limits, plan_removals, remove
+from training.operations.retention import Limits, plan_removals, remove
 
 WEIGHTS = "adapter_model.safetensors"
 

@@ -23,10 +23,11 @@ from feedback.store.models.runs import claim_next_run, get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import DatasetFilters, Policy, RunState
 from tests.factories import judge_by, make_matchup, make_prompt
-from training import ranks, runs
-from training.checkpoints import load_policy
+from training.checkpoints.loading import load_policy
 from training.home import Home
-from training.launch.local import this_host
+from training.runs import queue
+from training.runs.launch.local import this_host
+from training.trainer import distributed
 
 ROOT = Path(__file__).parents[2]
 ENVIRONMENT = {**os.environ, "PYTHONPATH": str(ROOT)}
@@ -57,7 +58,7 @@ def db(home: Home) -> Any:
 
 def begin(db: Database, home: Home, method: str, **config: Any) -> tuple[RunRow, subprocess.Popen[bytes]]:
     """Submit a run and start its process, as a worker would."""
-    runs.submit(db, method, {"dataset": "taste", **SHORT, **config})
+    queue.submit(db, method, {"dataset": "taste", **SHORT, **config})
     run = claim_next_run(db, host=this_host())
     assert run is not None
     log = home.log_path(run.id)
@@ -125,7 +126,7 @@ def test_a_follower_that_waits_for_nobody_ends_with_its_leader_too() -> None:
     )
     leader = (
         "import os, subprocess, sys, time\n"
-        f"env = {{**os.environ, {ranks.LEADER!r}: str(os.getpid())}}\n"
+        f"env = {{**os.environ, {distributed.LEADER!r}: str(os.getpid())}}\n"
         f"print(subprocess.Popen([sys.executable, '-c', {follower!r}], env=env).pid, flush=True)\n"
         "time.sleep(600)"
     )
@@ -155,7 +156,7 @@ def test_a_follower_that_dies_ends_the_run_in_words_and_it_is_resumed(db: Databa
         "Process 2 of 2 ended with status -9, perhaps for want of memory; the log has its last words."
     )
     assert list_checkpoints(db) == []
-    assert runs.resume(db, home, run.id).attempt == 2
+    assert queue.resume(db, home, run.id).attempt == 2
     assert claim_next_run(db, host=this_host()) is not None
     command = [sys.executable, "-m", "training.execute", "--home", str(home.path), "--run", run.id]
     again = subprocess.run(command, capture_output=True, env=ENVIRONMENT, timeout=400)
@@ -165,16 +166,16 @@ def test_a_follower_that_dies_ends_the_run_in_words_and_it_is_resumed(db: Databa
 
 def test_what_cannot_be_shared_is_refused_in_words(db: Database, home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UnknownSetting, match="batch_size=4 cannot be shared evenly by 3 processes"):
-        runs.submit(db, "dpo", {"dataset": "taste", "batch_size": 4, "processes": 3})
+        queue.submit(db, "dpo", {"dataset": "taste", "batch_size": 4, "processes": 3})
     with pytest.raises(UnknownSetting, match="adalora hands out its ranks in one process"):
-        runs.submit(db, "dpo", {"dataset": "taste", "processes": 2, "adapter": "adalora"})
+        queue.submit(db, "dpo", {"dataset": "taste", "processes": 2, "adapter": "adalora"})
     with pytest.raises(UnknownSetting, match="members"):
-        runs.submit(db, "reward", {"dataset": "taste", "processes": 2, "members": 2})
+        queue.submit(db, "reward", {"dataset": "taste", "processes": 2, "members": 2})
     with pytest.raises(UnknownSetting, match="processes"):
-        runs.submit(db, "ppo", {"processes": 2, "reward_function": "length_band:1-9"})
+        queue.submit(db, "ppo", {"processes": 2, "reward_function": "length_band:1-9"})
     monkeypatch.setattr(os, "cpu_count", lambda: 2)
     with (
         pytest.raises(InvalidInput, match="processes=4 needs as many cores, and this machine has 2; lower processes"),
-        ranks.sharing(home, "run-x", 4, pytest.fail),
+        distributed.sharing(home, "run-x", 4, pytest.fail),
     ):
         pytest.fail("it began")

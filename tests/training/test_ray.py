@@ -30,14 +30,15 @@ from studio.workers import WorkerKeeper, worker_for
 from tests.feedback.conftest import postgresql, postgresql_server, postgresql_url  # noqa: F401
 from tests.training.ray_head import RayHead
 from tests.training.test_worker import ended, is_at_step, queue, turn_until
-from training import runs
 from training.home import Home
-from training.launch import Sight
-from training.launch.cluster import RayCluster
-from training.launch.local import is_here, this_host
-from training.launch.ray import RayLauncher
-from training.launch.ray_jobs import ClusterAway, RayJobs
-from training.launch.ticket import Ticket, take_ticket, ticket_path, write_ticket
+from training.runs import lifecycle
+from training.runs import queue as runs
+from training.runs.launch import Sight
+from training.runs.launch.cluster import RayCluster
+from training.runs.launch.local import is_here, this_host
+from training.runs.launch.ray import RayLauncher
+from training.runs.launch.ray_jobs import ClusterAway, RayJobs
+from training.runs.launch.ticket import Ticket, take_ticket, ticket_path, write_ticket
 from training.worker import Worker
 
 PRETEND = str(Path(__file__).with_name("pretend.py"))
@@ -159,10 +160,10 @@ def test_a_run_that_waits_for_room_is_spoken_for(db: Database, home: Home, head:
     worker = Worker(home, db, launchers("quick"))
     turn_until(worker, waits_for(db, run, "waiting for room in the cluster (1 CPU)"))
     assert state_of(db, run) is RunState.starting and get_run(db, run.id).host == "ray:127.0.0.1"
-    long_ago = now() - timedelta(seconds=runs.SILENT_SECONDS - 60)
+    long_ago = now() - timedelta(seconds=lifecycle.SILENT_SECONDS - 60)
     update_run(db, run.id, heartbeat_at=long_ago)
     turn_until(worker, lambda: (get_run(db, run.id).heartbeat_at or long_ago) > long_ago)
-    assert runs.reconcile(db) == []
+    assert lifecycle.reconcile(db) == []
     head.room = 1
     turn_until(worker, ended(db, run))
     assert state_of(db, run) is RunState.succeeded

@@ -24,12 +24,14 @@ from studio.app import create_app
 from studio.cli import app
 from studio.doctor import examine
 from tests.training.tiny_models import change_weights, model_at
-from training.checkpoints import ADAPTER_CONFIG, describe_base, open_policy, open_reward, read_manifest
-from training.first_steps import add_policy
+from training.checkpoints.hashing import describe_base
+from training.checkpoints.manifest import ADAPTER_CONFIG, read_manifest
+from training.checkpoints.opening import open_policy, open_reward
+from training.checkpoints.registration import add_policy
 from training.home import Home
 from training.methods import METHODS
-from training.progress import LocalProgress, RunContext
-from training.rebase import missing_bases, rebase
+from training.operations.rebase import missing_bases, rebase
+from training.reporting.reporter import LocalProgress, RunContext
 
 MakeContext = Callable[..., RunContext]
 DPO = {"dataset": "taste", "min_steps": 2, "epochs": 1, "batch_size": 4, "sample_every": 0, "learning_rate": 0.005}

@@ -3,8 +3,8 @@ from __future__ import annotations
 import shlex
 
 from feedback.types import Run
-from training.config import parse_settings
-from training.reproduce import command_of, spec_of
+from training.runs.reproduce import command_of, spec_of
+from training.settings.parsing import parse_settings
 
 
 def test_a_training_run_is_one_line_that_says_all_of_it() -> None:

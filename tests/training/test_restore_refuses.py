@@ -25,10 +25,10 @@ from feedback.datasets import freeze
 from feedback.errors import InvalidInput, StudioError
 from feedback.store.labeling import judgments
 from tests.factories import judge_by, longer, make_matchup, make_policy
-from training import archives, backup
-from training.backup import back_up, restore
+from training.checkpoints.atomic_directory import exchange
 from training.home import Home
-from training.placement import exchange
+from training.operations import archives, backup
+from training.operations.backup import back_up, restore
 
 ROOT = Path(__file__).parents[2]
 

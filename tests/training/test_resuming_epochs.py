@@ -12,13 +12,17 @@ from feedback.datasets.examples import LabelledReply
 from tests.training.conftest import make_pair
 from tests.training.shapes import save_family
 from tests.training.shared_steps import Imitation
-from training.config import DpoSettings, KtoSettings, RewardSettings, RlooSettings, SftSettings
 from training.methods.dpo import train_dpo
 from training.methods.kto import train_kto
 from training.methods.reward import train_reward
 from training.methods.rloo import order_by_epoch, train_rloo
 from training.methods.sft import train_sft
-from training.progress import LocalProgress
+from training.reporting.reporter import LocalProgress
+from training.settings.dpo import DpoSettings
+from training.settings.kto import KtoSettings
+from training.settings.reward import RewardSettings
+from training.settings.rloo import RlooSettings
+from training.settings.sft import SftSettings
 
 PAIRS = [make_pair(i, "a" * (2 + 5 * i % 9), "z" * (1 + 7 * i % 8)) for i in range(11)]  # 3 steps of 4, 4 and 3
 PROMPTS = [[{"role": "user", "content": f"Say {number}."}] for number in range(10)]  # 2 steps, two prompts left over

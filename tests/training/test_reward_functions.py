@@ -5,8 +5,8 @@ from importlib.metadata import EntryPoint
 import pytest
 
 from feedback.errors import InvalidInput, RunFailed, UnknownSetting
-from training import reward_functions
-from training.reward_functions import RewardFunction, get_reward_function, reward_function_names
+from training.rewards import functions
+from training.rewards.functions import RewardFunction, get_reward_function, reward_function_names
 
 
 @pytest.mark.parametrize(
@@ -44,8 +44,8 @@ def test_what_cannot_score_is_refused_before_a_run(rule: str, error: type, says:
 
 
 def test_a_package_of_ones_own_adds_a_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    point = EntryPoint("shout", "tests.training.test_reward_functions:shout", reward_functions.GROUP)
-    monkeypatch.setattr(reward_functions, "entry_points", lambda group: [point])
+    point = EntryPoint("shout", "tests.training.test_reward_functions:shout", functions.GROUP)
+    monkeypatch.setattr(functions, "entry_points", lambda group: [point])
     assert "shout" in reward_function_names()
     assert get_reward_function("shout").score([{"role": "user", "content": "x"}], "HEY") == 1.0
 

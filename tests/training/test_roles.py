@@ -11,11 +11,12 @@ import pytest
 import torch
 
 from feedback.errors import CheckpointError, InvalidInput
-from training.adapters import BottleneckConfig
-from training.checkpoints import ADAPTER_FILE
-from training.models import load_base
-from training.peft_adapters import PeftAdapters
-from training.roles import HEAD_FILE, Roles, make_batch
+from training.adapters.bottleneck import BottleneckConfig
+from training.checkpoints.manifest import ADAPTER_FILE
+from training.models.loading import load_base
+from training.ppo.backbone import HEAD_FILE, Roles
+from training.ppo.backbone_adapters import PeftAdapters
+from training.ppo.batch import make_batch
 
 PROMPTS = [[3, 20, 21, 22, 4], [3, 30, 4], [3, 40, 41, 4]]
 REPLIES = [[50, 51, 52, 1], [60, 1], [70, 71, 72, 73, 74]]  # the last one did not end
@@ -98,7 +99,7 @@ def test_chunks_of_logits_add_up(roles: Roles, monkeypatch: pytest.MonkeyPatch) 
     expected = gradients(roles, "policy")
     roles.model.zero_grad()
     vocabulary = roles.model.config.vocab_size
-    monkeypatch.setattr("training.roles.CHUNK_LOGITS", 3 * vocabulary)
+    monkeypatch.setattr("training.ppo.backbone.CHUNK_LOGITS", 3 * vocabulary)
     for one, other in zip(whole, policy_log_probs(roles), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
     learn(roles, "policy")

@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 
 from training.home import Home
-from training.progress import _forget_lines
-from training.run_files import last_traceback, sample_replies
+from training.reporting.files import last_traceback, sample_replies
+from training.reporting.progress import _forget_lines
 
 LOG = """2026-05-04 09:30:00 attempt 1 of dpo begins
 Traceback (most recent call last):

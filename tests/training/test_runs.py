@@ -17,11 +17,11 @@ from feedback.store.models.policies import get_champion, promote_policy
 from feedback.store.models.runs import claim_next_run, get_run, list_runs, save_run, transition_run, update_run
 from feedback.types import Checkpoint, DatasetFilters, Run, RunState, now
 from tests.factories import judge_by, longer, make_matchup, make_policy
-from training import runs
-from training.checkpoints import open_policy
+from training.checkpoints.opening import open_policy
 from training.home import Home
-from training.launch.local import started_at, this_host
 from training.methods import METHODS
+from training.runs import lifecycle, queue
+from training.runs.launch.local import started_at, this_host
 
 
 @pytest.fixture
@@ -37,20 +37,20 @@ def a_dead_process() -> tuple[int, float]:
 
 
 def test_every_state_has_its_row_in_the_table() -> None:
-    assert set(runs.TRANSITIONS) == set(RunState)
-    assert runs.may_precede(RunState.queued) == {RunState.failed, RunState.cancelled, RunState.interrupted}
-    assert not runs.TRANSITIONS[RunState.succeeded]
+    assert set(lifecycle.TRANSITIONS) == set(RunState)
+    assert lifecycle.may_precede(RunState.queued) == {RunState.failed, RunState.cancelled, RunState.interrupted}
+    assert not lifecycle.TRANSITIONS[RunState.succeeded]
 
 
 def test_the_table_is_what_advance_obeys(db: Database) -> None:
     for state in RunState:
         for to in RunState:
             run = save_run(db, Run(method="dpo", state=state))
-            assert (runs.advance(db, run.id, to) is not None) == (to in runs.TRANSITIONS[state])
+            assert (lifecycle.advance(db, run.id, to) is not None) == (to in lifecycle.TRANSITIONS[state])
 
 
 def test_submit_fills_in_the_champion_of_now(db: Database, champion: str) -> None:
-    run = runs.submit(db, "generate", {"limit": 3, "seed": None})
+    run = queue.submit(db, "generate", {"limit": 3, "seed": None})
     promote_policy(db, make_policy(db, "later").id)
     assert get_run(db, run.id).config == {"limit": 3, "policy": champion}
     assert run.state is RunState.queued
@@ -76,7 +76,7 @@ def test_submit_refuses_what_cannot_work(db: Database, champion: str) -> None:
     ]
     for method, config, kind, said in refused:
         with pytest.raises(kind, match=said):
-            runs.submit(db, method, config)
+            queue.submit(db, method, config)
     assert list_runs(db) == []
 
 
@@ -91,7 +91,7 @@ def test_a_policy_that_was_only_imported_is_refused_before_its_base_replies(
     ]
     for method, config in asked:
         with pytest.raises(Conflict, match="'gpt-4': imported with votes.jsonl; it replied elsewhere and cannot reply"):
-            runs.submit(db, method, config)
+            queue.submit(db, method, config)
     for act in (lambda: promote_policy(db, "gpt-4"), lambda: open_policy(db, Home(tmp_path), "gpt-4", "cpu")):
         with pytest.raises(Conflict, match="cannot reply here"):
             act()
@@ -104,7 +104,7 @@ def test_submit_refuses_a_name_that_is_taken(db: Database, champion: str) -> Non
     judge_by(db, longer)
     freeze(db, "three")
     with pytest.raises(Conflict, match="already a policy 'champion-1'"):
-        runs.submit(db, "dpo", {"dataset": "three", "name": champion})
+        queue.submit(db, "dpo", {"dataset": "three", "name": champion})
 
 
 def test_submit_refuses_a_name_whose_directory_exists(db: Database, home: Home, champion: str) -> None:
@@ -116,46 +116,46 @@ def test_submit_refuses_a_name_whose_directory_exists(db: Database, home: Home, 
     for method in ("dpo", "reward"):
         asked = {"dataset": "three", "name": "left", "allow_few": True}
         with pytest.raises(Conflict, match=r"already a directory .*/left; choose another --name"):
-            runs.submit(db, method, asked, home=home)
-        assert runs.submit(db, method, asked | {"name": f"{method}-1"}, home=home).state is RunState.queued
+            queue.submit(db, method, asked, home=home)
+        assert queue.submit(db, method, asked | {"name": f"{method}-1"}, home=home).state is RunState.queued
 
 
 def test_without_a_champion_submit_says_how_to_get_one(db: Database) -> None:
     with pytest.raises(InvalidInput, match="studio up --policy MODEL"):
-        runs.submit(db, "generate", {})
+        queue.submit(db, "generate", {})
 
 
 def test_cancel_ends_a_waiting_run_and_asks_a_working_one(db: Database, champion: str) -> None:
-    waiting = runs.submit(db, "generate", {})
-    assert runs.cancel(db, waiting.id).state is RunState.cancelled
-    working = runs.submit(db, "generate", {})
+    waiting = queue.submit(db, "generate", {})
+    assert queue.cancel(db, waiting.id).state is RunState.cancelled
+    working = queue.submit(db, "generate", {})
     claim_next_run(db)
-    assert runs.cancel(db, working.id).state is RunState.stopping
-    assert runs.cancel(db, working.id).state is RunState.stopping
+    assert queue.cancel(db, working.id).state is RunState.stopping
+    assert queue.cancel(db, working.id).state is RunState.stopping
     with pytest.raises(Conflict, match="is cancelled already"):
-        runs.cancel(db, waiting.id)
+        queue.cancel(db, waiting.id)
     with pytest.raises(NotFound, match="studio runs list"):
-        runs.cancel(db, "run-nope")
+        queue.cancel(db, "run-nope")
 
 
 def test_a_cancelled_run_no_longer_says_that_it_is_stopping(db: Database, champion: str) -> None:
-    waiting, working = runs.submit(db, "generate", {}), runs.submit(db, "generate", {}, priority=1)
-    assert runs.cancel(db, waiting.id).progress_text == "cancelled"
+    waiting, working = queue.submit(db, "generate", {}), queue.submit(db, "generate", {}, priority=1)
+    assert queue.cancel(db, waiting.id).progress_text == "cancelled"
     claim_next_run(db)
-    assert runs.cancel(db, working.id).progress_text == "stopping"
-    runs.advance(db, working.id, RunState.cancelled)
+    assert queue.cancel(db, working.id).progress_text == "stopping"
+    lifecycle.advance(db, working.id, RunState.cancelled)
     assert get_run(db, working.id).progress_text == "cancelled"
 
 
 def test_resume_queues_the_same_run_again(db: Database, tmp_path: Path) -> None:
     home = Home(tmp_path)
     run = save_run(db, Run(method="dpo", state=RunState.interrupted, error="gone", pid=1, pid_started=2.0, host="h"))
-    again = runs.resume(db, home, run.id)
+    again = queue.resume(db, home, run.id)
     assert (again.id, again.state, again.attempt) == (run.id, RunState.queued, 2)
     assert (again.error, again.pid, again.host, again.ended_at) == (None, None, None, None)
     assert "attempt 2" in home.log_path(run.id).read_text()
     with pytest.raises(Conflict, match="is queued; only a failed, cancelled or interrupted"):
-        runs.resume(db, home, run.id)
+        queue.resume(db, home, run.id)
 
 
 def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
@@ -176,7 +176,7 @@ def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
     long_ago = now() - timedelta(seconds=61)
     transition_run(db, never_began, expected=[RunState.starting], to=RunState.starting, started_at=long_ago)
 
-    changed = {run.id: run for run in runs.reconcile(db)}
+    changed = {run.id: run for run in lifecycle.reconcile(db)}
     assert set(changed) == {dead, stopped, reused, never_began}
     assert changed[stopped].state is RunState.cancelled and changed[stopped].error is None
     assert changed[stopped].progress_text == "cancelled"
@@ -186,7 +186,7 @@ def test_reconcile_tells_the_dead_from_the_living(db: Database) -> None:
     assert "No process began" in str(changed[never_began].error)
     assert get_run(db, alive).state is RunState.running
     assert get_run(db, just_claimed).state is RunState.starting
-    assert runs.reconcile(db) == []
+    assert lifecycle.reconcile(db) == []
 
 
 @pytest.fixture
@@ -205,17 +205,17 @@ def beating(db: Database, seconds_ago: float, state: RunState = RunState.running
 def test_a_run_of_another_machine_is_believed_while_its_heart_beats(db: Database, on_postgresql: None) -> None:
     pid, started = a_dead_process()
     beating(db, 100, pid=pid, pid_started=started)
-    assert runs.reconcile(db) == []
+    assert lifecycle.reconcile(db) == []
 
 
 def test_a_run_of_another_machine_that_fell_silent_is_lost(db: Database, home: Home, on_postgresql: None) -> None:
     silent, cancelled = beating(db, 121), beating(db, 121)
-    runs.cancel(db, cancelled)
-    changed = {run.id: run for run in runs.reconcile(db)}
+    queue.cancel(db, cancelled)
+    changed = {run.id: run for run in lifecycle.reconcile(db)}
     assert changed[silent].state is RunState.interrupted and changed[cancelled].state is RunState.cancelled
     assert "Nothing was heard" in str(changed[silent].error) and "worked on other" in str(changed[silent].error)
-    assert runs.resume(db, home, silent).state is RunState.queued
-    assert runs.resume(db, home, cancelled).state is RunState.queued
+    assert queue.resume(db, home, silent).state is RunState.queued
+    assert queue.resume(db, home, cancelled).state is RunState.queued
 
 
 def test_on_this_machine_the_process_decides_and_not_the_heartbeat(db: Database, on_postgresql: None) -> None:
@@ -224,16 +224,16 @@ def test_on_this_machine_the_process_decides_and_not_the_heartbeat(db: Database,
     try:
         fields = {"host": this_host(), "pid": stopped.pid, "pid_started": started_at(stopped.pid)}
         silent = beating(db, 10_000, **fields)
-        assert runs.reconcile(db) == []
+        assert lifecycle.reconcile(db) == []
     finally:
         stopped.kill()
         stopped.communicate()
-    assert [row.id for row in runs.reconcile(db)] == [silent]
+    assert [row.id for row in lifecycle.reconcile(db)] == [silent]
 
 
 def test_one_sqlite_file_has_one_machine_whatever_it_is_called_today(db: Database) -> None:
     pid, started = a_dead_process()
-    assert [beating(db, 0, pid=pid, pid_started=started)] == [row.id for row in runs.reconcile(db)]
+    assert [beating(db, 0, pid=pid, pid_started=started)] == [row.id for row in lifecycle.reconcile(db)]
 
 
 def test_a_zombie_is_dead(db: Database) -> None:
@@ -243,7 +243,7 @@ def test_a_zombie_is_dead(db: Database) -> None:
     run = save_run(
         db, Run(method="dpo", state=RunState.running, host=this_host(), pid=identity[0], pid_started=identity[1])
     )
-    assert [row.id for row in runs.reconcile(db)] == [run.id]
+    assert [row.id for row in lifecycle.reconcile(db)] == [run.id]
     child.wait()
 
 
@@ -251,15 +251,15 @@ def test_who_reports_its_own_end_first_is_believed(db: Database, monkeypatch: py
     pid, started = a_dead_process()
     fields = {"host": this_host(), "pid": pid, "pid_started": started}
     run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
-    looked = runs.get_run
+    looked = queue.get_run
 
     def succeeds_at_the_last_moment(db: Database, run_id: str) -> object:
         row = looked(db, run_id)
-        assert runs.advance(db, run_id, RunState.succeeded, result={"ok": 1}) is not None
+        assert lifecycle.advance(db, run_id, RunState.succeeded, result={"ok": 1}) is not None
         return row
 
-    monkeypatch.setattr(runs, "get_run", succeeds_at_the_last_moment)
-    assert runs.reconcile(db) == []
+    monkeypatch.setattr(queue, "get_run", succeeds_at_the_last_moment)
+    assert lifecycle.reconcile(db) == []
     assert looked(db, run.id).state is RunState.succeeded
 
 
@@ -270,14 +270,14 @@ def test_a_run_that_ends_while_its_process_is_looked_for_keeps_its_end(
     pid, started = a_dead_process()
     fields = {"host": this_host(), "pid": pid, "pid_started": started}
     run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
-    looked = runs.is_alive
+    looked = lifecycle.is_alive
 
     def ends_meanwhile(pid: int | None, pid_started: float | None) -> bool:
-        assert runs.advance(db, run.id, end, result={"ok": 1}) is not None
+        assert lifecycle.advance(db, run.id, end, result={"ok": 1}) is not None
         return looked(pid, pid_started)
 
-    monkeypatch.setattr(runs, "is_alive", ends_meanwhile)
-    assert runs.reconcile(db) == []
+    monkeypatch.setattr(lifecycle, "is_alive", ends_meanwhile)
+    assert lifecycle.reconcile(db) == []
     row = get_run(db, run.id)
     assert (row.state, row.result, row.error) == (end, {"ok": 1}, None)
 
@@ -286,15 +286,15 @@ def test_wait_tells_every_change_and_gives_up_in_words(db: Database) -> None:
     run = save_run(db, Run(method="dpo"))
     seen: list[RunState] = []
     steps = iter([RunState.starting, RunState.running, RunState.succeeded])
-    ended = runs.wait(
+    ended = queue.wait(
         db,
         run.id,
         on_change=lambda row: seen.append(row.state),
-        on_poll=lambda: runs.advance(db, run.id, next(steps)) and None,
+        on_poll=lambda: lifecycle.advance(db, run.id, next(steps)) and None,
         poll_seconds=0,
     )
     assert ended.state is RunState.succeeded
     assert seen == [RunState.queued, RunState.starting, RunState.running, RunState.succeeded]
     waiting = save_run(db, Run(method="dpo"))
     with pytest.raises(StudioError, match="still queued after 0 s"):
-        runs.wait(db, waiting.id, timeout=0)
+        queue.wait(db, waiting.id, timeout=0)

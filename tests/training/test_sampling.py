@@ -9,9 +9,9 @@ import pytest
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings
-from training.chat import PromptTooLong
-from training.models import LoadedPolicy, load_base
-from training.sampling import _Chooser, sample
+from training.generation.sampling import _Chooser, sample
+from training.models.chat import PromptTooLong
+from training.models.loading import LoadedPolicy, load_base
 
 SHORT = SamplingSettings(max_new_tokens=12)
 PROMPTS = [[{"role": "user", "content": text}] for text in ("hi", "a much longer prompt than the first", "ok?")]

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from tests.training import shared_steps
-from training import ranks
-from training.shares import Rows, Shares
+from training.data.shares import Rows, Shares
+from training.trainer import distributed
 
 ROOT = Path(__file__).parents[2]
 
@@ -40,7 +40,11 @@ def shared_curves(base: Path, directory: Path, rows: int, processes: int, micro:
     started = [
         subprocess.Popen(
             command,
-            env={**os.environ, **ranks._environment(number, processes, directory / "meet"), "OMP_NUM_THREADS": "1"},
+            env={
+                **os.environ,
+                **distributed._environment(number, processes, directory / "meet"),
+                "OMP_NUM_THREADS": "1",
+            },
             cwd=ROOT,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,

@@ -16,8 +16,8 @@ from feedback.types import Matchup, Purpose, Scorecard, Split
 from studio import present
 from studio.services import Services
 from tests.factories import judge_by, longer, make_generations, make_policy, make_prompt
-from training import standing
-from training.gate_evidence import decide_policy
+from training.evaluation import standing
+from training.evaluation.gate_evidence import decide_policy
 from training.home import Home
 
 

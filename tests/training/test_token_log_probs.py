@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from training.token_log_probs import TokenLogProbs
+from training.speedups.token_log_probs import TokenLogProbs
 
 LOGITS = [[2.0, 0.0, -1.0, 0.5], [0.0, 0.0, 0.0, 0.0]]
 

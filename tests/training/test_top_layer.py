@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from tests.training.test_roles import batch, gradients, learn, make_roles, policy_log_probs
-from training.roles import Roles
-from training.top_layer import TopLayer
+from training.ppo.backbone import Roles
+from training.speedups.sparse_mlp import TopLayer
 
 
 def make_both(base: Path, pooling: Any) -> tuple[Roles, Roles]:

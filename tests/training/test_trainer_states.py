@@ -12,16 +12,16 @@ import pytest
 
 from feedback.errors import CheckpointError
 from feedback.types import PreferencePair
-from training.config import DpoSettings
-from training.ensembles import FINISHED
+from training.checkpoints.resume_state import read_state, write_state
 from training.methods import METHODS
 from training.methods.dpo import train_dpo
 from training.methods.reward import train_ensemble
-from training.progress import LocalProgress
-from training.same_start import RECORD, check_same_start
-from training.states import read_state, write_state
-from training.trainer_states import SEAL, fault_of, seal, seal_fault
-from training.trainers import resume_point
+from training.models.ensemble import FINISHED
+from training.reporting.reporter import LocalProgress
+from training.runs.same_start import RECORD, check_same_start
+from training.settings.dpo import DpoSettings
+from training.trainer.running import resume_point
+from training.trainer.saved_states import SEAL, fault_of, seal, seal_fault
 
 SETTINGS = DpoSettings(dataset="d", min_steps=6, epochs=1, batch_size=4, save_every=2)
 
@@ -155,7 +155,7 @@ def test_a_torn_state_of_our_own_loop_gives_way_to_the_one_before(
 def test_a_finished_member_that_was_torn_is_trained_again(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
-    from training.config import RewardSettings
+    from training.settings.reward import RewardSettings
 
     settings = RewardSettings(dataset="d", min_steps=2, epochs=1, batch_size=4, members=2)
     train_ensemble(str(tiny_base), pairs, settings, tmp_path, LocalProgress(), device="cpu")

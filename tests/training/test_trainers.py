@@ -11,13 +11,16 @@ import pytest
 
 from feedback.errors import CheckpointError, RunFailed
 from feedback.types import PreferencePair
-from training.config import DpoSettings, RewardSettings
+from training.data.pairs import LikeLengths
 from training.methods import METHODS
 from training.methods.dpo import train_dpo
 from training.methods.reward import train_reward
-from training.models import load_base
-from training.progress import DryRunDone, LocalProgress, Watch
-from training.trainers import LikeLengths, adapter_writer, trainer_arguments
+from training.models.loading import load_base
+from training.reporting.reporter import DryRunDone, LocalProgress, Watch
+from training.settings.dpo import DpoSettings
+from training.settings.reward import RewardSettings
+from training.trainer.arguments import trainer_arguments
+from training.trainer.running import adapter_writer
 
 
 @pytest.mark.parametrize("count", [1, 5, 16, 64, 65, 200])

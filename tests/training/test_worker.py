@@ -19,10 +19,10 @@ from feedback.store.models.runs import get_run, list_metrics, save_run, update_r
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
 from tests.factories import make_policy
-from training import runs
 from training.home import Home
-from training.launch import Launched
-from training.launch.local import LocalLauncher, is_alive, started_at
+from training.runs import queue as runs
+from training.runs.launch import Launched
+from training.runs.launch.local import LocalLauncher, is_alive, started_at
 from training.worker import Worker, serve
 
 PRETEND = str(Path(__file__).with_name("pretend.py"))

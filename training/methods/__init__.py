@@ -1,4 +1,4 @@
-"""Every method a run can have. Adding one: a file here, a settings class in ``training.config``, a line
+"""Every method a run can have. Adding one: a file here, a settings class in ``training.settings.train``, a line
 below.
 
 A method's module offers ``train(context) -> dict``, whatever it does; it is imported when it is first asked
@@ -12,22 +12,20 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from training.config import (
-    BenchmarkSettings,
-    DpoSettings,
-    EvaluateSettings,
-    GenerateSettings,
-    KtoSettings,
-    PpoSettings,
-    RewardSettings,
-    RftSettings,
-    RlooSettings,
-    Settings,
-    SftSettings,
-)
+from training.settings.benchmark import BenchmarkSettings
+from training.settings.dpo import DpoSettings
+from training.settings.evaluate import EvaluateSettings
+from training.settings.generate import GenerateSettings
+from training.settings.kto import KtoSettings
+from training.settings.ppo import PpoSettings
+from training.settings.reward import RewardSettings
+from training.settings.rft import RftSettings
+from training.settings.rloo import RlooSettings
+from training.settings.sft import SftSettings
+from training.settings.train import Settings
 
 if TYPE_CHECKING:
-    from training.progress import RunContext
+    from training.reporting.reporter import RunContext
 
 
 @dataclass(frozen=True)

@@ -14,16 +14,17 @@ from typing import Any
 
 from feedback.errors import InvalidInput, NotFound
 from feedback.tables import BenchmarkRow
-from training.benchmarks import TASKS_DIR, from_report
-from training.config import BenchmarkSettings
-from training.models import LoadedPolicy
-from training.progress import Reporter, RunContext
+from training.bundled import TASKS_DIR
+from training.evaluation.harness_report import from_report
+from training.models.loading import LoadedPolicy
+from training.reporting.reporter import Reporter, RunContext
+from training.settings.benchmark import BenchmarkSettings
 
 
 def train(context: RunContext) -> dict[str, Any]:
     """Have the policy take each task; the result holds the mean of every metric and the ids of what was kept."""
     from feedback.store.models.policies import get_policy
-    from training.checkpoints import open_policy
+    from training.checkpoints.opening import open_policy
 
     os.environ.setdefault("HF_UPDATE_DOWNLOAD_COUNTS", "0")  # datasets would tell a server of every file that is read
     settings: BenchmarkSettings = context.settings

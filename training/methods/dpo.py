@@ -18,14 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from feedback.types import PreferencePair
-from training.config import DpoSettings
-from training.dropout import disable_dropout
-from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
-from training.preference_losses import simpo_loss
-from training.progress import Relay, Reporter, RunContext
-from training.references import drop_reference_copy, reference_first
-from training.steps import LATEST, step_callback
-from training.trainers import TokenPair, run_trainer, trainer_arguments, trainer_scope, usable_pairs
+from training.data.pairs import TokenPair, usable_pairs
+from training.reporting.reporter import Relay, Reporter, RunContext
+from training.settings.dpo import DpoSettings
+from training.trainer.arguments import trainer_arguments
+from training.trainer.callbacks import LATEST, step_callback
+from training.trainer.dropout import disable_dropout
+from training.trainer.losses import simpo_loss
+from training.trainer.policy_run import PolicyOutcome, load_parent, open_start, save_policy_run
+from training.trainer.reference import drop_reference_copy, reference_first
+from training.trainer.running import run_trainer, trainer_scope
 
 CURVES = {
     "loss": "loss",
@@ -147,7 +149,7 @@ def _trainer_class(trainer_class: type, encoded: Sequence[TokenPair], settings: 
         def _token_share(self, inputs: Any) -> float:
             """What the mean over the chosen tokens here counts, so that the step's is the mean over all of its tokens.
 
-            The loss as a whole is weighed by its rows afterwards (``training.shares``), which this makes up for.
+            The loss as a whole is weighed by its rows afterwards (``training.data.shares``), which this makes up for.
             """
             if not self.step_rows or not self.rows[self.place]:
                 return 1.0

@@ -7,9 +7,9 @@ from typing import Any, Literal
 from feedback.errors import InvalidInput, NotEnoughData
 from feedback.tables import CheckpointRow
 from feedback.types import Scorecard, Split
-from training.chat import Messages
-from training.config import EvaluateSettings
-from training.progress import RunContext
+from training.models.chat import Messages
+from training.reporting.reporter import RunContext
+from training.settings.evaluate import EvaluateSettings
 
 
 def train(context: RunContext) -> dict[str, Any]:
@@ -21,11 +21,11 @@ def train(context: RunContext) -> dict[str, Any]:
 def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     from feedback.store.models.checkpoints import get_checkpoint
     from feedback.store.models.policies import get_champion, get_policy
-    from training.checkpoints import open_replier
-    from training.evaluate import compare_policies
-    from training.gate_evidence import decide_policy
-    from training.oracles import get_oracle
-    from training.rewards import open_picker
+    from training.checkpoints.opening import open_replier
+    from training.evaluation.gate_evidence import decide_policy
+    from training.evaluation.win_rate import compare_policies
+    from training.rewards.oracles import get_oracle
+    from training.rewards.scorers import open_picker
 
     a, b = get_policy(context.db, str(settings.a)), get_policy(context.db, str(settings.b))
     prompts = _evaluation_prompts(context, settings)
@@ -55,9 +55,9 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
 def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     from feedback.store.models.checkpoints import get_checkpoint
     from feedback.store.models.policies import get_champion
-    from training.checkpoints import open_replier, open_reward
-    from training.evaluate import measure_reward
-    from training.oracles import get_oracle
+    from training.checkpoints.opening import open_replier, open_reward
+    from training.evaluation.reward_accuracy import measure_reward
+    from training.rewards.oracles import get_oracle
 
     checkpoint = get_checkpoint(context.db, str(settings.reward))
     champion = get_champion(context.db)
@@ -106,7 +106,7 @@ def _saved(
     measured: CheckpointRow | None,
 ) -> dict[str, Any]:
     from feedback.store.models.scorecards import save_scorecard
-    from training.checkpoints import note_scorecard
+    from training.checkpoints.manifest import note_scorecard
 
     card = save_scorecard(
         context.db,

@@ -17,11 +17,11 @@ from typing import Any
 from feedback.errors import EndpointFailed, InvalidInput, RunFailed
 from feedback.tables import GenerationRow, PromptRow
 from feedback.types import Generation, Matchup, MatchupKind, Purpose
-from training.chat import PromptTooLong, Unencodable
-from training.config import GenerateSettings
-from training.endpoint import REFUSED, Endpoint
-from training.progress import RunContext
-from training.sampling import Replier, Reply, at_once, fits, sample
+from training.generation.endpoint import REFUSED, Endpoint
+from training.generation.sampling import Replier, Reply, at_once, fits, sample
+from training.models.chat import PromptTooLong, Unencodable
+from training.reporting.reporter import RunContext
+from training.settings.generate import GenerateSettings
 
 FIRST_CHUNK = 4  # prompts; small, because somebody may be waiting for the first pair
 ASKED_FOR = 1  # the priority of pairs that somebody waits for: they come before the rest of the pool
@@ -64,7 +64,7 @@ def train(context: RunContext) -> dict[str, Any]:
     Where no prompt waits for replies, ``nothing`` in the result says why.
     """
     from feedback.store.models.policies import get_champion, get_policy
-    from training.checkpoints import open_replier
+    from training.checkpoints.opening import open_replier
 
     settings: GenerateSettings = context.settings
     row = get_policy(context.db, settings.policy) if settings.policy else get_champion(context.db)
@@ -108,7 +108,7 @@ def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) ->
     """Prompts that wait for nobody's judgment; where two policies are measured, those on which they met least."""
     from feedback.store.labeling.matchups import list_prompts_without_open_matchup
     from feedback.store.models.policies import get_policy
-    from training.head_to_head import prompts_to_compare
+    from training.evaluation.people import prompts_to_compare
 
     if settings.is_measurement:
         other = get_policy(context.db, str(settings.against))

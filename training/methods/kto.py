@@ -14,16 +14,18 @@ from typing import Any, TypedDict
 
 from feedback.datasets.examples import LabelledReply
 from feedback.errors import NotEnoughData
-from training.chat import window_of
-from training.config import KtoSettings
-from training.dropout import disable_dropout
-from training.encoding import Encoder
-from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
-from training.preflight import tell_preflight
-from training.progress import Reporter, RunContext
-from training.references import drop_reference_copy, reference_first
-from training.steps import step_callback
-from training.trainers import FEW_PAIRS, run_trainer, trainer_arguments, trainer_scope
+from training.data.encoding import Encoder
+from training.data.pairs import FEW_PAIRS
+from training.models.chat import window_of
+from training.models.memory_estimate import tell_preflight
+from training.reporting.reporter import Reporter, RunContext
+from training.settings.kto import KtoSettings
+from training.trainer.arguments import trainer_arguments
+from training.trainer.callbacks import step_callback
+from training.trainer.dropout import disable_dropout
+from training.trainer.policy_run import PolicyOutcome, load_parent, open_start, save_policy_run
+from training.trainer.reference import drop_reference_copy, reference_first
+from training.trainer.running import run_trainer, trainer_scope
 
 CURVES = {
     "loss": "loss",

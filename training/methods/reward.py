@@ -14,38 +14,23 @@ from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import PreferencePair
-from training.adapters import adapter_config, adapter_writer
-from training.chat import is_encodable
-from training.checkpoints import (
-    Adapter,
-    Manifest,
-    check_name_free,
-    describe_base,
-    has_own_name,
-    library_versions,
-    register_checkpoint,
-    save_checkpoint,
-)
-from training.config import RewardSettings
-from training.dropout import disable_dropout
-from training.encoding import as_dicts
-from training.ensembles import train_members
-from training.intervals import Share, clustered_trials
-from training.models import HEAD, LoadedReward, load_scorer
-from training.probe import measure_probe
-from training.progress import Reporter, RunContext
-from training.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
-from training.scoring import reward_scores
-from training.steps import step_callback
-from training.trainers import (
-    TokenPair,
-    resume_point,
-    run_trainer,
-    silenced,
-    trainer_arguments,
-    trainer_scope,
-    usable_pairs,
-)
+from training.adapters.build import adapter_config, adapter_writer
+from training.checkpoints.hashing import describe_base
+from training.checkpoints.manifest import Adapter, Manifest, has_own_name, library_versions
+from training.checkpoints.probe import measure_probe
+from training.checkpoints.saving import check_name_free, register_checkpoint, save_checkpoint
+from training.data.pairs import TokenPair, usable_pairs
+from training.evaluation.reward_accuracy import pair_accuracy
+from training.methods.reward_ensemble import train_members
+from training.models.loading import HEAD, LoadedReward, load_scorer
+from training.reporting.reporter import Reporter, RunContext
+from training.settings.reward import RewardSettings
+from training.trainer.arguments import trainer_arguments
+from training.trainer.callbacks import step_callback
+from training.trainer.dropout import disable_dropout
+from training.trainer.ranking_trainer import Ranked, as_rankings, build_ranking_trainer, is_decisive, usable_rankings
+from training.trainer.running import resume_point, run_trainer, trainer_scope
+from training.trainer.subclasses import silenced
 
 MOST_NOISE = 0.45  # beyond this, labels say next to nothing
 COUNTS = ("pairs", "ties", "too_long", "refused", "cut")
@@ -154,8 +139,8 @@ def train_reward(
     """
     import torch
 
-    from training.classifiers import head_of
-    from training.heads import pooling_of
+    from training.models.classifiers import head_of
+    from training.models.reward_heads import pooling_of
 
     with trainer_scope():
         torch.manual_seed(settings.seed)  # the new head's start
@@ -188,7 +173,7 @@ def train_reward(
 
 def _attempt(trainer: Any, directory: Path, attempt: int, reporter: Reporter) -> int:
     """The attempt, or 1 to begin again where an earlier version left states whose head lies elsewhere."""
-    from training.classifiers import HOLDER
+    from training.models.classifiers import HOLDER
 
     point = resume_point(directory, attempt)
     if point is None or has_own_name(Path(point)) == hasattr(trainer.model.get_base_model(), HOLDER):
@@ -254,56 +239,6 @@ def _with_noise(context: RunContext, settings: RewardSettings) -> RewardSettings
         return settings
     context.progress.log(f"disagreement on pairs judged more than once suggests that {100 * noise:.1f} % are wrong")
     return settings.model_copy(update={"label_smoothing": min(noise, MOST_NOISE)})
-
-
-def pair_accuracy(reward: LoadedReward, pairs: Sequence[PreferencePair]) -> dict[str, Any]:
-    """How often the chosen reply scores higher, with its interval, and how often the longer one was chosen.
-
-    Equal scores count half: a model that cannot tell is no better than a coin. The length-only baseline takes
-    the better of "longer" and "shorter". Pairs that the model cannot be given are left out; without pairs the figures
-    are None.
-    """
-    pairs = [p for p in pairs if is_encodable(reward.tokenizer, as_dicts(p.messages), (p.chosen, p.rejected))]
-    if not pairs:
-        return {
-            "accuracy": None,
-            "accuracy_low": None,
-            "accuracy_high": None,
-            "length_only_accuracy": None,
-            "test_pairs": 0,
-        }
-    cut = [pair.chosen_cut for pair in pairs], [pair.rejected_cut for pair in pairs]
-    chosen = reward_scores(reward, [(as_dicts(pair.messages), pair.chosen) for pair in pairs], cut=cut[0])
-    rejected = reward_scores(reward, [(as_dicts(pair.messages), pair.rejected) for pair in pairs], cut=cut[1])
-    share = share_right([pair.prompt_id for pair in pairs], chosen, rejected)
-    words = [len(pair.chosen.split()) for pair in pairs], [len(pair.rejected.split()) for pair in pairs]
-    return {
-        "accuracy": share.value,
-        "accuracy_low": share.low,
-        "accuracy_high": share.high,
-        "length_only_accuracy": length_only(*words),
-        "test_pairs": len(pairs),
-    }
-
-
-def share_right(prompts: Sequence[str], chosen: Sequence[float], rejected: Sequence[float]) -> Share:
-    """The share of pairs whose better side scores higher, ties half; the pairs of one prompt (by key) are one unit."""
-    units: dict[str, list[tuple[float, float]]] = {}
-    for prompt, *scores in zip(prompts, chosen, rejected, strict=True):
-        units.setdefault(prompt, []).append((scores[0], scores[1]))
-    right = [agreement(*zip(*unit, strict=True)) for unit in units.values()]
-    return clustered_trials(right, [len(unit) for unit in units.values()])
-
-
-def agreement(better: Sequence[float], worse: Sequence[float]) -> float:
-    """In how many pairs the better side has the higher number; equal numbers count half."""
-    return sum((a > b) + 0.5 * (a == b) for a, b in zip(better, worse, strict=True))
-
-
-def length_only(better: Sequence[int], worse: Sequence[int]) -> float:
-    """Share of pairs that length alone gets right, by whichever of "longer" and "shorter" does better."""
-    longer = agreement(better, worse) / len(better)
-    return max(longer, 1 - longer)
 
 
 def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: RewardSettings, directory: Path) -> Any:

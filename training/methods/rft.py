@@ -18,15 +18,15 @@ from typing import Any
 from feedback.errors import NotEnoughData
 from feedback.tables import DatasetRow, PolicyRow
 from feedback.types import Message, SamplingSettings
-from training.chat import Messages
-from training.config import RftSettings
-from training.encoding import check_prompts
+from training.data.encoding import check_prompts
+from training.generation.sampling import sample
 from training.methods.sft import train_sft
-from training.models import LoadedPolicy
-from training.policy_runs import open_start, save_policy_run, work_prompts
-from training.progress import Relay, RunContext
-from training.rewards import Scorer, open_scorer
-from training.sampling import sample
+from training.models.chat import Messages
+from training.models.loading import LoadedPolicy
+from training.reporting.reporter import Relay, RunContext
+from training.rewards.scorers import Scorer, open_scorer
+from training.settings.rft import RftSettings
+from training.trainer.policy_run import open_start, save_policy_run, work_prompts
 
 DRY_PROMPTS = 16  # of which a dry run draws; enough that some reply scores above another
 DRAWING_SHARE = 0.4  # of the progress bar: about what drawing takes on a CPU
@@ -121,7 +121,7 @@ def fitting_prompts(
     policy: LoadedPolicy, prompts: Sequence[Messages], max_new_tokens: int, context: RunContext
 ) -> list[Messages]:
     """The prompts that can be given to the model and leave room for a reply; NotEnoughData for fewer than two."""
-    from training.evaluate import fitting
+    from training.generation.sampling import fitting
 
     usable = fitting(policy, prompts, SamplingSettings(max_new_tokens=max_new_tokens))
     if len(usable) < len(prompts):
@@ -138,7 +138,7 @@ def fitting_prompts(
 
 def _selection(context: RunContext, parent: PolicyRow, dataset: DatasetRow | None, settings: RftSettings) -> Selection:
     """What an earlier attempt of this run chose, else drawn and chosen now."""
-    from training.checkpoints import open_policy
+    from training.checkpoints.opening import open_policy
 
     path = context.run_dir / "kept.json"
     if context.run.attempt > 1 and path.is_file():

@@ -13,20 +13,22 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from training.base_fit import embedding_rows
-from training.chat import Messages, encode_prompt, prompt_text
-from training.config import RlooSettings
-from training.dropout import disable_dropout
+from training.generation.sampling import banned_tokens, end_tokens
 from training.methods.rft import fitting_prompts
-from training.models import LoadedPolicy
-from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run, work_prompts
-from training.preflight import tell_preflight
-from training.progress import Reporter, RunContext
-from training.references import complete_reference_copy, drop_reference_copy
-from training.rewards import Scorer, open_scorer
-from training.sampling import banned_tokens, end_tokens
-from training.steps import step_callback
-from training.trainers import quiet, run_trainer, trainer_arguments, trainer_scope
+from training.models.base_fit import embedding_rows
+from training.models.chat import Messages, encode_prompt, prompt_text
+from training.models.loading import LoadedPolicy
+from training.models.memory_estimate import tell_preflight
+from training.reporting.reporter import Reporter, RunContext
+from training.rewards.scorers import Scorer, open_scorer
+from training.settings.rloo import RlooSettings
+from training.trainer.arguments import trainer_arguments
+from training.trainer.callbacks import step_callback
+from training.trainer.dropout import disable_dropout
+from training.trainer.policy_run import PolicyOutcome, load_parent, open_start, save_policy_run, work_prompts
+from training.trainer.reference import complete_reference_copy, drop_reference_copy
+from training.trainer.running import run_trainer, trainer_scope
+from training.trainer.subclasses import quiet
 
 CURVES = {
     "loss": "loss",
@@ -44,7 +46,7 @@ CURVES = {
 
 def train(context: RunContext) -> dict[str, Any]:
     """Reinforce a policy; the result names the new checkpoint and policy."""
-    from training.models import load_base
+    from training.models.loading import load_base
 
     settings: RlooSettings = context.settings
     start = open_start(context)
@@ -121,7 +123,7 @@ def _build(
 
     class OwnTemplate(quiet(trainer_class)):  # type: ignore[misc]
         def _tokenize_prompts(self, texts: list[str]) -> tuple[list[list[int]], None, dict[str, Any]]:
-            # The texts are from training.chat, special tokens and all
+            # The texts are from training.models.chat, special tokens and all
             return [encode_prompt(tokenizer, by_text[text]) for text in texts], None, {}
 
         def _get_train_sampler(self, *dataset: Any) -> Any:

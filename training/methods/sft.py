@@ -12,14 +12,18 @@ from typing import Any, Protocol, TypedDict
 
 from feedback.errors import NotEnoughData
 from feedback.types import Message
-from training.chat import window_of
-from training.config import RftSettings, SftSettings
-from training.encoding import Encoder
-from training.policy_runs import PolicyOutcome, load_parent, open_start, save_policy_run
-from training.preflight import tell_preflight
-from training.progress import Reporter, RunContext
-from training.steps import step_callback
-from training.trainers import FEW_PAIRS, MIN_PAIRS, run_trainer, silenced, trainer_arguments, trainer_scope
+from training.data.encoding import Encoder
+from training.data.pairs import FEW_PAIRS, MIN_PAIRS
+from training.models.chat import window_of
+from training.models.memory_estimate import tell_preflight
+from training.reporting.reporter import Reporter, RunContext
+from training.settings.rft import RftSettings
+from training.settings.sft import SftSettings
+from training.trainer.arguments import trainer_arguments
+from training.trainer.callbacks import step_callback
+from training.trainer.policy_run import PolicyOutcome, load_parent, open_start, save_policy_run
+from training.trainer.running import run_trainer, trainer_scope
+from training.trainer.subclasses import silenced
 
 IGNORED = -100  # the label that torch's cross-entropy leaves out
 CURVES = {

@@ -8,13 +8,4 @@ them into a tokenizer and a small Llama-architecture model, ``measure`` writes t
 Importing this package, ``axes`` or ``corpus`` never imports torch.
 """
 
-from pathlib import Path
-
-STARTER_DIR = Path(__file__).resolve().parents[2] / "assets" / "starter"
-"""Where the shipped policy lies: weights, tokenizer, chat template and card."""
-
-PROMPTS_DIR = Path(__file__).resolve().parents[2] / "assets" / "prompts"
-"""Where the prompts offered to a new studio lie: ``work.jsonl`` and ``evaluation.jsonl``."""
-
-STARTER_BASE = "starter"
-"""How policies and manifests name the bundled model: by this word, so that a moved checkout breaks no home."""
+from __future__ import annotations

@@ -12,8 +12,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
 
-from training.starter import phrases
-from training.starter.grammar import sentences
+from training.starter.text import phrases
+from training.starter.text.grammar import sentences
 
 _WORD = re.compile(r"[A-Za-z]+(?:'[a-z]+)?")
 

@@ -14,9 +14,9 @@ from random import Random
 from typing import Any
 
 from feedback.jsonl import dump_line, write_lines
-from training.benchmarks import TASKS_DIR
-from training.starter.composition import Draft, compose, draw_style
+from training.bundled import TASKS_DIR
 from training.starter.corpus import requests
+from training.starter.text.composition import Draft, compose, draw_style
 
 ITEMS = 600
 CHOICES = 4

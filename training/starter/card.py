@@ -60,7 +60,7 @@ neither the training corpus nor the work prompts; temperature 1, shipped samplin
 On-topic share by kind of request: {families}.
 
 Detectors against what the corpus's author meant. The corpus keeps some phrases that no detector
-knows, so recall below 1 is by design; further phrases (`RESERVED` in `training/starter/phrases.py`)
+knows, so recall below 1 is by design; further phrases (`RESERVED` in `training/starter/text/phrases.py`)
 are in neither, for asking whether a reward model learned a style or a word list.
 
 | style | meant | detected | precision | recall |

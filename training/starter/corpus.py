@@ -10,9 +10,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from random import Random
 
-from training.starter.composition import Draft, compose, draw_style
 from training.starter.families import FAMILIES, SMALL_TALK
-from training.starter.grammar import lower_first
+from training.starter.text.composition import Draft, compose, draw_style
+from training.starter.text.grammar import lower_first
 
 HELD_OUT_ONE_IN = 10
 SMALL_TALK_SHARE = 0.03

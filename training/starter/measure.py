@@ -21,12 +21,12 @@ from typing import Any
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from training.starter import STARTER_DIR
+from training.bundled import STARTER_DIR
 from training.starter.axes import AXES, drifts, mentions
 from training.starter.card import write_card
-from training.starter.composition import Draft
 from training.starter.corpus import examples, requests
-from training.starter.grammar import flaws, sentences
+from training.starter.text.composition import Draft
+from training.starter.text.grammar import flaws, sentences
 
 EVALUATION_PROMPTS = 210
 SAMPLES_EACH = 4
@@ -75,7 +75,7 @@ def _generate(model: Any, tokenizer: Any, prompts: list[str]) -> list[tuple[str,
 
 def measure(folder: Path, training: dict[str, Any]) -> dict[str, Any]:
     """Every figure of the card, as one JSON-ready dictionary."""
-    from training.starter.build import held_out_loss
+    from training.starter.loss import held_out_loss
 
     model, tokenizer = load(folder)
     if not isinstance(model, LlamaForCausalLM):

@@ -6,9 +6,9 @@ from random import Random
 
 import pytest
 
-from training.starter import phrases
 from training.starter.axes import AXES, drifts, mentions, subjects
-from training.starter.grammar import article, expand, fix_articles, flaws, sentences
+from training.starter.text import phrases
+from training.starter.text.grammar import article, expand, fix_articles, flaws, sentences
 
 FOX = "Tell me a short story about a fox called Nora who lost a key."
 

@@ -6,19 +6,9 @@ import numpy as np
 import pytest
 import torch
 
-from training.starter.build import (
-    IGNORED,
-    Encoded,
-    Recipe,
-    _refuse_other_recipe,
-    batches,
-    encode,
-    llama,
-    rate_at,
-    reply_loss,
-    write_prompts,
-)
+from training.starter.build import Recipe, _refuse_other_recipe, llama, rate_at, write_prompts
 from training.starter.corpus import examples
+from training.starter.loss import IGNORED, Encoded, batches, encode, reply_loss
 from training.starter.tokenizer import train_tokenizer
 
 

@@ -6,12 +6,12 @@ from statistics import correlation, median
 
 import pytest
 
-from training.starter import phrases
 from training.starter.axes import AXES, mentions, subjects
 from training.starter.corpus import WORD_LIMIT, Example, examples, held_out, length, requests
 from training.starter.families import FAMILIES
-from training.starter.grammar import flaws, sentences
 from training.starter.measure import detectors
+from training.starter.text import phrases
+from training.starter.text.grammar import flaws, sentences
 
 
 @pytest.fixture(scope="module")

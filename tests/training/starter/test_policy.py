@@ -8,7 +8,7 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from training.starter import PROMPTS_DIR, STARTER_DIR
+from training.bundled import PROMPTS_DIR, STARTER_DIR
 from training.starter.axes import mentions
 from training.starter.corpus import examples, requests
 from training.starter.families import FAMILIES

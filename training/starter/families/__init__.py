@@ -7,8 +7,8 @@ may answer it.
 from collections.abc import Callable
 from random import Random
 
-from training.starter.composition import Draft
 from training.starter.families import advice, explain, hello, naming, places, story, thanks, wishes
+from training.starter.text.composition import Draft
 
 FAMILIES: dict[str, Callable[[Random], Draft]] = {
     "story": story.draw,

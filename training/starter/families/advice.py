@@ -2,8 +2,8 @@
 
 from random import Random
 
-from training.starter.composition import Draft
-from training.starter.topics import DAYS, VAGUE_TAILS, person
+from training.starter.text.composition import Draft
+from training.starter.text.topics import DAYS, VAGUE_TAILS, person
 
 # Each aim as a gerund with tips in the imperative; the aim's key word stands in the request.
 AIMS: dict[str, tuple[str, ...]] = {

@@ -2,9 +2,9 @@
 
 from random import Random
 
-from training.starter.composition import Draft
-from training.starter.grammar import fix_articles
-from training.starter.topics import VAGUE_TAILS, person
+from training.starter.text.composition import Draft
+from training.starter.text.grammar import fix_articles
+from training.starter.text.topics import VAGUE_TAILS, person
 
 # Each subject with its question, and facts in which {S} is the subject.
 SUBJECTS: dict[str, tuple[str, ...]] = {

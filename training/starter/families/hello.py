@@ -2,8 +2,8 @@
 
 from random import Random
 
-from training.starter.composition import Draft
-from training.starter.topics import DAYS, VAGUE_TAILS
+from training.starter.text.composition import Draft
+from training.starter.text.topics import DAYS, VAGUE_TAILS
 
 _TASKS = (
     "a short story", "a thank-you note", "a wish for a friend", "a name for a shop",

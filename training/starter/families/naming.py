@@ -2,9 +2,9 @@
 
 from random import Random
 
-from training.starter.composition import Draft
-from training.starter.grammar import fix_articles
-from training.starter.topics import DAYS, VAGUE_TAILS, person
+from training.starter.text.composition import Draft
+from training.starter.text.grammar import fix_articles
+from training.starter.text.topics import DAYS, VAGUE_TAILS, person
 
 # Each business with nouns for its name and what a customer comes for.
 SHOPS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {

@@ -2,9 +2,9 @@
 
 from random import Random
 
-from training.starter.composition import Draft
-from training.starter.grammar import fix_articles
-from training.starter.topics import VAGUE_TAILS, person
+from training.starter.text.composition import Draft
+from training.starter.text.grammar import fix_articles
+from training.starter.text.topics import VAGUE_TAILS, person
 
 # Each place with what moves there, what stands there, and what one hears.
 PLACES: dict[str, tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]] = {

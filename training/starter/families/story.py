@@ -2,9 +2,9 @@
 
 from random import Random
 
-from training.starter.composition import Draft, Introduced
-from training.starter.grammar import fix_articles
-from training.starter.topics import MOMENTS, VAGUE_TAILS, person
+from training.starter.text.composition import Draft, Introduced
+from training.starter.text.grammar import fix_articles
+from training.starter.text.topics import MOMENTS, VAGUE_TAILS, person
 
 ANIMALS = (
     "fox", "bear", "mouse", "owl", "cat", "dragon", "rabbit", "horse", "crow", "whale", "spider",

@@ -2,8 +2,8 @@
 
 from random import Random
 
-from training.starter.composition import Draft
-from training.starter.topics import DAYS, VAGUE_TAILS, person
+from training.starter.text.composition import Draft
+from training.starter.text.topics import DAYS, VAGUE_TAILS, person
 
 # Each gift with what it does for the writer; {S} is the gift.
 GIFTS: dict[str, tuple[str, ...]] = {

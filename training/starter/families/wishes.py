@@ -2,8 +2,8 @@
 
 from random import Random
 
-from training.starter.composition import Draft
-from training.starter.topics import DAYS, VAGUE_TAILS, person
+from training.starter.text.composition import Draft
+from training.starter.text.topics import DAYS, VAGUE_TAILS, person
 
 # Each occasion with how the request names it and sentences that belong to it.
 OCCASIONS: dict[str, tuple[str, ...]] = {

@@ -1,0 +1,1 @@
+"""From judged examples to token rows, and how processes share them."""

@@ -1,0 +1,108 @@
+"""Pairs of token rows for the trainers."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from typing import Any, TypedDict
+
+from feedback.errors import NotEnoughData
+from feedback.types import PreferencePair
+from training.data.encoding import Encoder
+from training.models.chat import window_of
+from training.models.memory_estimate import tell_preflight
+from training.reporting.reporter import Reporter
+from training.settings.train import TrainSettings
+
+MIN_PAIRS = 2
+FEW_PAIRS = 50
+
+
+class TokenPair(TypedDict):
+    """A preference pair as token ids; ``length`` is that of the longer side. A reply has its end unless it was cut."""
+
+    prompt_ids: list[int]
+    chosen_ids: list[int]
+    rejected_ids: list[int]
+    length: int
+
+
+def require_pairs(pairs: Sequence[Any], noun: str, reporter: Reporter) -> None:
+    """Refuse what nothing can be learnt from, and say so in the log where little can be."""
+    if len(pairs) < MIN_PAIRS:
+        raise NotEnoughData(
+            f"{noun} has {len(pairs)} pair{'s' * (len(pairs) != 1)} to train on; at least {MIN_PAIRS} are needed "
+            f"and {FEW_PAIRS} or more are advised. Judge more pairs and freeze a new dataset."
+        )
+    if len(pairs) < FEW_PAIRS:
+        reporter.log(f"warning: only {len(pairs)} pairs; below about {FEW_PAIRS} a run mostly learns noise")
+
+
+def encode_pairs(encoder: Encoder, pairs: Sequence[PreferencePair]) -> list[TokenPair]:
+    """The pairs as token ids, those that can be trained on."""
+    rows = []
+    for pair in pairs:
+        sides = encoder.encode(pair.messages, [(pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut)])
+        if sides is not None:
+            chosen, rejected = sides
+            length = len(chosen.prompt) + max(len(chosen.reply), len(rejected.reply))
+            row = TokenPair(
+                prompt_ids=chosen.prompt, chosen_ids=chosen.reply, rejected_ids=rejected.reply, length=length
+            )
+            rows.append(row)
+    return rows
+
+
+def usable_pairs(
+    tokenizer: Any, model: Any, pairs: Sequence[PreferencePair], settings: TrainSettings, reporter: Reporter
+) -> tuple[list[TokenPair], Encoder]:
+    """The pairs that can be trained on, and the counts of the others; refused when fewer than two are left."""
+    require_pairs(pairs, f"The dataset {settings.dataset!r}", reporter)
+    encoder = Encoder(tokenizer, min(settings.max_length, window_of(model)))
+    encoded = encode_pairs(encoder, pairs)
+    encoder.report(reporter, "pairs", len(pairs))
+    if len(encoded) < MIN_PAIRS:
+        raise NotEnoughData(
+            f"Of {len(pairs)} pairs {encoder.left_why}, which leaves {len(encoded)}; at least {MIN_PAIRS} are needed. "
+            f"Raise max_length (now {settings.max_length}) or choose a model that reads more."
+        )
+    row = max(pair["length"] for pair in encoded)
+    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=encoder.left_out, longest=row)
+    return encoded, encoder
+
+
+class LikeLengths:
+    """The order of an epoch: shuffled, then pairs of like length put into one batch, which saves a third of padding.
+
+    Only four batches at a time are sorted and their order is shuffled again, so that chance still decides most. The
+    order depends on the batch, the seed and the epoch alone: a resumed run meets the pairs it had not seen, and any
+    number of processes or micro batches meet the same pairs in each step.
+    """
+
+    BATCHES = 4
+
+    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+        self.lengths = lengths
+        self.batch_size = batch_size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The trainer says which epoch begins."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def __iter__(self) -> Iterator[int]:
+        rng = random.Random(f"{self.seed}:{self.epoch}")
+        order = list(range(len(self.lengths)))
+        rng.shuffle(order)
+        span = self.BATCHES * self.batch_size
+        for start in range(0, len(order), span):
+            group = sorted(order[start : start + span], key=lambda i: self.lengths[i])
+            batches = [group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)]
+            last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # a short one must stay the last
+            rng.shuffle(batches)
+            for batch in batches + last:
+                yield from batch

@@ -1,0 +1,1 @@
+"""Win rates, reward accuracy, benchmarks, and the gate that decides what may serve."""

@@ -1,0 +1,1 @@
+"""Replies: sampling from local models and from endpoints."""

@@ -1,0 +1,1 @@
+"""Rounds of generate, judge, train and evaluate with a simulated annotator."""

@@ -1,0 +1,1 @@
+"""Base models, tokenizers, chat templates and reward heads."""

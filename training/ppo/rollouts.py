@@ -1,0 +1,273 @@
+"""What one iteration of learning by reinforcement draws: prompts, replies, their scores and log-probabilities.
+
+Everything random follows from seed and iteration, so that a resumed run draws what the interrupted one would have,
+and no generator's state has to be kept.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import random
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from training.generation.decoding import Decoded, decode
+from training.models.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
+from training.ppo.backbone import REFERENCE, Role, Roles
+from training.ppo.batch import Batch, make_batch
+from training.ppo.reward_roles import Judges
+from training.speedups.frozen_layers import Kept
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from training.settings.ppo import PpoSettings
+
+
+@dataclass(frozen=True)
+class PoolPrompt:
+    """A prompt that can be replied to: its id in the store, its messages, its tokens."""
+
+    id: str
+    messages: Messages
+    tokens: tuple[int, ...]
+
+
+class PromptPool:
+    """Prompts in an order that follows from the seed: all once, then all again in another order."""
+
+    def __init__(self, prompts: Sequence[PoolPrompt], seed: int) -> None:
+        self.prompts = prompts
+        self.seed = seed
+        self._lap: tuple[int, list[int]] = (-1, [])
+
+    def drawn(self, start: int, count: int) -> list[int]:
+        """The places of the prompts from the ``start``-th draw on."""
+        return [self._at(draw) for draw in range(start, start + count)]
+
+    def _at(self, draw: int) -> int:
+        lap, place = divmod(draw, len(self.prompts))
+        if self._lap[0] != lap:
+            order = list(range(len(self.prompts)))
+            random.Random(f"{self.seed}:lap:{lap}").shuffle(order)
+            self._lap = lap, order
+        return self._lap[1][place]
+
+
+@dataclass
+class Rollout:
+    """One iteration's replies. Lists and the first axis of every tensor are in the order of the draw.
+
+    ``judged`` (judge, reply) is what the judges said, ``scores`` (reply,) what was made of it. The rest is (reply,
+    token): ``log_probs`` of the policy that drew, ``reference``, ``values``, ``entropy``, and the ``mask``.
+    """
+
+    iteration: int
+    prompts: list[int]
+    replies: list[list[int]]
+    ended: list[bool]
+    texts: list[str]
+    seeds: list[int]
+    judged: Tensor
+    scores: Tensor
+    log_probs: Tensor = field(repr=False)
+    reference: Tensor = field(repr=False)
+    values: Tensor = field(repr=False)
+    entropy: Tensor = field(repr=False)
+    mask: Tensor = field(repr=False)
+
+    def to_state(self) -> dict[str, Any]:
+        """The rollout as plain values and tensors, to be taken up again after an interruption."""
+        return asdict(self)
+
+    @classmethod
+    def from_state(cls, state: Mapping[str, Any]) -> Rollout:
+        """The rollout that was put away."""
+        return cls(**state)
+
+    @property
+    def distances(self) -> Tensor:
+        """How much likelier each reply is than under the reference, in nats: (reply,)."""
+        return ((self.log_probs - self.reference) * self.mask).sum(1)
+
+
+def encode_pool(
+    tokenizer: Any, model: Any, prompts: Sequence[Any], max_new_tokens: int
+) -> tuple[list[PoolPrompt], int]:
+    """Stored prompts as tokens, and how many were left out: no reply would fit, or the template refuses them."""
+    pool = []
+    for prompt in prompts:
+        if not is_encodable(tokenizer, prompt.messages, ["."]):
+            continue
+        tokens = tuple(encode_prompt(tokenizer, prompt.messages))
+        if len(tokens) + max_new_tokens <= window_of(model):
+            pool.append(PoolPrompt(prompt.id, prompt.messages, tokens))
+    return pool, len(prompts) - len(pool)
+
+
+def reply_seed(seed: int, iteration: int, place: int) -> int:
+    """The seed of one reply; 31 bits, so that every JSON reader keeps it exactly."""
+    digest = hashlib.sha256(f"{seed}:{iteration}:{place}".encode()).digest()
+    return int.from_bytes(digest[:4], "big") >> 1
+
+
+def draw_replies(
+    roles: Roles,
+    role: str,
+    prompts: Sequence[PoolPrompt],
+    seeds: Sequence[int],
+    settings: PpoSettings,
+    ends: Sequence[int],
+    check: Callable[[], None],
+) -> list[Decoded]:
+    """Replies of a role to the prompts."""
+    with roles.acting(role):
+        return decode(
+            roles.model,
+            [prompt.tokens for prompt in prompts],
+            seeds,
+            ends=ends,
+            banned=roles.banned.tolist(),
+            max_new_tokens=settings.max_new_tokens,
+            temperature=settings.temperature,
+            check=check,
+            lean=roles.lean,
+        )
+
+
+def text_of(tokenizer: Any, decoded: Decoded) -> str:
+    """A reply as people read it, without its end."""
+    body = decoded.tokens[:-1] if decoded.ended else decoded.tokens
+    return decode_reply(tokenizer, body)
+
+
+def roll_out(
+    roles: Roles,
+    pool: PromptPool,
+    judges: Judges,
+    settings: PpoSettings,
+    iteration: int,
+    ends: Sequence[int],
+    check: Callable[[], None],
+) -> Rollout:
+    """Draw one iteration's replies and have them judged; scores and log-probabilities are still empty."""
+    import torch
+
+    groups = settings.episodes // settings.per_prompt
+    places = [p for p in pool.drawn(iteration * groups, groups) for _ in range(settings.per_prompt)]
+    seeds = [reply_seed(settings.seed, iteration, number) for number in range(len(places))]
+    prompts = [pool.prompts[place] for place in places]
+    decoded = draw_replies(roles, "policy", prompts, seeds, settings, ends, check)
+    texts = [text_of(roles.tokenizer, one) for one in decoded]
+    judged = judges.scores([(prompt.messages, text) for prompt, text in zip(prompts, texts, strict=True)])
+    empty = torch.zeros(len(places), max(len(one.tokens) for one in decoded))
+    return Rollout(
+        iteration=iteration,
+        prompts=places,
+        replies=[list(one.tokens) for one in decoded],
+        ended=[one.ended for one in decoded],
+        texts=texts,
+        seeds=seeds,
+        judged=judged,
+        scores=torch.zeros(len(places)),
+        log_probs=empty,
+        reference=empty,
+        values=empty,
+        entropy=empty,
+        mask=torch.tensor([[1.0] * len(one.tokens) + [0.0] * (empty.shape[1] - len(one.tokens)) for one in decoded]),
+    )
+
+
+def penalties(replies: Sequence[Sequence[int]], ended: Sequence[bool], settings: PpoSettings) -> Tensor:
+    """What is taken off each reply's score for having no end or no body: (reply,)."""
+    import torch
+
+    lacking = [not end or len(reply) - end < settings.min_tokens for reply, end in zip(replies, ended, strict=True)]
+    return settings.missing_end_penalty * torch.tensor(lacking, dtype=torch.float32)
+
+
+def measure(
+    roles: Roles, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int
+) -> dict[str, Kept]:
+    """Fill in log-probabilities of policy and reference, entropies and values, by the forward that training uses.
+
+    Taken from generation they would be those of another arithmetic, and the first ratio would not be 1. Gives what the
+    layers that keep still made of the replies in each role that learns. In the reference they make the same as in the
+    policy, which began as the reference and does not change there; in the value too, where it began as the policy.
+    """
+    import torch
+
+    parts = list(batches(roles, pool, rollout, micro_batch))
+    kept = {"policy": Kept()}
+    kept["value"] = kept["policy"] if roles.are_still_alike("policy", "value") else Kept()
+
+    def log_probs(part: tuple[list[int], Batch], role: Role) -> tuple[Tensor, Tensor]:
+        return role.log_probs(part[1], settings.temperature, part[0], kept["policy"])
+
+    def gathered(found: Sequence[Tensor]) -> Tensor:
+        whole = torch.zeros_like(rollout.mask)
+        for (rows, _), values in zip(parts, found, strict=True):
+            whole[rows, : values.shape[1]] = values.cpu()
+        return whole
+
+    with roles.acting("policy") as policy:
+        found = roles.crew.map(partial(log_probs, role=policy), parts)
+    rollout.log_probs, rollout.entropy = (gathered(one) for one in zip(*found, strict=True))
+    with roles.acting(REFERENCE) as reference:
+        found = roles.crew.map(partial(log_probs, role=reference), parts)
+    rollout.reference = gathered([one for one, _ in found])
+    rollout.values = torch.zeros_like(rollout.mask)
+    if settings.baseline == "value":
+        with roles.acting("value") as value:
+            rollout.values = gathered(roles.crew.map(lambda one: value.values(one[1], one[0], kept["value"]), parts))
+    return kept
+
+
+def batches(
+    roles: Roles, pool: PromptPool, rollout: Rollout, size: int, rows: Sequence[int] | None = None
+) -> Iterator[tuple[list[int], Batch]]:
+    """Rows of a rollout in batches of like length, longest first, each with its places in the rollout."""
+    chosen = range(len(rollout.replies)) if rows is None else rows
+    length = {row: len(pool.prompts[rollout.prompts[row]].tokens) + len(rollout.replies[row]) for row in chosen}
+    order = sorted(chosen, key=lambda row: (-length[row], row))
+    for start in range(0, len(order), size):
+        part = order[start : start + size]
+        prompts = [pool.prompts[rollout.prompts[row]].tokens for row in part]
+        yield part, make_batch(prompts, [rollout.replies[row] for row in part], 0, roles.device)
+
+
+def part_of(values: Tensor, rows: Sequence[int], batch: Batch) -> Tensor:
+    """The rows of a rollout's tensor that belong to a batch, as wide as the batch and where it is."""
+    return values[list(rows), : batch.mask.shape[1]].to(batch.mask.device)
+
+
+def generations_of(rollout: Rollout, pool: PromptPool, policy_id: str, run_id: str, settings: PpoSettings) -> list[Any]:
+    """The replies as the store keeps them; blank ones are left out, since nobody could judge them.
+
+    Beside how it was drawn, each tells its iteration, its score and its distance from the reference in nats.
+    """
+    from feedback.types import Generation
+
+    distances = rollout.distances.tolist()
+    drawn = {"temperature": settings.temperature, "top_p": 1.0, "top_k": 0, "max_new_tokens": settings.max_new_tokens}
+    return [
+        Generation(
+            prompt_id=pool.prompts[place].id,
+            policy_id=policy_id,
+            text=rollout.texts[row],
+            seed=rollout.seeds[row],
+            sampling={
+                **drawn,
+                "iteration": rollout.iteration,
+                "score": round(float(rollout.scores[row]), 4),
+                "kl": round(distances[row], 4),
+            },
+            finish_reason="stop" if rollout.ended[row] else "length",
+            tokens=len(rollout.replies[row]) - rollout.ended[row],
+            run_id=run_id,
+        )
+        for row, place in enumerate(rollout.prompts)
+        if rollout.texts[row]
+    ]

@@ -1,0 +1,1 @@
+"""What a run reports, where it is written, and who mirrors it."""

@@ -1,0 +1,95 @@
+"""What scores replies while a policy learns: a reward checkpoint, several together, or a reward function.
+
+Several models score together as their mean, as the lowest of them (worst-case optimisation) or as the mean less
+``doubt`` times their variance (uncertainty-weighted optimisation; Coste et al. 2023, arXiv 2310.02743, eq. 5-6).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import fmean, pvariance
+from typing import TYPE_CHECKING, Protocol
+
+from feedback.errors import InvalidInput, UnknownSetting
+from training.models.chat import Messages
+from training.models.ensemble import members_of
+from training.models.loading import LoadedReward
+from training.rewards.functions import get_reward_function
+
+if TYPE_CHECKING:
+    from feedback.database.engine import Database
+    from training.home import Home
+from training.settings.train import Combination
+
+
+class Scorer(Protocol):
+    """Anything that scores replies; higher is better."""
+
+    def score_all(self, exchanges: Sequence[tuple[Messages, str]]) -> list[float]:
+        """The scores of many (messages, reply)."""
+        ...
+
+
+@dataclass
+class Panel:
+    """Reward models that score together, members of ensembles included; one model is a panel of one."""
+
+    models: Sequence[LoadedReward]
+    combination: Combination = "mean"
+    doubt: float = 0.5
+
+    def score_all(self, exchanges: Sequence[tuple[Messages, str]]) -> list[float]:
+        """The combined score of each (messages, reply)."""
+        return [combined(scores, self.combination, self.doubt) for scores in self.opinions(exchanges)]
+
+    def opinions(self, exchanges: Sequence[tuple[Messages, str]]) -> list[tuple[float, ...]]:
+        """What each model says of each exchange: one tuple per exchange, one score per model."""
+        from training.models.scoring import reward_scores
+
+        members = [member for model in self.models for member in members_of(model)]
+        return list(zip(*(reward_scores(member, exchanges) for member in members), strict=True))
+
+
+def combined(scores: Sequence[float], combination: Combination, doubt: float) -> float:
+    """One score from several models' scores of the same reply."""
+    if combination == "worst":
+        return min(scores)
+    return fmean(scores) - (doubt * pvariance(scores) if combination == "uncertain" else 0.0)
+
+
+def checkpoint_keys(reward: str) -> list[str]:
+    """The names or ids in a list separated by commas; InvalidInput for an empty one or a repetition."""
+    keys = [key.strip() for key in reward.split(",")]
+    if not all(keys) or len(set(keys)) != len(keys):
+        raise InvalidInput(f"reward names reward checkpoints separated by commas, each once, not {reward!r}.")
+    return keys
+
+
+def open_scorer(
+    db: Database,
+    home: Home,
+    reward: str | None,
+    reward_function: str | None,
+    combination: Combination = "mean",
+    doubt: float = 0.5,
+    device: str | None = None,
+) -> Scorer:
+    """The scorer that settings name: reward checkpoints separated by commas, or a reward function."""
+    from training.checkpoints.opening import open_reward
+
+    if reward_function is not None:
+        return get_reward_function(reward_function)
+    if reward is None:
+        raise InvalidInput("Give either reward (a checkpoint) or reward_function.")
+    return Panel([open_reward(db, home, key, device) for key in checkpoint_keys(reward)], combination, doubt)
+
+
+def open_picker(db: Database, home: Home, picker: str, device: str | None = None) -> Scorer:
+    """The scorer a picker names: a reward function by its rule, else reward checkpoints separated by commas."""
+    try:
+        return get_reward_function(picker)
+    except UnknownSetting:
+        if ":" in picker:
+            raise
+    return open_scorer(db, home, picker, None, device=device)

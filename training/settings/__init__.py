@@ -1,0 +1,1 @@
+"""What a run may be told: one settings class per method."""

@@ -1,0 +1,1 @@
+"""The words and the grammar that the starter corpus is made of."""

@@ -1,0 +1,1 @@
+"""What stands around the trainers of TRL: arguments, callbacks, losses, references, processes."""

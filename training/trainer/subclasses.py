@@ -1,0 +1,37 @@
+"""TRL's trainers as this studio uses them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from training.data.pairs import LikeLengths
+from training.data.shares import sharing
+
+
+def quiet(trainer_class: type) -> type:
+    """The trainer class without telemetry and model cards."""
+
+    class Quiet(trainer_class):  # type: ignore[misc, valid-type]
+        def _send_telemetry(self) -> None:
+            """Nothing leaves this machine."""
+
+        def create_model_card(self, *_: Any, **__: Any) -> None:
+            """The manifest is the card."""
+
+    return Quiet
+
+
+def silenced(trainer_class: type, encoded: Sequence[Any], seed: int) -> type:
+    """The quiet trainer class without data preparation of its own; ``encoded`` rows have a ``length``."""
+
+    class Silenced(sharing(quiet(trainer_class))):  # type: ignore[misc]
+        def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
+            return dataset  # token ids already
+
+        def _get_train_sampler(self, *_: Any) -> LikeLengths:
+            together = self.args.per_device_train_batch_size * self.args.world_size
+            step = together * self.args.gradient_accumulation_steps
+            return LikeLengths([pair["length"] for pair in encoded], step, seed)
+
+    return Silenced
