@@ -5,13 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from training.models.base_files import base_directory
-
-if TYPE_CHECKING:
-    pass
-
 
 _SAMPLE_ABOVE = 64 * 2**20  # weights beyond this size are hashed by sampled blocks
 _BLOCK = 2**16

@@ -3,23 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from feedback.errors import CheckpointError
+from feedback.errors import CheckpointError, InvalidInput
+from training.checkpoints.hashing import _file_hash, describe_base, tensor_names
+from training.checkpoints.manifest import ADAPTER_FILE, Manifest, has_own_name, read_manifest
 from training.checkpoints.probe import check_probe
 from training.models.ensemble import attach_members
 from training.models.loading import HEAD_FILE, LoadedPolicy, LoadedReward, attach_adapter, load_base, load_scorer
-
-if TYPE_CHECKING:
-    pass
-from typing import TYPE_CHECKING
-
-from feedback.errors import InvalidInput
-from training.checkpoints.hashing import _file_hash, describe_base, tensor_names
-from training.checkpoints.manifest import ADAPTER_FILE, Manifest, has_own_name, read_manifest
-
-if TYPE_CHECKING:
-    pass
 
 
 def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Manifest:

@@ -6,17 +6,14 @@ import json
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedback.errors import CheckpointError
 from training.checkpoints.atomic_directory import restore
-from training.checkpoints.probe import Probe
-
-if TYPE_CHECKING:
-    pass
 from training.checkpoints.hashing import tensor_names
+from training.checkpoints.probe import Probe
 
 FORMAT_VERSION = 1
 MANIFEST_FILE = "manifest.json"

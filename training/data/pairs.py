@@ -1,4 +1,4 @@
-"""Pairs of token rows for the trainers."""
+"""Preference pairs as token rows: which are usable, and how they are batched by length."""
 
 from __future__ import annotations
 

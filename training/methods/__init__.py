@@ -1,5 +1,4 @@
-"""Every method a run can have. Adding one: a file here, a settings class in ``training.settings.train``, a line
-below.
+"""Every method a run can have. Adding one: a file here, a settings class in ``training.settings``, a line below.
 
 A method's module offers ``train(context) -> dict``, whatever it does; it is imported when it is first asked
 for.

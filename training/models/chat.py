@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feedback.errors import InvalidInput
 from training.models.chat_template import (
@@ -22,10 +22,6 @@ from training.models.chat_template import (
     render_turn,
 )
 from training.models.control_tokens import disguise, encode, special_ids, special_thoughts
-
-if TYPE_CHECKING:
-    pass
-
 
 __all__ = [
     "ControlTokenInText",

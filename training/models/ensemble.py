@@ -10,13 +10,9 @@ from __future__ import annotations
 import threading
 from pathlib import Path
 from types import SimpleNamespace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from training.models.loading import LoadedReward
-
-if TYPE_CHECKING:
-    pass
-
 
 FIRST = "default"  # PEFT's name for the adapter in a checkpoint's own directory
 FINISHED = "member"  # where a finished member waits for the others; earlier versions, whose heads differ, said adapter

@@ -8,16 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from feedback.database.engine import Database
 from feedback.formats.base.prompts import read_prompts
 from feedback.store.content.prompts import count_prompts, save_prompts
 from feedback.store.models.policies import get_champion, list_policies, promote_policy
 from training.bundled import PROMPTS_DIR, STARTER_BASE, STARTER_DIR
-
-if TYPE_CHECKING:
-    pass
 from training.checkpoints.registration import is_model_directory, register_policy
 
 STARTER_NAME = "starter"

@@ -1,4 +1,4 @@
-"""Parse and describe settings."""
+"""Read settings from text, refuse unknown ones by name, and describe each with its type, range and sentence."""
 
 from __future__ import annotations
 

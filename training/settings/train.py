@@ -1,4 +1,4 @@
-"""One validated settings class per method; a sentence and a range under every field.
+"""Settings that methods share; each method's own class is beside it, with a sentence and a range under every field.
 
 The classes are the single source of the ``--set`` keys, the page's form and the help texts. Pure pydantic, so
 that the studio can validate a run without loading torch. ``None`` for a learning rate means *chosen by the
@@ -7,15 +7,11 @@ size of the base model*: a 3 M starter wants a hundred times the rate of a 7 B m
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from feedback.types import SamplingSettings, usable_name
-
-if TYPE_CHECKING:
-    pass
-
 
 BASE_CHANGING = ("pissa", "olora")  # adapters that change the base's weights when they begin
 LARGE_MODEL = 100_000_000  # parameters; from here on the rates for 0.5-8 B models apply
