@@ -251,14 +251,14 @@ def test_who_reports_its_own_end_first_is_believed(db: Database, monkeypatch: py
     pid, started = a_dead_process()
     fields = {"host": this_host(), "pid": pid, "pid_started": started}
     run = save_run(db, Run(method="dpo", state=RunState.running, **fields))
-    looked = queue.get_run
+    looked = lifecycle.get_run
 
     def succeeds_at_the_last_moment(db: Database, run_id: str) -> object:
         row = looked(db, run_id)
         assert lifecycle.advance(db, run_id, RunState.succeeded, result={"ok": 1}) is not None
         return row
 
-    monkeypatch.setattr(queue, "get_run", succeeds_at_the_last_moment)
+    monkeypatch.setattr(lifecycle, "get_run", succeeds_at_the_last_moment)
     assert lifecycle.reconcile(db) == []
     assert looked(db, run.id).state is RunState.succeeded
 
