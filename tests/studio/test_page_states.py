@@ -65,14 +65,15 @@ def pools(process: int) -> int:
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the pools are glibc's")
-def test_all_threads_share_two_pools_of_memory(studio: Running) -> None:
+def test_all_threads_share_a_few_pools_of_memory(studio: Running) -> None:
     def ask(_: int) -> int:
         return httpx.get(f"{studio.url}/config", timeout=120).status_code
 
     with ThreadPoolExecutor(16) as many:
         assert set(many.map(ask, range(64))) == {200}
-    assert psutil.Process(studio.process.pid).num_threads() > ARENAS
-    assert pools(studio.process.pid) <= ARENAS
+    # Threads that began before the command did may have a pool of their own; those that answer have none.
+    assert psutil.Process(studio.process.pid).num_threads() > 4 * ARENAS
+    assert pools(studio.process.pid) <= ARENAS + 2
 
 
 def test_the_number_of_pages_kept_reaches_gradio(client: TestClient) -> None:
