@@ -46,6 +46,7 @@ def last(studio: Studio) -> JudgmentRow:
 
 
 def shown_texts(page: Page) -> list[str]:
+    assert lease_of(page)  # the pool may say for a moment that it is empty
     return [box.text_content() or "" for box in page.locator("#pair .reply-card .model-text").all()]
 
 

@@ -169,13 +169,13 @@ def test_a_promotion_goes_on_when_the_old_fill_ends_just_then(
 ) -> None:
     factories.make_prompt(db)
     old, child = services.fill_pool(), factories.make_policy(db, "child", parent_id=champion.id)
-    cancel = services_module.runs.cancel
+    cancel = services_module.queue.cancel
 
     def late(database: Database, run_id: str) -> RunRow:
         finish_fill(db, matchups=1)  # between the list and the cancelling
         return cancel(database, run_id)
 
-    monkeypatch.setattr(services_module.runs, "cancel", late)
+    monkeypatch.setattr(services_module.queue, "cancel", late)
     promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
     assert (promotion.previous, promotion.run.config["policy"]) == ("starter", child.id)
     assert runs.get_run(db, old.id).state is RunState.succeeded
@@ -191,7 +191,7 @@ def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
         raise InvalidInput("This run cannot be queued.")
 
     factories.make_prompt(db)
-    monkeypatch.setattr(services_module.runs, "submit", refuse)
+    monkeypatch.setattr(services_module.queue, "submit", refuse)
     promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
     assert (promotion.policy.name, promotion.run, services.champion_name()) == ("child", None, "child")
     assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]

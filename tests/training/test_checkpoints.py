@@ -298,7 +298,8 @@ def test_a_save_that_is_broken_off_leaves_nothing(
 DIE = """
 import os, signal, sys
 from pathlib import Path
-from training import checkpoints, placement
+from training.checkpoints.manifest import read_manifest
+from training.checkpoints.saving import save_checkpoint
 from training.home import Home
 from training.methods import METHODS
 
@@ -316,7 +317,7 @@ def counted(source, target):
         os.kill(os.getpid(), signal.SIGKILL)
 
 os.rename = counted
-checkpoints.save_checkpoint(home, "c2", write, checkpoints.read_manifest(home.checkpoints / "c2"))
+save_checkpoint(home, "c2", write, read_manifest(home.checkpoints / "c2"))
 """
 
 

@@ -122,7 +122,8 @@ def test_whoever_ends_the_leader_ends_them_all(db: Database, home: Home) -> None
 def test_a_follower_that_waits_for_nobody_ends_with_its_leader_too() -> None:
     """Where no exchange fails, as while it loads, nothing but the watch tells it."""
     follower = (
-        "from training import ranks; ranks.follow_leader(); print('here', flush=True); import time; time.sleep(600)"
+        "from training.trainer import distributed; distributed.follow_leader(); print('here', flush=True); "
+        "import time; time.sleep(600)"
     )
     leader = (
         "import os, subprocess, sys, time\n"
