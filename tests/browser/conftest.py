@@ -164,7 +164,7 @@ def reload(page: Page) -> None:
     try:
         page.reload()
     except Error as error:
-        if "ERR_ABORTED" not in str(error):
+        if not any(met in str(error) for met in ("ERR_ABORTED", "Not attached to an active page")):
             raise
         page.wait_for_load_state("load")
 
