@@ -20,9 +20,8 @@ from training.checkpoints.loading import load_reward
 from training.checkpoints.manifest import ADAPTER_FILE, CheckpointError, read_manifest
 from training.checkpoints.opening import open_reward
 from training.loop.oracle_annotator import annotate
-from training.methods import METHODS, reward
+from training.methods import METHODS, reward, reward_ensemble
 from training.methods.reward import train_ensemble, train_reward
-from training.models import ensemble
 from training.models.ensemble import EnsembleModel, members_of
 from training.models.loading import load_scorer
 from training.models.scoring import reward_scores
@@ -205,7 +204,7 @@ def test_an_ensemble_is_put_together_on_the_base_its_members_learnt_on(
         asked.append(wanted.pop("quantize"))  # held in fewer bits it would need a GPU
         return load_scorer(base, device, **wanted)
 
-    for module in (ensemble, reward):
+    for module in (reward_ensemble, reward):
         monkeypatch.setattr(module, "load_scorer", load)
     settings = QUICK.model_copy(update={"members": 2, "quantize": "8bit"})
     train_ensemble(str(tiny_base), pairs, settings, tmp_path, LocalProgress(), device="cpu")
