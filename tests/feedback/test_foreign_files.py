@@ -372,6 +372,7 @@ def test_a_table_s_scores_are_whole_numbers_though_it_writes_a_point(db: Databas
     [
         ("label-studio", task({"result": [None]}), "result must be a list of objects, not [None]"),
         ("label-studio", task(None), "annotations must be a list of objects, not [None]"),  # type: ignore[arg-type]
+        ("label-studio", task({"result": [LEFT, result("rationale", "textarea", text=5)]}), "textarea must be a text"),
         ("label-studio", task({"result": 5}), "result must be a list of objects, not 5"),
         ("label-studio", task({"result": [result("preference", "pairwise", selected=["left"])]}), "not ['left']"),
         ("label-studio", {"data": [1]}, "data must be an object with prompt, answer1 and answer2, not [1]"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 
 import pytest
+from sqlalchemy import update
 
 from feedback.database.engine import Database
 from feedback.errors import LeaseLost
@@ -12,7 +13,8 @@ from feedback.labeling import assignment, judging
 from feedback.labeling.assignment import Task
 from feedback.store.labeling import idle_leases, judgments, leases
 from feedback.store.labeling.idle_leases import IDLE_SECONDS
-from feedback.types import LeaseState, now
+from feedback.tables import MatchupRow
+from feedback.types import LeaseState, MatchupState, now
 from tests.factories import make_matchup
 
 SILENCE = timedelta(seconds=IDLE_SECONDS + 1)
@@ -199,6 +201,19 @@ def test_a_large_pool_is_not_counted_after_every_vote(
     assert ann.left() == 9, "what others did is seen with the next count"
     monkeypatch.setattr(idle_leases, "RECOUNT_SECONDS", 0.0)
     assert ann.left() == ann.left(exactly=True) == 6, "of three that bob judged or holds"
+
+
+def test_a_page_that_is_given_nothing_counts_anew(
+    db: Database, counted: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(idle_leases, "FEW", 2)
+    for _ in range(9):
+        make_matchup(db)
+    ann = Page(db, "ann", idle_leases.ReachCounts())
+    assert ann.left() == 9
+    with db.write() as session:
+        session.execute(update(MatchupRow).values(state=MatchupState.retired))
+    assert ann.left() == 0, "nothing is left, and no count of before says otherwise"
 
 
 def test_a_small_pool_is_counted_after_every_vote(db: Database, counted: list[int]) -> None:

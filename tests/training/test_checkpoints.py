@@ -384,3 +384,13 @@ def test_large_weights_are_told_apart_without_reading_all(tmp_path: Path, monkey
         weights.write_bytes(bytes([first]) + bytes(size - 1))
         hashes.add(describe_base(str(tmp_path)))
     assert len(hashes) == 3
+
+
+def test_what_the_readme_of_a_checkpoint_names_is_there() -> None:
+    """Checkpoints of every release name these two, and PEFT finds the bottleneck adapter by importing one package."""
+    code = (
+        "from training.checkpoints import load_policy, load_reward; import training.adapters; "
+        "from peft.mapping import PEFT_TYPE_TO_CONFIG_MAPPING as known; "
+        "assert callable(load_policy) and callable(load_reward); assert 'BOTTLENECK' in map(str, known)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2])
