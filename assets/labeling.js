@@ -6,93 +6,56 @@
 // the server has said so.
 (() => {
   const studio = (window.studio = window.studio ?? {});
-  const BUSY_LIMIT_MS = 10000; // a lost request must not lock the page for ever
-  const TAKEN_MS = 1000; // Gradio takes a ticket at once, or never
   const DRAFT_PAUSE_MS = 300;
+  const AGAIN_MS = 3000; // before words that were not delivered are sent again
   const LOOK_MS = 1000; // between two looks while the pool is empty
   const BEAT_MS = 5 * 60000; // how often the studio hears that somebody is at work, so that their tasks stay theirs
   const IDLE_MS = 30000; // without a sign of life for so long, nobody is reading
-  const SESSION_KEY = "rlhf-studio-session";
   const MIRROR_KEY = "rlhf-studio-draft";
-  const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; Gradio may reload in between
+  const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; the page may reload in between
   const UNREACHED = "The studio is away: not saved yet. Press again when it is back.";
   const ELSEWHERE = "That pair was judged in another window. Here is the next one.";
   const UNSAVED = "The studio did not answer, so this is not saved yet. Press again.";
 
+  const { stored } = studio;
   const byId = (id) => document.getElementById(id);
-  const stored = (key, value) => {
-    try {
-      if (value === undefined) return localStorage.getItem(key);
-      value === null ? localStorage.removeItem(key) : localStorage.setItem(key, value);
-    } catch { /* a private window that forbids it */ }
-    return value ?? null;
-  };
   studio.byId = byId;
-  studio.stored = stored;
-  studio.session = () => storedSession();
 
-  // The session outlives a reload, so the very same lease is shown again.
-  let session = null;
-  const storedSession = () => {
-    if (session) return session;
-    session = stored(SESSION_KEY);
-    if (!session) {
-      const bytes = crypto.getRandomValues(new Uint8Array(16));
-      session = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-      stored(SESSION_KEY, session);
-    }
-    return session;
-  };
+  // Requests and answers -----------------------------------------------------------------------------------
 
-  // Exchange ---------------------------------------------------------------------------------------------
-  // Gradio carries the messages: a hidden button per act, whose js asks for the ticket and hands the answer back.
-
-  let seq = 0;
-  let lastDecisive = 0; // the newest ticket that changes what is on the screen; older answers do not count
-  const outbox = {};
+  let lastDecisive = 0; // the newest request that changes what is on the screen; older answers do not count
   const cache = new Map(); // lease → item with its markup
   let deck = []; // leases this browser holds, the one on the screen first
   let stage = null;
-  let busy = 0; // the ticket that is being answered
-  let busyTimer = 0;
+  let busy = 0; // the request that is being answered
   let guidelines = { version: -1, criteria: [], asks_rationale: false };
 
-  const make = (act, fields = {}) => {
-    seq += 1;
-    if (act === "vote" || act === "undo") lastDecisive = seq;
-    return { seq, session: storedSession(), have: [...cache.keys()], guidelines: guidelines.version, ...fields };
-  };
-  const send = (act, fields) => {
-    const ticket = make(act, fields);
-    (outbox[act] ??= []).push(ticket);
-    byId(`send-${act}`)?.click();
-    setTimeout(() => withdraw(act, ticket), TAKEN_MS);
-    return ticket.seq;
-  };
-  // While Gradio looks for a studio that is gone it takes no ticket. One that lies there must not go out later on.
-  const withdraw = (act, ticket) => {
-    const place = outbox[act].indexOf(ticket);
-    if (place < 0) return;
-    outbox[act].splice(place, 1);
-    if (ticket.seq === busy) failed();
-    else if (act === "draft") draftState("Not saved yet");
+  // ``ahead`` asks what ``deck`` does, for the pair after the one on the screen.
+  const send = (act, fields = {}) => {
+    const asked = { have: [...cache.keys()], guidelines: guidelines.version, ...fields };
+    const number = studio.ask(
+      act === "ahead" ? "deck" : act, asked, (answer) => receive(act, answer), (why) => lost(act, asked, number, why),
+    );
+    if (act === "vote" || act === "undo") lastDecisive = number;
+    return number;
   };
   studio.send = send;
-  studio.ticket = (act) => [JSON.stringify(outbox[act]?.shift() ?? make(act))];
 
-  studio.receive = (act, text) => {
-    const answer = text ? JSON.parse(text) : { seq: 0 };
+  const lost = (act, asked, number, why) => {
+    if (number === busy) failed(why);
+    else if (act === "draft" && asked.lease === stage?.lease) draftState("Not saved yet");
+    else if (act === "late" && !why) setTimeout(() => send(act, asked), AGAIN_MS);
+    else if (act === "add") say(why ?? UNREACHED, "bad");
+  };
+
+  const receive = (act, answer) => {
     if (act === "draft") return drafted(answer);
     if (act === "figures") return studio.showFigures?.(answer.figures);
     if (act === "late") return studio.lateWords(answer.late);
     if (act === "add") return studio.lateAdded(answer);
     if (answer.kept) return undefined;
     (answer.deck ?? []).filter((item) => item.html).forEach((item) => cache.set(item.lease, item));
-    if (answer.seq < lastDecisive) {
-      // Its own answer never came: the request failed. Of an older act it says nothing new.
-      if (busy && (act === "vote" || act === "undo") && answer.seq < busy) failed();
-      return undefined;
-    }
+    if (answer.seq < lastDecisive) return undefined; // of an older act it says nothing new
     settle();
     const unheard = stored(PENDING_KEY);
     stored(PENDING_KEY, null);
@@ -106,11 +69,14 @@
     if (answer.messages) studio.showMessages?.(answer.messages);
     if (answer.late) studio.lateWords(answer.late);
     if (answer.note) say(answer.note, "", act === "undo" ? requestWords("Request") : requestWords("Next request"));
-    else if (act === "fill") say("Asked for new replies; pairs appear here by themselves.", "good");
     else if (act === "vote") afterPaint(answer.seq, () => say(saidWords, "good", requestWords("Next request")));
-    else if (act === "show" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
+    else if (act === "deck" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
     else if (before && before !== stage?.lease && studio.judgedElsewhere(before)) say(ELSEWHERE);
     return undefined;
+  };
+  studio.filled = () => {
+    send("deck");
+    say("Asked for new replies; pairs appear here by themselves.", "good");
   };
   // The next pair is to be read before what is said of the last one, unless something else has happened by then.
   const afterPaint = (seq, act) => {
@@ -147,23 +113,16 @@
 
   const settle = () => {
     busy = 0;
-    clearTimeout(busyTimer);
     byId("pair")?.removeAttribute("aria-busy");
   };
-  const failed = () => {
+  const failed = (why) => {
     settle();
-    say(UNREACHED, "bad");
+    say(why ?? UNREACHED, "bad");
     draftState("Not saved yet: no answer. What you typed is kept", "bad"); // beside the buttons, which are always in sight
   };
-  // A request that could not be made is told at once: Gradio passes none of its failures on while it reconnects.
-  studio.unreached = (body) => {
-    if (busy && typeof body === "string" && body.includes(`\\"seq\\":${busy},`)) failed();
-  };
-  const hold = (ticket) => {
-    busy = ticket;
+  const hold = (number) => {
+    busy = number;
     say(""); // what was said of the press before
-    clearTimeout(busyTimer);
-    busyTimer = setTimeout(failed, BUSY_LIMIT_MS);
     byId("pair")?.setAttribute("aria-busy", "true");
   };
 
@@ -201,15 +160,15 @@
     if (deck.length === 1 && answer.more) send("ahead");
   };
 
-  // A ticket is sent by a click, and a click closes the menu of folded tabs: nobody is disturbed who is elsewhere.
+  // Nothing is asked for while the person is on another tab or in the menu of folded tabs.
   studio.mayAsk = () => !busy && mayLook();
   const mayLook = () => studio.isShown() && !document.querySelector(".overflow-dropdown:not(.hide)");
   const look = () => {
-    if (mayLook()) send("show");
+    if (mayLook()) send("deck");
     else looking = setTimeout(look, LOOK_MS);
   };
-  // The very first question may be lost as well.
-  setInterval(() => { if (!stage && !deck.length && !busy && mayLook()) send("show"); }, 3 * LOOK_MS);
+  // The very first request may be lost as well.
+  setInterval(() => { if (!stage && !deck.length && !busy && mayLook()) send("deck"); }, 3 * LOOK_MS);
 
   const clear = (empty) => {
     stage = null;
@@ -251,7 +210,8 @@
     if (turns.length) card.scrollTop = turns.at(-1) - turns[0];
   };
 
-  // Gradio may build its pieces anew; then what should stand there is put back.
+  // Called once Gradio has built the page, which may build its pieces again later.
+  studio.begin = () => send("deck");
   new MutationObserver(() => {
     const pair = byId("pair");
     if (stage && pair && !pair.querySelector("[data-lease]")) paint(stage);
@@ -355,7 +315,7 @@
     left: chosen("left"), right: chosen("right"), tie: chosen("tie"), "both-bad": chosen("both_bad"),
     skip: () => judge({ skip_reason: "not_said" }),
     undo: () => { if (!busy) hold(send("undo")); },
-    refresh: () => send("show"),
+    refresh: () => send("deck"),
   };
   for (const side of ["left", "right"]) {
     for (const strength of [1, 2, 3]) studio.acts[`${side}-${strength}`] = chosen(side, strength);
@@ -364,6 +324,6 @@
   // What a tab change or a long absence may have made stale is asked for anew, and nothing is judged meanwhile.
   document.addEventListener("click", (event) => {
     const tab = event.target instanceof Element && event.target.closest("#studio-tabs [role=tab]");
-    if (tab && stage && tab.textContent.trim() === "Label" && !busy) hold(send("show"));
+    if (tab && stage && tab.textContent.trim() === "Label" && !busy) hold(send("deck"));
   });
 })();

@@ -36,6 +36,6 @@
     if (event.key !== JUDGED_KEY || !event.newValue) return;
     const [lease] = JSON.parse(event.newValue);
     elsewhere.add(lease);
-    if (studio.deck().includes(lease) && studio.mayAsk()) studio.send("show");
+    if (studio.deck().includes(lease) && studio.mayAsk()) studio.send("deck");
   });
 })();

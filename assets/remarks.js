@@ -224,6 +224,7 @@
 
   // Wiring -----------------------------------------------------------------------------------------------
 
+  let shownKind = null;
   studio.painted = (item) => {
     const note = byId("note-text");
     if (note) note.value = (item && studio.work().rationale) ?? "";
@@ -237,7 +238,8 @@
     showFlag();
     studio.reading.paint();
     studio.ranking.show();
-    studio.showKeys?.();
+    if (item && shownKind !== item.kind) studio.showKeys?.(); // which buttons are in sight has changed
+    shownKind = item?.kind ?? null;
     if (item && studio.work().spans?.length) studio.openPanel("marks", null);
   };
 

@@ -1,17 +1,12 @@
 // What the page itself notices of its session: that it has ended, which would otherwise look like a page that does
-// nothing; that the studio was not reached; and which of the folded tabs is which, so that the style sheet can leave out
-// those a role cannot use.
+// nothing; and which of the folded tabs is which, so that the style sheet can leave out those a role cannot use.
 (() => {
   const studio = (window.studio = window.studio ?? {});
   const real = window.fetch.bind(window);
   window.fetch = async (...asked) => {
-    const answer = await real(...asked).catch((error) => {
-      studio.unreached?.(asked[1]?.body);
-      throw error;
-    });
+    const answer = await real(...asked);
     const own = new URL(answer.url || location.href, location.href).origin === location.origin;
     if (answer.status === 401 && own) location.assign(`login${location.hash}`); // the address outlives the sign-in
-    if (answer.status >= 500 && own) studio.unreached?.(asked[1]?.body); // a proxy whose studio is gone
     return answer;
   };
   studio.nameFolded = () => {

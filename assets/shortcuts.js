@@ -110,7 +110,8 @@
   };
   studio.acts.tools = () => unfold("tools-menu");
   studio.acts.strengths = () => unfold("strengths-menu");
-  studio.foldAll = () => ["tools-menu", "strengths-menu"].forEach((id) => byId(id) && unfold(id, false));
+  studio.foldAll = () => ["tools-menu", "strengths-menu"]
+    .filter((id) => byId(id)?.getAttribute("aria-expanded") === "true").forEach((id) => unfold(id, false));
 
   // One stop for Tab per toolbar, arrows inside it: the verdicts are few stops away.
   const rove = (bar, wanted) => {

@@ -43,7 +43,7 @@ from feedback.store.content.prompts import SavedPrompts
 from feedback.store.rows import value_of
 from feedback.tables import RunRow
 from feedback.types import DatasetFilters, Guidelines, Prompt, RunState, Split
-from studio import __version__, api_benchmarks, api_review, present
+from studio import __version__, api_benchmarks, api_label, api_review, present
 from studio.api_shapes import Given, Name, task_json
 from studio.curves import metric_lines
 from studio.on_demand import OnDemand
@@ -91,6 +91,7 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.state.on_demand = OnDemand()
     app.router.on_shutdown.insert(0, app.state.on_demand.close)
     app.include_router(router)
+    app.include_router(api_label.router)
     app.include_router(api_review.router)
     app.include_router(api_benchmarks.router)
     app.add_exception_handler(RequestValidationError, tell_invalid)

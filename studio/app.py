@@ -21,21 +21,10 @@ from studio.theme import build_theme
 from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[1] / "assets"
-SCRIPTS = (
-    "session.js",
-    "keys.js",
-    "labeling.js",
-    "late.js",
-    "presence.js",
-    "ranking.js",
-    "reading.js",
-    "remarks.js",
-    "messages.js",
-    "shortcuts.js",
-    "runs.js",
-    "address.js",
-    "tabs.js",
-)  # in the order they build on
+SCRIPTS = (  # in the order they build on
+    *("session.js", "transport.js", "keys.js", "labeling.js", "late.js", "presence.js", "ranking.js", "reading.js"),
+    *("remarks.js", "messages.js", "shortcuts.js", "runs.js", "address.js", "tabs.js"),
+)
 
 
 def create_app(

@@ -25,7 +25,7 @@ BULK_SECONDS = 300.0
 BULK_ROUTES = frozenset({"/api/prompts"})
 _FORMS = frozenset({"/login", "/logout", "/account"})
 _TEXTS = frozenset({"/api/guidelines", "/api/batches", "/api/generations"})
-_PAGE = "/gradio_api/"
+_PAGES = ("/gradio_api/", "/api/label/")
 
 
 def body_bytes(path: str) -> int:
@@ -34,7 +34,7 @@ def body_bytes(path: str) -> int:
         return BULK_BYTES
     if path in _FORMS:
         return FORM_BYTES
-    return TEXT_BYTES if path in _TEXTS or path.startswith(_PAGE) else ACT_BYTES
+    return TEXT_BYTES if path in _TEXTS or path.startswith(_PAGES) else ACT_BYTES
 
 
 def body_seconds(path: str) -> float:

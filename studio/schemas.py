@@ -99,6 +99,23 @@ class PageIn(Body):
     session: str = Field(min_length=8, max_length=64, pattern=r"^[^\x00]*$")
 
 
+class LabelIn(Body):
+    """One act on the labeling screen: which browser asks, what it holds, and what the act is about.
+
+    ``seq`` comes back with the answer; ``have`` are the leases whose markup the browser holds.
+    """
+
+    seq: Whole = Field(ge=0, le=2**53)
+    session: str = Field(min_length=8, max_length=64, pattern=r"^[^\x00]*$")
+    have: list[str] = Field([], max_length=16)
+    guidelines: Whole = Field(-1, ge=-1, le=2**31)
+    lease: str = ""
+    leases: list[str] = Field([], max_length=16)
+    said: dict[str, Any] = Field({})
+    content: dict[str, Any] = Field({})
+    at_work: bool = True
+
+
 class EditIn(Body):
     """A better wording of one shown reply; ``index`` counts from 0 in shown order."""
 

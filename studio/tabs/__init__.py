@@ -26,7 +26,7 @@ QUICK: dict[str, Any] = {
     "api_visibility": "private",
     "concurrency_limit": None,
 }
-"""Event options of what the page asks by itself: a tab that opens, a timer, a ticket, which carries its own errors.
+"""Event options of what the page asks by itself: a tab that opens, a timer, the end of a question.
 
 None waits for a model, so none needs Gradio's queue or its spinner.
 """

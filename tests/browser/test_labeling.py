@@ -91,7 +91,7 @@ def test_a_held_key_and_a_double_press_judge_only_what_was_seen(studio: Studio, 
     fill(studio.db, 12)
     page = open_page(studio.start("--no-worker"))
     # Delay the answer, so that the second press surely falls into the round trip.
-    page.route("**/gradio_api/**", lambda route: (page.wait_for_timeout(300), route.continue_()))
+    page.route("**/api/label/**", lambda route: (page.wait_for_timeout(300), route.continue_()))
     before = lease_of(page)
     page.keyboard.down("1")
     for _ in range(5):
@@ -110,7 +110,7 @@ def test_an_answer_that_comes_late_does_not_bring_a_judged_pair_back(studio: Stu
     page = open_page(studio.start("--no-worker"))
     judged = lease_of(page)
     held = []
-    page.route("**/run/predict", lambda route: held.append((route, route.fetch())), times=1)
+    page.route("**/api/label/deck", lambda route: held.append((route, route.fetch())), times=1)
     page.evaluate("window.studio.acts.refresh()")
     until(page, lambda: held)  # the early question was asked, and its answer is on its way
     press(page, "1")
@@ -223,7 +223,7 @@ def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: 
     fill(studio.db, 3)
     page = open_page(studio.start("--no-worker"))
     before, place = lease_of(page), page.locator("#pair").bounding_box()
-    page.route("**/run/predict", lambda route: route.fulfill(status=502, body="Bad Gateway"))
+    page.route("**/api/label/vote", lambda route: route.fulfill(status=502, body="Bad Gateway"))
     page.keyboard.press("1")
     expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=6_000)
     assert page.locator("#pair").bounding_box() == place, "what is said moves nothing"
@@ -254,7 +254,10 @@ def test_the_browser_never_learns_who_wrote_what(studio: Studio, open_page: Open
     studio.start("--no-worker")
     bodies: list[str] = []
     context = browser.new_context()
-    context.on("response", lambda answer: bodies.append(answer.text()) if "gradio_api" in answer.url else None)
+    context.on(
+        "response",
+        lambda answer: bodies.append(answer.text()) if "_api/" in answer.url or "/api/" in answer.url else None,
+    )
     page = open_page(studio, context=context)
     for key in "12t":
         press(page, key)

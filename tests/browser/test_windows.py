@@ -272,6 +272,21 @@ def test_a_note_sent_with_a_vote_that_came_second_is_offered_too(studio: Studio,
     expect(page.locator("#late-words")).to_be_hidden()
 
 
+def test_words_whose_pair_went_elsewhere_are_sent_until_they_arrive(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 3)
+    page = open_page(studio)
+    before = lease_of(page)
+    page.keyboard.press("n")
+    page.locator("#note-text").fill("Because of the tone.")
+    page.evaluate("document.activeElement.blur()")
+    page.request.post(f"{studio.url}/api/judgments", data={"lease": before, "annotator": "local", "verdict": "right"})
+    lost: list[str] = []
+    page.route("**/api/label/late", lambda route: (lost.append(route.request.url), route.abort()), times=1)
+    page.evaluate("window.studio.acts.refresh()")
+    expect(page.locator("#late-words")).to_contain_text("Because of the tone.", timeout=10_000)
+    assert lost
+
+
 def test_keys_of_the_browser_are_not_taken_for_an_act(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 2)
     page = open_page(studio)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import socket
 import sqlite3
 import threading
@@ -182,22 +181,11 @@ def test_a_locked_database_is_told_on_every_way(locked: tuple[TestClient, Databa
     assert client.get("/api/policies").status_code == 200  # who reads need not wait
 
 
-def test_a_locked_database_is_told_to_the_page(locked: tuple[TestClient, Database]) -> None:
+@pytest.mark.parametrize("act", ["deck", "vote", "undo", "draft"])
+def test_a_locked_database_is_told_to_the_labeling_screen(locked: tuple[TestClient, Database], act: str) -> None:
     client, _ = locked
-    config = client.get("/config").json()
-    asked = 0
-    for number, event in enumerate(config["dependencies"]):
-        if event["queue"] or not event["backend_fn"] or len(event["inputs"]) != 1:
-            continue
-        ticket = {"seq": 1, "session": "browser-0001", "lease": client.headers["x-lease"], "said": {"verdict": "left"}}
-        body = {"data": [json.dumps(ticket)], "fn_index": number, "session_hash": "s"}
-        answer = client.post("/gradio_api/run/predict", json=body)
-        if answer.status_code == 503:
-            assert is_told(answer)
-            asked += 1
-        elif answer.status_code != 200:
-            assert "database" not in answer.text and answer.json()["error"], answer.text
-    assert asked
+    body = {"seq": 1, "session": "browser-0001", "lease": client.headers["x-lease"], "said": {"verdict": "left"}}
+    assert is_told(client.post(f"/api/label/{act}", json=body | {"content": {"rationale": "because"}}))
 
 
 @pytest.mark.parametrize("role", [None, "annotator"])

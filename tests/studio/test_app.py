@@ -16,11 +16,12 @@ from feedback.errors import Conflict, InvalidInput
 from feedback.store.labeling import judgments
 from feedback.store.models import policies, runs
 from feedback.store.models.checkpoints import save_checkpoint
-from feedback.types import Checkpoint, MetricPoint, Run, RunState
-from studio import present
+from feedback.types import Checkpoint, MetricPoint, Run, RunState, Verdict
+from studio import api_label, present
 from studio.app import build_page, create_app
 from studio.guard import Guard, is_loopback
 from studio.present.forms import BY_ITSELF, CHOSEN_ELSEWHERE
+from studio.schemas import LabelIn
 from studio.services import Services
 from studio.tabs import bind, datasets, label, train
 from studio.tabs import policies as policies_tab
@@ -142,43 +143,39 @@ def test_whatever_a_person_asks_for_can_answer_with_an_error(services: Services)
     ]
     told = {name for name, fn in asked if fn.queue}
     assert {"start-run", "try-run", "cancel-run", "runs-table", "add-user", "promote", "fill-pool"} <= told
-    # A tab that opens is nobody's press on a button, tickets answer in words, a question is closed in silence.
-    silent = {name for name, fn in asked if not fn.queue and not name.endswith("-tab") and not name.startswith("send-")}
+    # A tab that opens is nobody's press on a button, and a question is closed in silence.
+    silent = {name for name, fn in asked if not fn.queue and not name.endswith("-tab")}
     assert silent == {"promote-no", "disable-no"}
 
 
-def ticket(**fields: object) -> str:
-    return json.dumps({"seq": 1, "session": SESSION, "have": [], "guidelines": -1, **fields})
-
-
-def answer(text: str) -> dict:
-    return json.loads(text)
+def asked(**fields: object) -> LabelIn:
+    return LabelIn(seq=1, session=SESSION, **fields)
 
 
 def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, champion) -> None:
     for _ in range(3):
         factories.make_matchup(db, policy=champion)
-    shown = answer(label.show(services, ticket()))
+    shown = api_label.deck(services, asked())
     first, ahead = (item["lease"] for item in shown["deck"])
     assert services.current_task(SESSION).lease_id == first
     assert first in shown["deck"][0]["html"] and shown["guidelines"]["version"] == 0
-    voted = ticket(lease=first, have=[first, ahead], said={"verdict": "left"}, guidelines=0)
-    then = answer(label.vote(services, voted))
+    voted = asked(lease=first, have=[first, ahead], said={"verdict": "left"}, guidelines=0)
+    then = api_label.vote(services, voted)
     assert then["deck"] == [{"lease": ahead}], "what the browser holds already is only named"
     assert then["more"] and "guidelines" not in then
     assert "1</strong> judged" in then["status"]
-    again = answer(label.vote(services, voted))
+    again = api_label.vote(services, voted)
     assert again["deck"] == then["deck"], "a second press on the same lease shows what is next and counts nothing"
     assert judgments.count_judgments(db) == 1
-    taken_back = answer(label.undo(services, ticket()))
+    taken_back = api_label.undo(services, asked())
     assert "Taken back" in taken_back["note"] and ahead not in str(taken_back["deck"])
-    assert "nothing to take back" in answer(label.undo(services, ticket()))["note"]
+    assert "nothing to take back" in api_label.undo(services, asked())["note"]
     assert judgments.count_judgments(db) == 0
 
 
 def test_a_lost_lease_is_told_and_the_next_pair_shown(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    told = answer(label.vote(services, ticket(lease="lea-unknown", said={"verdict": "left"})))
+    told = api_label.vote(services, asked(lease="lea-unknown", said={"verdict": "left"}))
     assert "was not counted" in told["note"]
     assert "data-lease" in told["deck"][0]["html"]
 
@@ -187,25 +184,48 @@ def test_a_refused_judgment_says_why_and_leaves_the_pair(services: Services, db:
     factories.make_matchup(db, policy=champion)
     lease = services.current_task(SESSION).lease_id
     bad = {"verdict": "left", "spans": [{"index": 0, "start": 0, "end": 9999, "mark": "good"}]}
-    told = answer(label.vote(services, ticket(lease=lease, said=bad)))
+    told = api_label.vote(services, asked(lease=lease, said=bad))
     assert "lies within" in told["refused"] and "deck" not in told
     assert services.current_task(SESSION).lease_id == lease
 
 
-def test_a_ticket_without_a_session_is_refused(services: Services) -> None:
-    for text in ("", "{}", "[]", '{"seq": 1, "session": "x"}', '{"seq": "n", "session": "browser-0001"}'):
-        with pytest.raises(InvalidInput, match="reload the page"):
-            label.show(services, text)
+@pytest.mark.parametrize(
+    ("body", "why"),
+    [
+        ({}, "seq: Field required"),
+        ({"seq": 1}, "session: Field required"),
+        ({"seq": 1, "session": "x"}, "session: "),
+        ({"seq": "n", "session": SESSION}, "seq: "),
+        ({"seq": 1, "session": SESSION, "leases": ["x"] * 17}, "leases: "),
+        ({"seq": 1, "session": SESSION, "said": ["left"]}, "said: "),
+        ({"seq": 1, "session": SESSION, "verdict": "left"}, "verdict"),
+    ],
+)
+def test_a_request_of_the_screen_that_is_no_act_is_refused(client: TestClient, body: dict, why: str) -> None:
+    answer = client.post("/api/label/vote", json=body)
+    assert answer.status_code == 422 and why in answer.json()["detail"]
+
+
+def test_the_screen_is_served_over_http(client: TestClient, db: Database) -> None:
+    factories.make_matchup(db, texts=["One reply.", "Another reply."])
+    body = {"seq": 7, "session": SESSION}
+    shown = client.post("/api/label/deck", json=body).json()
+    lease = shown["deck"][0]["lease"]
+    voted = client.post("/api/label/vote", json={**body, "lease": lease, "said": {"verdict": "tie"}}).json()
+    assert (shown["seq"], voted["seq"], voted["deck"]) == (7, 7, [])
+    assert [row.verdict for row in judgments.list_judgments(db)] == [Verdict.tie]
+    assert client.post("/api/label/nothing", json=body).status_code == 404
+    assert "/api/label/vote" not in client.get("/api/openapi.json").json()["paths"]
 
 
 def test_drafts_come_back_with_their_task_and_end_with_it(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    lease = answer(label.show(services, ticket()))["deck"][0]["lease"]
+    lease = api_label.deck(services, asked())["deck"][0]["lease"]
     content = {"rationale": "because", "active_ms": 1200}
-    assert answer(label.draft(services, ticket(lease=lease, content=content)))["kept"]
-    assert answer(label.show(services, ticket()))["deck"][0]["draft"] == content
-    label.vote(services, ticket(lease=lease, said={"verdict": "tie", **content}))
-    assert not answer(label.draft(services, ticket(lease=lease, content=content)))["kept"]
+    assert api_label.draft(services, asked(lease=lease, content=content))["kept"]
+    assert api_label.deck(services, asked())["deck"][0]["draft"] == content
+    api_label.vote(services, asked(lease=lease, said={"verdict": "tie", **content}))
+    assert not api_label.draft(services, asked(lease=lease, content=content))["kept"]
     (row,) = judgments.list_judgments(db)
     assert (row.rationale, row.active_ms, row.guidelines) == ("because", 1200, 0)
 
@@ -213,7 +233,7 @@ def test_drafts_come_back_with_their_task_and_end_with_it(services: Services, db
 def test_guidelines_are_saved_as_versions(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
     label.ask(services, "Be **kind**.", "clear, true", True)
-    told = answer(label.show(services, ticket(guidelines=0)))["guidelines"]
+    told = api_label.deck(services, asked(guidelines=0))["guidelines"]
     assert told == {
         "version": 1,
         "html": present.guidelines_text(services.guidelines()),

@@ -28,7 +28,10 @@ SMALL = [
     "/api/datasets", "/api/checks", "/api/review/judgments/j/exclude", "/api/review/messages",
 ]  # fmt: skip
 UNREAD = ["/api/nothing", "/api/prompts/", "/", "/login/"]  # nobody reads what comes in chunks
-LONGER = ["/api/guidelines", "/api/batches", "/api/generations", "/gradio_api/queue/join", "/gradio_api/run/predict"]
+LONGER = [
+    "/api/guidelines", "/api/batches", "/api/generations", "/api/label/vote", "/gradio_api/queue/join",
+    "/gradio_api/run/predict",
+]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

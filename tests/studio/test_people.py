@@ -26,7 +26,7 @@ from feedback.store.people import audit, users
 from feedback.store.rows import as_row
 from feedback.tables import AuditRow
 from feedback.types import AuditEvent, UserRole, UserStatus, now
-from studio import auth, people
+from studio import api_label, auth, people
 from studio.app import create_app
 from studio.auth import Auth
 from studio.roles import HOUSE_ONLY, LOCAL, PARTS, RULES, ActingServices, Person
@@ -91,6 +91,7 @@ ANNOTATOR = {
     ("POST", "/api/tasks/{lease}/heartbeat"),
     ("POST", "/api/tasks/{lease}/release"),
     ("GET", "/api/messages"),
+    *(("POST", f"/api/label/{act.__name__}") for act in api_label.ACTS),
     ("GET", "/api/guidelines"),
 }
 REVIEWER = {
@@ -174,6 +175,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/batches/{key}/priority"): {"priority": 1},
     ("POST", "/api/guidelines"): {"text": "Choose well."},
     ("POST", "/api/checks"): {"gold_share": 0.1},
+    **{("POST", f"/api/label/{act.__name__}"): {"seq": 1, "session": "browser-0001"} for act in api_label.ACTS},
 }
 
 

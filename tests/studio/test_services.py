@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import threading
 
 import pytest
@@ -15,10 +14,11 @@ from feedback.store.models import checkpoints, policies, runs, scorecards
 from feedback.store.people import audit
 from feedback.tables import RunRow
 from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, UserRole
+from studio import api_label
 from studio import services as services_module
 from studio.roles import Person
+from studio.schemas import LabelIn
 from studio.services import REFILL_BELOW, LabelCounts, Services
-from studio.tabs import label
 from tests import factories
 from tests.training.served import reply_to, serving
 
@@ -216,9 +216,9 @@ def test_an_annotator_is_not_told_which_policy_the_pool_waits_for(services: Serv
     factories.make_prompt(db)
     run = services.fill_pool()
     runs.transition_run(db, run.id, expected=[run.state], to=RunState.failed, error="No reply from http://far/v1")
-    ticket = json.dumps({"session": SESSION, "seq": 1})
+    asked = LabelIn(session=SESSION, seq=1)
     told = {
-        role: label.undo(services.acting_as(Person("p", role, "usr-p")), ticket)
+        role: str(api_label.undo(services.acting_as(Person("p", role, "usr-p")), asked))
         for role in (UserRole.annotator, UserRole.reviewer, UserRole.researcher)
     }
     assert [("http://far/v1" in text) for text in told.values()] == [False, False, True]
