@@ -44,8 +44,8 @@ class CredentialKind(StrEnum):
 class User(SQLModel):
     """A person with an account. ``name`` is the annotator of their judgments and never changes.
 
-    ``password_hash`` is what ``studio.auth`` made of the password; None when there is none yet. ``pseudonym`` is
-    drawn at random, so that an export that carries it cannot be turned back into the name.
+    ``password_hash`` is what ``studio.security.passwords`` made of the password; None when there is none yet.
+    ``pseudonym`` is drawn at random, so that an export that carries it cannot be turned back into the name.
     """
 
     name: str

@@ -22,8 +22,8 @@ from feedback.store.models.runs import save_run
 from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import PolicyRow
 from feedback.types import Run, Scorecard
-from studio import people
-from studio.cli import app
+from studio.cli.app import app
+from studio.services import users
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from tests.feedback.test_migration_adapters import migrate_to
 from training.home import Home
@@ -34,7 +34,7 @@ def home(tmp_path: Path) -> Home:
     """A home with something in its larger tables; closed."""
     home = Home(tmp_path / "home")
     db = home.open()
-    people.add_user(db, "ada", "admin", actor="test", password="correct horse battery")
+    users.add_user(db, "ada", "admin", actor="test", password="correct horse battery")
     policy = make_policy(db, "starter")
     promote_policy(db, policy.id)
     for number in range(5):
@@ -103,7 +103,7 @@ def test_what_is_no_damage_is_shown_as_it_is(home: Home, monkeypatch: pytest.Mon
     def fails(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("studio.commands.policies.list_policies", fails)
+    monkeypatch.setattr("studio.cli.commands.policies.list_policies", fails)
     told = CliRunner().invoke(app, ["--home", str(home.path), "policies", "list"])
     assert isinstance(told.exception, KeyError)
 

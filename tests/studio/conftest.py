@@ -9,8 +9,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from feedback.database.engine import Database
-from studio.app import create_app
-from studio.services import Services
+from studio.services.facade import Services
+from studio.web.app import create_app
 from tests.training.conftest import tiny_base  # noqa: F401  (a fixture of that room)
 from training.home import Home
 

@@ -17,11 +17,11 @@ from fastapi.testclient import TestClient
 
 from feedback.database import engine as database
 from feedback.database.engine import Database
-from studio import people
-from studio.app import create_app
-from studio.login import PASSWORDS_WAITING
-from studio.on_demand import REPLIES_AT_ONCE
-from studio.services import Services
+from studio.services import users
+from studio.services.facade import Services
+from studio.web.app import create_app
+from studio.web.login import PASSWORDS_WAITING
+from studio.web.server.on_demand import REPLIES_AT_ONCE
 from tests import factories
 from tests.studio.running import Running, running, until, watched
 from tests.training.served import reply_to, serving
@@ -107,7 +107,7 @@ def test_an_endpoint_that_hangs_takes_nothing_else_along(studio: tuple[Running, 
 
 
 def test_replies_have_a_deadline(client: TestClient, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("studio.on_demand.REPLIES_SECONDS", 0.5)
+    monkeypatch.setattr("studio.web.server.on_demand.REPLIES_SECONDS", 0.5)
     with silent_server() as silent:
         row = factories.make_policy(db, "hangs")
         with db.write() as session:
@@ -120,7 +120,7 @@ def test_replies_have_a_deadline(client: TestClient, db: Database, monkeypatch: 
 def test_passwords_wait_apart_from_everything_else(studio: tuple[Running, Home]) -> None:
     served, home = studio
     with opened(home) as db:
-        people.add_user(db, "ann", "admin", actor="test")
+        users.add_user(db, "ann", "admin", actor="test")
     many = 60
 
     def guess(number: int) -> int:
@@ -194,8 +194,8 @@ def test_a_database_that_is_away_is_told_everywhere(home: Home, role: str | None
     db = database.open_database(path)
     headers = {}
     if role:
-        people.add_user(db, "boss", "admin", actor="test")
-        headers = {"Authorization": f"Bearer {people.add_user(db, 'ann', role, actor='test').token}"}
+        users.add_user(db, "boss", "admin", actor="test")
+        headers = {"Authorization": f"Bearer {users.add_user(db, 'ann', role, actor='test').token}"}
     app = create_app(home, db)
     with TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=False) as client:
         assert client.get("/api/me", headers=headers).status_code == 200

@@ -18,8 +18,8 @@ from feedback.store.content import generations
 from feedback.store.labeling import judgments, matchups
 from feedback.store.models import policies, runs
 from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
-from studio.services import Services
-from studio.short_way import ShortWay
+from studio.services.facade import Services
+from studio.web.fast_path import ShortWay
 from tests import factories
 
 

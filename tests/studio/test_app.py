@@ -17,14 +17,17 @@ from feedback.store.labeling import judgments
 from feedback.store.models import policies, runs
 from feedback.store.models.checkpoints import save_checkpoint
 from feedback.types import Checkpoint, MetricPoint, Run, RunState, Verdict
-from studio import api_label, present
-from studio.app import build_page, create_app
-from studio.guard import Guard, is_loopback
-from studio.present.forms import BY_ITSELF, CHOSEN_ELSEWHERE
-from studio.schemas import LabelIn
-from studio.services import Services
-from studio.tabs import bind, datasets, label, train
-from studio.tabs import policies as policies_tab
+from studio.page.tabs import datasets, label, train
+from studio.page.tabs import policies as policies_tab
+from studio.page.tabs.wiring import bind
+from studio.page.views.labeling import tools as tools_view
+from studio.page.views.training.forms import BY_ITSELF, CHOSEN_ELSEWHERE
+from studio.services.facade import Services
+from studio.web.api import label_screen
+from studio.web.api.schemas import LabelIn
+from studio.web.app import build_page, create_app
+from studio.web.guard.mount import is_loopback
+from studio.web.guard.request_guard import Guard
 from tests import factories
 from training.home import Home
 
@@ -56,7 +59,7 @@ def test_the_app_file_stays_a_page_long() -> None:
 
 
 def test_the_page_is_made_without_torch() -> None:
-    code = "import sys, studio.app; print('torch' in sys.modules, 'transformers' in sys.modules)"
+    code = "import sys, studio.web.app; print('torch' in sys.modules, 'transformers' in sys.modules)"
     seen = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert seen.stdout.strip() == "False False"
 
@@ -155,27 +158,27 @@ def asked(**fields: object) -> LabelIn:
 def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, champion) -> None:
     for _ in range(3):
         factories.make_matchup(db, policy=champion)
-    shown = api_label.deck(services, asked())
+    shown = label_screen.deck(services, asked())
     first, ahead = (item["lease"] for item in shown["deck"])
     assert services.current_task(SESSION).lease_id == first
     assert first in shown["deck"][0]["html"] and shown["guidelines"]["version"] == 0
     voted = asked(lease=first, have=[first, ahead], said={"verdict": "left"}, guidelines=0)
-    then = api_label.vote(services, voted)
+    then = label_screen.vote(services, voted)
     assert then["deck"] == [{"lease": ahead}], "what the browser holds already is only named"
     assert then["more"] and "guidelines" not in then
     assert "1</strong> judged" in then["status"]
-    again = api_label.vote(services, voted)
+    again = label_screen.vote(services, voted)
     assert again["deck"] == then["deck"], "a second press on the same lease shows what is next and counts nothing"
     assert judgments.count_judgments(db) == 1
-    taken_back = api_label.undo(services, asked())
+    taken_back = label_screen.undo(services, asked())
     assert "Taken back" in taken_back["note"] and ahead not in str(taken_back["deck"])
-    assert "nothing to take back" in api_label.undo(services, asked())["note"]
+    assert "nothing to take back" in label_screen.undo(services, asked())["note"]
     assert judgments.count_judgments(db) == 0
 
 
 def test_a_lost_lease_is_told_and_the_next_pair_shown(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    told = api_label.vote(services, asked(lease="lea-unknown", said={"verdict": "left"}))
+    told = label_screen.vote(services, asked(lease="lea-unknown", said={"verdict": "left"}))
     assert "was not counted" in told["note"]
     assert "data-lease" in told["deck"][0]["html"]
 
@@ -184,7 +187,7 @@ def test_a_refused_judgment_says_why_and_leaves_the_pair(services: Services, db:
     factories.make_matchup(db, policy=champion)
     lease = services.current_task(SESSION).lease_id
     bad = {"verdict": "left", "spans": [{"index": 0, "start": 0, "end": 9999, "mark": "good"}]}
-    told = api_label.vote(services, asked(lease=lease, said=bad))
+    told = label_screen.vote(services, asked(lease=lease, said=bad))
     assert "lies within" in told["refused"] and "deck" not in told
     assert services.current_task(SESSION).lease_id == lease
 
@@ -220,12 +223,12 @@ def test_the_screen_is_served_over_http(client: TestClient, db: Database) -> Non
 
 def test_drafts_come_back_with_their_task_and_end_with_it(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    lease = api_label.deck(services, asked())["deck"][0]["lease"]
+    lease = label_screen.deck(services, asked())["deck"][0]["lease"]
     content = {"rationale": "because", "active_ms": 1200}
-    assert api_label.draft(services, asked(lease=lease, content=content))["kept"]
-    assert api_label.deck(services, asked())["deck"][0]["draft"] == content
-    api_label.vote(services, asked(lease=lease, said={"verdict": "tie", **content}))
-    assert not api_label.draft(services, asked(lease=lease, content=content))["kept"]
+    assert label_screen.draft(services, asked(lease=lease, content=content))["kept"]
+    assert label_screen.deck(services, asked())["deck"][0]["draft"] == content
+    label_screen.vote(services, asked(lease=lease, said={"verdict": "tie", **content}))
+    assert not label_screen.draft(services, asked(lease=lease, content=content))["kept"]
     (row,) = judgments.list_judgments(db)
     assert (row.rationale, row.active_ms, row.guidelines) == ("because", 1200, 0)
 
@@ -233,10 +236,10 @@ def test_drafts_come_back_with_their_task_and_end_with_it(services: Services, db
 def test_guidelines_are_saved_as_versions(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
     label.ask(services, "Be **kind**.", "clear, true", True)
-    told = api_label.deck(services, asked(guidelines=0))["guidelines"]
+    told = label_screen.deck(services, asked(guidelines=0))["guidelines"]
     assert told == {
         "version": 1,
-        "html": present.guidelines_text(services.guidelines()),
+        "html": tools_view.guidelines_text(services.guidelines()),
         "criteria": ["clear", "true"],
         "asks_rationale": True,
     }

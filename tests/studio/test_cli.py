@@ -25,11 +25,12 @@ from feedback.store.content.prompts import count_prompts
 from feedback.store.models.checkpoints import save_checkpoint
 from feedback.store.models.runs import get_run, list_runs, save_metrics, update_run
 from feedback.types import Checkpoint, MetricPoint, RunState
-from studio import doctor, people
-from studio.cli import app, home_options_first
-from studio.commands.running import TRAINERS, parse_assignments
-from studio.commands.serving import bind, refuse_unknown_address, refuse_without_admin
-from studio.guard import Mount
+from studio import doctor
+from studio.cli.app import app, home_options_first
+from studio.cli.commands.serve import bind, refuse_unknown_address, refuse_without_admin
+from studio.cli.commands.train import TRAINERS, parse_assignments
+from studio.services import users
+from studio.web.guard.mount import Mount
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.home import Home
 from training.operations.seed import seed_home
@@ -313,10 +314,10 @@ def test_addresses_and_ports(db: Database) -> None:
     with pytest.raises(ValueError, match=r"Refusing to be served at https://labs.example.org/rlhf"):
         refuse_without_admin(db, "127.0.0.1", Mount.parse("https://labs.example.org/rlhf"))
     refuse_without_admin(db, "127.0.0.1", Mount.parse("http://localhost:8000/rlhf"))
-    people.add_user(db, "ann", "researcher", actor="test")
+    users.add_user(db, "ann", "researcher", actor="test")
     with pytest.raises(ValueError, match="Refusing to bind"):
         refuse_without_admin(db, "0.0.0.0", Mount())
-    people.add_user(db, "ada", "admin", actor="test")
+    users.add_user(db, "ada", "admin", actor="test")
     refuse_without_admin(db, "0.0.0.0", Mount())
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner, Result
 
-from studio.cli import app
+from studio.cli.app import app
 from tests.factories import judge_by, longer, make_matchup
 from training.home import Home
 

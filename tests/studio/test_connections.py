@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import pytest
 import uvicorn
 
-from studio import connections
-from studio.connections import BoundedProtocol
+from studio.web.server import connections
+from studio.web.server.connections import BoundedProtocol
 
 
 @dataclass

@@ -8,7 +8,7 @@ import pytest
 
 from feedback.errors import InvalidInput
 from feedback.tables import MetricRow
-from studio.curves import metric_lines
+from studio.metrics_export import metric_lines
 
 POINTS = [
     MetricRow(run_id="r", step=step, name=name, value=value)

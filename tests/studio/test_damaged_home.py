@@ -16,10 +16,10 @@ from feedback.database import health
 from feedback.database.engine import Database
 from feedback.database.health import check_integrity
 from feedback.errors import DatabaseDamaged
-from studio import people
-from studio.auth import signing_key
-from studio.cli import app
-from studio.commands.serving import refuse_damaged
+from studio.cli.app import app
+from studio.cli.commands.serve import refuse_damaged
+from studio.security.sessions import signing_key
+from studio.services import users
 from tests.factories import make_prompt
 from tests.feedback.test_migration_adapters import migrate_to
 from training.home import Home
@@ -50,7 +50,7 @@ def in_use(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A home in use: a key, an admin, a prompt, a run's directory; closed."""
     home = Home(tmp_path_factory.mktemp("in-use") / "home")
     db = home.open()
-    people.add_user(db, "ada", "admin", actor="test")
+    users.add_user(db, "ada", "admin", actor="test")
     for number in range(200):
         make_prompt(db, f"Question {number}: " + "why " * 30)
     db.dispose()
@@ -257,7 +257,7 @@ def test_a_check_that_takes_too_long_is_given_up_and_told(
     monkeypatch.setattr(health, "_INSTRUCTIONS", 1)
     assert check_integrity(db) == "ok" and check_integrity(db, seconds=60) == "ok"
     assert check_integrity(db, seconds=0) == health.UNFINISHED
-    monkeypatch.setattr("studio.commands.serving.CHECK_SECONDS", 0.0)
+    monkeypatch.setattr("studio.cli.commands.serve.CHECK_SECONDS", 0.0)
     refuse_damaged(db)
     assert "studio doctor" in capsys.readouterr().err
     assert check_integrity(db, thorough=True) == "ok", "the bound is gone with the check"

@@ -11,8 +11,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from feedback.database.engine import Database
-from studio import doors, people
-from studio.app import create_app
+from studio.security import open_access
+from studio.services import users
+from studio.web.app import create_app
 from tests.studio.running import running
 from training.home import Home
 
@@ -50,7 +51,7 @@ def test_a_script_sends_it_as_any_token(client: TestClient) -> None:
 
 
 def test_with_users_it_opens_nothing(client: TestClient, db: Database) -> None:
-    people.add_user(db, "boss", "admin", actor="test")
+    users.add_user(db, "boss", "admin", actor="test")
     assert client.get("/api/runs", headers={"Authorization": f"Bearer {TOKEN}"}).status_code == 401
     assert client.get("/", params={"token": TOKEN}, follow_redirects=False).headers.get("location") != "./"
 
@@ -58,7 +59,7 @@ def test_with_users_it_opens_nothing(client: TestClient, db: Database) -> None:
 def test_the_command_prints_the_address_and_keeps_the_token_to_itself(tmp_path: Path) -> None:
     home = Home(tmp_path / "home").create()
     with running(home, "--token") as studio:
-        file = home.path / doors.TOKEN_FILE
+        file = home.path / open_access.TOKEN_FILE
         assert stat.S_IMODE(file.stat().st_mode) == 0o600
         token = file.read_text()
         assert studio.printed == f"{studio.url}/?token={token}"
@@ -74,11 +75,11 @@ def test_a_shared_machine_is_told(db: Database, tmp_path: Path, monkeypatch: pyt
     people_of = ["ann:x:1001:1001::/home/ann:/bin/bash", "bob:x:1002:1002::/home/bob:/bin/zsh"]
     others = ["daemon:x:1:1::/:/usr/sbin/nologin", "svc:x:1003:1003::/:/bin/false", "nobody:x:65534:1::/:/bin/sh"]
     passwd.write_text("\n".join([*people_of, *others, f"me:x:{os.getuid()}:0::/root:/bin/bash"]))
-    names = doors.list_others(passwd)
+    names = open_access.list_others(passwd)
     assert names == ["ann", "bob"]
-    monkeypatch.setattr(doors, "list_others", lambda: names)
-    warning = doors.who_may_enter(db, "")
+    monkeypatch.setattr(open_access, "list_others", lambda: names)
+    warning = open_access.who_may_enter(db, "")
     assert "ann, bob" in warning and "--token" in warning and "\n" not in warning
-    assert doors.who_may_enter(db, TOKEN) == ""
-    people.add_user(db, "boss", "admin", actor="test")
-    assert doors.who_may_enter(db, "") == ""
+    assert open_access.who_may_enter(db, TOKEN) == ""
+    users.add_user(db, "boss", "admin", actor="test")
+    assert open_access.who_may_enter(db, "") == ""

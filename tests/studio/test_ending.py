@@ -70,7 +70,7 @@ def test_a_start_with_a_worker_ends_with_it(tmp_path: Path) -> None:
 
 def run_code(code: str) -> subprocess.CompletedProcess[str]:
     """Run code around an Ending in a process of its own, which its watchdog may end without harm to other tests."""
-    imports = "import os, signal, threading, time\nfrom studio.ending import Ending\n"
+    imports = "import os, signal, threading, time\nfrom studio.web.server.shutdown import Ending\n"
     command = [sys.executable, "-c", imports + dedent(code)]
     return subprocess.run(command, cwd=ROOT, timeout=60, capture_output=True, text=True)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from studio import formatted as module
-from studio.formatted import MAX_CHARACTERS, formatted
+from studio.page import markdown
+from studio.page.markdown import MAX_CHARACTERS, formatted
 
 SIZE = MAX_CHARACTERS
 ROOT = Path(__file__).parents[2]
@@ -65,7 +65,7 @@ def test_what_is_too_much_is_shown_as_written_with_a_note() -> None:
 def test_the_same_text_always_looks_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     text = "- a\n" * 200
     assert "<li" in str(formatted(text))
-    monkeypatch.setattr(module, "MAX_STEPS", 100)
+    monkeypatch.setattr(markdown, "MAX_STEPS", 100)
     assert "<li" not in str(formatted(text))
 
 

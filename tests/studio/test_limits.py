@@ -15,10 +15,10 @@ from fastapi.testclient import TestClient
 
 from feedback.database.engine import Database
 from feedback.errors import InvalidInput
-from studio import limits
-from studio.app import create_app
-from studio.bulk import MAX_PARTS, read_prompts
-from studio.guard import Guard
+from studio.web.app import create_app
+from studio.web.bulk_prompts import MAX_PARTS, read_prompts
+from studio.web.guard.request_guard import Guard
+from studio.web.server import limits
 from tests.studio.running import Running, running, watched
 from training.home import Home
 
@@ -54,7 +54,7 @@ def test_a_body_larger_than_its_route_needs_is_refused(client: TestClient, path:
 
 
 def test_a_prefix_does_not_widen_a_limit(home: Home, db: Database) -> None:
-    from studio.guard import Mount
+    from studio.web.guard.mount import Mount
 
     mount = Mount.parse("/studio")
     client = TestClient(create_app(home, db, mount=mount), base_url="http://127.0.0.1:7860")
@@ -171,12 +171,12 @@ def test_nobody_waits_for_a_hostile_body(studio: Running) -> None:
         ("/api/prompts", b'{"prompts":[{"messages":[' + b"[]," * 5_000_000 + b"]}]}", 422),
         ("/api/prompts", b'{"prompts":["' + b"\\n" * 20_000_000 + b'"]}', 422),
     ]
-    before = studio.memory()
+    before = studio.web.server.memory()
     with watched(studio.url) as pulse:
         for path, body, status in bodies:
             assert httpx.post(studio.url + path, content=body, headers=JSON, timeout=120).status_code == status
     assert pulse.longest < 5
-    assert studio.memory() - before < 600
+    assert studio.web.server.memory() - before < 600
 
 
 def test_only_some_large_bodies_are_read_at_once(studio: Running) -> None:

@@ -20,11 +20,11 @@ from feedback.store.models import runs as run_store
 from feedback.store.models.policies import get_champion, get_policy, promote_policy, save_policy
 from feedback.store.models.scorecards import save_scorecard
 from feedback.types import Policy, Purpose, Scorecard, Split
-from studio.app import create_app
-from studio.cli import app
-from studio.commands import running
-from studio.present.policies import policy_detail
-from studio.services import Services
+from studio.cli.app import app
+from studio.cli.commands import train
+from studio.page.views.policies import policy_detail
+from studio.services.facade import Services
+from studio.web.app import create_app
 from tests.factories import judge_by, keep_benchmark, longer, make_generations, make_prompt, sample
 from training.evaluation import benchmark_comparison
 from training.home import Home
@@ -198,7 +198,7 @@ def test_people_are_asked_about_fresh_replies_each_time_and_told_how_few_there_a
         figures = {"win_rate": 0.5, "low": 0.4, "high": 0.6}
         return SimpleNamespace(id="run-1", result={"matchups": 12, **figures})
 
-    monkeypatch.setattr(running, "submit_and_wait", pretend)
+    monkeypatch.setattr(train, "submit_and_wait", pretend)
     asked = said(measured, "evaluate", "child", "parent", "--people", "--prompts", "40")
     assert "12 pairs come first on the Label tab" in asked.output and "40 were asked for" in asked.output
     assert "asked for" not in said(measured, "evaluate", "child", "parent", "--people", "--prompts", "12").output

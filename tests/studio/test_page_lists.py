@@ -10,11 +10,13 @@ from feedback.errors import InvalidInput, NotFound
 from feedback.store.models import policies, runs
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, UserRole
-from studio import present
-from studio.present.commands import on_the_page
-from studio.services import RunsAsked, Services
-from studio.tabs import datasets, people, runs_list
-from studio.tabs import policies as policies_tab
+from studio.page.commands import on_the_page
+from studio.page.tabs import datasets, runs_list, users
+from studio.page.tabs import policies as policies_tab
+from studio.page.text import error_text
+from studio.page.views import datasets as datasets_view
+from studio.page.views.training import runs as runs_view
+from studio.services.facade import RunsAsked, Services
 from tests import factories
 
 
@@ -66,7 +68,7 @@ def test_the_split_is_told_before_and_after_it_is_frozen(client: TestClient, ser
     frozen = client.post("/api/datasets", json={"name": "small"}).json()
     assert any("kept for testing" in note for note in frozen["notes"])
     row = services.get_dataset("small")
-    assert "kept for testing" in present.dataset_detail(row, [])
+    assert "kept for testing" in datasets_view.dataset_detail(row, [])
     *_, split = datasets.freeze(services, "other", ["human"], "raw", 50, 7)
     assert "About the split" in split
     assert services.get_dataset("other").filters["split_seed"] == 7
@@ -76,9 +78,9 @@ def test_an_accuracy_on_few_pairs_is_marked_on_the_card_of_a_run() -> None:
     result = {"accuracy": 0.5, "accuracy_low": 0.001, "accuracy_high": 0.998, "test_pairs": 2}
     run = RunRow(id="run-1", method="reward", state=RunState.succeeded, config={}, result=result)
     at = run.created_at
-    assert "measured on 2 test pairs only" in present.run_detail(run, [], at)
+    assert "measured on 2 test pairs only" in runs_view.run_detail(run, [], at)
     many = RunRow(id="run-1", method="reward", state=RunState.succeeded, config={}, result={**result, "test_pairs": 80})
-    assert "only: fewer than" not in present.run_detail(many, [], at)
+    assert "only: fewer than" not in runs_view.run_detail(many, [], at)
 
 
 def test_messages_on_the_page_name_its_places() -> None:
@@ -86,7 +88,7 @@ def test_messages_on_the_page_name_its_places() -> None:
     assert "“Measure win rate”" in on_the_page("It was never measured: `studio evaluate` does that.")
     assert on_the_page("`studio users add NAME`") == "The People tab"
     assert "`studio up --policy" in on_the_page("restart with `studio up --policy MODEL`.")
-    assert "studio runs" not in present.error_text(NotFound("run", "x", hint="`studio runs list` shows all."))
+    assert "studio runs" not in error_text(NotFound("run", "x", hint="`studio runs list` shows all."))
 
 
 def test_a_policy_is_not_offered_to_be_compared_with_itself(services: Services, db: Database) -> None:
@@ -97,7 +99,7 @@ def test_a_policy_is_not_offered_to_be_compared_with_itself(services: Services, 
 
 
 def test_the_form_for_the_first_user_begins_with_a_role_that_it_takes(services: Services) -> None:
-    assert people.first_role(services) == UserRole.admin
-    table, secret, *_ = people.add(services, "ada", people.first_role(services))
+    assert users.first_role(services) == UserRole.admin
+    table, secret, *_ = users.add(services, "ada", users.first_role(services))
     assert "ada is the first user" in table and "Password" in secret
-    assert people.first_role(services) == UserRole.annotator
+    assert users.first_role(services) == UserRole.annotator

@@ -9,8 +9,8 @@ from fastapi.testclient import TestClient
 
 from feedback.database.engine import Database
 from feedback.types import UserRole
-from studio import people
-from studio.page_routes import is_there
+from studio.page.gradio_routes import is_there
+from studio.services import users
 
 NOT_THERE = [
     ("POST", "/gradio_api/upload"),
@@ -56,9 +56,9 @@ def test_what_the_page_does_not_need_is_not_there(client: TestClient, method: st
 
 
 def test_nobody_leaves_files_here(client: TestClient, db: Database, tmp_path: Path) -> None:
-    people.add_user(db, "boss", "admin", actor="test")
+    users.add_user(db, "boss", "admin", actor="test")
     for role in UserRole:
-        token = people.add_user(db, f"one-{role.value}", role, actor="test").token
+        token = users.add_user(db, f"one-{role.value}", role, actor="test").token
         for path in ("upload", "process_recording"):
             files = {"files": ("x.txt", b"x"), "video": ("y.webm", b"y" * 1000)}
             answer = client.post(f"/gradio_api/{path}", files=files, headers={"Authorization": f"Bearer {token}"})
@@ -78,7 +78,7 @@ def test_what_the_page_needs_is_there(client: TestClient, path: str) -> None:
 
 
 def test_a_form_is_no_place_for_parts(client: TestClient, db: Database) -> None:
-    people.add_user(db, "boss", "admin", actor="test")
+    users.add_user(db, "boss", "admin", actor="test")
     boundary = "b" * 10_000
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}", "Origin": "http://127.0.0.1:7860"}
     answer = client.post("/login", content=f"--{boundary}--".encode(), headers=headers)

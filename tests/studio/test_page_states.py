@@ -15,8 +15,8 @@ import pytest
 from fastapi.testclient import TestClient
 from starlette.routing import Mount
 
-from studio.memory import ARENAS
-from studio.page_states import PAGES_KEPT, keep_no_copies
+from studio.page.gradio_states import PAGES_KEPT, keep_no_copies
+from studio.web.server.memory import ARENAS
 from tests.studio.running import Running, running
 from training.home import Home
 
@@ -39,13 +39,13 @@ def test_pages_take_little_room(studio: Running) -> None:
                 assert http.post("/gradio_api/run/predict", json=body).status_code == 200
 
         load(*range(20))
-        few = studio.memory()
+        few = studio.web.server.memory()
         load(*range(20, PAGES_KEPT))
-        full = studio.memory()
+        full = studio.web.server.memory()
         load(*range(PAGES_KEPT, 2 * PAGES_KEPT))
     # In MB. With Gradio's copy of the page each takes 0.8.
     assert full - few < 0.1 * (PAGES_KEPT - 20)
-    assert studio.memory() - full < 0.1 * PAGES_KEPT
+    assert studio.web.server.memory() - full < 0.1 * PAGES_KEPT
 
 
 HEAP = 64 * 2**20

@@ -26,11 +26,14 @@ from feedback.store.people import audit, users
 from feedback.store.rows import as_row
 from feedback.tables import AuditRow
 from feedback.types import AuditEvent, UserRole, UserStatus, now
-from studio import api_label, auth, people
-from studio.app import create_app
-from studio.auth import Auth
-from studio.roles import HOUSE_ONLY, LOCAL, PARTS, RULES, ActingServices, Person
-from studio.services import Services
+from studio.identity import LOCAL, Person
+from studio.security import lockout, passwords, sessions
+from studio.security.sessions import Auth
+from studio.services import users as people
+from studio.services.access import HOUSE_ONLY, PARTS, RULES, ActingServices
+from studio.services.facade import Services
+from studio.web.api import label_screen
+from studio.web.app import create_app
 from tests import factories
 from training.home import Home
 from training.operations.backup import back_up, restore
@@ -91,7 +94,7 @@ ANNOTATOR = {
     ("POST", "/api/tasks/{lease}/heartbeat"),
     ("POST", "/api/tasks/{lease}/release"),
     ("GET", "/api/messages"),
-    *(("POST", f"/api/label/{act.__name__}") for act in api_label.ACTS),
+    *(("POST", f"/api/label/{act.__name__}") for act in label_screen.ACTS),
     ("GET", "/api/guidelines"),
 }
 REVIEWER = {
@@ -175,7 +178,7 @@ BODIES: dict[tuple[str, str], dict[str, Any]] = {
     ("POST", "/api/batches/{key}/priority"): {"priority": 1},
     ("POST", "/api/guidelines"): {"text": "Choose well."},
     ("POST", "/api/checks"): {"gold_share": 0.1},
-    **{("POST", f"/api/label/{act.__name__}"): {"seq": 1, "session": "browser-0001"} for act in api_label.ACTS},
+    **{("POST", f"/api/label/{act.__name__}"): {"seq": 1, "session": "browser-0001"} for act in label_screen.ACTS},
 }
 
 
@@ -439,8 +442,8 @@ def test_a_session_ends_by_itself(home: Home, db: Database, monkeypatch: pytest.
     add(db, "ann")
     sign_in = Auth(home.path, db)
     cookie = sign_in.sign_in("ann", PASSWORD, "127.0.0.1").cookie
-    later = now() + timedelta(days=auth.SESSION_DAYS, seconds=1)
-    monkeypatch.setattr(auth, "now", lambda: later)
+    later = now() + timedelta(days=sessions.SESSION_DAYS, seconds=1)
+    monkeypatch.setattr(sessions, "now", lambda: later)
     assert sign_in.person_of_cookie(cookie) is None
 
 
@@ -536,8 +539,8 @@ def test_ones_own_password(client: TestClient, db: Database, crowd: dict) -> Non
 def test_too_many_wrong_passwords_lock_and_say_until_when(client: TestClient, db: Database) -> None:
     add(db, "ann")
     form = {"name": "ann", "password": "wrong"}
-    answers = [client.post("/login", data=form, headers=ORIGIN) for _ in range(auth.TRIES_PER_NAME_AND_ADDRESS + 1)]
-    assert [answer.status_code for answer in answers] == [401] * auth.TRIES_PER_NAME_AND_ADDRESS + [429]
+    answers = [client.post("/login", data=form, headers=ORIGIN) for _ in range(lockout.TRIES_PER_NAME_AND_ADDRESS + 1)]
+    assert [answer.status_code for answer in answers] == [401] * lockout.TRIES_PER_NAME_AND_ADDRESS + [429]
     assert "The name or the password is wrong." in answers[0].text
     assert re.search(r"locked until \d\d:\d\d UTC, for 15 more minutes", answers[-1].text)
     assert 0 < int(answers[-1].headers["retry-after"]) <= 15 * 60
@@ -564,7 +567,7 @@ def test_a_session_is_no_place_to_guess_the_password(client: TestClient, db: Dat
     assert answer.status_code == 429, "one count for both"
     told = {(event.actor, event.subject) for event in audit.list_events(db, verb="sign_in.failed")}
     assert told == {("ann", "ann from testclient")}
-    assert auth.password_matches(PASSWORD, users.get_user(db, "ann").password_hash)
+    assert passwords.password_matches(PASSWORD, users.get_user(db, "ann").password_hash)
     people.reset_password(db, "ann", actor="test", password=PASSWORD)
     changed = client.post("/api/me/password", json={**body, "current": PASSWORD}, headers=bearer(made))
     assert changed.json() == {"changed": True}
@@ -574,14 +577,14 @@ def test_a_lock_ends_by_itself_and_survives_a_restart(
     home: Home, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(db, "ann")
-    for _ in range(auth.TRIES_PER_NAME_AND_ADDRESS):
+    for _ in range(lockout.TRIES_PER_NAME_AND_ADDRESS):
         with pytest.raises(NotSignedIn):
             Auth(home.path, db).sign_in("ann", "wrong", "10.0.0.1")
     with pytest.raises(LockedOut) as locked:
         Auth(home.path, db).sign_in("ann", PASSWORD, "10.0.0.1")
     assert Auth(home.path, db).sign_in("ann", PASSWORD, "10.0.0.2"), "elsewhere ann is not shut out by a guesser"
     after = locked.value.until + timedelta(seconds=1)
-    monkeypatch.setattr(auth, "now", lambda: after)
+    monkeypatch.setattr(sessions, "now", lambda: after)
     assert Auth(home.path, db).sign_in("ann", PASSWORD, "10.0.0.1").person.name == "ann"
 
 
@@ -595,15 +598,15 @@ def at(db: Database, moment: datetime, verb: str, subject: str) -> None:
 @pytest.mark.parametrize("ahead", [timedelta(minutes=10), timedelta(days=400)])
 def test_a_clock_that_was_ahead_locks_for_no_longer_than_usual(home: Home, db: Database, ahead: timedelta) -> None:
     add(db, "ann")
-    for _ in range(auth.TRIES_PER_NAME_AND_ADDRESS):
+    for _ in range(lockout.TRIES_PER_NAME_AND_ADDRESS):
         at(db, now() + ahead, "sign_in.failed", "ann from 10.0.0.1")
     sign_in = Auth(home.path, db)
-    if ahead > auth.LOCK_WINDOW:
+    if ahead > lockout.LOCK_WINDOW:
         assert sign_in.sign_in("ann", PASSWORD, "10.0.0.1")
         return
     with pytest.raises(LockedOut, match="for 15 more minutes") as locked:
         sign_in.sign_in("ann", PASSWORD, "10.0.0.1")
-    assert locked.value.until <= now() + auth.LOCK_WINDOW
+    assert locked.value.until <= now() + lockout.LOCK_WINDOW
 
 
 def test_a_sign_in_dated_in_the_future_forgives_no_guesses(home: Home, db: Database) -> None:
@@ -611,7 +614,7 @@ def test_a_sign_in_dated_in_the_future_forgives_no_guesses(home: Home, db: Datab
     for verb, subject in (("sign_in", "ann from 10.0.0.1"), ("user.password", "ann")):
         at(db, now() + timedelta(days=400), verb, subject)
     sign_in = Auth(home.path, db)
-    for _ in range(auth.TRIES_PER_NAME_AND_ADDRESS):
+    for _ in range(lockout.TRIES_PER_NAME_AND_ADDRESS):
         with pytest.raises(NotSignedIn):
             sign_in.sign_in("ann", "wrong", "10.0.0.1")
     with pytest.raises(LockedOut):
@@ -622,14 +625,14 @@ def test_guesses_from_everywhere_and_at_every_name_are_counted(
     home: Home, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(db, "ann")
-    monkeypatch.setattr(auth, "password_matches", lambda *_: False)  # only the counting is looked at here
+    monkeypatch.setattr(passwords, "password_matches", lambda *_: False)  # only the counting is looked at here
     sign_in = Auth(home.path, db)
-    for number in range(auth.TRIES_PER_NAME):
+    for number in range(lockout.TRIES_PER_NAME):
         with pytest.raises(NotSignedIn):
             sign_in.sign_in("ann", "wrong", f"10.0.0.{number}")
     with pytest.raises(LockedOut):
         sign_in.sign_in("ann", "wrong", "10.0.1.1")
-    for number in range(auth.TRIES_PER_ADDRESS):
+    for number in range(lockout.TRIES_PER_ADDRESS):
         with pytest.raises(NotSignedIn):
             sign_in.sign_in(f"name-{number}", "wrong", "10.0.2.1")
     with pytest.raises(LockedOut):
@@ -639,7 +642,7 @@ def test_guesses_from_everywhere_and_at_every_name_are_counted(
 def test_an_address_that_a_proxy_made_up_is_not_written_down() -> None:
     from starlette.requests import Request
 
-    from studio.gate import address_of
+    from studio.web.guard.authentication import address_of
 
     told = {"10.0.0.1": "10.0.0.1", "::1": "::1", "ann from 1.2.3.4": "unknown", "x" * 5000: "unknown", "": "unknown"}
     for given, known in told.items():
@@ -662,8 +665,8 @@ def test_guesses_at_once_do_not_slip_past_the_count(home: Home, db: Database) ->
         thread.start()
     for thread in threads:
         thread.join()
-    assert ends.count("NotSignedIn") == auth.TRIES_PER_NAME_AND_ADDRESS
-    assert ends.count("LockedOut") == 12 - auth.TRIES_PER_NAME_AND_ADDRESS
+    assert ends.count("NotSignedIn") == lockout.TRIES_PER_NAME_AND_ADDRESS
+    assert ends.count("LockedOut") == 12 - lockout.TRIES_PER_NAME_AND_ADDRESS
 
 
 def test_unknown_names_are_not_told_apart(home: Home, db: Database, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -672,8 +675,8 @@ def test_unknown_names_are_not_told_apart(home: Home, db: Database, monkeypatch:
     add(db, "gone")
     users.set_user_status(db, "gone", UserStatus.disabled, actor="test")
     sign_in, told, work = Auth(home.path, db), set(), []
-    real = auth._scrypt
-    monkeypatch.setattr(auth, "_scrypt", lambda *values: work.append(values[2:]) or real(*values))
+    real = passwords._scrypt
+    monkeypatch.setattr(passwords, "_scrypt", lambda *values: work.append(values[2:]) or real(*values))
     for name in ("ann", "gone", "nobody-of-that-name"):
         with pytest.raises(NotSignedIn) as refused:
             sign_in.sign_in(name, "wrong password", "10.0.0.9")
@@ -684,7 +687,7 @@ def test_unknown_names_are_not_told_apart(home: Home, db: Database, monkeypatch:
 
 def test_secrets_are_compared_in_constant_time_only() -> None:
     """No ``==`` on a secret anywhere in sign-in: every comparison is ``hmac.compare_digest``."""
-    source = inspect.getsource(auth)
+    source = inspect.getsource(sessions)
     compared = re.findall(r"^.*(?:==|!=).*$", source, re.MULTILINE)
     assert compared == []
     assert source.count("hmac.compare_digest(") == 3
@@ -695,8 +698,8 @@ def test_passwords_that_would_be_guessed_are_refused(db: Database) -> None:
         with pytest.raises(InvalidInput):
             people.add_user(db, "a-long-name-here", "annotator", actor="test", password=bad)
     assert users.list_users(db) == []
-    assert len({auth.new_password() for _ in range(50)}) == 50
-    assert auth.password_matches("pässwörter sind schön", auth.hash_password("pässwörter sind schön"))
+    assert len({passwords.new_password() for _ in range(50)}) == 50
+    assert passwords.password_matches("pässwörter sind schön", passwords.hash_password("pässwörter sind schön"))
 
 
 # Other sites ----------------------------------------------------------------------------------------------

@@ -15,8 +15,15 @@ from feedback.errors import InvalidInput
 from feedback.labeling.assignment import Task
 from feedback.tables import CheckpointRow, DatasetRow, MetricRow, PolicyRow, RunRow, ScorecardRow
 from feedback.types import MatchupKind, RunState
-from studio import markup, present
-from studio.services import LabelCounts, PolicySummary
+from studio.page import html
+from studio.page.text import ago, duration, error_text
+from studio.page.views import datasets as datasets_view
+from studio.page.views import policies as policies_view
+from studio.page.views.labeling import label as label_view
+from studio.page.views.training import curves as curves_view
+from studio.page.views.training import forms as forms_view
+from studio.page.views.training import runs as runs_view
+from studio.services.facade import LabelCounts, PolicySummary
 from training.methods import METHODS
 from training.settings.parsing import describe, parse_settings, settings_class
 
@@ -46,7 +53,7 @@ def task(*responses: str) -> Task:
 
 @given(st.text())
 def test_escaped_text_reads_back_as_itself_and_holds_no_markup(text: str) -> None:
-    escaped = markup.escape(text)
+    escaped = html.escape(text)
     read = Reader(escaped)
     assert read.tags == []
     assert not set("<>\"'{}$`@") & set(escaped.replace("&", "").replace(";", "")) or "&" in escaped
@@ -62,35 +69,35 @@ math mrow mi mn mo mtext mspace mfrac msqrt mroot msub msup msubsup mover munder
 
 @given(st.text(), st.text(alphabet="ab<>&\"'*_`$\\^{}[]()!|-#~\n 1.=:/x"))
 def test_a_pair_has_only_allowed_tags_whatever_the_replies_say(left: str, right: str) -> None:
-    frame = set(Reader(present.pair(task("a", "b"))).tags)
-    assert set(Reader(present.pair(task(left, right))).tags) <= frame | set(TAGS_OF_TEXT.split())
+    frame = set(Reader(label_view.pair(task("a", "b"))).tags)
+    assert set(Reader(label_view.pair(task(left, right))).tags) <= frame | set(TAGS_OF_TEXT.split())
 
 
 def test_what_could_hide_or_reverse_text_is_made_visible_or_dropped() -> None:
-    assert markup.escape("a\x00b\x1b") == "a\ufffdb\ufffd"
-    assert markup.escape("user\u202egnp.exe") == "usergnp.exe"
-    assert markup.escape("x\ud800y") == "x\ufffdy"
-    assert markup.escape("${a}{{b}}@children`") == "&#36;&#123;a&#125;&#123;&#123;b&#125;&#125;&#64;children&#96;"
+    assert html.escape("a\x00b\x1b") == "a\ufffdb\ufffd"
+    assert html.escape("user\u202egnp.exe") == "usergnp.exe"
+    assert html.escape("x\ud800y") == "x\ufffdy"
+    assert html.escape("${a}{{b}}@children`") == "&#36;&#123;a&#125;&#123;&#123;b&#125;&#125;&#64;children&#96;"
 
 
 def test_attributes_are_escaped_and_may_be_left_out() -> None:
-    made = markup.element("a", "x", href='"><script>', class_="c", hidden=True, title=None)
+    made = html.element("a", "x", href='"><script>', class_="c", hidden=True, title=None)
     assert made == '<a href="&quot;&gt;&lt;script&gt;" class="c" hidden>x</a>'
 
 
 def test_a_pair_carries_its_lease_and_nothing_else_about_it() -> None:
-    shown = present.pair(task("one", "two"))
+    shown = label_view.pair(task("one", "two"))
     assert 'data-lease="lea-1"' in shown
     assert "mat-1" not in shown
     assert shown.index("one") < shown.index("two")
 
 
 def test_the_counter_survives_an_empty_pool() -> None:
-    assert 'aria-valuenow="0"' in present.label_status(LabelCounts(0, 0))
-    assert 'aria-valuenow="25"' in present.label_status(LabelCounts(1, 3))
-    assert "1 judged by you2 skipped3 open for you" in Reader(present.label_status(LabelCounts(1, 3, 2))).text
+    assert 'aria-valuenow="0"' in label_view.label_status(LabelCounts(0, 0))
+    assert 'aria-valuenow="25"' in label_view.label_status(LabelCounts(1, 3))
+    assert "1 judged by you2 skipped3 open for you" in Reader(label_view.label_status(LabelCounts(1, 3, 2))).text
     others = LabelCounts(1, 0, pool=3)
-    assert "for others" in present.empty_pool(None, others) and "for others" not in present.empty_pool(None)
+    assert "for others" in label_view.empty_pool(None, others) and "for others" not in label_view.empty_pool(None)
 
 
 @pytest.mark.parametrize(
@@ -107,7 +114,7 @@ def test_the_counter_survives_an_empty_pool() -> None:
     ],
 )
 def test_an_empty_pool_says_why(fill: RunRow | None, says: str) -> None:
-    assert says in Reader(present.empty_pool(fill)).text
+    assert says in Reader(label_view.empty_pool(fill)).text
 
 
 @pytest.mark.parametrize(
@@ -119,7 +126,7 @@ def test_an_empty_pool_says_why(fill: RunRow | None, says: str) -> None:
     ],
 )
 def test_an_empty_pool_says_who_can_fill_it(fill: RunRow | None) -> None:
-    assert "researcher" in Reader(present.empty_pool(fill)).text
+    assert "researcher" in Reader(label_view.empty_pool(fill)).text
 
 
 def test_runs_say_their_state_in_words() -> None:
@@ -127,11 +134,11 @@ def test_runs_say_their_state_in_words() -> None:
         id="run-1", method="dpo", state=RunState.running, progress=0.4, config={"dataset": "d"},
         started_at=NOW - timedelta(seconds=200),
     )  # fmt: skip
-    text = Reader(present.runs_table([run], None, NOW)).text
+    text = Reader(runs_view.runs_table([run], None, NOW)).text
     assert all(part in text for part in ("run-1", "dpo", "running 40 %", "3 minutes ago", "3 min 20 s"))
-    assert "No runs yet" in present.runs_table([], None, NOW)
+    assert "No runs yet" in runs_view.runs_table([], None, NOW)
     failed = RunRow(id="run-2", method="dpo", state=RunState.failed, error="Loss is nan; lower the rate.")
-    assert "Loss is nan; lower the rate." in present.run_detail(failed, [], NOW)
+    assert "Loss is nan; lower the rate." in runs_view.run_detail(failed, [], NOW)
 
 
 def test_runs_are_told_apart_by_name_and_origin() -> None:
@@ -139,21 +146,21 @@ def test_runs_are_told_apart_by_name_and_origin() -> None:
     made = RunRow(id="run-bbbb2222", method="dpo", config={"dataset": "dat-1"}, result={"policy": "dpo-7"})
     bare = RunRow(id="run-cccc3333", method="evaluate", config={"a": "x", "b": "y"})
     names = {"pol-1": "starter", "dat-1": "round-1"}
-    text = Reader(present.runs_table([given, made, bare], None, NOW, names)).text
+    text = Reader(runs_view.runs_table([given, made, bare], None, NOW, names)).text
     assert all(part in text for part in ("warmer", "run-aaaa1111", "starter", "dpo-7", "round-1", "run-cccc3333"))
-    assert [words for words, _ in present.run_choices([given, made, bare], names)] == [
+    assert [words for words, _ in runs_view.run_choices([given, made, bare], names)] == [
         "warmer aaaa: ppo, starter, queued",
         "dpo-7 bbbb: dpo, round-1, queued",
         "evaluate cccc: x against y, queued",
     ]
-    assert "warmer · ppo · run-aaaa1111" in Reader(present.run_detail(given, [], NOW, names)).text
+    assert "warmer · ppo · run-aaaa1111" in Reader(runs_view.run_detail(given, [], NOW, names)).text
 
 
 @pytest.mark.parametrize("state", list(RunState))
 def test_what_can_be_done_with_a_run_follows_its_state(state: RunState) -> None:
     run = RunRow(method="dpo", state=state)
-    assert not (present.can_cancel(run) and present.can_resume(run))
-    assert present.can_resume(run) == (state in {RunState.failed, RunState.cancelled, RunState.interrupted})
+    assert not (runs_view.can_cancel(run) and runs_view.can_resume(run))
+    assert runs_view.can_resume(run) == (state in {RunState.failed, RunState.cancelled, RunState.interrupted})
 
 
 def test_a_run_whose_settings_will_not_do_is_not_offered_again() -> None:
@@ -161,11 +168,11 @@ def test_a_run_whose_settings_will_not_do_is_not_offered_again() -> None:
         id="run-1", method="ppo", state=RunState.failed, result={"failure": "data"},
         error="The reward checkpoint 'judge' was trained on another base.",
     )  # fmt: skip
-    text = Reader(present.run_detail(run, [], NOW)).text
-    assert not present.can_resume(run) and "start another run" in text
+    text = Reader(runs_view.run_detail(run, [], NOW)).text
+    assert not runs_view.can_resume(run) and "start another run" in text
     assert "What it was given will not do" in text and "The data" not in text
     run.result = {"failure": "memory"}
-    assert present.can_resume(run) and "start another run" not in Reader(present.run_detail(run, [], NOW)).text
+    assert runs_view.can_resume(run) and "start another run" not in Reader(runs_view.run_detail(run, [], NOW)).text
 
 
 def test_curves_are_split_by_what_they_measure() -> None:
@@ -174,20 +181,23 @@ def test_curves_are_split_by_what_they_measure() -> None:
         for step in (0, 1)
         for name in ("loss", "accuracy", "learning_rate", "margin")
     ]
-    losses, shares, further = present.plot_frames({"run": points}, "margin")
+    losses, shares, further = curves_view.plot_frames({"run": points}, "margin")
     assert list(losses.columns) == ["step", "value", "curve"]
     assert (set(losses["curve"]), set(shares["curve"])) == ({"Loss"}, {"Accuracy"})
-    assert set(further["curve"]) == {"Margin"} and present.curve_names({"run": points}) == ["learning_rate", "margin"]
-    assert present.latest_metrics(points)["margin"] == 1.0
-    assert len(present.plot_frames({"run": []})[0]) == 0
+    assert set(further["curve"]) == {"Margin"} and curves_view.curve_names({"run": points}) == [
+        "learning_rate",
+        "margin",
+    ]
+    assert runs_view.latest_metrics(points)["margin"] == 1.0
+    assert len(curves_view.plot_frames({"run": []})[0]) == 0
 
 
 def test_each_method_shows_first_what_tells_most_about_it() -> None:
     def shown(method: str, *names: str) -> list[Any]:
         series = {"run": [MetricRow(run_id="r", step=1, name=name, value=1.0) for name in names]}
-        further = present.usual_curve(present.curve_names(series, method))
-        frames = present.plot_frames(series, further, method)
-        titles = [plot.title for plot in present.first_plots(method)]
+        further = curves_view.usual_curve(curves_view.curve_names(series, method))
+        frames = curves_view.plot_frames(series, further, method)
+        titles = [plot.title for plot in curves_view.first_plots(method)]
         return [*zip(titles, (list(frame["curve"]) for frame in frames[:2]), strict=True), further]
 
     assert shown("dpo", "loss", "entropy", "accuracy", "margin") == [
@@ -203,7 +213,7 @@ def test_each_method_shows_first_what_tells_most_about_it() -> None:
         ("Score", ["Score", "Canary score"]), ("Nats per reply", ["KL"])
     ]  # fmt: skip
     points = [MetricRow(run_id="r", step=1, name=name, value=1.0) for name in ("loss", "entropy", "reward")]
-    text = Reader(present.run_detail(RunRow(method="rloo", state=RunState.running), points, NOW)).text
+    text = Reader(runs_view.run_detail(RunRow(method="rloo", state=RunState.running), points, NOW)).text
     assert text.index("Reward") < text.index("Loss")
 
 
@@ -211,31 +221,31 @@ def test_what_was_measured_at_the_end_is_not_taken_for_the_last_batch() -> None:
     points = [MetricRow(run_id="r", step=60, name=name, value=0.8125) for name in ("loss", "accuracy")]
     result = {"accuracy": 0.9, "accuracy_low": 0.85, "accuracy_high": 0.94, "train_accuracy": 0.97}
     run = RunRow(method="reward", state=RunState.succeeded, result=result)
-    text = Reader(present.run_detail(run, points, NOW)).text
+    text = Reader(runs_view.run_detail(run, points, NOW)).text
     assert "Accuracy0.9 [0.85, 0.94]" in text and "Accuracy low" not in text
     assert text.index("0.9 [") < text.index("At step 60") < text.index("0.8125")
     card = {"win_rate": 0.75, "low": 0.7, "high": 0.8, "kl": 2.0}
-    shown = present.run_detail(RunRow(method="evaluate", state=RunState.succeeded, result=card), [], NOW)
+    shown = runs_view.run_detail(RunRow(method="evaluate", state=RunState.succeeded, result=card), [], NOW)
     assert "Win rate0.75 [0.7, 0.8]" in Reader(shown).text
     gate = {"verdict": "HOLD", "reasons": [{"answer": "unclear", "words": "It wins half."}]}
     taken = {"tasks": {"sums": {"acc": 0.5, "n": 8}}, "benchmarks": {"sums": "ben-1"}, "gate": gate}
-    text = Reader(present.run_detail(RunRow(method="benchmark", result=taken), [], NOW)).text
+    text = Reader(runs_view.run_detail(RunRow(method="benchmark", result=taken), [], NOW)).text
     assert "Sums, acc0.5" in text and "HOLD unclear: It wins half." in text and "ben-1" not in text
 
 
 def test_figures_say_of_which_step_they_are_and_what_they_mean() -> None:
     points = [MetricRow(run_id="r", step=20, name=name, value=1.0) for name in ("canary_score", "canary_kl")]
     points += [MetricRow(run_id="r", step=23, name=name, value=2.0) for name in ("score", "kl_k3", "divergence")]
-    shown = present.run_detail(RunRow(method="ppo", state=RunState.running), points, NOW)
+    shown = runs_view.run_detail(RunRow(method="ppo", state=RunState.running), points, NOW)
     text = Reader(shown).text
     assert "At step 23" in text and "Canary score, step 201" in text and "Score, step" not in text
     for told in ("Canary …", "kept apart from learning", "KL k3", "never below 0", "Divergence", "nats per token"):
         assert told in text.split("What these figures mean")[1]
     result = {"best_tokens": 31.4, "best_proxy": 1.5, "best_repetition": -0.0, "best_iteration": 4, "best_of_kl": 0.6}
-    text = Reader(present.run_detail(RunRow(method="ppo", state=RunState.succeeded, result=result), [], NOW)).text
+    text = Reader(runs_view.run_detail(RunRow(method="ppo", state=RunState.succeeded, result=result), [], NOW)).text
     assert "Tokens of the kept policy31.4" in text and "Repetition of the kept policy0" in text
     assert "Training score of the kept policy1.5" in text and "Best of KL0.6" in text and "Best tokens" not in text
-    assert "What these figures mean" not in present.run_detail(RunRow(method="generate"), [], NOW)
+    assert "What these figures mean" not in runs_view.run_detail(RunRow(method="generate"), [], NOW)
 
 
 def test_a_resumed_run_claims_no_progress_it_does_not_know() -> None:
@@ -243,31 +253,31 @@ def test_a_resumed_run_claims_no_progress_it_does_not_know() -> None:
         id="run-1", method="ppo", state=RunState.running, attempt=2, started_at=NOW - timedelta(seconds=28)
     )  # fmt: skip
     card, table = (
-        Reader(made).text for made in (present.run_detail(run, [], NOW), present.runs_table([run], None, NOW))
+        Reader(made).text for made in (runs_view.run_detail(run, [], NOW), runs_view.runs_table([run], None, NOW))
     )
     assert "0 %" not in card + table and "goes on from the last saved state" in card
     assert "28 s, attempt 2 alone" in card and "28 s, attempt 2 alone" in table
     run.progress, run.progress_text = 0.5, "iteration 20 of 40"
-    assert "running 50 %" in Reader(present.run_detail(run, [], NOW)).text
+    assert "running 50 %" in Reader(runs_view.run_detail(run, [], NOW)).text
 
 
 @pytest.mark.parametrize(("last", "step"), [(0, 1), (8, 1), (9, 2), (17, 5), (90, 20), (300, 50), (801, 200)])
 def test_ticks_are_whole_steps_and_few(last: int, step: int) -> None:
-    assert present.tick_step(last) == step
+    assert curves_view.tick_step(last) == step
 
 
 def test_the_curves_of_two_runs_are_lines_of_one_figure() -> None:
     def points(run: str, steps: int) -> list[MetricRow]:
         return [MetricRow(run_id=run, step=step, name="loss", value=float(step)) for step in range(1, steps + 1)]
 
-    frame, *_ = present.plot_frames({"dpo <b>one</b>": points("a", 3), "dpo two": points("b", 4)})
-    drawn = present.figure(frame, "Loss")
+    frame, *_ = curves_view.plot_frames({"dpo <b>one</b>": points("a", 3), "dpo two": points("b", 4)})
+    drawn = curves_view.figure(frame, "Loss")
     assert [(line.name, list(line.x)) for line in drawn.data] == [
         ("Loss, dpo &lt;b&gt;one&lt;/b&gt;", [1, 2, 3]),
         ("Loss, dpo two", [1, 2, 3, 4]),
     ]
     assert len({line.line.color for line in drawn.data}) == 2 and drawn.layout.xaxis.dtick == 1
-    assert present.figure(frame[:0], "Loss") is None
+    assert curves_view.figure(frame[:0], "Loss") is None
 
 
 def test_a_failed_run_says_why_and_hides_the_traceback_behind_a_click() -> None:
@@ -275,18 +285,18 @@ def test_a_failed_run_says_why_and_hides_the_traceback_behind_a_click() -> None:
         id="run-1", method="dpo", state=RunState.failed, config={"dataset": "d", "epochs": 2},
         error="The run ran out of memory: lower micro_batch (now 4).", result={"failure": "memory"},
     )  # fmt: skip
-    shown = present.run_detail(run, [], NOW, traceback="Traceback (most recent call last):\n  <b>\nMemoryError")
+    shown = runs_view.run_detail(run, [], NOW, traceback="Traceback (most recent call last):\n  <b>\nMemoryError")
     text = Reader(shown).text
     assert "Out of memory" in text and "lower micro_batch (now 4)" in text and "Failure" not in text
     assert text.index("Last traceback") < text.index("MemoryError") and "<b>" not in shown
     assert "studio train dpo --dataset d --set epochs=2" in text
-    assert "details" not in Reader(present.run_detail(run, [], NOW)).text.lower().split("last traceback")
+    assert "details" not in Reader(runs_view.run_detail(run, [], NOW)).text.lower().split("last traceback")
 
 
 def test_sample_replies_are_shown_where_they_change() -> None:
     run = RunRow(id="run-1", method="dpo", state=RunState.running)
     looks = [(0, [("Hi <i>", "one")]), (5, [("Hi <i>", "one")]), (10, [("Hi <i>", "two")])]
-    text = Reader(present.run_detail(run, [], NOW, looks=looks)).text
+    text = Reader(runs_view.run_detail(run, [], NOW, looks=looks)).text
     assert "Hi <i>" in text and "Step 0" in text and "Step 10" in text and "Step 5" not in text
     assert "up to step 10" in text
 
@@ -296,9 +306,9 @@ def test_a_win_rate_never_comes_alone() -> None:
         kind="win_rate", subject_id="p", settings={"oracle": "warm"},
         figures={"win_rate": 0.735, "low": 0.66, "high": 0.81, "n_prompts": 150},
     )  # fmt: skip
-    text = Reader(present.win_rate(card, "starter")).text
+    text = Reader(policies_view.win_rate(card, "starter")).text
     assert all(part in text for part in ("73.5 %", "over starter", "66 % to 81 %", "n = 150", "warm"))
-    assert "not measured" in present.win_rate(None, None)
+    assert "not measured" in policies_view.win_rate(None, None)
 
 
 def test_the_lineage_reads_from_the_policy_to_the_base() -> None:
@@ -312,7 +322,7 @@ def test_the_lineage_reads_from_the_policy_to_the_base() -> None:
         "parent": base,
     }
     summary = PolicySummary(PolicyRow(name="child", base="b"), False, "starter", "round-1", None, None)
-    text = Reader(present.policy_detail(summary, lineage, [])).text
+    text = Reader(policies_view.policy_detail(summary, lineage, [])).text
     places = [text.index(part) for part in ("run-1", "round-1: 11 pairs", "ann (12): 12 judgments", "starter (24)")]
     assert places == sorted(places)
     assert text.rindex("/models/starter") > places[-1]
@@ -321,16 +331,16 @@ def test_the_lineage_reads_from_the_policy_to_the_base() -> None:
         "prompts_only": True,
         "rewards": [lineage | {"checkpoint": {"name": "judge"}}],
     }
-    text = Reader(present.policy_detail(summary, scored, [])).text
+    text = Reader(policies_view.policy_detail(summary, scored, [])).text
     assert text.index("with the prompts of dataset round-1") < text.index("reward model judge") < text.index("11 pairs")
     assert text.count("ann (12): 12 judgments") == 1
     by_rule = lineage | {"prompts_only": True, "reward_function": "no_repetition"}
-    text = Reader(present.policy_detail(summary, by_rule, [])).text
+    text = Reader(policies_view.policy_detail(summary, by_rule, [])).text
     assert "the function no_repetition" in text and "judgments" not in text
 
 
 def test_a_form_has_a_field_for_every_setting_but_those_chosen_elsewhere() -> None:
-    fields = {field.name: field for field in present.form_fields(describe("dpo"))}
+    fields = {field.name: field for field in forms_view.form_fields(describe("dpo"))}
     assert set(fields) == {setting.name for setting in describe("dpo")} - {"dataset", "parent", "name", "dry_run"}
     assert fields["epochs"].widget == "integer"
     assert fields["beta"].widget == "number" and fields["beta"].simple
@@ -341,7 +351,7 @@ def test_a_form_has_a_field_for_every_setting_but_those_chosen_elsewhere() -> No
 
 @pytest.mark.parametrize("method", [name for name, known in METHODS.items() if known.kind == "train"])
 def test_every_training_method_has_a_whole_form(method: str) -> None:
-    fields = {field.name: field for field in present.form_fields(describe(method))}
+    fields = {field.name: field for field in forms_view.form_fields(describe(method))}
     assert set(fields) == set(settings_class(method).model_fields) - {"dataset", "parent", "name", "dry_run"}
     for field in fields.values():
         kinds = ("integer", "number", "choice", "toggle", "existing", "text")
@@ -359,19 +369,19 @@ def test_the_best_of_several_replies_is_not_taken_for_the_policys_own() -> None:
         settings={"oracle": "warm"},
         figures={"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 9, "best_of": 4},
     )
-    assert "80.0 %</strong> over start by its best of 4 replies" in present.win_rate(card, "start")
+    assert "80.0 %</strong> over start by its best of 4 replies" in policies_view.win_rate(card, "start")
 
 
 def test_only_what_was_changed_is_said() -> None:
-    forms = {name: present.form_fields(describe(name)) for name in ("reward", "dpo")}
+    forms = {name: forms_view.form_fields(describe(name)) for name in ("reward", "dpo")}
     values = [field.default for fields in forms.values() for field in fields]
-    assert present.settings_of(forms, "dpo", values) == {}
+    assert forms_view.settings_of(forms, "dpo", values) == {}
     place = len(forms["reward"]) + [field.name for field in forms["dpo"]].index("beta")
     values[place] = 0.3
-    assert present.settings_of(forms, "dpo", values) == {"beta": 0.3}
-    assert present.settings_of(forms, "reward", values) == {}
+    assert forms_view.settings_of(forms, "dpo", values) == {"beta": 0.3}
+    assert forms_view.settings_of(forms, "reward", values) == {}
     with pytest.raises(InvalidInput):
-        present.settings_of(forms, "none", values)
+        forms_view.settings_of(forms, "none", values)
 
 
 def test_what_a_field_names_is_chosen_from_what_there_is() -> None:
@@ -379,21 +389,21 @@ def test_what_a_field_names_is_chosen_from_what_there_is() -> None:
         CheckpointRow(name=name, kind="reward", path="p", base="b", removed_at=removed)
         for name, removed in (("kind", None), ("gone", NOW), ("short", None))
     ]
-    choices = present.existing_choices(rewards, ["keyword"])
+    choices = forms_view.existing_choices(rewards, ["keyword"])
     assert choices["reward models"] == [("kind", "kind"), ("short", "short")] == choices["reward model"]
     assert choices["reward function"] == [("keyword", "keyword")]
-    fields = {field.name: field for field in present.form_fields(describe("rloo"))}
+    fields = {field.name: field for field in forms_view.form_fields(describe("rloo"))}
     assert fields["reward"].several and not fields["reward_function"].several
     forms = {"rloo": list(fields.values())}
     filled = {field.name: field.default for field in fields.values()} | {"reward": ["kind", "short"]}
-    said = present.settings_of(forms, "rloo", list(filled.values()))
+    said = forms_view.settings_of(forms, "rloo", list(filled.values()))
     assert said == {"reward": "kind,short"} and parse_settings("rloo", said)
-    assert present.settings_of(forms, "rloo", list((filled | {"reward": []}).values())) == {}
+    assert forms_view.settings_of(forms, "rloo", list((filled | {"reward": []}).values())) == {}
 
 
 def test_an_unforeseen_error_tells_nothing_of_its_inside() -> None:
-    assert present.error_text(InvalidInput("use <b>")) == "use &lt;b&gt;"
-    assert "secret" not in present.error_text(RuntimeError("secret path"))
+    assert error_text(InvalidInput("use <b>")) == "use &lt;b&gt;"
+    assert "secret" not in error_text(RuntimeError("secret path"))
 
 
 @pytest.mark.parametrize(
@@ -401,34 +411,34 @@ def test_an_unforeseen_error_tells_nothing_of_its_inside() -> None:
     [(0, "just now"), (59, "just now"), (60, "1 minute ago"), (7_300, "2 hours ago"), (200_000, "2 days ago")],
 )
 def test_moments_are_told_by_their_distance(seconds: int, says: str) -> None:
-    assert present.ago(NOW - timedelta(seconds=seconds), NOW) == says
+    assert ago(NOW - timedelta(seconds=seconds), NOW) == says
 
 
 def test_spans_are_told_in_units_that_fit() -> None:
-    assert present.ago(None, NOW) == "not yet"
-    assert present.duration(None, NOW) == "—"
-    assert present.duration(NOW - timedelta(seconds=8), NOW) == "8 s"
-    assert present.duration(NOW - timedelta(seconds=7_500), NOW) == "2 h 5 min"
+    assert ago(None, NOW) == "not yet"
+    assert duration(None, NOW) == "—"
+    assert duration(NOW - timedelta(seconds=8), NOW) == "8 s"
+    assert duration(NOW - timedelta(seconds=7_500), NOW) == "2 h 5 min"
 
 
 def test_a_dataset_says_what_it_left_out() -> None:
     row = DatasetRow(name="d", hash="ab" * 32, counts={"pairs": 3}, dropped={"tie": 2, "skip": 0})
-    text = Reader(present.dataset_detail(row, [])).text
+    text = Reader(datasets_view.dataset_detail(row, [])).text
     assert "2 × tie" in text
     assert "skip" not in text
-    assert "No dataset yet" in present.datasets_table([], None, NOW)
+    assert "No dataset yet" in datasets_view.datasets_table([], None, NOW)
 
 
 def test_a_reply_that_was_cut_says_so() -> None:
-    shown = present.pair(replace(task("Read a boo", "Read a book."), cut=(True, False)))
+    shown = label_view.pair(replace(task("Read a boo", "Read a book."), cut=(True, False)))
     assert shown.count("cut-note") == 1
     assert shown.index("reached its length limit") < shown.index("Read a book.")
-    assert "cut-note" not in present.pair(task("Read a boo", "Read a book."))
+    assert "cut-note" not in label_view.pair(task("Read a boo", "Read a book."))
 
 
 def test_a_dataset_says_how_many_pairs_hold_a_cut_reply() -> None:
     row = DatasetRow(name="d", hash="h", filters={}, counts={"pairs": 3}, dropped={"tie": 2, "cut_reply": 1})
-    shown = present.dataset_detail(row, [])
+    shown = datasets_view.dataset_detail(row, [])
     assert "1 pair holds a reply that was cut at its length limit" in shown
     assert "2 × tie" in shown.lower() and "cut reply" not in shown.lower()
-    assert "1 of them hold a reply that was cut" in present.frozen_text(row, None)
+    assert "1 of them hold a reply that was cut" in datasets_view.frozen_text(row, None)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from feedback.datasets.freeze import freeze
-from studio.auth import signing_key
+from studio.security.sessions import signing_key
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.home import Home
 from training.private import mend_modes

@@ -20,10 +20,10 @@ from feedback.store.labeling import batches, judgments, matchups
 from feedback.store.reports.evidence import list_evidence
 from feedback.tables import LeaseRow, MatchupRow
 from feedback.types import Batch, Matchup, MatchupKind, MatchupState
-from studio.cli import app
-from studio.present import review as shown
-from studio.services import Services
-from studio.tabs import review as tab
+from studio.cli.app import app
+from studio.page.tabs import review
+from studio.page.views import review as review_view
+from studio.services.facade import Services
 from tests.crowd import judge_all, make_crowd
 from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
 from training.home import Home
@@ -129,14 +129,14 @@ def test_the_tab_shows_biased_people_by_name_and_never_nan(db: Database) -> None
     crowd = [member for member in make_crowd() if member.kind in ("good", "always-left")][4:]
     judge_all(db, crowd, lambda _messages, text: float(text.startswith("good")), start=AT)
     report = quality.report(db)
-    page = shown.annotators_table(report, "always-left-1")
+    page = review_view.annotators_table(report, "always-left-1")
     assert report.annotators[0].name.startswith("always-left") and "prefers the left side" in page
-    everything = page + shown.summary(report, 0)
-    everything += "".join(shown.annotator_detail(line, report) for line in report.annotators)
+    everything = page + review_view.summary(report, 0)
+    everything += "".join(review_view.annotator_detail(line, report) for line in report.annotators)
     assert "nan" not in everything.lower().replace("annan", "") and "None" not in everything
     empty = quality.report_of([])
-    assert "Nobody has judged yet" in shown.annotators_table(empty, None)
-    assert "ask for two or more opinions" in shown.summary(empty, 0)
+    assert "Nobody has judged yet" in review_view.annotators_table(empty, None)
+    assert "ask for two or more opinions" in review_view.summary(empty, 0)
 
 
 def test_hostile_names_and_texts_are_escaped(db: Database) -> None:
@@ -144,8 +144,8 @@ def test_hostile_names_and_texts_are_escaped(db: Database) -> None:
     make_matchup(db, texts=[nasty, "plain"])
     judge_by(db, longer, annotator=nasty)
     report = quality.report(db)
-    everything = shown.annotators_table(report, None) + shown.annotator_detail(report.annotators[0], report)
-    everything += shown.evidence_list(list_evidence(db), None, AT)
+    everything = review_view.annotators_table(report, None) + review_view.annotator_detail(report.annotators[0], report)
+    everything += review_view.evidence_list(list_evidence(db), None, AT)
     assert "<img" not in everything and "&lt;img" in everything
 
 
@@ -166,14 +166,14 @@ def test_a_disputed_ranking_is_settled_on_the_page_and_a_reload_forgets_nothing(
     services: Services, db: Database
 ) -> None:
     row = disputed_ranking(db)
-    page, lease, *_ = tab.next_dispute(services)
-    assert "Reply 3" in page and tab.next_dispute(services)[1] == lease, "shown again until it is answered"
+    page, lease, *_ = review.next_dispute(services)
+    assert "Reply 3" in page and review.next_dispute(services)[1] == lease, "shown again until it is answered"
     for order in ("", "2 > 1", "2 > 2 > 1", "0 > 1 > 2", "left"):
         with pytest.raises(InvalidInput):
-            tab.settle_ranking(services, lease, order)
+            review.settle_ranking(services, lease, order)
     with pytest.raises(InvalidInput, match="give a ranking"):
-        tab.settle(services, {"verdict": "left"}, lease)
-    said, empty_lease, *_ = tab.settle_ranking(services, lease, "2 > 1=3")
+        review.settle(services, {"verdict": "left"}, lease)
+    said, empty_lease, *_ = review.settle_ranking(services, lease, "2 > 1=3")
     assert "Nothing is disputed" in said and empty_lease == ""
     assert matchups.get_matchup(db, row.id).state is MatchupState.adjudicated
     ruling = next(one for one in judgments.list_judgments(db) if one.annotator == "local")
@@ -182,8 +182,8 @@ def test_a_disputed_ranking_is_settled_on_the_page_and_a_reload_forgets_nothing(
 
 def test_a_reviewer_who_cannot_tell_leaves_a_dispute_to_another(services: Services, db: Database) -> None:
     row = disputed_ranking(db)
-    lease = tab.next_dispute(services)[1]
-    assert tab.settle(services, dict(tab.OF_ANY[1][2]), lease)[1] == ""
+    lease = review.next_dispute(services)[1]
+    assert review.settle(services, dict(review.OF_ANY[1][2]), lease)[1] == ""
     assert matchups.get_matchup(db, row.id).state is MatchupState.disputed
     assert services.reviewing.next_dispute("another") is not None
 
@@ -202,7 +202,7 @@ def test_a_reviewer_reads_all_that_a_judgment_carries(client: TestClient, db: Da
     (item,) = client.get("/api/review/judgments").json()["judgments"]
     assert item["responses"] == task["responses"] and item["strength"] == 3
     assert {name: item[name] for name in remarks} == remarks, "in shown order, as the replies are"
-    page = shown.evidence_list(list_evidence(db), None, AT)
+    page = review_view.evidence_list(list_evidence(db), None, AT)
     for words in ("right, much", "flagged: names a private person", "Right, edited: A better reply.", "clear: 2, 5"):
         assert words in page
     assert f"Left, marked bad: “{task['responses'][0][:5]}”, too short" in page
@@ -212,7 +212,7 @@ def test_rankings_are_told_in_the_order_of_the_replies_beside_them(db: Database)
     disputed_ranking(db)
     for item in list_evidence(db):
         ranks = {"ann": {"one": 1, "two": 2, "three": 3}, "bob": {"one": 3, "two": 2, "three": 1}}
-        page = shown.evidence_list([item], None, AT)
+        page = review_view.evidence_list([item], None, AT)
         for name in ("ann", "bob"):
             assert "ranked " + ", ".join(str(ranks[name][text]) for text in item.responses) in page
 
@@ -285,10 +285,10 @@ def test_the_shares_of_gold_and_repeats_are_settings_that_hold_from_the_next_tas
 
 def test_the_tab_changes_the_shares_in_per_cent_and_minutes(client: TestClient) -> None:
     services: Services = client.app.state.services  # type: ignore[attr-defined]
-    assert tab.show_checks(services)[:3] == (5.0, 3.0, 60.0)
-    assert tab.save_checks(services, 10, None, 30)[:3] == (10.0, 3.0, 30.0)
+    assert review.show_checks(services)[:3] == (5.0, 3.0, 60.0)
+    assert review.save_checks(services, 10, None, 30)[:3] == (10.0, 3.0, 30.0)
     with pytest.raises(InvalidInput, match="gold_share"):
-        tab.save_checks(services, 80, 3, 30)
+        review.save_checks(services, 80, 3, 30)
     assert services.checks().gold_share == 0.1
 
 

@@ -14,11 +14,11 @@ from feedback.store.models import checkpoints, policies, runs, scorecards
 from feedback.store.people import audit
 from feedback.tables import RunRow
 from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, UserRole
-from studio import api_label
-from studio import services as services_module
-from studio.roles import Person
-from studio.schemas import LabelIn
-from studio.services import REFILL_BELOW, LabelCounts, Services
+from studio.identity import Person
+from studio.services import facade
+from studio.services.facade import REFILL_BELOW, LabelCounts, Services
+from studio.web.api import label_screen
+from studio.web.api.schemas import LabelIn
 from tests import factories
 from tests.training.served import reply_to, serving
 
@@ -169,13 +169,13 @@ def test_a_promotion_goes_on_when_the_old_fill_ends_just_then(
 ) -> None:
     factories.make_prompt(db)
     old, child = services.fill_pool(), factories.make_policy(db, "child", parent_id=champion.id)
-    cancel = services_module.queue.cancel
+    cancel = facade.queue.cancel
 
     def late(database: Database, run_id: str) -> RunRow:
         finish_fill(db, matchups=1)  # between the list and the cancelling
         return cancel(database, run_id)
 
-    monkeypatch.setattr(services_module.queue, "cancel", late)
+    monkeypatch.setattr(facade.queue, "cancel", late)
     promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
     assert (promotion.previous, promotion.run.config["policy"]) == ("starter", child.id)
     assert runs.get_run(db, old.id).state is RunState.succeeded
@@ -191,7 +191,7 @@ def test_a_promotion_that_cannot_be_followed_by_a_fill_is_still_one(
         raise InvalidInput("This run cannot be queued.")
 
     factories.make_prompt(db)
-    monkeypatch.setattr(services_module.queue, "submit", refuse)
+    monkeypatch.setattr(facade.queue, "submit", refuse)
     promotion = services.acting_as(Person("ada", UserRole.admin, "usr-ada")).promote("child")
     assert (promotion.policy.name, promotion.run, services.champion_name()) == ("child", None, "child")
     assert [act.subject for act in audit.list_events(db, verb="policy.promote")] == ["child"]
@@ -218,7 +218,7 @@ def test_an_annotator_is_not_told_which_policy_the_pool_waits_for(services: Serv
     runs.transition_run(db, run.id, expected=[run.state], to=RunState.failed, error="No reply from http://far/v1")
     asked = LabelIn(session=SESSION, seq=1)
     told = {
-        role: str(api_label.undo(services.acting_as(Person("p", role, "usr-p")), asked))
+        role: str(label_screen.undo(services.acting_as(Person("p", role, "usr-p")), asked))
         for role in (UserRole.annotator, UserRole.reviewer, UserRole.researcher)
     }
     assert [("http://far/v1" in text) for text in told.values()] == [False, False, True]

@@ -6,9 +6,9 @@ import json
 
 from feedback.database.engine import Database
 from feedback.store.models import policies
-from studio.present.worker import NO_WORKER
-from studio.services import Services
-from studio.tabs import label, people, train
+from studio.page.tabs import label, train, users
+from studio.page.worker_notice import NO_WORKER
+from studio.services.facade import Services
 from tests import factories
 from training.home import Home
 
@@ -22,11 +22,11 @@ def test_without_a_worker_every_place_says_so(services: Services, home: Home, db
     empty = json.loads(label.show(services, TICKET))["empty"]
     assert NO_WORKER.replace("`", "&#96;") in empty and "notice-bad" in empty
     assert "is writing" not in empty
-    assert "No worker is running" in people.show_worker(services)
+    assert "No worker is running" in users.show_worker(services)
     shown = train.watch(services, None, None)[-1]
     assert shown["visible"] and "No worker is running" in shown["value"]
     with home.lock_worker():
         empty = json.loads(label.show(services, TICKET))["empty"]
         assert "No worker" not in empty and "is writing" in empty
-        assert people.show_worker(services) == ""
+        assert users.show_worker(services) == ""
         assert not train.watch(services, None, None)[-1]["visible"]

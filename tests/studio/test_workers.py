@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from studio.workers import WorkerKeeper
+from studio.worker_keeper import WorkerKeeper
 from training.home import Home
 
 ROOT = Path(__file__).parents[2]

@@ -12,7 +12,7 @@ from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotFound, StudioError
 from feedback.store.models.bases import noted_base_hash
 from feedback.store.models.policies import list_policies
-from studio.cli import app
+from studio.cli.app import app
 from tests.training.tiny_models import byte_tokenizer, change_json, model_at
 from training.checkpoints.base_check import examine_base
 from training.checkpoints.hashing import describe_base

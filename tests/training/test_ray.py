@@ -24,9 +24,9 @@ from feedback.errors import Conflict, InvalidInput
 from feedback.store.models.runs import get_run, save_run, update_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
-from studio.commands.serving import cluster_asked_for, tell_of_other_worker
+from studio.cli.commands.serve import cluster_asked_for, tell_of_other_worker
 from studio.doctor import examine
-from studio.workers import WorkerKeeper, worker_for
+from studio.worker_keeper import WorkerKeeper, worker_for
 from tests.feedback.conftest import postgresql, postgresql_server, postgresql_url  # noqa: F401
 from tests.training.ray_head import RayHead
 from tests.training.test_worker import ended, is_at_step, queue, turn_until

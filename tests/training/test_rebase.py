@@ -19,10 +19,10 @@ from feedback.store.models.policies import get_policy, promote_policy, save_poli
 from feedback.store.people import audit
 from feedback.tables import PolicyRow
 from feedback.types import Policy
-from studio import people
-from studio.app import create_app
-from studio.cli import app
+from studio.cli.app import app
 from studio.doctor import examine
+from studio.services import users
+from studio.web.app import create_app
 from tests.training.tiny_models import change_weights, model_at
 from training.checkpoints.hashing import describe_base
 from training.checkpoints.manifest import ADAPTER_CONFIG, read_manifest
@@ -247,7 +247,7 @@ def test_rest_says_where_it_lies_and_writes_it_down(
     old, new = tiny_policy.base, moved(tiny_policy, tmp_path)
     with TestClient(create_app(home, db), base_url="http://127.0.0.1:7860") as client:
         tokens = {
-            role: people.add_user(db, f"the-{role}", role, actor="test").token
+            role: users.add_user(db, f"the-{role}", role, actor="test").token
             for role in ("annotator", "researcher", "admin")
         }
 

@@ -13,8 +13,8 @@ from feedback.store.models.policies import promote_policy
 from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import PolicyRow
 from feedback.types import Matchup, Purpose, Scorecard, Split
-from studio import present
-from studio.services import Services
+from studio.page.views import policies as policies_view
+from studio.services.facade import Services
 from tests.factories import judge_by, longer, make_generations, make_policy, make_prompt
 from training.evaluation import standing
 from training.evaluation.gate_evidence import decide_policy
@@ -70,7 +70,7 @@ def test_people_speak_before_a_newer_rule_and_the_rule_before_a_reward_model(
     card(db, rival, champion, 0.7, oracle="shorter")
     summary = services.get_policy("rival")
     assert summary.win_rate and summary.win_rate.figures["win_rate"] == 0.0
-    shown = present.policies_table([summary], None, rival.created_at)
+    shown = policies_view.policies_table([summary], None, rival.created_at)
     assert "0.0 %" in shown and "judge people (3 of 5)" in shown and "70.0 %" not in shown
     [first, *_] = services.list_win_rates(rival.id)
     assert standing.judge_of(first[0]) == "people"

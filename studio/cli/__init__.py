@@ -1,0 +1,5 @@
+"""The ``studio`` command. Entry: ``main``."""
+
+from studio.cli.start import main
+
+__all__ = ["main"]

@@ -1,0 +1,5 @@
+"""``python -m studio.cli``."""
+
+from studio.cli.start import main
+
+main()

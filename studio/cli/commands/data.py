@@ -1,0 +1,270 @@
+"""What is judged and what comes of it: prompts, generate, judge, dataset, export, import."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from feedback.datasets.freeze import freeze
+from feedback.datasets.split_size import split_notes
+from feedback.errors import InvalidInput
+from feedback.formats import FORMATS, export_dataset, import_file
+from feedback.formats.base.prompts import read_prompts
+from feedback.store.content.prompts import SavedPrompts, list_prompts, save_prompts
+from feedback.store.datasets.datasets import get_dataset, list_datasets, list_pairs, twin_of
+from feedback.types import CUT_REPLY, DatasetFilters, MatchupKind, Source, Split, Weighting
+from studio.cli.session.context import opened
+from studio.cli.session.output import AsJson, show_fields, show_json, show_line, show_table, tell
+from studio.cli.session.waiting import submit_and_wait
+from studio.worker_keeper import worker_for
+from training.loop.oracle_annotator import annotate
+from training.private import users_umask
+
+prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")
+dataset = typer.Typer(no_args_is_help=True, help="Frozen snapshots of judgments.")
+
+
+@prompts.command("import")
+def import_prompts(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help='JSONL, one {"messages": [{"role", "content"}]} a line.')],
+    split: Annotated[Split | None, typer.Option(help="For lines that do not say theirs.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add the prompts of a file; those already there are counted, not added again."""
+    with opened(context) as session:
+        saved = save_prompts(session.db, read_prompts(file, split=split))
+    if as_json:
+        changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
+        show_json({"added": saved.added, "duplicates": saved.duplicates, **changed})
+    else:
+        typer.echo(f"Added {saved.added} prompts; {saved.duplicates} were there already.")
+    _tell_held_out(saved)
+
+
+@prompts.command("list")
+def show_prompts(
+    context: typer.Context,
+    split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
+    as_json: AsJson = False,
+) -> None:
+    """List prompts."""
+    with opened(context) as session:
+        rows = list_prompts(session.db, split=split, limit=limit)
+    if as_json:
+        show_json([row.model_dump(mode="json", include={"id", "messages", "split", "tags"}) for row in rows])
+        return
+    table = [(row.id, row.split.value, _one_line(row.messages[-1]["content"])) for row in rows]
+    show_table(("id", "split", "prompt"), table, "No prompts yet; add some with `studio prompts import FILE`.")
+
+
+def generate(
+    context: typer.Context,
+    policy: Annotated[str | None, typer.Option(help="Who replies; left out, the champion.")] = None,
+    per_prompt: Annotated[int, typer.Option(help="Replies to each prompt.")] = 2,
+    limit: Annotated[int, typer.Option(help="How many prompts, least judged first.")] = 50,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same replies.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="Spread of the draw; 1 is the model's own.")] = None,
+    max_new_tokens: Annotated[int | None, typer.Option(help="A reply is cut after this many tokens.")] = None,
+    kind: Annotated[MatchupKind, typer.Option(help="Pairs, or one ranking of all replies to a prompt.")] = (
+        MatchupKind.pair
+    ),
+    against: Annotated[
+        str | None, typer.Option(help="A second policy: each pair holds a reply of both, and teaches what a pair does.")
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Fill the pool: draw replies and pair them up for the annotators. Waits until it is done."""
+    config = {
+        "policy": policy,
+        "per_prompt": per_prompt,
+        "limit": limit,
+        "seed": seed,
+        "temperature": temperature,
+        "max_new_tokens": max_new_tokens,
+        "kind": kind.value,
+        "against": against,
+    }
+    with opened(context) as session, worker_for(session.home, standby=False) as keeper:
+        run = submit_and_wait(session, keeper, "generate", config)
+    if as_json:
+        show_json({"run_id": run.id, **run.result})
+    elif run.result.get("nothing"):
+        typer.echo(run.result["nothing"])
+    else:
+        typer.echo(
+            f"Drew {run.result.get('generations', 0)} replies: {run.result.get('matchups', 0)} new matchups, "
+            f"{run.result.get('identical', 0)} identical pairs and {run.result.get('refused', 0)} refused prompts "
+            "left out."
+        )
+
+
+def judge(
+    context: typer.Context,
+    oracle: Annotated[str, typer.Option(help="shorter, longer, keyword:WORD, reward:CHECKPOINT or a style axis.")],
+    count: Annotated[int, typer.Option(help="How many matchups to judge.")],
+    noise: Annotated[float, typer.Option(help="Share of decisive verdicts that are flipped, 0 to 0.5.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the shown order.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Let a rule judge in place of a person; its judgments are marked as simulated for ever."""
+    with opened(context) as session:
+        sitting = annotate(session.db, session.home, oracle, count, noise=noise, seed=seed)
+    if as_json:
+        show_json({"annotator": sitting.annotator, "judged": sitting.judged, "ties": sitting.ties})
+    else:
+        typer.echo(f"{sitting.annotator} judged {sitting.judged} matchups, {sitting.ties} of them ties.")
+    if sitting.judged < count:
+        tell(f"The pool ran out after {sitting.judged} of {count}; fill it with `studio generate`.")
+        raise typer.Exit(0 if sitting.judged else 1)
+
+
+@dataset.command("freeze")
+def freeze_dataset(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Letters, digits, '.', '_' and '-'.")],
+    source: Annotated[list[Source] | None, typer.Option(help="Only judgments of this source; may be repeated.")] = None,
+    annotator: Annotated[list[str] | None, typer.Option(help="Only of this annotator; may be repeated.")] = None,
+    policy: Annotated[list[str] | None, typer.Option(help="Only of this policy's replies; may be repeated.")] = None,
+    since: Annotated[datetime | None, typer.Option(help="Only judgments from then on.")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Only judgments before then.")] = None,
+    min_agreement: Annotated[float, typer.Option(help="Least share of votes for the winner, 0.5 to 1.")] = 0.5,
+    test_share: Annotated[float, typer.Option(help="Share of prompts kept for testing, 0 to 0.5.")] = 0.1,
+    split_seed: Annotated[int, typer.Option(help="The same seed splits prompts the same way.")] = 0,
+    weighting: Annotated[Weighting, typer.Option(help="reliability weighs pairs by who judged them.")] = Weighting.none,
+    as_json: AsJson = False,
+) -> None:
+    """Freeze the judgments that pass the filters, with the pairs derived from them."""
+    with opened(context) as session:
+        filters = DatasetFilters(
+            sources=tuple(source) if source else tuple(Source),
+            annotators=tuple(annotator or ()),
+            policies=tuple(policy or ()),
+            since=None if since is None else since.astimezone(),
+            until=None if until is None else until.astimezone(),
+            min_agreement=min_agreement,
+            test_share=test_share,
+            split_seed=split_seed,
+            weighting=weighting,
+        )
+        row = freeze(session.db, name, filters)
+        twin = twin_of(session.db, row)
+    if twin is not None:
+        tell(f"{row.name} holds the same judgments and pairs as {twin}: nothing new was judged for it.")
+    notes = split_notes(row.counts, test_share)
+    for note in notes:
+        tell(note)
+    if as_json:
+        show_json({**row.model_dump(mode="json"), "same_as": twin, "notes": notes})
+    else:
+        typer.echo(
+            f"Froze {row.name} ({row.id}): {row.counts['pairs']} pairs from {row.counts['judgments']} judgments, "
+            f"{row.counts['train']} to train on and {row.counts['test']} to test; left out: {_drops(row.dropped)}."
+        )
+
+
+@dataset.command("list")
+def show_datasets(context: typer.Context, as_json: AsJson = False) -> None:
+    """List datasets."""
+    with opened(context) as session:
+        rows = list_datasets(session.db)
+    if as_json:
+        show_json([row.model_dump(mode="json") for row in rows])
+        return
+    table = [
+        (row.name, row.id, row.counts.get("pairs"), row.counts.get("train"), row.counts.get("test"), row.created_at)
+        for row in rows
+    ]
+    headers = ("name", "id", "pairs", "train", "test", "frozen")
+    show_table(headers, table, "No datasets yet; judge some pairs, then `studio dataset freeze NAME`.")
+
+
+@dataset.command("show")
+def show_dataset(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="Name or id.")],
+    pairs: Annotated[int, typer.Option(min=0, help="How many pairs to show.")] = 3,
+    as_json: AsJson = False,
+) -> None:
+    """Show a dataset's counts, drops, filters and first pairs."""
+    with opened(context) as session:
+        row = get_dataset(session.db, name)
+        first = list_pairs(session.db, row.id, limit=pairs) if pairs else []
+    if as_json:
+        show_json({**row.model_dump(mode="json"), "preview": [pair.model_dump(mode="json") for pair in first]})
+        return
+    show_fields(row.model_dump(exclude={"filters"}) | {"filters": row.model_dump(mode="json")["filters"]})
+    for pair in first:
+        typer.echo(
+            f"\nprompt    {_one_line(pair.messages[-1].content)}\nchosen    {_one_line(pair.chosen)}\n"
+            f"rejected  {_one_line(pair.rejected)}"
+        )
+
+
+def export(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(metavar="DATASET", help="Name or id.")],
+    out: Annotated[Path, typer.Option(help="The file to write; - is standard output.")],
+    format: Annotated[str, typer.Option(help=f"One of: {', '.join(FORMATS)}.")] = "trl-preference",
+    split: Annotated[str | None, typer.Option(help="Only this side of the split, train or test.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Write a dataset for another tool, with a report of what was left out beside it."""
+    with opened(context) as session:
+        try:
+            with users_umask():
+                report = export_dataset(session.db, name, format, out, split)
+        except OSError as error:
+            raise InvalidInput(f"{out} cannot be written: {error.strerror}; name another file.") from error
+    if as_json:
+        beside = None if report.report is None else str(report.report)
+        shown = {"path": str(report.path), "rows": report.rows, "dropped": report.dropped, "report": beside}
+        show_json(shown, apart_from=out)
+    else:
+        line = f"Wrote {report.rows} rows to {report.path}; left out: {_drops(report.dropped)}."
+        show_line(line, apart_from=out)
+
+
+def import_data(
+    context: typer.Context,
+    file: Annotated[Path, typer.Argument(help="What `studio export` or another tool wrote.")],
+    format: Annotated[str, typer.Option(help="The format the file is in.")] = "raw",
+    as_json: AsJson = False,
+) -> None:
+    """Read prompts, replies and judgments from a file: all of it, or nothing when a line is wrong."""
+    with opened(context) as session:
+        counts = import_file(session.db, file, format)
+    if as_json:
+        show_json(counts)
+    else:
+        typer.echo("Imported " + ", ".join(f"{name} {number}" for name, number in counts.items()) + ".")
+
+
+def _tell_held_out(saved: SavedPrompts) -> None:
+    """Say where the file and the store disagree on what is kept for evaluation."""
+    if saved.marked:
+        tell(
+            f"{len(saved.marked)} were work prompts and are evaluation prompts now: no dataset frozen from now on "
+            "takes judgments of them."
+        )
+    if saved.still_in:
+        names = ", ".join(saved.still_in)
+        tell(f"Datasets frozen before hold judgments of them: {names}. Freeze others for training.")
+    if saved.held_out:
+        tell(f"{saved.held_out} that are not marked here are evaluation prompts, and stay so.")
+
+
+def _drops(dropped: dict[str, int]) -> str:
+    reasons = {reason: count for reason, count in dropped.items() if count and reason != CUT_REPLY}
+    left_out = ", ".join(f"{count} {reason}" for reason, count in reasons.items()) or "nothing"
+    cut = dropped.get(CUT_REPLY, 0)
+    return left_out + (f". Kept: {cut} with a reply that was cut at its length limit" if cut else "")
+
+
+def _one_line(text: str, width: int = 100) -> str:
+    flat = " ".join(text.split())
+    return flat if len(flat) <= width else flat[: width - 1] + "…"

@@ -1,0 +1,1 @@
+"""What every command shares: its home, its output, its waiting."""

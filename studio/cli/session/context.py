@@ -1,0 +1,84 @@
+"""The home that a command works on, open for the time of the command, and the audit log's line about it."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import typer
+
+from feedback.database.engine import Database
+from feedback.errors import InvalidInput
+from feedback.store.people.audit import save_event
+from training.home import Home
+from training.operations.seed import seed_home
+
+AUDITED = {
+    "prompts import", "generate", "judge", "dataset freeze", "export", "import", "train", "evaluate", "loop",
+    "runs cancel", "runs resume", "policies add", "policies promote", "policies rebase",
+    "benchmark run", "benchmark import",
+}  # fmt: skip
+"""Commands that the audit log tells of when they succeeded; those about users are told by the store itself."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What was said of the home before (or after) the command."""
+
+    home: Path | None
+    database_url: str | None
+
+
+@dataclass(frozen=True)
+class Session:
+    """An open home for the time of one command."""
+
+    home: Home
+    db: Database
+
+
+def home_of(context: typer.Context) -> Home:
+    """The home the command was asked to work on; nothing is created.
+
+    What stands in place of its database must be a URL: code may open a bare path, but a misspelt URL is one as well,
+    and would become an empty studio in a new file.
+    """
+    asked: Asked = context.obj
+    home = Home.locate(asked.home, asked.database_url)
+    url = home.database_override
+    if url is not None and "://" not in url:
+        raise InvalidInput(f"{url!r} is not a database URL; valid: sqlite:///FILE or postgresql://USER@HOST/NAME.")
+    return home
+
+
+@contextmanager
+def opened(context: typer.Context, *, seed: bool = True) -> Iterator[Session]:
+    """The home, opened; a fresh one is given the bundled prompts and the starter policy first."""
+    home = home_of(context)
+    db = home.open()
+    try:
+        if seed:
+            seed_home(db)
+        yield Session(home, db)
+        _write_down(context, db)
+    finally:
+        db.dispose()
+
+
+def whoami() -> str:
+    """Who types: the account of the machine, marked as such, for no user of the studio stands behind a command."""
+    try:
+        return f"shell:{getpass.getuser()}"
+    except (KeyError, OSError):
+        return "shell"
+
+
+def _write_down(context: typer.Context, db: Database) -> None:
+    """A command that changed something goes to the audit log, with what it was given."""
+    command = context.command_path.partition(" ")[2]
+    if command in AUDITED:
+        given = {name: str(value)[:200] for name, value in context.params.items() if value not in (None, False)}
+        save_event(db, whoami(), "command", command, **given)

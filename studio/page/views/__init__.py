@@ -1,0 +1,1 @@
+"""Pure functions from values to HTML, tables and plots: no database, no clock."""

@@ -1,0 +1,1 @@
+"""The labeling screen as HTML. Nothing here can mention a policy."""

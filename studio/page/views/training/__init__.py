@@ -1,0 +1,1 @@
+"""Runs, their forms, curves and figures."""

@@ -1,0 +1,1 @@
+"""Passwords, sessions, tokens and the lock-out. Nothing here knows HTTP."""

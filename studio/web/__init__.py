@@ -1,0 +1,1 @@
+"""The studio as one ASGI app. Entry: ``app.create_app``."""

@@ -1,0 +1,1 @@
+"""REST under /api, one module per resource. Entry: ``routes.add_api``."""

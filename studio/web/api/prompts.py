@@ -1,0 +1,68 @@
+"""Prompts, and replies on demand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from typing import Annotated, Any
+
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request
+
+from feedback.errors import InvalidInput
+from feedback.store.content.prompts import SavedPrompts
+from feedback.store.rows import value_of
+from feedback.types import Prompt, Split
+from studio.web.api.dependencies import Given
+from studio.web.api.schemas import GenerationsIn, PromptsIn
+from studio.web.server.on_demand import OnDemand
+
+router = APIRouter(prefix="/api")
+
+
+@router.post("/prompts", tags=["prompts"])
+def add_prompts(body: PromptsIn, services: Given) -> dict[str, Any]:
+    """Add prompts; one whose content is known already counts as a duplicate.
+
+    A stored work prompt that comes as an evaluation prompt is one from then on: ``changed`` counts those, and
+    ``still_in_datasets`` names the datasets frozen before that hold judgments of them.
+    """
+    return add_read_prompts(body, services.add_prompts)
+
+
+def add_read_prompts(body: PromptsIn, add: Callable[[list[Prompt]], SavedPrompts]) -> dict[str, Any]:
+    """What ``POST /api/prompts`` does with a body once it is read."""
+    saved = add([_prompt(i, item.plain(), item.tags, item.split) for i, item in enumerate(body.prompts)])
+    changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
+    return {"added": saved.added, "duplicates": saved.duplicates, **changed}
+
+
+@router.get("/prompts", tags=["prompts"])
+def list_prompts(
+    services: Given, split: Split | None = None, limit: Annotated[int, Query(ge=1, le=100_000)] = 1000
+) -> dict[str, Any]:
+    """Prompts of one split or of both."""
+    rows = services.list_prompts(split, limit)
+    return {
+        "prompts": [
+            {"id": row.id, "messages": row.messages, "tags": row.tags, "split": row.split.value} for row in rows
+        ]
+    }
+
+
+@router.post("/generations", tags=["policies"])
+async def generate(body: GenerationsIn, services: Given, request: Request) -> dict[str, Any]:
+    """Sample replies at once; the first call for a policy waits until it is loaded. 503 when too many wait already."""
+    messages = _prompt(0, [message.model_dump() for message in body.messages], [], Split.work).messages
+    sampling = body.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"}, exclude_none=True)
+    on_demand: OnDemand = request.app.state.on_demand
+    act = await run_sync(getattr, services, "generate")  # a refusal is written down, which may wait for the database
+    rows = await on_demand.run(request, partial(act, body.policy, messages, body.n, **sampling))
+    return {"generations": [{"id": row.id, "text": row.text} for row in rows]}
+
+
+def _prompt(index: int, messages: list[dict[str, str]], tags: list[str], split: Split) -> Prompt:
+    try:
+        return value_of(Prompt, messages=messages, tags=tags, split=split)
+    except InvalidInput as error:
+        raise InvalidInput(f"Prompt {index + 1} cannot be used: {error}. Nothing was added.") from error

@@ -1,0 +1,89 @@
+"""Assembles the page on FastAPI: REST under /api, Gradio at /, the guard around both."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gradio as gr
+from fastapi import FastAPI
+
+from feedback.database.engine import Database
+from studio import __version__
+from studio.page.gradio_states import PAGES_KEPT, keep_no_copies
+from studio.page.tabs import datasets, label, policies, review, train, users
+from studio.page.tabs.wiring import markup
+from studio.page.theme import build_theme
+from studio.page.views import header as header_view
+from studio.security.sessions import Auth
+from studio.services.facade import Services
+from studio.web.api.routes import add_api, add_last
+from studio.web.guard.mount import Mount
+from studio.web.login import add_login
+from studio.web.middleware import add_front
+from training.home import Home
+
+ASSETS = Path(__file__).resolve().parents[2] / "assets"
+SCRIPTS = (  # in the order they build on
+    *("session.js", "transport.js", "keys.js", "labeling.js", "late.js", "presence.js", "ranking.js", "reading.js"),
+    *("remarks.js", "messages.js", "shortcuts.js", "runs.js", "address.js", "tabs.js"),
+)
+
+
+def create_app(
+    home: Home, db: Database, *, host: str = "127.0.0.1", mount: Mount | None = None, token: str = ""
+) -> FastAPI:
+    """The whole studio as one ASGI app. ``host`` is what is bound; ``token`` opens it while there are no users."""
+    services, auth, mount = Services(home, db), Auth(home.create().path, db), mount or Mount()
+    app = FastAPI(title="RLHF Studio", version=__version__, docs_url=None, redoc_url=None)
+    add_api(app, services)
+    add_last(app)
+    add_login(app, auth)
+    app.router.on_shutdown.append(services.close)
+    blocks = build_page(services)
+    page = gr.mount_gradio_app(
+        app,
+        blocks,
+        path="/",
+        server_name=host,
+        root_path=mount.prefix or None,
+        footer_links=[],
+        run_history=False,
+        show_error=False,
+        ssr_mode=False,
+        enable_monitoring=False,
+        theme=build_theme(),
+        css_paths=[ASSETS / "studio.css"],
+        head="".join(f"<script>{script}</script>" for script in scripts()),
+    )
+    keep_no_copies(blocks)
+    return add_front(page, services, auth, host=host, mount=mount, token=token, scripts=scripts())
+
+
+def scripts() -> list[str]:
+    """The studio's own scripts, which the page carries in its head."""
+    return [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
+
+
+def build_page(services: Services) -> gr.Blocks:
+    """The tabs under one header; each is shown to those whose role can use it."""
+    with gr.Blocks(title="RLHF Studio", analytics_enabled=False, fill_width=True) as page:
+        page.state_session_capacity = PAGES_KEPT
+        with gr.Row(elem_id="studio-top"):
+            markup(header_view.header(), elem_id="studio-header")
+            who = gr.Column(elem_id="studio-who", min_width=0)
+        with gr.Tabs(elem_id="studio-tabs"):
+            with gr.Tab("Label", id="label", elem_id="label-tab"):
+                label.build_tab(services, page)
+            with gr.Tab("Train", id="train", elem_id="train-tab") as tab:
+                train.build_tab(services, tab)
+            with gr.Tab("Policies", id="policies", elem_id="policies-tab") as tab:
+                policies.build_tab(services, tab)
+            with gr.Tab("Datasets", id="datasets", elem_id="datasets-tab") as tab:
+                datasets.build_tab(services, tab)
+            with gr.Tab("Review", id="review", elem_id="review-tab") as tab:
+                review.build_tab(services, tab)
+            with gr.Tab("People", id="people", elem_id="people-tab") as tab:
+                users.build_tab(services, tab)
+        with who:
+            users.build_header(services, page)
+    return page
