@@ -20,7 +20,7 @@ _TEMPLATE = {ord("{"): "&#123;", ord("}"): "&#125;", ord("$"): "&#36;", ord("`")
 
 
 class Html(str):
-    """Markup that is already safe to show; made only by the builders of this module and of ``present``."""
+    """Markup that is already safe to show; made only by the builders of this module and of ``views``."""
 
     __slots__ = ()
 

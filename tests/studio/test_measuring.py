@@ -21,7 +21,7 @@ from feedback.store.models.policies import get_champion, get_policy, promote_pol
 from feedback.store.models.scorecards import save_scorecard
 from feedback.types import Policy, Purpose, Scorecard, Split
 from studio.cli.app import app
-from studio.cli.commands import train
+from studio.cli.commands import evaluate
 from studio.page.views.policies import policy_detail
 from studio.services.facade import Services
 from studio.web.app import create_app
@@ -198,7 +198,7 @@ def test_people_are_asked_about_fresh_replies_each_time_and_told_how_few_there_a
         figures = {"win_rate": 0.5, "low": 0.4, "high": 0.6}
         return SimpleNamespace(id="run-1", result={"matchups": 12, **figures})
 
-    monkeypatch.setattr(train, "submit_and_wait", pretend)
+    monkeypatch.setattr(evaluate, "submit_and_wait", pretend)
     asked = said(measured, "evaluate", "child", "parent", "--people", "--prompts", "40")
     assert "12 pairs come first on the Label tab" in asked.output and "40 were asked for" in asked.output
     assert "asked for" not in said(measured, "evaluate", "child", "parent", "--people", "--prompts", "12").output

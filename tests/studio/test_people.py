@@ -584,7 +584,7 @@ def test_a_lock_ends_by_itself_and_survives_a_restart(
         Auth(home.path, db).sign_in("ann", PASSWORD, "10.0.0.1")
     assert Auth(home.path, db).sign_in("ann", PASSWORD, "10.0.0.2"), "elsewhere ann is not shut out by a guesser"
     after = locked.value.until + timedelta(seconds=1)
-    monkeypatch.setattr(sessions, "now", lambda: after)
+    monkeypatch.setattr(lockout, "now", lambda: after)
     assert Auth(home.path, db).sign_in("ann", PASSWORD, "10.0.0.1").person.name == "ann"
 
 
@@ -625,7 +625,7 @@ def test_guesses_from_everywhere_and_at_every_name_are_counted(
     home: Home, db: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     add(db, "ann")
-    monkeypatch.setattr(passwords, "password_matches", lambda *_: False)  # only the counting is looked at here
+    monkeypatch.setattr(lockout, "password_matches", lambda *_: False)  # only the counting is looked at here
     sign_in = Auth(home.path, db)
     for number in range(lockout.TRIES_PER_NAME):
         with pytest.raises(NotSignedIn):

@@ -1,6 +1,6 @@
 """One thin module per tab: layout, then wiring. Handlers are module-level functions of plain values.
 
-A handler takes the services first, then what the widgets hold, calls one service and returns what ``present``
+A handler takes the services first, then what the widgets hold, calls one service and returns what ``views``
 makes of it. ``bind`` gives it its services and turns the product's errors into toasts.
 """
 
@@ -58,12 +58,12 @@ def bind(handler: Handler, services: Services, *fixed: Any) -> Handler:
 
 
 def markup(value: str = "", elem_id: str | None = None, **options: Any) -> gr.HTML:
-    """A piece of the page made by ``present``; it reacts to nothing."""
+    """A piece of the page made by ``views``; it reacts to nothing."""
     return gr.HTML(value, elem_id=elem_id, js_on_load=None, **options)
 
 
 def picker(elem_id: str) -> gr.HTML:
-    """A table of ``present`` whose rows can be picked; see ``on_pick``."""
+    """A table of ``views`` whose rows can be picked; see ``on_pick``."""
     return gr.HTML("", elem_id=elem_id, js_on_load=_PICK)
 
 
