@@ -12,6 +12,8 @@ from feedback.store.models import benchmarks as benchmark_store
 from feedback.store.models.benchmarks import Both
 from feedback.store.models.policies import get_policy
 from feedback.tables import BenchmarkRow, PolicyRow, RunRow
+from feedback.types import UserRole
+from studio.services.access import Acts, act
 from training.evaluation import benchmark_comparison, people
 from training.evaluation.benchmark_comparison import Compared, Comparison
 from training.evaluation.gate import Decision, Limits
@@ -25,14 +27,27 @@ STANDARD_TASKS = "starter_topic"
 """What is asked for where nothing else was said."""
 
 
-class Measuring:
-    """What a researcher asks before a policy is let serve, over one database."""
+class Remembered:
+    """Results that never change, kept in memory by what they were computed from."""
 
-    def __init__(self, db: Database) -> None:
-        self.db = db
+    def __init__(self) -> None:
         self._lock = threading.Lock()
         self._found: dict[object, object] = {}
 
+    def once(self, key: object, compute: Callable[[], T]) -> T:
+        """The result for a key, computed at most once while it is remembered."""
+        with self._lock:
+            if key not in self._found:
+                if len(self._found) >= REMEMBERED:
+                    self._found.clear()
+                self._found[key] = compute()
+            return cast(T, self._found[key])
+
+
+class Evaluation(Acts):
+    """Acts of whoever decides on a policy: benchmarks, comparisons, what people prefer, the gate."""
+
+    @act(UserRole.researcher, audit="run.submit", about="tasks")
     def take(self, policy: str, tasks: str, against: str | None = None) -> list[RunRow]:
         """Queue a run in which a policy takes these benchmark tasks, names separated by commas.
 
@@ -49,6 +64,7 @@ class Measuring:
             queue.submit(self.db, "benchmark", {"policy": key, "tasks": names}) for key, names in asked.items() if names
         ]
 
+    @act(UserRole.researcher)
     def opponent(self, policy: str) -> PolicyRow | None:
         """Whom a policy is measured against unless told otherwise; None where there is nobody."""
         try:
@@ -56,12 +72,14 @@ class Measuring:
         except InvalidInput:
             return None
 
+    @act(UserRole.researcher)
     def list_benchmarks(self, policy: str | None = None) -> list[BenchmarkRow]:
         """What policies scored, newest first, of one or of all."""
         return benchmark_store.list_benchmarks(
             self.db, policy_id=get_policy(self.db, policy).id if policy is not None else None
         )
 
+    @act(UserRole.researcher)
     def compare(self, policy: str, against: str | None = None, metric: str | None = None) -> Compared:
         """A policy against another, the champion if none is named, on every task both took."""
         a = get_policy(self.db, policy)
@@ -70,26 +88,23 @@ class Measuring:
     def _compared(self, db: Database, a_id: str, b_id: str, metric: str | None = None) -> Compared:
         """What is compared never changes, and a page that watches a run asks every other second."""
         taken = tuple(row.id for key in (a_id, b_id) for row in benchmark_store.list_benchmarks(db, policy_id=key))
-        return self._once((a_id, b_id, metric, taken), lambda: benchmark_comparison.compare(db, a_id, b_id, metric))
+        return self.shared.remembered.once(
+            (a_id, b_id, metric, taken), lambda: benchmark_comparison.compare(db, a_id, b_id, metric)
+        )
 
-    def _once(self, key: object, work_out: Callable[[], T]) -> T:
-        with self._lock:
-            if key not in self._found:
-                if len(self._found) >= REMEMBERED:
-                    self._found.clear()
-                self._found[key] = work_out()
-            return cast(T, self._found[key])
-
+    @act(UserRole.researcher)
     def list_differing(self, found: Comparison, limit: int) -> list[Both]:
         """The items on which the two of a comparison differ, those that A lost first."""
         key = ("differing", found.a.id, found.b.id, found.metric, limit)
-        return self._once(key, lambda: benchmark_comparison.differing_items(self.db, found, limit))
+        return self.shared.remembered.once(key, lambda: benchmark_comparison.differing_items(self.db, found, limit))
 
+    @act(UserRole.researcher)
     def list_by_people(self, policy: str) -> list[dict[str, Any]]:
         """What people said of a policy beside others, each as the figures of a scorecard with whom it met."""
         found = people.list_by_people(self.db, get_policy(self.db, policy).id)
         return [{"against": get_policy(self.db, other).name, **figures} for other, figures in found.items()]
 
+    @act(UserRole.researcher)
     def decide(self, policy: str, against: str | None = None, limits: Limits | None = None) -> Decision:
         """May this policy serve, by all that was measured? Changes nothing."""
         return decide_policy(self.db, policy, against, limits, self._compared)

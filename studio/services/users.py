@@ -1,71 +1,67 @@
-"""Users as an admin handles them: add, change, disable, and the secrets that are shown once and never again."""
+"""Users as an admin handles them, one's own account, and the audit log."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from pydantic import ValidationError
-
-from feedback.database.engine import Database
-from feedback.errors import Conflict, InvalidInput
-from feedback.store.people import users
-from feedback.store.rows import reason_of
-from feedback.tables import UserRow
-from feedback.types import User, UserRole
-from studio.identity import LOCAL, Person
-from studio.security import lockout, passwords, sessions
+from feedback.store.people import audit as audit_store
+from feedback.store.people import users as user_store
+from feedback.tables import AuditRow, UserRow
+from feedback.types import UserRole, UserStatus
+from studio.identity import Person
+from studio.security import accounts
+from studio.security.accounts import NewUser
+from studio.services.access import Acts, act
 
 
-@dataclass(frozen=True)
-class NewUser:
-    """A user just added, with the secrets that nobody can read again later."""
+class Users(Acts):
+    """Acts on users."""
 
-    user: UserRow
-    password: str
-    token: str
+    @act(UserRole.annotator)
+    def whoami(self) -> Person:
+        """Who is asking."""
+        return self.person
 
+    @act(UserRole.admin)
+    def list_users(self) -> list[UserRow]:
+        """All users, disabled ones too."""
+        return user_store.list_users(self.db)
 
-def add_user(db: Database, name: str, role: UserRole | str, *, actor: str, password: str | None = None) -> NewUser:
-    """Add a user with a password (one is made up unless given) and a token."""
-    wanted = known_role(role)
-    secret = passwords.new_password() if password is None else passwords.check_password_rules(password, name)
-    try:
-        value = User(name=name.strip(), role=wanted, password_hash=passwords.hash_password(secret))
-    except ValidationError as error:
-        raise InvalidInput(reason_of(error)) from error
-    user = users.save_user(db, value, actor=actor)
-    return NewUser(user, secret, sessions.new_token(db, user, actor=actor))
+    @act(UserRole.admin)
+    def add_user(self, name: str, role: UserRole | str) -> NewUser:
+        """Add a user; password and token are in the answer and nowhere else."""
+        accounts.require_admin_first(self.db, accounts.known_role(role))
+        return accounts.add_user(self.db, name, role, actor=self.person.name)
 
+    @act(UserRole.admin)
+    def set_user_role(self, name: str, role: UserRole | str) -> UserRow:
+        """Give a user another role, at once."""
+        return user_store.set_user_role(self.db, name, accounts.known_role(role), actor=self.person.name)
 
-def reset_password(db: Database, name: str, *, actor: str, password: str | None = None) -> tuple[UserRow, str]:
-    """Give a user another password, made up unless given; their sessions end, a lock-out too."""
-    user = users.get_user(db, name)
-    secret = passwords.new_password() if password is None else passwords.check_password_rules(password, user.name)
-    return users.set_user_password(db, user.id, passwords.hash_password(secret), actor=actor), secret
+    @act(UserRole.admin)
+    def disable_user(self, name: str) -> UserRow:
+        """Shut a user out at once; everything they judged stays."""
+        return user_store.set_user_status(self.db, name, UserStatus.disabled, actor=self.person.name)
 
+    @act(UserRole.admin)
+    def enable_user(self, name: str) -> UserRow:
+        """Let a disabled user in again, with the password they had; a token must be given anew."""
+        return user_store.set_user_status(self.db, name, UserStatus.active, actor=self.person.name)
 
-def change_own_password(db: Database, person: Person, current: str, wanted: str, *, address: str) -> None:
-    """Change the password of whoever is signed in, who must know the present one."""
-    if person == LOCAL:
-        raise InvalidInput("This studio has no users yet, so there is no password to change.")
-    lockout.change_password(db, person.user_id, current, wanted, address)
+    @act(UserRole.admin)
+    def new_token(self, name: str) -> tuple[UserRow, str]:
+        """Another token for a user, in plain for this once."""
+        return accounts.new_token(self.db, name, actor=self.person.name)
 
+    @act(UserRole.admin)
+    def reset_password(self, name: str) -> tuple[UserRow, str]:
+        """Another password for a user, made up and in plain for this once."""
+        return accounts.reset_password(self.db, name, actor=self.person.name)
 
-def new_token(db: Database, name: str, *, actor: str) -> tuple[UserRow, str]:
-    """Give a user another token; the one before stops working."""
-    user = users.get_user(db, name)
-    return user, sessions.new_token(db, user, actor=actor)
+    @act(UserRole.annotator)
+    def change_own_password(self, current: str, wanted: str, address: str = "unknown") -> None:
+        """Change the password of whoever asks, from ``address``; a wrong present one counts as a failed sign-in."""
+        accounts.change_own_password(self.db, self.person, current, wanted, address=address)
 
-
-def known_role(role: UserRole | str) -> UserRole:
-    """The role of this name, or an InvalidInput that lists the four."""
-    try:
-        return UserRole(role)
-    except ValueError as error:
-        raise InvalidInput(f"{role!r} is not a role; valid: {', '.join(UserRole)}.") from error
-
-
-def require_admin_first(db: Database, role: UserRole) -> None:
-    """From the page the first user must be an admin: from then on everybody signs in, and somebody must be able to."""
-    if role is not UserRole.admin and not users.any_user(db):
-        raise Conflict("The first user must be an admin, since from then on everybody has to sign in.")
+    @act(UserRole.admin)
+    def list_audit(self, limit: int = 100, before: int | None = None, actor: str | None = None) -> list[AuditRow]:
+        """Who did what when, newest first."""
+        return audit_store.list_events(self.db, limit=limit, before=before, actor=actor)

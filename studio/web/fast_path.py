@@ -24,8 +24,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from feedback.errors import Unavailable
 from feedback.store.content.prompts import SavedPrompts
+from feedback.types import Prompt
 from studio.identity import PERSON
 from studio.services.facade import Services
+from studio.services.prompts import Prompts
 from studio.web.api.labeling import judge, next_task
 from studio.web.api.prompts import add_read_prompts
 from studio.web.api.schemas import JudgmentIn, TaskIn
@@ -86,14 +88,16 @@ class ShortWay:
             self._reading += 1
             try:
                 acting = self.services.acting_as(scope.get(PERSON))
-                allowed = await run_sync(getattr, acting, "add_prompts")
+                await run_sync(acting.prompts.require, Prompts.add_prompts)
                 messages = await _read(receive)
                 if _size(messages) <= ACT_BYTES or messages[-1]["type"] != "http.request":
                     await self.app(scope, _again(messages, receive), send)
                     return
                 body = b"".join(message.get("body", b"") for message in messages)
                 messages.clear()
-                response = JSONResponse(await run_sync(_add_prompts, body, allowed, limiter=self._one_bulk))
+                response = JSONResponse(
+                    await run_sync(_add_prompts, body, acting.prompts.add_prompts, limiter=self._one_bulk)
+                )
             except RequestValidationError as error:
                 response = tell_invalid(Request(scope), error)
             except TOLD as error:
@@ -103,8 +107,8 @@ class ShortWay:
         await response(scope, receive, send)
 
 
-def _add_prompts(body: bytes, allowed: Callable[..., SavedPrompts]) -> dict[str, int]:
-    return add_read_prompts(read_prompts(body), allowed)
+def _add_prompts(body: bytes, add: Callable[[list[Prompt]], SavedPrompts]) -> dict[str, int]:
+    return add_read_prompts(read_prompts(body), add)
 
 
 def _is_bulk(scope: Scope) -> bool:

@@ -94,7 +94,7 @@ async def change_password(
     try:
         if wanted != again:
             raise StudioError("The new password was typed differently the second time; nothing was changed.")
-        change = services.acting_as(person).change_own_password
+        change = services.acting_as(person).users.change_own_password
         passwords: Limited = request.app.state.passwords
         await passwords.run(partial(change, current, wanted, address_of(request)))
     except Unavailable as error:

@@ -71,7 +71,7 @@ def measure(page: Page, count: int, pause_ms: int) -> str:
 def main(count: int = 200) -> None:
     with tempfile.TemporaryDirectory() as directory, studio_in(Path(directory)) as studio, sync_playwright() as play:
         fill(studio.db, POOL)
-        studio.cli.start("--no-worker")
+        studio.start("--no-worker")
         browser = play.chromium.launch(executable_path=chromium.find(), args=LAUNCH_ARGS)
         page = browser.new_page()
         page.goto(studio.url)

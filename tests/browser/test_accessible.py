@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Page, expect
 from feedback.store.labeling import batches, judgments, reviews
 from feedback.store.models import policies
 from feedback.types import Batch
-from studio.services import users
+from studio.security import accounts as users
 from tests import factories
 from tests.browser.conftest import Studio, open_tab, studio_in
 from tests.browser.test_layout import CONTRAST, UNNAMED, furnish
@@ -106,7 +106,7 @@ def test_every_tab_with_data(full: Studio, open_page: OpenPage, size: str, schem
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_tab_of_an_empty_studio(studio: Studio, open_page: OpenPage, scheme: str) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
-    page = open_page(studio.cli.start("--no-worker"), viewport=SIZES["phone"], color_scheme=scheme)
+    page = open_page(studio.start("--no-worker"), viewport=SIZES["phone"], color_scheme=scheme)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     told = {
         "Label": ("#pair", "No worker is running"),
@@ -128,7 +128,7 @@ def test_signing_in_and_the_people_tab(studio: Studio, browser: Browser, scheme:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     for user, role in (("ada", "admin"), ("ann", "annotator")):
         users.add_user(studio.db, user, role, actor="test", password=PASSWORD)
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     for size in SIZES:
         context = browser.new_context(viewport=SIZES[size], color_scheme=scheme)  # type: ignore[arg-type]
         page, name = context.new_page(), f"axe-{size}-{scheme}"
@@ -153,7 +153,7 @@ def test_the_rules_are_not_for_annotators(studio: Studio, browser: Browser) -> N
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     users.add_user(studio.db, "ada", "admin", actor="test", password=PASSWORD)
     users.add_user(studio.db, "ann", "annotator", actor="test", password=PASSWORD)
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     for name, may in (("ada", True), ("ann", False)):
         context = browser.new_context()
         page = context.new_page()

@@ -13,7 +13,7 @@ from feedback.store.labeling import leases
 from feedback.store.models import policies
 from feedback.store.models.runs import save_run
 from feedback.types import Run, RunState, now
-from studio.services import users
+from studio.security import accounts as users
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
 from tests.browser.proxy import reverse_proxy
@@ -202,7 +202,7 @@ def test_a_link_outlives_the_sign_in_and_no_role_is_led_to_a_tab_it_does_not_see
     run = trained(studio, "dpo", 3)
     for name, role in (("rex", "researcher"), ("rev", "reviewer"), ("ann", "annotator")):
         users.add_user(studio.db, name, role, actor="test", password=PASSWORD)
-    studio.cli.start("--no-worker", "--root-path", "/label/studio")
+    studio.start("--no-worker", "--root-path", "/label/studio")
     with reverse_proxy(studio.url, "/label/studio", tells_prefix=True) as url:
         for width in (1280, 360):
             for name in ("rex", "ann") if width > 1000 else ("rev", "ann"):

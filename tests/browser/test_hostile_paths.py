@@ -68,7 +68,7 @@ def test_differences_edits_notes_and_marks_of_each_payload(studio: Studio, page:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "hostile").id)
     for payload in PAYLOADS:
         put(studio.db, [f"{payload} one", f"{payload} other {payload}"], f"asks: {payload}")
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     happened = visit(page, studio)
     page.keyboard.press("d")
     for number in range(len(PAYLOADS)):
@@ -128,7 +128,7 @@ def judged_by_payloads(studio: Studio) -> None:
 
 def test_names_reasons_and_judgments_on_the_review_tab(studio: Studio, page: Page) -> None:
     judged_by_payloads(studio)
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     happened = visit(page, studio)
     open_tab(page, "Review")
     names = page.locator("#annotators-table .pick")
@@ -157,7 +157,7 @@ def test_guidelines_criteria_and_messages(studio: Studio, page: Page) -> None:
         put(studio.db, [f"Reply {number} one", f"Reply {number} other"], f"Request {number}?")
     factories.judge_by(studio.db, factories.longer, annotator="local", count=1)
     short = [payload for payload in ONE_LINE if len(payload) <= 60 and "," not in payload]
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     happened = visit(page, studio)
     for number, chunk in enumerate(CHUNKS):
         reviews.save_message(studio.db, "local", "rex", chunk[:2000])
@@ -198,7 +198,7 @@ def test_previews_samples_names_and_refusals(studio: Studio, page: Page) -> None
     with studio.db.write() as session:  # names are checked when they are given; these are somebody else's
         for row, payload in zip(named, ONE_LINE, strict=True):
             session.execute(update(PolicyRow).where(PolicyRow.id == row.id).values(name=payload))
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     happened = visit(page, studio)
     open_tab(page, "Train")
     page.locator(f"#runs-table [data-pick='{run.id}']").click()

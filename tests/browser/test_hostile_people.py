@@ -13,7 +13,7 @@ from feedback.store.models import policies, runs
 from feedback.store.people import audit
 from feedback.tables import UserRow
 from feedback.types import MetricPoint, Run, RunState, User
-from studio.services import users
+from studio.security import accounts as users
 from tests import factories
 from tests.browser.conftest import Studio, open_tab
 from tests.browser.test_hostile_text import PAYLOADS, assert_harmless, listen
@@ -32,7 +32,7 @@ def test_the_corpus_is_large_and_has_no_doubles() -> None:
 def test_payloads_typed_at_the_sign_in_page_are_text(studio: Studio, context: BrowserContext) -> None:
     users.add_user(studio.db, "ada", "admin", actor="test", password=PASSWORD)
     page = context.new_page()
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     happened = listen(page, studio)
     page.goto(studio.url)
     for payload in [one for one in PAYLOADS if "\n" not in one and "\t" not in one and len(one) <= 80][:12]:
@@ -55,7 +55,7 @@ def test_payloads_in_names_and_in_the_audit_log_are_text(studio: Studio, context
     for payload in PAYLOADS[:40]:
         audit.save_event(studio.db, payload, payload, payload, **{payload: payload})
     page = context.new_page()
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     sign_in(page, studio.url, "ada")
     page.wait_for_selector("#pair .pair-empty")
     happened = listen(page, studio)
@@ -84,7 +84,7 @@ def test_payloads_as_chart_labels_are_text(studio: Studio, open_page: OpenPage) 
     points = [MetricPoint(step=step, name=name, value=step / 3) for name in names for step in (1, 2, 3)]
     runs.save_metrics(studio.db, run.id, points)
     runs.transition_run(studio.db, run.id, expected=[RunState.queued], to=RunState.failed, error="ended")
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     happened = listen(page, studio)
     open_tab(page, "Train")
     page.locator(f"#runs-table [data-pick='{run.id}']").click()
@@ -99,7 +99,7 @@ def test_payloads_as_chart_labels_are_text(studio: Studio, open_page: OpenPage) 
 
 def test_markup_that_got_in_all_the_same_does_nothing(studio: Studio, open_page: OpenPage) -> None:
     """Each payload is put into the page as markup, as a hole in the escaping would do it."""
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     reached: list[str] = []
 
     def elsewhere(route: Route) -> None:

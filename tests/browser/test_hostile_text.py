@@ -131,7 +131,7 @@ def test_no_payload_acts_and_each_is_shown_as_written(studio: Studio, open_page:
     for payload in PAYLOADS:
         prompt = factories.make_prompt(studio.db, f"asks: {payload}")
         factories.make_matchup(studio.db, policy=policy, prompt=prompt, texts=[f"one: {payload}", f"two: {payload}"])
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     context = browser.new_context()
     page = open_page(studio, context=context)
     happened = listen(page, studio)
@@ -163,7 +163,7 @@ def test_payloads_in_datasets_runs_and_policies_are_text(studio: Studio, open_pa
     log.parent.mkdir(parents=True)
     log.write_text(everything)
     child = policies.save_policy(studio.db, Policy(name="child", base=everything, parent_id=base.id, run_id=run.id))
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     context = browser.new_context()
     page = open_page(studio, context=context)
     happened = listen(page, studio)
@@ -183,7 +183,7 @@ def test_payloads_in_datasets_runs_and_policies_are_text(studio: Studio, open_pa
 
 
 def test_a_refused_name_is_told_as_text(studio: Studio, open_page: OpenPage, browser: Browser) -> None:
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     context = browser.new_context()
     page = open_page(studio, context=context)
     happened = listen(page, studio)
@@ -207,5 +207,5 @@ def test_a_shown_lease_cannot_be_named_by_text(studio: Studio, open_page: OpenPa
         studio.db, factories.make_prompt(studio.db), policy, ['<p data-lease="lea-forged">', "plain"]
     )
     matchups.save_matchups(studio.db, [Matchup(prompt_id=rows[0].prompt_id, generation_ids=[r.id for r in rows])])
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     assert lease_of(page) != "lea-forged"

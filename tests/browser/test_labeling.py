@@ -45,7 +45,7 @@ def chosen_text(db: Database, judgment) -> str:
 
 def test_each_key_says_what_it_shows(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 8)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     for key, side in (("1", 0), ("2", 1), ("1", 0), ("2", 1)):
         wanted = shown_texts(page)[side]
         press(page, key)
@@ -58,7 +58,7 @@ def test_each_key_says_what_it_shows(studio: Studio, open_page: OpenPage) -> Non
 
 def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 6)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     press(page, "1")
     lease, texts = lease_of(page), shown_texts(page)
     page.reload()
@@ -75,7 +75,7 @@ def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, o
 
 def test_keys_do_nothing_where_they_are_not_meant(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 4)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     for chord in ("Control+1", "Alt+2", "Meta+x", "9", "Enter"):
         page.keyboard.press(chord)
     open_tab(page, "Datasets")
@@ -89,7 +89,7 @@ def test_keys_do_nothing_where_they_are_not_meant(studio: Studio, open_page: Ope
 
 def test_a_held_key_and_a_double_press_judge_only_what_was_seen(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 12)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     # Delay the answer, so that the second press surely falls into the round trip.
     page.route("**/api/label/**", lambda route: (page.wait_for_timeout(300), route.continue_()))
     before = lease_of(page)
@@ -107,7 +107,7 @@ def test_a_held_key_and_a_double_press_judge_only_what_was_seen(studio: Studio, 
 
 def test_an_answer_that_comes_late_does_not_bring_a_judged_pair_back(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 5)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     judged = lease_of(page)
     held = []
     page.route("**/api/label/deck", lambda route: held.append((route, route.fetch())), times=1)
@@ -129,7 +129,7 @@ def test_an_answer_that_comes_late_does_not_bring_a_judged_pair_back(studio: Stu
 
 def test_two_windows_of_one_person_count_a_pair_once(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 5)
-    one = open_page(studio.cli.start("--no-worker"))
+    one = open_page(studio.start("--no-worker"))
     other = open_page(studio, context=one.context)
     assert lease_of(one) == lease_of(other)
     before = lease_of(one)
@@ -142,7 +142,7 @@ def test_two_windows_of_one_person_count_a_pair_once(studio: Studio, open_page: 
 
 def test_another_browser_gets_another_pair(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 5)
-    one, other = open_page(studio.cli.start("--no-worker")), open_page(studio)
+    one, other = open_page(studio.start("--no-worker")), open_page(studio)
     assert lease_of(one) != lease_of(other)
     press(one, "1")
     other.keyboard.press("u")  # nothing of this browser's own to take back
@@ -152,11 +152,11 @@ def test_another_browser_gets_another_pair(studio: Studio, open_page: OpenPage) 
 
 def test_the_server_may_restart_between_two_votes(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 6)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     press(page, "1")
     lease = lease_of(page)
     studio.stop()
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     reload(page)
     page.wait_for_selector("#pair .pair")
     assert lease_of(page) == lease
@@ -170,7 +170,7 @@ def test_a_vote_on_a_dead_server_is_told_at_once_and_counts_once_when_it_is_back
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "author-of-all").id)
     for number in range(4):
         factories.make_matchup(studio.db, texts=[f"Long {number}. " * 400, f"Also long {number}. " * 400])
-    page = open_page(studio.cli.start("--no-worker"), viewport={"width": 390, "height": 780})
+    page = open_page(studio.start("--no-worker"), viewport={"width": 390, "height": 780})
     press(page, "1")
     before, texts = lease_of(page), shown_texts(page)
     page.keyboard.press("n")
@@ -189,7 +189,7 @@ def test_a_vote_on_a_dead_server_is_told_at_once_and_counts_once_when_it_is_back
         assert (lease_of(page), shown_texts(page)) == (before, texts)
         expect(page.locator("#note-text")).to_have_value("half a thought, ended")
     look(page, "studio-is-gone")
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     page.wait_for_timeout(4_000)  # Gradio finds it again and may load the page anew
     page.wait_for_selector("#pair .pair")
     assert lease_of(page) == before
@@ -203,7 +203,7 @@ def test_what_was_pressed_without_a_network_is_told_each_time_and_counts_for_not
     studio: Studio, open_page: OpenPage
 ) -> None:
     fill(studio.db, 4)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     press(page, "s")
     before = lease_of(page)
     page.context.set_offline(True)
@@ -221,7 +221,7 @@ def test_what_was_pressed_without_a_network_is_told_each_time_and_counts_for_not
 
 def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 3)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     before, place = lease_of(page), page.locator("#pair").bounding_box()
     page.route("**/api/label/vote", lambda route: route.fulfill(status=502, body="Bad Gateway"))
     page.keyboard.press("1")
@@ -235,7 +235,7 @@ def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: 
 
 def test_an_empty_pool_says_so_and_offers_to_fill_it(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 1)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     press(page, "1")
     expect(page.locator("#pair .notice-neutral h3")).to_have_text("Nothing to judge right now")
     expect(page.locator("#vote-left")).to_be_hidden()
@@ -251,7 +251,7 @@ def test_an_empty_pool_says_so_and_offers_to_fill_it(studio: Studio, open_page: 
 
 def test_the_browser_never_learns_who_wrote_what(studio: Studio, open_page: OpenPage, browser) -> None:
     fill(studio.db, 6)
-    studio.cli.start("--no-worker")
+    studio.start("--no-worker")
     bodies: list[str] = []
     context = browser.new_context()
     context.on(
@@ -271,7 +271,7 @@ def test_the_browser_never_learns_who_wrote_what(studio: Studio, open_page: Open
 @pytest.mark.parametrize("count", [60])
 def test_a_vote_shows_the_next_pair_without_waiting(studio: Studio, open_page: OpenPage, count: int) -> None:
     fill(studio.db, count + 5)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     page.evaluate(
         """() => {
           window.seen = []; let from = 0; let lease = document.querySelector('#pair [data-lease]').dataset.lease;

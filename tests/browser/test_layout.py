@@ -112,7 +112,7 @@ def test_the_verdict_bar_stays_in_sight_of_long_replies(studio: Studio, open_pag
     policy = factories.make_policy(studio.db, "starter")
     policies.promote_policy(studio.db, policy.id)
     factories.make_matchup(studio.db, policy=policy, texts=["Long. " * 900, "Also long. " * 900])
-    page = open_page(studio.cli.start("--no-worker"), viewport={"width": 360, "height": 640}, has_touch=True)
+    page = open_page(studio.start("--no-worker"), viewport={"width": 360, "height": 640}, has_touch=True)
     boxes = [page.locator(f"#{name}").bounding_box() for name in ("vote-left", "vote-right", "vote-tie", "vote-undo")]
     assert all(box and box["y"] + box["height"] <= 640 for box in boxes)
     assert all(box and box["height"] >= 40 for box in boxes), "too small for a thumb"

@@ -83,7 +83,7 @@ def promote(page: Page, name: str) -> None:
 
 
 def test_the_loop_turns(studio: Studio, open_page: OpenPage) -> None:
-    page = open_page(studio.cli.start())
+    page = open_page(studio.start())
     page.wait_for_selector("#pair .pair", timeout=RUN_MS)
     assert authors_of_shown(studio, page) == {"starter"}
     label_by_keyboard(studio, page)

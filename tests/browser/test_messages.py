@@ -25,7 +25,7 @@ def judged(studio: Studio) -> Studio:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "author-of-all").id)
     put_pairs(studio.db, 8)
     factories.judge_by(studio.db, factories.longer, annotator="local", count=1)
-    return studio.cli.start("--no-worker")
+    return studio.start("--no-worker")
 
 
 def test_a_reviewers_message_comes_to_the_annotator_and_moves_nothing(judged: Studio, open_page: OpenPage) -> None:

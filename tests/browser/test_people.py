@@ -12,7 +12,7 @@ from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from feedback.store.people import users
 from feedback.types import UserStatus
-from studio.services import users as people
+from studio.security import accounts as people
 from tests import factories
 from tests.browser.conftest import Studio, open_tab, press
 from tests.browser.proxy import reverse_proxy

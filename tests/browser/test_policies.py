@@ -26,7 +26,7 @@ def test_a_policy_that_lost_elsewhere_is_rejected_in_words_and_promoted_all_the_
     save_scorecard(studio.db, Scorecard(kind="win_rate", subject_id=child.id, against_id=parent.id, figures=figures))
     for policy, wrong in ((parent.id, 0), (child.id, 60)):
         keep_benchmark(studio.db, policy, [0.0] * wrong + [1.0] * (400 - wrong))
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     open_tab(page, "Policies")
     page.locator("#policies-table .pick", has_text="new").click()
 
@@ -51,7 +51,7 @@ def test_a_policy_that_lost_elsewhere_is_rejected_in_words_and_promoted_all_the_
 def test_benchmarks_are_taken_by_both_from_the_page(studio: Studio, open_page: OpenPage) -> None:
     parent = policies.promote_policy(studio.db, policies.save_policy(studio.db, Policy(name="old", base="starter")).id)
     child = policies.save_policy(studio.db, Policy(name="new", base="starter", parent_id=parent.id))
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     open_tab(page, "Policies")
     page.locator("#policies-table .pick", has_text="new").click()
     expect(page.locator("#gate-verdict h4 .badge")).to_have_text("HOLD")

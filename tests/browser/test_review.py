@@ -32,7 +32,7 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     judge_by(studio.db, longer, annotator="ann", count=1)
     judge_by(studio.db, lambda *_: 0, annotator="bob", count=1)
     assert matchups.get_matchup(studio.db, disputed.id).state is MatchupState.disputed
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     open_tab(page, "Review")
     people = page.locator("#annotators-table")
     expect(people.locator("tbody tr").first).to_contain_text("prefers the left side")
@@ -80,7 +80,7 @@ def test_a_ranking_is_settled_by_writing_the_order(studio: Studio, open_page: Ca
         ranking = sorted((1, 2, 3), key=lambda rank: task.responses[rank - 1], reverse=name == "bob")
         judging.submit(studio.db, task.lease_id, name, ranking=ranking)
     assert matchups.get_matchup(studio.db, row.id).state is MatchupState.disputed
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     open_tab(page, "Review")
     page.locator("#adjudication button").first.click()
     page.locator("#next-dispute").click()

@@ -539,7 +539,7 @@ def test_what_is_typed_survives_reload_restart_and_kill(studio: Studio, open_pag
     page.locator("#note-text").fill("typed before the reload, and while it was dead")
     context = page.context
     page.close()
-    page = open_page(studio.cli.start("--no-worker"), context=context)
+    page = open_page(studio.start("--no-worker"), context=context)
     expect(page.locator("#note-text")).to_have_value("typed before the reload, and while it was dead")
     saved(page)
     page.keyboard.press("Escape")

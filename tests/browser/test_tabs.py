@@ -30,7 +30,7 @@ def at(page: Page, name: str) -> None:
 def test_arrows_home_and_end_walk_the_tabs(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     put_pairs(studio.db, 4)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     lease = lease_of(page)
     page.evaluate("""localStorage['rlhf-studio-keys'] = JSON.stringify({ tie: 'ArrowRight', left: 'Home' })""")
     page.get_by_role("tab", name="Label", exact=True).focus()
@@ -55,7 +55,7 @@ def test_arrows_home_and_end_walk_the_tabs(studio: Studio, open_page: OpenPage) 
 
 def test_the_focus_stays_with_the_tab_where_some_are_folded(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
-    page = open_page(studio.cli.start("--no-worker"), viewport={"width": 360, "height": 740})
+    page = open_page(studio.start("--no-worker"), viewport={"width": 360, "height": 740})
     page.get_by_label("More tabs").click()
     page.locator(".overflow-dropdown button", has_text="People").click()
     people = page.get_by_role("tab", name="People", exact=True)

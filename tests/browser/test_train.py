@@ -33,7 +33,7 @@ def trained(studio: Studio, method: str, steps: int) -> str:
 
 def test_a_method_that_can_do_without_a_dataset_is_started_without_one(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     open_tab(page, "Train")
     expect(page.locator("#no-dataset")).to_contain_text("rft, rloo, ppo")
     expect(page.locator("#start-run")).to_be_disabled()
@@ -53,7 +53,7 @@ def test_a_method_that_can_do_without_a_dataset_is_started_without_one(studio: S
 
 def test_a_start_that_is_refused_says_why(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     open_tab(page, "Train")
     page.get_by_role("radio", name=re.compile("^ppo")).check()
     page.locator("#start-run").click()
@@ -64,7 +64,7 @@ def test_a_start_that_is_refused_says_why(studio: Studio, open_page: OpenPage) -
 def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     first = trained(studio, "dpo", 3)
-    page = open_page(studio.cli.start("--no-worker"), viewport={"width": 1280, "height": 900})
+    page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 900})
     open_tab(page, "Train")
     page.locator(f"[data-pick={first}]").click()
     page.locator(STEPS).first.wait_for(state="attached")
@@ -75,7 +75,7 @@ def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> No
 def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     first, _ = trained(studio, "dpo", 30), trained(studio, "reward", 40)
-    page = open_page(studio.cli.start("--no-worker"), viewport={"width": 1280, "height": 900})
+    page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 900})
     open_tab(page, "Train")
     page.locator(f"[data-pick={first}]").click()
     expect(page.locator(LINES)).to_have_count(1, timeout=60_000)
@@ -89,7 +89,7 @@ def test_what_is_read_on_a_runs_card_stays_open_while_the_run_goes_on(studio: St
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     run = runs.save_run(studio.db, Run(method="ppo", config={"iterations": 3}))  # it waits: looked at as one that works
     runs.save_metrics(studio.db, run.id, [MetricPoint(step=1, name="score", value=0.5)])
-    page = open_page(studio.cli.start("--no-worker"))
+    page = open_page(studio.start("--no-worker"))
     open_tab(page, "Train")
     page.locator(f"[data-pick={run.id}]").click()
     card = page.locator("#run-detail")
@@ -106,7 +106,7 @@ def test_what_is_read_on_a_runs_card_stays_open_while_the_run_goes_on(studio: St
 def test_a_run_that_is_picked_comes_into_sight(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     made = [runs.save_run(studio.db, Run(method="ppo", config={"name": f"try-{n}"})).id for n in range(20)]
-    page = open_page(studio.cli.start("--no-worker"), viewport={"width": 390, "height": 800})
+    page = open_page(studio.start("--no-worker"), viewport={"width": 390, "height": 800})
     open_tab(page, "Train")
     page.locator(f"[data-pick={made[-1]}]").click()
     expect(page.locator("#run-detail h3")).to_be_in_viewport()
@@ -135,7 +135,7 @@ def test_a_failed_run_says_why_and_shows_its_traceback_on_a_click(
     log = studio.home.log_path(run.id)
     log.parent.mkdir(parents=True)
     log.write_text('Traceback (most recent call last):\n  File "a.py", line 1, in work\nMemoryError: no more\n')
-    page = open_page(studio.cli.start("--no-worker"), viewport={"width": 1280, "height": 900}, color_scheme=scheme)
+    page = open_page(studio.start("--no-worker"), viewport={"width": 1280, "height": 900}, color_scheme=scheme)
     open_tab(page, "Train")
     page.locator(f"[data-pick={run.id}]").click()
     card = page.locator("#run-detail")

@@ -23,7 +23,7 @@ from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import PolicyRow
 from feedback.types import Run, Scorecard
 from studio.cli.app import app
-from studio.services import users
+from studio.security import accounts as users
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from tests.feedback.test_migration_adapters import migrate_to
 from training.home import Home

@@ -17,8 +17,9 @@ from fastapi.testclient import TestClient
 
 from feedback.database import engine as database
 from feedback.database.engine import Database
-from studio.services import users
+from studio.security import accounts as users
 from studio.services.facade import Services
+from studio.services.policies import Policies
 from studio.web.app import create_app
 from studio.web.login import PASSWORDS_WAITING
 from studio.web.server.on_demand import REPLIES_AT_ONCE
@@ -220,8 +221,8 @@ def test_a_database_that_is_away_is_told_everywhere(home: Home, role: str | None
 
 
 def test_a_bug_is_told_in_the_form_of_every_error(services: Services, monkeypatch: pytest.MonkeyPatch) -> None:
-    app = create_app(services.home, services.db)
-    monkeypatch.setattr(Services, "list_policies", lambda self: 1 / 0)
+    app = create_app(services._shared.home, services._shared.db)
+    monkeypatch.setattr(Policies, "list_policies", lambda self: 1 / 0)
     with TestClient(app, base_url="http://127.0.0.1:7860", raise_server_exceptions=False) as client:
         answer = client.get("/api/policies")
     assert answer.status_code == 500 and "ZeroDivisionError" in answer.json()["detail"]

@@ -160,7 +160,7 @@ def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, cha
         factories.make_matchup(db, policy=champion)
     shown = label_screen.deck(services, asked())
     first, ahead = (item["lease"] for item in shown["deck"])
-    assert services.current_task(SESSION).lease_id == first
+    assert services.labeling.current_task(SESSION).lease_id == first
     assert first in shown["deck"][0]["html"] and shown["guidelines"]["version"] == 0
     voted = asked(lease=first, have=[first, ahead], said={"verdict": "left"}, guidelines=0)
     then = label_screen.vote(services, voted)
@@ -185,11 +185,11 @@ def test_a_lost_lease_is_told_and_the_next_pair_shown(services: Services, db: Da
 
 def test_a_refused_judgment_says_why_and_leaves_the_pair(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    lease = services.current_task(SESSION).lease_id
+    lease = services.labeling.current_task(SESSION).lease_id
     bad = {"verdict": "left", "spans": [{"index": 0, "start": 0, "end": 9999, "mark": "good"}]}
     told = label_screen.vote(services, asked(lease=lease, said=bad))
     assert "lies within" in told["refused"] and "deck" not in told
-    assert services.current_task(SESSION).lease_id == lease
+    assert services.labeling.current_task(SESSION).lease_id == lease
 
 
 @pytest.mark.parametrize(
@@ -239,13 +239,13 @@ def test_guidelines_are_saved_as_versions(services: Services, db: Database, cham
     told = label_screen.deck(services, asked(guidelines=0))["guidelines"]
     assert told == {
         "version": 1,
-        "html": tools_view.guidelines_text(services.guidelines()),
+        "html": tools_view.guidelines_text(services.labeling.guidelines()),
         "criteria": ["clear", "true"],
         "asks_rationale": True,
     }
     assert "<strong>kind</strong>" in told["html"]
     label.ask(services, "Be **kind**.", "clear, true", True)
-    assert services.guidelines().version == 1, "what changes nothing is no new version"
+    assert services.labeling.guidelines().version == 1, "what changes nothing is no new version"
     with pytest.raises(InvalidInput, match="^text: guidelines must not be empty"):
         label.ask(services, " ", "", False)
 
@@ -254,8 +254,8 @@ def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db
     for _ in range(6):
         factories.make_matchup(db, policy=champion)
     factories.judge_by(db, factories.longer)
-    dataset = services.freeze("round-1")
-    forms = {name: form_fields(services.describe(name)) for name in services.training_methods()}
+    dataset = services.datasets.freeze("round-1")
+    forms = {name: form_fields(services.runs.describe(name)) for name in services.runs.training_methods()}
     values = [field.default for fields in forms.values() for field in fields]
     table, selected, seen, *_ = train.start(services, forms, "dpo", dataset.id, None, " first ", None, 2, *values)
     run = runs.get_run(db, selected)
@@ -318,8 +318,8 @@ def test_the_page_and_the_settings_classes_cannot_drift(services: Services) -> N
     """Every setting of every training method is on the page with its sentence and range, and nothing else is."""
     page = build_page(services)
     said = {(block.label, getattr(block, "info", None)) for block in page.blocks.values() if hasattr(block, "label")}
-    for method in services.training_methods():
-        described = services.describe(method)
+    for method in services.runs.training_methods():
+        described = services.runs.describe(method)
         fields = {field.name: field for field in form_fields(described)}
         assert set(fields) == {setting.name for setting in described} - set(CHOSEN_ELSEWHERE)
         for setting in described:

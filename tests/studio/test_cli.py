@@ -29,7 +29,7 @@ from studio import doctor
 from studio.cli.app import app, home_options_first
 from studio.cli.commands.serve import bind, refuse_unknown_address, refuse_without_admin
 from studio.cli.commands.train import TRAINERS, parse_assignments
-from studio.services import users
+from studio.security import accounts as users
 from studio.web.guard.mount import Mount
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.home import Home

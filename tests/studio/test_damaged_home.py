@@ -18,8 +18,8 @@ from feedback.database.health import check_integrity
 from feedback.errors import DatabaseDamaged
 from studio.cli.app import app
 from studio.cli.commands.serve import refuse_damaged
+from studio.security import accounts as users
 from studio.security.sessions import signing_key
-from studio.services import users
 from tests.factories import make_prompt
 from tests.feedback.test_migration_adapters import migrate_to
 from training.home import Home

@@ -11,8 +11,8 @@ import pytest
 from fastapi.testclient import TestClient
 
 from feedback.database.engine import Database
+from studio.security import accounts as users
 from studio.security import open_access
-from studio.services import users
 from studio.web.app import create_app
 from tests.studio.running import running
 from training.home import Home

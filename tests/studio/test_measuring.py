@@ -91,19 +91,19 @@ def test_what_is_taken_is_looked_at_before_anything_is_queued(services: Services
     child = save_policy(db, Policy(name="child", base="starter", parent_id=parent.id))
     keep_benchmark(db, parent.id, [1.0] * 4)
     with pytest.raises(NotFound, match="nobody"):
-        services.measuring.take("child", "sums", "nobody")
+        services.evaluation.take("child", "sums", "nobody")
     with pytest.raises(InvalidInput, match="Name a benchmark task"):
-        services.measuring.take("child", " , ")
+        services.evaluation.take("child", " , ")
     assert run_store.list_runs(db) == []
-    queued = services.measuring.take("child", "sums, facts", "parent")
+    queued = services.evaluation.take("child", "sums, facts", "parent")
     assert [run.config for run in queued] == [
         {"policy": child.id, "tasks": ["sums", "facts"]},
         {"policy": parent.id, "tasks": ["facts"]},
     ]
-    assert len(services.measuring.take("child", "sums", "parent")) == len(
-        services.measuring.take("child", "x", "child")
+    assert len(services.evaluation.take("child", "sums", "parent")) == len(
+        services.evaluation.take("child", "x", "child")
     )
-    assert services.measuring.opponent("child") == parent and services.measuring.opponent("parent") is None
+    assert services.evaluation.opponent("child") == parent and services.evaluation.opponent("parent") is None
 
 
 def test_a_comparison_is_worked_out_once_until_there_is_more(
@@ -117,12 +117,12 @@ def test_a_comparison_is_worked_out_once_until_there_is_more(
     for policy in (parent.id, child.id):
         keep_benchmark(db, policy, [1.0] * 4)
     for _ in range(3):
-        services.measuring.decide("child")
-        services.measuring.compare("child")
+        services.evaluation.decide("child")
+        services.evaluation.compare("child")
     assert len(read) == 1
     keep_benchmark(db, child.id, [0.0] * 8)
     keep_benchmark(db, parent.id, [1.0] * 8)
-    assert services.measuring.compare("child").comparisons[0].paired.n == 8
+    assert services.evaluation.compare("child").comparisons[0].paired.n == 8
 
 
 def test_rest_tells_benchmarks_comparisons_and_the_gate(client: TestClient, db: Database) -> None:
@@ -169,9 +169,9 @@ def test_people_judge_two_policies_by_rest_and_the_figures_are_told_everywhere(m
     assert json.loads(said(measured, "policies", "show", "child", "--json").output)["people"] == [told]
     assert "preferred by people" in said(measured, "policies", "show", "child").output
     services = Services(measured, db)
-    (card, against), *others = services.list_win_rates(child.id)
+    (card, against), *others = services.policies.list_win_rates(child.id)
     assert (card.figures["win_rate"], card.settings["oracle"], against, len(others)) == (1.0, "people", "parent", 1)
-    shown = policy_detail(services.get_policy("child"), services.lineage("child"), [(card, against)])
+    shown = policy_detail(services.policies.get_policy("child"), services.policies.lineage("child"), [(card, against)])
     assert "judge people" in shown and "→" not in shown, "nobody counted the words"
     for body, reason in (
         ({"policy": "child", "against": "child"}, "cannot be compared with itself"),

@@ -16,7 +16,8 @@ from studio.page.tabs import policies as policies_tab
 from studio.page.text import error_text
 from studio.page.views import datasets as datasets_view
 from studio.page.views.training import runs as runs_view
-from studio.services.facade import RunsAsked, Services
+from studio.services.facade import Services
+from studio.services.runs import RunsAsked
 from tests import factories
 
 
@@ -50,9 +51,9 @@ def test_the_list_of_runs_turns_pages_and_narrows(services: Services, db: Databa
     assert "No run is like this" in runs_list.narrow(services, None, "ppo", "", "")[1]
     assert "mild-40" in runs_list.shown(services, None, narrowed)[0]
     with pytest.raises(InvalidInput):
-        services.page_of_runs(RunsAsked(method="nothing"))
+        services.runs.page_of_runs(RunsAsked(method="nothing"))
     with pytest.raises(NotFound):
-        services.page_of_runs(RunsAsked(before="run-none"))
+        services.runs.page_of_runs(RunsAsked(before="run-none"))
 
 
 def test_the_split_is_told_before_and_after_it_is_frozen(client: TestClient, services: Services, db: Database) -> None:
@@ -67,11 +68,11 @@ def test_the_split_is_told_before_and_after_it_is_frozen(client: TestClient, ser
         datasets.preview(services, ["human"], 90, 0)
     frozen = client.post("/api/datasets", json={"name": "small"}).json()
     assert any("kept for testing" in note for note in frozen["notes"])
-    row = services.get_dataset("small")
+    row = services.datasets.get_dataset("small")
     assert "kept for testing" in datasets_view.dataset_detail(row, [])
     *_, split = datasets.freeze(services, "other", ["human"], "raw", 50, 7)
     assert "About the split" in split
-    assert services.get_dataset("other").filters["split_seed"] == 7
+    assert services.datasets.get_dataset("other").filters["split_seed"] == 7
 
 
 def test_an_accuracy_on_few_pairs_is_marked_on_the_card_of_a_run() -> None:

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from feedback.database.engine import Database
 from feedback.types import UserRole
 from studio.page.gradio_routes import is_there
-from studio.services import users
+from studio.security import accounts as users
 
 NOT_THERE = [
     ("POST", "/gradio_api/upload"),

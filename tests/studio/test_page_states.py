@@ -39,13 +39,13 @@ def test_pages_take_little_room(studio: Running) -> None:
                 assert http.post("/gradio_api/run/predict", json=body).status_code == 200
 
         load(*range(20))
-        few = studio.web.server.memory()
+        few = studio.memory()
         load(*range(20, PAGES_KEPT))
-        full = studio.web.server.memory()
+        full = studio.memory()
         load(*range(PAGES_KEPT, 2 * PAGES_KEPT))
     # In MB. With Gradio's copy of the page each takes 0.8.
     assert full - few < 0.1 * (PAGES_KEPT - 20)
-    assert studio.web.server.memory() - full < 0.1 * PAGES_KEPT
+    assert studio.memory() - full < 0.1 * PAGES_KEPT
 
 
 HEAP = 64 * 2**20

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime, timedelta
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +28,10 @@ from feedback.store.rows import as_row
 from feedback.tables import AuditRow
 from feedback.types import AuditEvent, UserRole, UserStatus, now
 from studio.identity import LOCAL, Person
+from studio.security import accounts as people
 from studio.security import lockout, passwords, sessions
 from studio.security.sessions import Auth
-from studio.services import users as people
-from studio.services.access import HOUSE_ONLY, PARTS, RULES, ActingServices
+from studio.services.access import Acts, act, rule_of
 from studio.services.facade import Services
 from studio.web.api import label_screen
 from studio.web.app import create_app
@@ -230,65 +231,56 @@ def test_every_route_for_every_role(client: TestClient, crowd: dict, role: UserR
             assert status == 403, (method, path, role, status)
 
 
-def test_every_service_has_a_rule(services: Services) -> None:
-    acts = _acts_of(services)
-    for part in PARTS & set(vars(services)):
-        acts |= {f"{part}.{name}" for name in _acts_of(getattr(services, part))}
-    assert len(acts) > 40
-    assert acts - HOUSE_ONLY - set(RULES) == set()
+NOUNS = [name for name, value in vars(Services).items() if isinstance(value, cached_property)]
 
 
-def _acts_of(thing: object) -> set[str]:
-    return {name for name, _ in inspect.getmembers(type(thing), inspect.isfunction) if not name.startswith("_")}
+def acts_of(services: Services) -> list[tuple[Acts, Any]]:
+    """Every act, with the part of the services that it belongs to."""
+    parts = [getattr(services, noun) for noun in NOUNS]
+    return [(part, value) for part in parts for value in vars(type(part)).values() if hasattr(value, "rule")]
 
 
 @pytest.mark.parametrize("role", UserRole)
-def test_every_service_for_every_role(services: Services, crowd: dict, role: UserRole) -> None:
-    given = services.acting_as(Person("somebody", role, "usr-x"))
-    for name, rule in RULES.items():
-        if name not in _acts_of(services):
-            continue
-        if role.covers(rule.role):
-            assert callable(getattr(given, name)), name
+def test_every_act_for_every_role(services: Services, crowd: dict, role: UserRole) -> None:
+    acts = acts_of(services.acting_as(Person("somebody", role, "usr-x")))
+    assert len(acts) > 80
+    for part, done in acts:
+        needed = rule_of(done).role
+        if role.covers(needed):
+            part.require(done)
         else:
-            with pytest.raises(NotAllowed, match=f"needs an? {rule.role.value}"):
-                getattr(given, name)
-    for name in [*HOUSE_ONLY, "home", "db", "replies"]:
-        if name in HOUSE_ONLY or role is not UserRole.admin:
-            with pytest.raises(NotAllowed):
-                getattr(given, name)
+            with pytest.raises(NotAllowed, match=f"needs an? {needed.value}"):
+                done(part)  # refused before it misses its arguments
 
 
-def test_an_act_without_a_rule_is_the_admins(services: Services, crowd: dict, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delitem(RULES, "list_policies")
-    with pytest.raises(NotAllowed):
-        services.acting_as(Person("r", UserRole.researcher, "usr-r")).list_policies()
-    services.acting_as(Person("a", UserRole.admin, "usr-a")).list_policies()
+def test_a_method_that_names_no_role_is_refused_when_its_class_is_made() -> None:
+    with pytest.raises(TypeError, match=r"Loose\.peek has no role: decorate it with @act"):
+
+        class Loose(Acts):
+            def peek(self) -> None:
+                """Look."""
 
 
-def test_a_part_of_the_services_has_rules_of_its_own(db: Database, crowd: dict) -> None:
-    class Part:
-        def exclude(self, judgment_id: str, actor: str, reason: str) -> str:
-            return f"{actor}: {judgment_id}"
-
-        def message(self, annotator: str, actor: str, text: str) -> str:
-            return f"{actor} to {annotator}: {text}"
-
-    class Whole:
-        reviewing = Part()
+def test_an_act_is_done_by_whoever_is_signed_in_and_is_written_down(services: Services, crowd: dict) -> None:
+    class Desk(Acts):
+        @act(UserRole.reviewer, audit="judgment.exclude", about="judgment_id", detail="reason")
+        def exclude(self, judgment_id: str, actor: str, reason: str = "slow") -> str:
+            return f"{self.speaker(actor)}: {judgment_id}"
 
     annotator, reviewer = (Person(f"the-{name}", UserRole(name), "usr-x") for name in ("annotator", "reviewer"))
-    given = ActingServices(Whole(), db, reviewer)
-    assert given.reviewing.exclude("jud-1", "local", reason="fast") == "the-reviewer: jud-1"
-    assert given.reviewing.message("ann", "local", "Please slow down.") == "the-reviewer to ann: Please slow down."
+    given = Desk(services._shared, reviewer)
+    assert given.exclude("jud-1", "local", reason="fast") == "the-reviewer: jud-1"
+    assert given.exclude(judgment_id="jud-2", actor="the-reviewer") == "the-reviewer: jud-2"
     with pytest.raises(NotAllowed, match="act under that name"):
-        given.reviewing.exclude("jud-1", "somebody-else", reason="fast")
+        given.exclude("jud-3", "somebody-else")
     with pytest.raises(NotAllowed, match="needs a reviewer"):
-        ActingServices(Whole(), db, annotator).reviewing.exclude("jud-1", "local", reason="fast")
-    with pytest.raises(NotAllowed, match="needs an admin"):
-        given.reviewing.anything_else  # noqa: B018
-    acts = [(event.actor, event.verb, event.subject) for event in audit.list_events(db, limit=4)][::-1]
-    assert acts[:2] == [("the-reviewer", "judgment.exclude", "jud-1"), ("the-reviewer", "annotator.message", "ann")]
+        Desk(services._shared, annotator).exclude("jud-4", "local")
+    events = audit.list_events(given.db, limit=3)[::-1]
+    assert [(event.actor, event.verb, event.subject, event.detail.get("reason")) for event in events] == [
+        ("the-reviewer", "judgment.exclude", "jud-1", "fast"),
+        ("the-reviewer", "judgment.exclude", "jud-2", "slow"),
+        ("the-annotator", "refused", "exclude", None),
+    ]
 
 
 def test_the_page_has_the_same_rules(client: TestClient, crowd: dict) -> None:
@@ -308,7 +300,7 @@ def test_the_page_has_the_same_rules(client: TestClient, crowd: dict) -> None:
                 if "and may not do this" in said:
                     reached.setdefault(role.value, set()).add("refused")
     assert app is not None
-    refusals = audit.list_events(client.app.state.services.db, verb="refused", limit=500)  # type: ignore[attr-defined]
+    refusals = audit.list_events(client.app.state.services._shared.db, verb="refused", limit=500)  # type: ignore[attr-defined]
     by = {role: {event.subject for event in refusals if event.actor == f"the-{role}"} for role in UserRole}
     assert {"list_policies", "list_datasets", "list_runs", "fill_pool", "get_dataset"} & by[UserRole.annotator]
     assert by[UserRole.researcher] <= {"list_users", "list_audit", "add_user", "disable_user", "enable_user",
@@ -366,8 +358,8 @@ def test_two_people_at_one_browser_session_hold_their_own_leases(services: Servi
     for _ in range(2):
         factories.make_matchup(db)
     add(db, "ada", "admin")
-    first = services.acting_as(Person("ann", UserRole.annotator, "u1")).current_task("same-browser")
-    second = services.acting_as(Person("bob", UserRole.annotator, "u2")).current_task("same-browser")
+    first = services.acting_as(Person("ann", UserRole.annotator, "u1")).labeling.current_task("same-browser")
+    second = services.acting_as(Person("bob", UserRole.annotator, "u2")).labeling.current_task("same-browser")
     assert first and second and first.lease_id != second.lease_id
     assert (first.annotator, second.annotator) == ("ann", "bob")
 
@@ -687,7 +679,7 @@ def test_unknown_names_are_not_told_apart(home: Home, db: Database, monkeypatch:
 
 def test_secrets_are_compared_in_constant_time_only() -> None:
     """No ``==`` on a secret anywhere in sign-in: every comparison is ``hmac.compare_digest``."""
-    source = inspect.getsource(sessions)
+    source = inspect.getsource(sessions) + inspect.getsource(passwords)
     compared = re.findall(r"^.*(?:==|!=).*$", source, re.MULTILINE)
     assert compared == []
     assert source.count("hmac.compare_digest(") == 3

@@ -23,7 +23,8 @@ from studio.page.views.labeling import label as label_view
 from studio.page.views.training import curves as curves_view
 from studio.page.views.training import forms as forms_view
 from studio.page.views.training import runs as runs_view
-from studio.services.facade import LabelCounts, PolicySummary
+from studio.services.labeling import LabelCounts
+from studio.services.policies import PolicySummary
 from training.methods import METHODS
 from training.settings.parsing import describe, parse_settings, settings_class
 

@@ -38,7 +38,7 @@ def test_nothing_that_reaches_an_annotator_tells_gold_repeat_batch_or_policy(cli
         matchups.save_gold(db, row.id, {"verdict": "first"})
     batches.save_batch(db, Batch(name="secret-batch", priority=2), count=5)
     services: Services = client.app.state.services  # type: ignore[attr-defined]
-    services.change_checks({"gold_share": 0.4, "repeat_share": 0.4, "repeat_after": 0})
+    services.labeling.change_checks({"gold_share": 0.4, "repeat_share": 0.4, "repeat_after": 0})
     replies = []
     for _ in range(30):
         reply = client.post("/api/tasks/next", json={"annotator": "ann"})
@@ -185,7 +185,7 @@ def test_a_reviewer_who_cannot_tell_leaves_a_dispute_to_another(services: Servic
     lease = review.next_dispute(services)[1]
     assert review.settle(services, dict(review.OF_ANY[1][2]), lease)[1] == ""
     assert matchups.get_matchup(db, row.id).state is MatchupState.disputed
-    assert services.reviewing.next_dispute("another") is not None
+    assert services.review.next_dispute("another") is not None
 
 
 def test_a_reviewer_reads_all_that_a_judgment_carries(client: TestClient, db: Database) -> None:
@@ -267,18 +267,18 @@ def test_the_shares_of_gold_and_repeats_are_settings_that_hold_from_the_next_tas
     saved = client.post("/api/checks", json={"gold_share": 0.5}).json()
     assert saved == {"version": 2, "gold_share": 0.5, "repeat_share": 0.0, "repeat_after": 3600}
     for name in (f"person-{number}" for number in range(20)):
-        services.lease_task(name)
+        services.labeling.lease_task(name)
     assert any(lease.matchup_id == gold.id for lease in every_lease(db))
 
     refused = client.post("/api/checks", json={"repeat_share": 0.7, "gold_share": 0.1})
     assert refused.status_code == 422 and "repeat_share must be between 0 (off) and 0.5, not 0.7" in refused.text
     assert client.post("/api/checks", json={"repeat_after": -1}).status_code == 422
-    assert services.checks().gold_share == 0.5  # a refused change changes nothing
+    assert services.labeling.checks().gold_share == 0.5  # a refused change changes nothing
 
     shell = ["--home", str(home.path), "--database-url", db.url, "review", "checks"]
     run = CliRunner().invoke(app, [*shell, "--repeat-share", "0.04", "--json"])
     assert run.exit_code == 0 and json.loads(run.stdout)["repeat_share"] == 0.04
-    assert services.checks().repeat_share == 0.04, "what another process saves holds at once"
+    assert services.labeling.checks().repeat_share == 0.04, "what another process saves holds at once"
     run = CliRunner().invoke(app, [*shell, "--gold-share", "2"])
     assert run.exit_code != 0 and "gold_share must be between" in run.output
 
@@ -289,7 +289,7 @@ def test_the_tab_changes_the_shares_in_per_cent_and_minutes(client: TestClient) 
     assert review.save_checks(services, 10, None, 30)[:3] == (10.0, 3.0, 30.0)
     with pytest.raises(InvalidInput, match="gold_share"):
         review.save_checks(services, 80, 3, 30)
-    assert services.checks().gold_share == 0.1
+    assert services.labeling.checks().gold_share == 0.1
 
 
 def every_lease(db: Database) -> list[LeaseRow]:

@@ -18,7 +18,7 @@ ASKED = LabelIn(seq=1, session="browser-0001")
 def test_without_a_worker_every_place_says_so(services: Services, home: Home, db: Database) -> None:
     policies.promote_policy(db, factories.make_policy(db, "starter").id)
     factories.make_prompt(db)
-    services.fill_pool()
+    services.pool.fill_pool()
     empty = label_screen.deck(services, ASKED)["empty"]
     assert NO_WORKER.replace("`", "&#96;") in empty and "notice-bad" in empty
     assert "is writing" not in empty

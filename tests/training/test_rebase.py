@@ -21,7 +21,7 @@ from feedback.tables import PolicyRow
 from feedback.types import Policy
 from studio.cli.app import app
 from studio.doctor import examine
-from studio.services import users
+from studio.security import accounts as users
 from studio.web.app import create_app
 from tests.training.tiny_models import change_weights, model_at
 from training.checkpoints.hashing import describe_base

@@ -68,11 +68,11 @@ def test_people_speak_before_a_newer_rule_and_the_rule_before_a_reward_model(
     found = standing.speaking(db, rival)
     assert found and standing.judge_of(found) == "people" and found.figures["win_rate"] == 0.0
     card(db, rival, champion, 0.7, oracle="shorter")
-    summary = services.get_policy("rival")
+    summary = services.policies.get_policy("rival")
     assert summary.win_rate and summary.win_rate.figures["win_rate"] == 0.0
     shown = policies_view.policies_table([summary], None, rival.created_at)
     assert "0.0 %" in shown and "judge people (3 of 5)" in shown and "70.0 %" not in shown
-    [first, *_] = services.list_win_rates(rival.id)
+    [first, *_] = services.policies.list_win_rates(rival.id)
     assert standing.judge_of(first[0]) == "people"
     reasons = decide_policy(db, "rival").reasons
     assert "by people" in reasons[0].question and "0.0 %" in reasons[0].words

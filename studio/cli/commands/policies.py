@@ -6,13 +6,12 @@ from typing import Annotated, Any
 
 import typer
 
-from feedback.store.models.policies import get_champion, get_policy, list_policies, promote_policy
+from feedback.store.models.policies import get_champion, get_policy, list_policies
 from feedback.store.models.scorecards import list_scorecards
 from feedback.store.reports.lineage import policy_lineage
 from feedback.tables import PolicyRow, ScorecardRow
 from studio.cli.session.context import Session, opened
 from studio.cli.session.output import AsJson, show_fields, show_json, show_table, tell
-from studio.services.evaluation import Measuring
 from training.checkpoints.registration import add_examined
 from training.evaluation.gate import Limits, in_words
 from training.evaluation.gate_evidence import decide_policy
@@ -45,7 +44,7 @@ def show_policy(context: typer.Context, policy: str, as_json: AsJson = False) ->
         row = get_policy(session.db, policy)
         summary = _summary(session, row)
         cards = [card.model_dump(mode="json") for card in list_scorecards(session.db, subject_id=row.id)]
-        people = Measuring(session.db).list_by_people(row.id)
+        people = session.services.evaluation.list_by_people(row.id)
     if as_json:
         show_json({**summary, "scorecards": cards, "people": people})
         return
@@ -125,11 +124,15 @@ def rebase_policies(
 def promote(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
     """Make a policy the champion; the next pairs come from it. Undone by promoting the one before."""
     with opened(context) as session:
-        row = promote_policy(session.db, policy)
+        promotion = session.services.policies.promote(policy)
+        row, run = promotion.policy, promotion.run
         if as_json:
             show_json(_summary(session, row))
             return
-    typer.echo(f"{row.name} is the champion now; fill the pool with its replies by `studio generate`.")
+    if run is None:
+        typer.echo(f"{row.name} is the champion now; fill the pool with its replies by `studio generate`.")
+    else:
+        typer.echo(f"{row.name} is the champion now; run {run.id} fills the pool with its replies.")
 
 
 @policies.command("gate")

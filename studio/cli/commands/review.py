@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from feedback.errors import InvalidInput
-from feedback.labeling.assignment import CHECKS
 from feedback.store.labeling.batches import BatchSummary
-from feedback.store.labeling.settings import change_checks, get_checks
-from feedback.store.people.audit import save_event
 from feedback.tables import ReviewRow
 from feedback.types import Batch, Checks, Purpose
-from studio.cli.session.context import opened
+from studio.cli.session.context import opened, whoami
 from studio.cli.session.output import AsJson, show_fields, show_json, show_table
-from studio.services.review import Reviewing
 
 if TYPE_CHECKING:
     from feedback.quality.agreement import Measure
@@ -31,7 +26,7 @@ Reason = Annotated[str, typer.Option("--reason", help="Why; whoever reads it lat
 def show_report(context: typer.Context, as_json: AsJson = False) -> None:
     """Agreement, the ceiling it implies, and one line per annotator, the least reliable first."""
     with opened(context) as session:
-        report = Reviewing(session.db).report()
+        report = session.services.review.report()
     if as_json:
         show_json(report.as_json())
         return
@@ -67,7 +62,7 @@ def show_judgments(
 ) -> None:
     """List judgments with what others said of the same replies."""
     with opened(context) as session:
-        found = Reviewing(session.db).list_evidence(annotator=annotator, matchup_id=matchup, limit=limit)
+        found = session.services.review.list_evidence(annotator=annotator, matchup_id=matchup, limit=limit)
     if as_json:
         show_json(
             [
@@ -98,7 +93,7 @@ def lineage(
 ) -> None:
     """Walk from a judgment to what was made with it: datasets, reward models, policies."""
     with opened(context) as session:
-        made = Reviewing(session.db).lineage(judgment)
+        made = session.services.review.lineage(judgment)
     if as_json:
         show_json(made)
         return
@@ -118,21 +113,21 @@ def exclude(
 ) -> None:
     """Take a judgment out of everything derived from judgments; it is kept, marked, with the reason."""
     with opened(context) as session:
-        _told(Reviewing(session.db).exclude(judgment, getpass.getuser(), reason, requeue=requeue))
+        _told(session.services.review.exclude(judgment, whoami(), reason, requeue=requeue))
 
 
 @review.command("restore")
 def restore(context: typer.Context, judgment: Annotated[str, typer.Argument(help="Its id.")], reason: Reason) -> None:
     """Let an excluded judgment count again."""
     with opened(context) as session:
-        _told(Reviewing(session.db).restore(judgment, getpass.getuser(), reason))
+        _told(session.services.review.restore(judgment, whoami(), reason))
 
 
 @review.command("requeue")
 def requeue(context: typer.Context, matchup: Annotated[str, typer.Argument(help="Its id.")], reason: Reason) -> None:
     """Ask for one more opinion on a matchup."""
     with opened(context) as session:
-        _told(Reviewing(session.db).requeue(matchup, getpass.getuser(), reason))
+        _told(session.services.review.requeue(matchup, whoami(), reason))
 
 
 @review.command("message")
@@ -143,7 +138,7 @@ def message(
 ) -> None:
     """Leave a message for an annotator."""
     with opened(context) as session:
-        _told(Reviewing(session.db).message(annotator, getpass.getuser(), text))
+        _told(session.services.review.message(annotator, whoami(), text))
 
 
 @review.command("gold")
@@ -154,7 +149,7 @@ def gold(
 ) -> None:
     """Put a matchup whose answer is known before every annotator, in the form of any other task."""
     with opened(context) as session:
-        made = Reviewing(session.db).make_gold(matchup, _answer(answer))
+        made = session.services.review.make_gold(matchup, _answer(answer))
     typer.echo(f"Everybody will meet it as {made.id}; {matchup} left the pool.")
 
 
@@ -162,7 +157,7 @@ def gold(
 def show_acts(context: typer.Context, as_json: AsJson = False) -> None:
     """List what reviewers did, newest first."""
     with opened(context) as session:
-        rows = Reviewing(session.db).list_acts()
+        rows = session.services.review.list_acts()
     if as_json:
         show_json([row.model_dump(mode="json") for row in rows])
         return
@@ -186,10 +181,9 @@ def checks(
     changed = {name: value for name, value in given.items() if value is not None}
     with opened(context) as session:
         if changed:
-            now: Checks = change_checks(session.db, CHECKS, changed, author=getpass.getuser())
-            save_event(session.db, getpass.getuser(), "checks.save", str(getattr(now, "version", "")))
+            now: Checks = session.services.labeling.change_checks(changed)
         else:
-            now = get_checks(session.db) or CHECKS
+            now = session.services.labeling.checks()
     shown = {"version": 0, **now.model_dump(include={"version", *given})}
     show_json(shown) if as_json else show_fields(shown)
 
@@ -209,7 +203,7 @@ def add_batch(
     """Give a part of the pool its own purpose, priority and number of opinions."""
     batch = Batch(name=name, purpose=purpose, priority=priority, required=required, max_required=max_required)
     with opened(context) as session:
-        made = Reviewing(session.db).add_batch(batch, matchup_ids=matchup, count=count)
+        made = session.services.review.add_batch(batch, matchup_ids=matchup, count=count)
     if as_json:
         show_json(_batch(made))
     else:
@@ -220,7 +214,7 @@ def add_batch(
 def show_batches(context: typer.Context, as_json: AsJson = False) -> None:
     """List batches with their progress."""
     with opened(context) as session:
-        found = Reviewing(session.db).list_batches()
+        found = session.services.review.list_batches()
     if as_json:
         show_json([_batch(summary) for summary in found])
         return
@@ -240,7 +234,7 @@ def set_priority(
 ) -> None:
     """Move a batch forward or back in the queue."""
     with opened(context) as session:
-        moved = Reviewing(session.db).set_priority(name, priority)
+        moved = session.services.review.set_priority(name, priority)
     typer.echo(f"{moved.batch.name} now has priority {moved.batch.priority}.")
 
 

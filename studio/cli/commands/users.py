@@ -14,7 +14,7 @@ from feedback.tables import UserRow
 from feedback.types import UserStatus
 from studio.cli.session.context import opened, whoami
 from studio.cli.session.output import AsJson, show_json, show_table, tell
-from studio.services import users as people
+from studio.security import accounts as people
 
 users = typer.Typer(no_args_is_help=True, help="People with an account: annotator < reviewer < researcher < admin.")
 

@@ -6,22 +6,29 @@ import getpass
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from feedback.database.engine import Database
 from feedback.errors import InvalidInput
 from feedback.store.people.audit import save_event
+from feedback.types import UserRole
+from studio.identity import Person
 from training.home import Home
 from training.operations.seed import seed_home
 
+if TYPE_CHECKING:
+    from studio.services.facade import Services
+
 AUDITED = {
     "prompts import", "generate", "judge", "dataset freeze", "export", "import", "train", "evaluate", "loop",
-    "runs cancel", "runs resume", "policies add", "policies promote", "policies rebase",
+    "runs cancel", "runs resume", "policies add", "policies rebase",
     "benchmark run", "benchmark import",
 }  # fmt: skip
-"""Commands that the audit log tells of when they succeeded; those about users are told by the store itself."""
+"""Commands that the audit log tells of when they succeeded; acts of the services and of users write themselves down."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +45,13 @@ class Session:
 
     home: Home
     db: Database
+
+    @cached_property
+    def services(self) -> Services:
+        """The acts of whoever types, who may do everything: they have the database file too."""
+        from studio.services.facade import Services  # most commands need none of it
+
+        return Services(self.home, self.db).acting_as(Person(whoami(), UserRole.admin))
 
 
 def home_of(context: typer.Context) -> Home:

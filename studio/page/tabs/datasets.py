@@ -21,9 +21,9 @@ _UNLESS_TYPED = "(suggested, typed) => [typed && typed.trim() ? typed : suggeste
 def refresh(services: Services, selected: str | None, *split: Any) -> tuple[Any, ...]:
     """The counts, the list, a free name for the next dataset, and what the split of it would be."""
     return (
-        datasets_view.feedback_counts(services.feedback_counts()),
-        datasets_view.datasets_table(services.list_datasets(), selected, now()),
-        services.suggest_dataset_name(),
+        datasets_view.feedback_counts(services.datasets.feedback_counts()),
+        datasets_view.datasets_table(services.datasets.list_datasets(), selected, now()),
+        services.datasets.suggest_dataset_name(),
         preview(services, *split),
     )
 
@@ -33,7 +33,7 @@ def preview(
 ) -> Any:
     """What a dataset frozen now would hold on each side."""
     filters = _filters(sources if sources is not None else list(Source), share, seed)
-    return datasets_view.split_preview(services.preview_counts(filters), filters.test_share)
+    return datasets_view.split_preview(services.datasets.preview_counts(filters), filters.test_share)
 
 
 def freeze(
@@ -45,8 +45,8 @@ def freeze(
     seed: float | None = None,
 ) -> tuple[Any, ...]:
     """Freeze what was judged, and show the new dataset."""
-    row = services.freeze(name, _filters(sources, share, seed))
-    gr.Info(datasets_view.frozen_text(row, services.twin_of(row)))
+    row = services.datasets.freeze(name, _filters(sources, share, seed))
+    gr.Info(datasets_view.frozen_text(row, services.datasets.twin_of(row)))
     counts, table, suggested, split = refresh(services, row.id, sources, share, seed)
     return (counts, table, suggested, *select(services, row.id, format_name)[1:], split)
 
@@ -66,11 +66,11 @@ def _filters(sources: Sequence[str], share: float | None, seed: float | None) ->
 
 def select(services: Services, key: str, format_name: str) -> tuple[Any, ...]:
     """Show one dataset: its list row marked, its details, its download."""
-    row = services.get_dataset(key)
+    row = services.datasets.get_dataset(key)
     return (
-        datasets_view.datasets_table(services.list_datasets(), row.id, now()),
+        datasets_view.datasets_table(services.datasets.list_datasets(), row.id, now()),
         row.id,
-        datasets_view.dataset_detail(row, services.preview_pairs(row.id)),
+        datasets_view.dataset_detail(row, services.datasets.preview_pairs(row.id)),
         datasets_view.download_link(row, format_name),
         gr.update(visible=True),
     )
@@ -78,7 +78,7 @@ def select(services: Services, key: str, format_name: str) -> tuple[Any, ...]:
 
 def choose_format(services: Services, selected: str | None, format_name: str) -> Any:
     """The download link in another format."""
-    return datasets_view.download_link(services.get_dataset(selected), format_name) if selected else ""
+    return datasets_view.download_link(services.datasets.get_dataset(selected), format_name) if selected else ""
 
 
 def build_tab(services: Services, tab: gr.Tab) -> None:
@@ -118,7 +118,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     split = markup(elem_id="split-preview")
     table = picker("datasets-table")
     detail = markup(elem_id="dataset-detail")
-    formats = services.format_names()
+    formats = services.datasets.format_names()
     with gr.Row(elem_id="download-bar", visible=False) as download_bar:
         format_name = gr.Dropdown(
             formats,

@@ -17,13 +17,15 @@ from studio.services.facade import Services
 
 def fill(services: Services) -> None:
     """Have the model write replies for the pool."""
-    services.fill_pool()
+    services.pool.fill_pool()
 
 
 def ask(services: Services, text: str, criteria: str, asks_rationale: bool) -> str:
     """Add a version of what annotators are asked."""
     named = list(tools_view.criteria_of(criteria))
-    row = services.save_guidelines(value_of(Guidelines, text=text, criteria=named, asks_rationale=asks_rationale))
+    row = services.labeling.save_guidelines(
+        value_of(Guidelines, text=text, criteria=named, asks_rationale=asks_rationale)
+    )
     gr.Info(f"Version {row.version} is what annotators see from their next pair on.")
     return row.text
 
@@ -38,7 +40,7 @@ def build_tab(services: Services, page: gr.Blocks) -> None:
     fill_button = gr.Button("Fill the pool", variant="primary", elem_id="fill-pool")
     markup(tools_view.panels() + tools_view.verdicts(), elem_id="verdicts")
     markup(tools_view.overlays(), elem_id="overlays")
-    markup(label_view.hint(services.starter_requests()))
+    markup(label_view.hint(services.prompts.starter_requests()))
     _build_rules(services)
 
     page.load(None, None, None, js="() => { window.studio.begin(); return []; }")
@@ -48,7 +50,7 @@ def build_tab(services: Services, page: gr.Blocks) -> None:
 
 def _build_rules(services: Services) -> None:
     """What annotators are asked, for whoever runs the project."""
-    rules = services.guidelines()
+    rules = services.labeling.guidelines()
     with gr.Accordion("What annotators are asked", open=False, elem_id="rules"):
         text = gr.Textbox(rules.text, label="Guidelines (markdown)", lines=6, max_lines=20, elem_id="rules-text")
         criteria = gr.Textbox(

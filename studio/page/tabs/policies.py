@@ -11,7 +11,8 @@ from studio.page.tabs.wiring import QUICK, TOLD, bind, given, markup, on_pick, p
 from studio.page.views import gate as gate_view
 from studio.page.views import policies as policies_view
 from studio.services.evaluation import STANDARD_TASKS
-from studio.services.facade import PolicySummary, Services
+from studio.services.facade import Services
+from studio.services.policies import PolicySummary
 from training.evaluation.gate import Decision
 
 SHOWN_ITEMS = 5
@@ -20,31 +21,31 @@ SHOWN_ITEMS = 5
 
 def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
     """The list and the policy shown as they are now, and who can judge."""
-    judges = policies_view.judge_choices(services.oracle_rules(), services.list_reward_models())
+    judges = policies_view.judge_choices(services.policies.oracle_rules(), services.policies.list_reward_models())
     return (*watch(services, selected), gr.Dropdown(choices=judges))
 
 
 def watch(services: Services, selected: str | None) -> tuple[Any, ...]:
     """The list and the policy shown as they are now; looks again while a run may change them."""
-    summaries = services.list_policies()
+    summaries = services.policies.list_policies()
     chosen = next((item for item in summaries if item.policy.id == selected), None)
     return (
         policies_view.policies_table(summaries, selected, now()),
         _detail(services, chosen) if chosen else "",
-        gr.Timer(active=services.any_run_active()),
+        gr.Timer(active=services.runs.any_run_active()),
     )
 
 
 def select(services: Services, key: str) -> tuple[Any, ...]:
     """Show one policy: its list row marked, its details and lineage, and what can be done with it."""
-    summaries = services.list_policies()
-    chosen = next((item for item in summaries if item.policy.id == key), None) or services.get_policy(key)
-    opponent = services.measuring.opponent(chosen.policy.id)
+    summaries = services.policies.list_policies()
+    chosen = next((item for item in summaries if item.policy.id == key), None) or services.policies.get_policy(key)
+    opponent = services.evaluation.opponent(chosen.policy.id)
     others = policies_view.policy_choices(summaries, but=chosen.policy.id)
     return (
         policies_view.policies_table(summaries, chosen.policy.id, now()),
         _detail(services, chosen),
-        gr.Timer(active=services.any_run_active()),
+        gr.Timer(active=services.runs.any_run_active()),
         chosen.policy.id,
         gr.update(visible=True),
         gr.Dropdown(choices=others, value=opponent.id if opponent else None),
@@ -57,8 +58,8 @@ def _detail(services: Services, chosen: PolicySummary) -> Any:
     policy_id = chosen.policy.id
     return policies_view.policy_detail(
         chosen,
-        services.lineage(policy_id),
-        services.list_win_rates(policy_id),
+        services.policies.lineage(policy_id),
+        services.policies.list_win_rates(policy_id),
         gate_view.gate_panel(_decision(services, policy_id), chosen.is_champion),
         _benchmarks(services, chosen),
     )
@@ -66,45 +67,45 @@ def _detail(services: Services, chosen: PolicySummary) -> Any:
 
 def _decision(services: Services, policy_id: str) -> Decision | None:
     """What the gate says; None for a policy that has nobody to be measured against."""
-    return services.measuring.decide(policy_id) if services.measuring.opponent(policy_id) else None
+    return services.evaluation.decide(policy_id) if services.evaluation.opponent(policy_id) else None
 
 
 def _benchmarks(services: Services, chosen: PolicySummary) -> Any:
-    other = services.measuring.opponent(chosen.policy.id)
-    taken = services.measuring.list_benchmarks(chosen.policy.id)
+    other = services.evaluation.opponent(chosen.policy.id)
+    taken = services.evaluation.list_benchmarks(chosen.policy.id)
     if other is None or not taken:
         return gate_view.benchmarks_panel(taken, None, (chosen.policy.name, ""), {})
-    compared = services.measuring.compare(chosen.policy.id, other.id)
-    differing = {one.task: services.measuring.list_differing(one, SHOWN_ITEMS) for one in compared.comparisons}
+    compared = services.evaluation.compare(chosen.policy.id, other.id)
+    differing = {one.task: services.evaluation.list_differing(one, SHOWN_ITEMS) for one in compared.comparisons}
     return gate_view.benchmarks_panel(taken, compared, (chosen.policy.name, other.name), differing)
 
 
 def take_benchmarks(services: Services, selected: str | None, against: str | None, tasks: str) -> Any:
     """Queue runs in which the policy shown, and whom it is compared with, take benchmark tasks."""
-    queued = services.measuring.take(given(selected, "a policy"), tasks, against)
+    queued = services.evaluation.take(given(selected, "a policy"), tasks, against)
     gr.Info(f"{' and '.join(run.id for run in queued)} wait for the worker; what they find is shown here.")
     return gr.Timer(active=True)
 
 
 def evaluate(services: Services, selected: str, against: str | None, judge: str | None, prompts: float) -> Any:
     """Queue a win-rate evaluation of the policy shown."""
-    run = services.evaluate(selected, against or "", judge or "", int(prompts))
+    run = services.policies.evaluate(selected, against or "", judge or "", int(prompts))
     gr.Info(policies_view.evaluation_text(run, judge or ""))
     return gr.Timer(active=True)
 
 
 def ask_promote(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Ask before the champion changes."""
-    chosen = services.get_policy(given(selected, "a policy"))
+    chosen = services.policies.get_policy(given(selected, "a policy"))
     gate = gate_view.gate_sentence(_decision(services, chosen.policy.id))
-    question = policies_view.promote_question(chosen, services.champion_name(), gate)
+    question = policies_view.promote_question(chosen, services.policies.champion_name(), gate)
     return gr.update(value=question, visible=True), gr.update(visible=True)
 
 
 def promote(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Make the policy shown the champion."""
     chosen = given(selected, "a policy")
-    promotion = services.promote(chosen)
+    promotion = services.policies.promote(chosen)
     gr.Info(policies_view.promoted_text(promotion.policy, promotion.previous, promotion.run is not None))
     return select(services, chosen)
 

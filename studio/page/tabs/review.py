@@ -9,7 +9,8 @@ import gradio as gr
 from feedback.types import MatchupKind, UserRole, now
 from studio.page.tabs.wiring import QUICK, TOLD, bind, given, markup, on_pick, picker
 from studio.page.views import review as review_view
-from studio.services.facade import LOCAL_ANNOTATOR, Services
+from studio.services.facade import Services
+from studio.services.labeling import LOCAL_ANNOTATOR
 
 PAGE = 10
 
@@ -34,7 +35,7 @@ ACTS = {
 
 def refresh(services: Services, annotator: str | None) -> tuple[Any, ...]:
     """The figures, the annotators and what was done, as they are now."""
-    reviewing = services.reviewing
+    reviewing = services.review
     report = reviewing.report()
     line = next((line for line in report.annotators if line.name == annotator), None)
     return (
@@ -55,7 +56,7 @@ def page(services: Services, annotator: str | None, judgment: str | None, offset
     start = max(0, int(offset))
     if not annotator:
         return "", None, 0, review_view.selected_line(None)
-    items = services.reviewing.list_evidence(annotator=annotator, limit=PAGE, offset=start)
+    items = services.review.list_evidence(annotator=annotator, limit=PAGE, offset=start)
     chosen = next((item for item in items if item.judgment.id == judgment), None)
     return (
         review_view.evidence_list(items, judgment, now(), offset=start),
@@ -68,7 +69,7 @@ def page(services: Services, annotator: str | None, judgment: str | None, offset
 def turn(services: Services, step: int, annotator: str | None, offset: float) -> tuple[Any, ...]:
     """The page before or after; the last page stays when there is none after it."""
     start = max(0, int(offset) + step * PAGE)
-    if annotator and not services.reviewing.list_evidence(annotator=annotator, limit=1, offset=start):
+    if annotator and not services.review.list_evidence(annotator=annotator, limit=1, offset=start):
         start = max(0, int(offset))
     return page(services, annotator, None, start)
 
@@ -88,7 +89,7 @@ def act(
     offset: float,
 ) -> tuple[Any, ...]:
     """Exclude, restore, ask again or write, with the reason; everything is kept and can be undone."""
-    reviewing = services.reviewing
+    reviewing = services.review
     if name == "message":
         reviewing.message(given(annotator, "an annotator"), LOCAL_ANNOTATOR, reason)
     else:
@@ -107,7 +108,7 @@ def act(
 
 def next_dispute(services: Services) -> tuple[Any, ...]:
     """Show the next disputed task, blind, with what can be said of its kind."""
-    task = services.reviewing.next_dispute(LOCAL_ANNOTATOR, resume=True)
+    task = services.review.next_dispute(LOCAL_ANNOTATOR, resume=True)
     is_pair = task is not None and task.kind is MatchupKind.pair
     pair, ranking = gr.update(visible=is_pair), gr.update(visible=not is_pair)
     order = gr.update(value="", visible=not is_pair)
@@ -124,27 +125,27 @@ def next_dispute(services: Services) -> tuple[Any, ...]:
 
 def settle(services: Services, said: dict[str, str], lease: str) -> tuple[Any, ...]:
     """Record the adjudicator's answer and show the next disputed task."""
-    services.judge(given(lease, "a disputed task"), **said)
+    services.labeling.judge(given(lease, "a disputed task"), **said)
     return next_dispute(services)
 
 
 def settle_ranking(services: Services, lease: str, order: str) -> tuple[Any, ...]:
     """Record the order in which the adjudicator puts the replies and show the next disputed task."""
-    services.judge(given(lease, "a disputed task"), ranking=review_view.ranking_of(order))
+    services.labeling.judge(given(lease, "a disputed task"), ranking=review_view.ranking_of(order))
     return next_dispute(services)
 
 
 def show_checks(services: Services) -> tuple[Any, ...]:
     """The shares in force; only whoever may change them has the button."""
-    checks = services.checks()
-    may = services.whoami().role.covers(UserRole.researcher)
+    checks = services.labeling.checks()
+    may = services.users.whoami().role.covers(UserRole.researcher)
     return 100 * checks.gold_share, 100 * checks.repeat_share, checks.repeat_after / 60, gr.update(visible=may)
 
 
 def save_checks(services: Services, gold: float | None, repeat: float | None, minutes: float | None) -> tuple[Any, ...]:
     """Change the shares from the next task on; an empty field leaves its share as it is."""
     shares = {"gold_share": (gold, 100), "repeat_share": (repeat, 100), "repeat_after": (minutes, 1 / 60)}
-    services.change_checks({name: value / unit for name, (value, unit) in shares.items() if value is not None})
+    services.labeling.change_checks({name: value / unit for name, (value, unit) in shares.items() if value is not None})
     gr.Info("Saved: it holds from the next task on.")
     return show_checks(services)
 

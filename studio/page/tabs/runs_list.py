@@ -11,7 +11,8 @@ from feedback.tables import RunRow
 from feedback.types import RunState, now
 from studio.page.tabs.wiring import picker
 from studio.page.views.training import runs as runs_view
-from studio.services.facade import RunsAsked, RunsPage, Services
+from studio.services.facade import Services
+from studio.services.runs import RunsAsked, RunsPage
 from training.settings.parsing import SETTINGS
 
 PAGE = 50
@@ -68,10 +69,12 @@ def lay() -> RunsList:
 def shown(services: Services, selected: str | None, listing: Listing | None = None) -> tuple[str, Any, Any]:
     """The table, and whether there are newer and older runs than those in it."""
     trail = list((listing or {}).get("trail") or [])
-    page = services.page_of_runs(_asked(listing, trail), PAGE)
+    page = services.runs.page_of_runs(_asked(listing, trail), PAGE)
     rows = _with_selected(services, page.runs, selected)
     note = _place(page, len(trail))
-    table = runs_view.runs_table(rows, selected, now(), services.names(), note=note, narrowed=_is_narrowed(listing))
+    table = runs_view.runs_table(
+        rows, selected, now(), services.runs.names(), note=note, narrowed=_is_narrowed(listing)
+    )
     return table, gr.Button(visible=bool(trail)), gr.Button(visible=page.older is not None)
 
 
@@ -84,7 +87,7 @@ def narrow(services: Services, selected: str | None, method: str, state: str, na
 def turn_older(services: Services, selected: str | None, listing: Listing | None) -> tuple[Any, ...]:
     """The page of older runs; the last page stays where there is none after it."""
     trail = list((listing or {}).get("trail") or [])
-    older = services.page_of_runs(_asked(listing, trail), PAGE).older
+    older = services.runs.page_of_runs(_asked(listing, trail), PAGE).older
     turned = {**(listing or {}), "trail": [*trail, older] if older else trail}
     return turned, *shown(services, selected, turned)
 
@@ -117,4 +120,4 @@ def _with_selected(services: Services, runs: list[RunRow], selected: str | None)
     """The runs of a page, and the one shown where it stands on another page."""
     if not selected or any(run.id == selected for run in runs):
         return runs
-    return [*runs, services.get_run(selected)]
+    return [*runs, services.runs.get_run(selected)]

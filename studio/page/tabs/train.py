@@ -40,8 +40,8 @@ def refresh(
     listing: Listing | None = None,
 ) -> tuple[Any, ...]:
     """What can be chosen, and the runs; ``refers`` says what each field that names something refers to."""
-    rows, summaries = services.list_datasets(), services.list_policies()
-    existing = forms_view.existing_choices(services.list_reward_models(), services.reward_functions())
+    rows, summaries = services.datasets.list_datasets(), services.policies.list_policies()
+    existing = forms_view.existing_choices(services.policies.list_reward_models(), services.policies.reward_functions())
     known = [row.id for row in rows]
     return (
         gr.Dropdown(
@@ -54,7 +54,7 @@ def refresh(
         gr.Dropdown(choices=_waited_for(services)),
         *runs_list.shown(services, selected, listing),
         _worker(services),
-        gr.Timer(active=services.any_run_active()),
+        gr.Timer(active=services.runs.any_run_active()),
         *(gr.Dropdown(choices=existing[what]) for what in refers),
     )
 
@@ -72,14 +72,14 @@ def start(
     dry_run: bool = False,
 ) -> tuple[Any, ...]:
     """Queue a training run and show it; a dry run takes two steps and leaves nothing."""
-    if not dataset and services.needs_dataset(method):
+    if not dataset and services.runs.needs_dataset(method):
         raise InvalidInput("Choose a dataset; the Datasets tab freezes one from your judgments.")
     settings = forms_view.settings_of(forms, method, values)
     config = {"dataset": dataset, "parent": parent or None, "name": name.strip() or None, **settings}
     config |= {"dry_run": True} if dry_run else {}
     asked = {key: value for key, value in config.items() if value is not None}
-    run = services.submit_run(method, asked, after=after or None, priority=int(priority or 0))
-    gr.Info(runs_view.queued_text(run, services.worker_is_alive()))
+    run = services.runs.submit_run(method, asked, after=after or None, priority=int(priority or 0))
+    gr.Info(runs_view.queued_text(run, services.runs.worker_is_alive()))
     return watch(services, run.id, None)
 
 
@@ -111,13 +111,13 @@ def _look(
     offer: bool,
 ) -> tuple[Any, ...]:
     """What ``watch`` shows; the runs to compare with are listed anew only where they are to be offered."""
-    timer = gr.Timer(active=services.any_run_active())
+    timer = gr.Timer(active=services.runs.any_run_active())
     table, *pages = runs_list.shown(services, selected, listing)
-    around, names = [*pages, _worker(services)], services.names()
+    around, names = [*pages, _worker(services)], services.runs.names()
     if not selected:
         return table, None, seen, *[gr.skip() for _ in range(10)], timer, *around
-    run, metrics = services.get_run(selected), services.run_metrics(selected)
-    rollouts = services.rollouts(selected)
+    run, metrics = services.runs.get_run(selected), services.runs.run_metrics(selected)
+    rollouts = services.runs.rollouts(selected)
     drawn, newest = _drawn(services, run, metrics, others or [], curve)
     return (
         table,
@@ -128,13 +128,13 @@ def _look(
             metrics,
             now(),
             names,
-            traceback=services.last_traceback(run.id) if run.state is RunState.failed else "",
-            looks=services.sample_replies(run.id),
+            traceback=services.runs.last_traceback(run.id) if run.state is RunState.failed else "",
+            looks=services.runs.sample_replies(run.id),
             rollouts=rollouts,
         ),
         _comparable(services, run, bool(metrics), names) if offer else gr.skip(),
         *([gr.skip()] * 4 if newest == seen else drawn),
-        runs_view.log_tail(services.log_tail(run.id)),
+        runs_view.log_tail(services.runs.log_tail(run.id)),
         gr.Button(visible=runs_view.can_cancel(run)),
         gr.Button(visible=runs_view.can_resume(run)),
         gr.Button(visible=runs_view.can_annotate(run, rollouts)),
@@ -156,39 +156,39 @@ def tick(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ..
 
 def _worker(services: Services) -> Any:
     """What is said where no worker is running; its own sign of life decides, not what the queue looks like."""
-    alive = services.worker_is_alive()
+    alive = services.runs.worker_is_alive()
     return gr.update(value="" if alive else no_worker(), visible=not alive)
 
 
 def cancel(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
     """Ask the run shown to stop."""
-    run = services.cancel_run(given(selected, "a run"))
+    run = services.runs.cancel_run(given(selected, "a run"))
     gr.Info(f"{runs_view.run_words(run)} is {run.state.value}.")
     return watch(services, selected, *shown)
 
 
 def resume(services: Services, selected: str | None, *shown: Any) -> tuple[Any, ...]:
     """Queue the run shown again."""
-    run = services.resume_run(given(selected, "a run"))
-    gr.Info(runs_view.queued_text(run, services.worker_is_alive()))
+    run = services.runs.resume_run(given(selected, "a run"))
+    gr.Info(runs_view.queued_text(run, services.runs.worker_is_alive()))
     return watch(services, selected, *shown)
 
 
 def annotate(services: Services, selected: str) -> None:
     """Send the replies of the run shown to the annotators."""
-    count = len(services.annotate_run(selected))
+    count = len(services.runs.annotate_run(selected))
     gr.Info(f"{count} pairs were sent: they come next on the Label tab.")
 
 
 def show_form(services: Services, methods: Sequence[str], method: str) -> list[Any]:
     """The settings of the chosen method and no other's, and whether it can be started."""
-    startable = _startable(services, method, bool(services.list_datasets()))
+    startable = _startable(services, method, bool(services.datasets.list_datasets()))
     return [*startable, *(gr.update(visible=name == method) for name in methods)]
 
 
 def _startable(services: Services, method: str, datasets: bool) -> list[Any]:
     """Why a method cannot be started while there is no dataset, and the two buttons: some can do without."""
-    free = datasets or not services.needs_dataset(method)
+    free = datasets or not services.runs.needs_dataset(method)
     return [
         gr.update(value=datasets_view.no_dataset(), visible=not free),
         *(gr.Button(interactive=free) for _ in range(2)),
@@ -202,7 +202,7 @@ def _drawn(
     series: dict[str, Sequence[MetricRow]] = {runs_view.run_words(run): metrics}
     for other in others:
         if other != run.id:
-            series[runs_view.run_words(services.get_run(other))] = services.run_metrics(other)
+            series[runs_view.run_words(services.runs.get_run(other))] = services.runs.run_metrics(other)
     names = curves_view.curve_names(series, run.method)
     chosen = curve if curve in names else curves_view.usual_curve(names)
     titles = [plot.title for plot in curves_view.first_plots(run.method)] + [label_of(chosen) if chosen else ""]
@@ -217,12 +217,12 @@ def _drawn(
 
 
 def _comparable(services: Services, run: RunRow, visible: bool, names: dict[str, str]) -> gr.Dropdown:
-    runs = [one for one in services.runs_with_curves() if one.id != run.id] if visible else []
+    runs = [one for one in services.runs.runs_with_curves() if one.id != run.id] if visible else []
     return gr.Dropdown(choices=runs_view.run_choices(runs, names), visible=visible)
 
 
 def _waited_for(services: Services) -> list[tuple[str, str]]:
-    return runs_view.run_choices(services.waiting_runs(), services.names())
+    return runs_view.run_choices(services.runs.waiting_runs(), services.runs.names())
 
 
 def _field(field: FormField) -> gr.components.Component:
@@ -302,7 +302,7 @@ class View(NamedTuple):
 
 
 def _lay_form(services: Services, forms: dict[str, list[FormField]]) -> Form:
-    methods = services.training_methods()
+    methods = services.runs.training_methods()
     first = next(iter(methods), None)
     empty = markup(elem_id="no-dataset", visible=False)
     with gr.Group(elem_id="train-form"):
@@ -355,7 +355,7 @@ def _lay_view(worker: gr.HTML) -> View:
 
 def build_tab(services: Services, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
-    forms = {name: forms_view.form_fields(services.describe(name)) for name in services.training_methods()}
+    forms = {name: forms_view.form_fields(services.runs.describe(name)) for name in services.runs.training_methods()}
     selected, seen = gr.State(None), gr.State(None)
     worker = markup(elem_id="train-worker", visible=False)
     form, view = _lay_form(services, forms), _lay_view(worker)

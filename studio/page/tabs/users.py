@@ -23,24 +23,24 @@ WORKER_SECONDS = 10.0
 
 def show_person(services: Services) -> Any:
     """Who is signed in; the style sheet leaves out the tabs that are not for their role."""
-    person = services.whoami()
+    person = services.users.whoami()
     return users_view.signed_in(person.name, person.role.value) if person != LOCAL else ""
 
 
 def show_worker(services: Services) -> Any:
     """Say in the header that no worker is running, to those who can start one."""
-    may_start = services.whoami().role.covers(UserRole.researcher)
-    return worker_badge(services.worker_is_alive() or not may_start)
+    may_start = services.users.whoami().role.covers(UserRole.researcher)
+    return worker_badge(services.runs.worker_is_alive() or not may_start)
 
 
 def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
     """The users, the one shown, and the newest lines of the audit log; a secret shown before is gone."""
-    users = services.list_users()
+    users = services.users.list_users()
     chosen = next((user for user in users if user.id == selected), None)
     return (
         users_view.users_table(users, selected, now()),
         "",
-        users_view.audit_table(services.list_audit(AUDIT_SHOWN), now()),
+        users_view.audit_table(services.users.list_audit(AUDIT_SHOWN), now()),
         chosen.id if chosen else None,
         users_view.user_detail(chosen, now()) if chosen else "",
         gr.update(visible=chosen is not None),
@@ -52,7 +52,7 @@ def refresh(services: Services, selected: str | None) -> tuple[Any, ...]:
 
 def first_role(services: Services) -> str:
     """The role that the form for a new user begins with: the first user must be an admin."""
-    return UserRole.annotator.value if services.list_users() else UserRole.admin.value
+    return UserRole.annotator.value if services.users.list_users() else UserRole.admin.value
 
 
 def select(services: Services, key: str) -> tuple[Any, ...]:
@@ -62,10 +62,10 @@ def select(services: Services, key: str) -> tuple[Any, ...]:
 
 def add(services: Services, name: str, role: str) -> tuple[Any, ...]:
     """Add a user and show the secrets that are theirs."""
-    made = services.add_user(name, role)
+    made = services.users.add_user(name, role)
     secrets = {"Password": made.password, "Token": made.token}
     shown = users_view.secret_once(f"{made.user.name} is added. What they sign in with:", secrets)
-    if made.user.role is UserRole.admin and services.whoami() == LOCAL:
+    if made.user.role is UserRole.admin and services.users.whoami() == LOCAL:
         # From this moment on nothing more is told to a page that nobody signed in to.
         added = users_view.first_admin_added(made.user.name)
         return (added, shown, *[gr.skip() for _ in range(8)], "", gr.skip())
@@ -74,20 +74,20 @@ def add(services: Services, name: str, role: str) -> tuple[Any, ...]:
 
 def set_role(services: Services, selected: str | None, role: str) -> tuple[Any, ...]:
     """Give the user shown another role."""
-    user = services.set_user_role(_chosen(selected), role)
+    user = services.users.set_user_role(_chosen(selected), role)
     gr.Info(f"{user.name} is now {user.role.value}.")
     return refresh(services, user.id)
 
 
 def renew_token(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Make another token for the user shown."""
-    user, token = services.new_token(_chosen(selected))
+    user, token = services.users.new_token(_chosen(selected))
     return _with_secret(services, user, users_view.secret_once(f"The new token of {user.name}", {"Token": token}))
 
 
 def renew_password(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Make another password for the user shown."""
-    user, password = services.reset_password(_chosen(selected))
+    user, password = services.users.reset_password(_chosen(selected))
     return _with_secret(
         services, user, users_view.secret_once(f"The new password of {user.name}", {"Password": password})
     )
@@ -95,9 +95,9 @@ def renew_password(services: Services, selected: str | None) -> tuple[Any, ...]:
 
 def ask_disable(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Enable the user shown, or ask before disabling them."""
-    user = next(user for user in services.list_users() if user.id == _chosen(selected))
+    user = next(user for user in services.users.list_users() if user.id == _chosen(selected))
     if user.status is UserStatus.disabled:
-        enabled = services.enable_user(user.id)
+        enabled = services.users.enable_user(user.id)
         gr.Info(f"{enabled.name} is enabled.")
         return refresh(services, enabled.id)
     kept = [gr.skip() for _ in range(8)]
@@ -106,7 +106,7 @@ def ask_disable(services: Services, selected: str | None) -> tuple[Any, ...]:
 
 def disable(services: Services, selected: str | None) -> tuple[Any, ...]:
     """Shut the user shown out."""
-    user = services.disable_user(_chosen(selected))
+    user = services.users.disable_user(_chosen(selected))
     gr.Info(f"{user.name} is disabled.")
     return refresh(services, user.id)
 

@@ -10,7 +10,7 @@ from feedback.tables import DatasetRow
 from feedback.types import CUT_REPLY, DatasetFilters, PreferencePair
 from studio.page.html import Html, element, facts, join, notice, plain_text, table
 from studio.page.text import ago, label_of
-from studio.services.facade import FeedbackCounts
+from studio.services.datasets import FeedbackCounts
 
 TALLY_LABELS = {"tie": "Ties", "both_bad": "Both bad", "skip": "Skipped", "rank": "Rankings"}
 

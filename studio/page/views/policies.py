@@ -9,7 +9,7 @@ from typing import Any
 from feedback.tables import CheckpointRow, PolicyRow, RunRow, ScorecardRow
 from studio.page.html import Html, badge, element, escape, facts, join, notice, table
 from studio.page.text import ago, number, share
-from studio.services.facade import PolicySummary
+from studio.services.policies import PolicySummary
 from training.evaluation.people import PEOPLE
 
 

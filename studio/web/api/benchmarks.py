@@ -16,7 +16,7 @@ router = APIRouter(prefix="/api", tags=["benchmarks"])
 @router.get("/benchmarks")
 def list_benchmarks(services: Given, policy: str | None = None) -> dict[str, Any]:
     """What policies scored on benchmark tasks, newest first. A run of the method `benchmark` takes some."""
-    return {"benchmarks": [row.model_dump(mode="json") for row in services.measuring.list_benchmarks(policy)]}
+    return {"benchmarks": [row.model_dump(mode="json") for row in services.evaluation.list_benchmarks(policy)]}
 
 
 @router.get("/policies/{key}/benchmarks")
@@ -31,12 +31,12 @@ def compare(
 
     ``items`` so many of those that differ come along, what the policy lost first.
     """
-    found = services.measuring.compare(key, against, metric)
+    found = services.evaluation.compare(key, against, metric)
     return {
         "comparisons": [
             {
                 **comparison_json(one),
-                "items": [row._asdict() for row in services.measuring.list_differing(one, items)] if items else [],
+                "items": [row._asdict() for row in services.evaluation.list_differing(one, items)] if items else [],
             }
             for one in found.comparisons
         ],
@@ -50,7 +50,7 @@ def by_people(key: str, services: Given) -> dict[str, Any]:
 
     A run of the method `generate` with `policy`, `against` and `split=evaluation` asks them.
     """
-    return {"people": services.measuring.list_by_people(key)}
+    return {"people": services.evaluation.list_by_people(key)}
 
 
 @router.get("/policies/{key}/gate")
@@ -62,4 +62,4 @@ def gate(
     kl: Annotated[float | None, Query(ge=0)] = None,
 ) -> dict[str, Any]:
     """May this policy serve? PROMOTE, HOLD or REJECT, with every sentence the verdict rests on. Changes nothing."""
-    return services.measuring.decide(key, against, Limits(margin=margin, kl=kl)).as_json()
+    return services.evaluation.decide(key, against, Limits(margin=margin, kl=kl)).as_json()

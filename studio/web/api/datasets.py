@@ -25,14 +25,14 @@ def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
 
     ``notes`` say what the split came to where that is not what was asked for, or too little to measure anything on.
     """
-    row = services.freeze(body.name, body.filters)
+    row = services.datasets.freeze(body.name, body.filters)
     return {
         "dataset_id": row.id,
         "name": row.name,
         "hash": row.hash,
         "counts": row.counts,
         "dropped": row.dropped,
-        "same_as": services.twin_of(row),
+        "same_as": services.datasets.twin_of(row),
         "notes": split_notes(row.counts, body.filters.test_share if body.filters else DatasetFilters().test_share),
     }
 
@@ -40,13 +40,13 @@ def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
 @router.get("/datasets", tags=["datasets"])
 def list_datasets(services: Given) -> dict[str, Any]:
     """All datasets, newest first."""
-    return {"datasets": [_dataset(row) for row in services.list_datasets()]}
+    return {"datasets": [_dataset(row) for row in services.datasets.list_datasets()]}
 
 
 @router.get("/datasets/{key}", tags=["datasets"])
 def get_dataset(key: str, services: Given) -> dict[str, Any]:
     """One dataset by id or name."""
-    return _dataset(services.get_dataset(key))
+    return _dataset(services.datasets.get_dataset(key))
 
 
 @router.get("/datasets/{key}/export", tags=["datasets"])
@@ -57,12 +57,12 @@ def export_dataset(
     split: str | None = None,
 ) -> StreamingResponse:
     """A dataset, or its train or test side, streamed; ``X-Dropped`` tells what it left out and why."""
-    export, chosen, lines = services.export(key, format_name, split)
+    export, chosen, lines = services.datasets.export(key, format_name, split)
     parts = (export.dataset.name, split, chosen.name, chosen.extension)
     name = ".".join(dict.fromkeys(part for part in parts if part))
     headers = {
         "Content-Disposition": f'attachment; filename="{name}"',
-        "X-Dropped": json.dumps(services.count_dropped(key, format_name, split)),
+        "X-Dropped": json.dumps(services.datasets.count_dropped(key, format_name, split)),
         "X-Dataset-Hash": export.dataset.hash,
     }
     return StreamingResponse(_in_chunks(lines), media_type=chosen.media_type, headers=headers)

@@ -22,7 +22,8 @@ from feedback.types import UserRole, now
 from studio.page.views.labeling import cards as cards_view
 from studio.page.views.labeling import label as label_view
 from studio.page.views.labeling import tools as tools_view
-from studio.services.facade import DECK_SIZE, LOCAL_ANNOTATOR, Services
+from studio.services.facade import Services
+from studio.services.labeling import DECK_SIZE, LOCAL_ANNOTATOR
 from studio.web.api.dependencies import Given
 from studio.web.api.schemas import LabelIn
 
@@ -49,10 +50,10 @@ def vote(services: Services, asked: LabelIn) -> dict[str, Any]:
     """Record what was said of the task on screen; the answer names the next."""
     said = {name: value for name, value in asked.said.items() if name in _SAID}
     lease = asked.lease
-    if 0 <= asked.guidelines < int(services.guidelines().version or 0):
+    if 0 <= asked.guidelines < int(services.labeling.guidelines().version or 0):
         said["guidelines"] = asked.guidelines
     try:
-        submitted = services.judge(lease, **said)
+        submitted = services.labeling.judge(lease, **said)
     except (LeaseLost, NotFound):
         late = _late(services, lease, said)
         note = _LOST if late is None else _SAVED_BEFORE if late.get("judged") else _LOST + _KEPT
@@ -76,7 +77,7 @@ def add(services: Services, asked: LabelIn) -> dict[str, Any]:
     """Add what was typed to the saved judgment, as its next revision."""
     lease = asked.lease
     try:
-        services.add_remarks(lease, _remarks(asked))
+        services.labeling.add_remarks(lease, _remarks(asked))
     except (Conflict, NotFound, InvalidInput) as error:
         return {"seq": asked.seq, "lease": lease, "refused": str(error)}
     return {"seq": asked.seq, "lease": lease, "added": True}
@@ -92,9 +93,9 @@ def _late(services: Services, lease: str, said: dict[str, Any]) -> dict[str, Any
     if not words:
         return None
     try:
-        missing = services.missing_remarks(lease, words)
+        missing = services.labeling.missing_remarks(lease, words)
         if missing is None:
-            services.save_draft(lease, words)
+            services.labeling.save_draft(lease, words)
             return {"lease": lease, "judged": False}
     except (LeaseLost, NotFound, InvalidInput):
         return None
@@ -105,7 +106,7 @@ def _late(services: Services, lease: str, said: dict[str, Any]) -> dict[str, Any
 
 def undo(services: Services, asked: LabelIn) -> dict[str, Any]:
     """Take the last judgment back and show its task again."""
-    task = services.undo(asked.session)
+    task = services.labeling.undo(asked.session)
     note = "There is nothing to take back." if task is None else "Taken back: judge this one again."
     return _answer(services, asked, note)
 
@@ -114,7 +115,7 @@ def draft(services: Services, asked: LabelIn) -> dict[str, Any]:
     """Keep what is typed and set so far; one that comes after its judgment is not kept."""
     lease = asked.lease
     try:
-        services.save_draft(lease, asked.content)
+        services.labeling.save_draft(lease, asked.content)
     except (LeaseLost, NotFound, InvalidInput):
         return {"seq": asked.seq, "lease": lease, "kept": False}
     return {"seq": asked.seq, "lease": lease, "kept": True}
@@ -130,13 +131,13 @@ def alive(services: Services, asked: LabelIn) -> dict[str, Any]:
 
 def figures(services: Services, asked: LabelIn) -> dict[str, Any]:
     """The annotator's own work in numbers."""
-    shown = tools_view.figures(services.annotator_figures(), _messages(services), now())
+    shown = tools_view.figures(services.labeling.annotator_figures(), _messages(services), now())
     return {"seq": asked.seq, "figures": shown}
 
 
 def _kept(services: Services, lease: str, session: str, at_work: bool) -> bool:
     try:
-        services.keep(lease, session, at_work=at_work)
+        services.labeling.keep(lease, session, at_work=at_work)
     except (LeaseLost, NotFound):
         return False
     return True
@@ -144,7 +145,7 @@ def _kept(services: Services, lease: str, session: str, at_work: bool) -> bool:
 
 def _messages(services: Services) -> list[ReviewRow]:
     """What reviewers wrote to this annotator last; asked for while they read, never on the way of a vote."""
-    return services.reviewing.messages_for(LOCAL_ANNOTATOR)[:MESSAGES]
+    return services.review.messages_for(LOCAL_ANNOTATOR)[:MESSAGES]
 
 
 def _answer(
@@ -152,8 +153,8 @@ def _answer(
 ) -> dict[str, Any]:
     """Everything the screen needs to be right again; what the browser has already is only named."""
     known = set(asked.have)
-    tasks = services.deck(asked.session, size=size)
-    counts = services.label_counts(session=asked.session)
+    tasks = services.labeling.deck(asked.session, size=size)
+    counts = services.labeling.label_counts(session=asked.session)
     answer: dict[str, Any] = {
         "seq": asked.seq,
         "deck": [{"lease": task.lease_id} if task.lease_id in known else _item(services, task) for task in tasks],
@@ -163,10 +164,10 @@ def _answer(
         **more,
     }
     if not tasks:
-        reasons = services.whoami().role.covers(UserRole.researcher)
-        alive = services.worker_is_alive()
-        answer["empty"] = label_view.empty_pool(services.last_fill(), counts, reasons=reasons, worker=alive)
-    rules = services.guidelines()
+        reasons = services.users.whoami().role.covers(UserRole.researcher)
+        alive = services.runs.worker_is_alive()
+        answer["empty"] = label_view.empty_pool(services.pool.last_fill(), counts, reasons=reasons, worker=alive)
+    rules = services.labeling.guidelines()
     if rules.version != asked.guidelines:
         answer["guidelines"] = {
             "version": rules.version,
@@ -183,7 +184,7 @@ def _item(services: Services, task: Task) -> dict[str, Any]:
         "kind": task.kind.value,
         "html": label_view.pair(task),
         "texts": task.responses,
-        "draft": services.draft_of(task),
+        "draft": services.labeling.draft_of(task),
     }
 
 

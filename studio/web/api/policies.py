@@ -6,7 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
-from studio.services.facade import PolicySummary
+from studio.services.policies import PolicySummary
 from studio.web.api.dependencies import Given
 from studio.web.api.schemas import BaseIn
 
@@ -16,19 +16,19 @@ router = APIRouter(prefix="/api")
 @router.get("/policies", tags=["policies"])
 def list_policies(services: Given) -> dict[str, Any]:
     """All policies, newest first, with parent, dataset and newest win rate."""
-    return {"policies": [_policy(summary) for summary in services.list_policies()]}
+    return {"policies": [_policy(summary) for summary in services.policies.list_policies()]}
 
 
 @router.get("/policies/{key}", tags=["policies"])
 def get_policy(key: str, services: Given) -> dict[str, Any]:
     """One policy by id or name."""
-    return _policy(services.get_policy(key))
+    return _policy(services.policies.get_policy(key))
 
 
 @router.post("/policies/{key}/promote", tags=["policies"])
 def promote(key: str, services: Given) -> dict[str, Any]:
     """Make a policy the champion; the next pairs come from it. Undone by promoting ``previous``."""
-    promotion = services.promote(key)
+    promotion = services.policies.promote(key)
     run_id = promotion.run.id if promotion.run else None
     return {
         "id": promotion.policy.id,
@@ -42,13 +42,13 @@ def promote(key: str, services: Given) -> dict[str, Any]:
 @router.post("/policies/{key}/rebase", tags=["policies"])
 def rebase(key: str, body: BaseIn, services: Given) -> dict[str, Any]:
     """Say where the base of a policy lies now, for every policy and reward model on it; proved by its hash."""
-    return services.rebase(key, body.base).as_json()
+    return services.policies.rebase(key, body.base).as_json()
 
 
 @router.get("/policies/{key}/lineage", tags=["policies"])
 def lineage(key: str, services: Given) -> dict[str, Any]:
     """Everything a policy came from, back to its base model."""
-    return services.lineage(key)
+    return services.policies.lineage(key)
 
 
 def _policy(summary: PolicySummary) -> dict[str, Any]:

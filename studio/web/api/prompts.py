@@ -13,6 +13,7 @@ from feedback.errors import InvalidInput
 from feedback.store.content.prompts import SavedPrompts
 from feedback.store.rows import value_of
 from feedback.types import Prompt, Split
+from studio.services.policies import Policies
 from studio.web.api.dependencies import Given
 from studio.web.api.schemas import GenerationsIn, PromptsIn
 from studio.web.server.on_demand import OnDemand
@@ -27,7 +28,7 @@ def add_prompts(body: PromptsIn, services: Given) -> dict[str, Any]:
     A stored work prompt that comes as an evaluation prompt is one from then on: ``changed`` counts those, and
     ``still_in_datasets`` names the datasets frozen before that hold judgments of them.
     """
-    return add_read_prompts(body, services.add_prompts)
+    return add_read_prompts(body, services.prompts.add_prompts)
 
 
 def add_read_prompts(body: PromptsIn, add: Callable[[list[Prompt]], SavedPrompts]) -> dict[str, Any]:
@@ -42,7 +43,7 @@ def list_prompts(
     services: Given, split: Split | None = None, limit: Annotated[int, Query(ge=1, le=100_000)] = 1000
 ) -> dict[str, Any]:
     """Prompts of one split or of both."""
-    rows = services.list_prompts(split, limit)
+    rows = services.prompts.list_prompts(split, limit)
     return {
         "prompts": [
             {"id": row.id, "messages": row.messages, "tags": row.tags, "split": row.split.value} for row in rows
@@ -56,8 +57,8 @@ async def generate(body: GenerationsIn, services: Given, request: Request) -> di
     messages = _prompt(0, [message.model_dump() for message in body.messages], [], Split.work).messages
     sampling = body.model_dump(include={"temperature", "top_p", "max_new_tokens", "seed"}, exclude_none=True)
     on_demand: OnDemand = request.app.state.on_demand
-    act = await run_sync(getattr, services, "generate")  # a refusal is written down, which may wait for the database
-    rows = await on_demand.run(request, partial(act, body.policy, messages, body.n, **sampling))
+    await run_sync(services.policies.require, Policies.generate)  # a refusal is written down, which may take a while
+    rows = await on_demand.run(request, partial(services.policies.generate, body.policy, messages, body.n, **sampling))
     return {"generations": [{"id": row.id, "text": row.text} for row in rows]}
 
 

@@ -18,7 +18,7 @@ from feedback.store.reports.evidence import Evidence
 from feedback.store.rows import value_of
 from feedback.tables import ReviewRow
 from feedback.types import MAX_PRIORITY, Batch, Checks, MatchupState, Purpose
-from studio.services.facade import LOCAL_ANNOTATOR
+from studio.services.labeling import LOCAL_ANNOTATOR
 from studio.web.api.dependencies import Given, Name, task_json
 from studio.web.api.schemas import Body, Integer, Real, Reason
 
@@ -82,19 +82,19 @@ class PriorityIn(Body):
 @router.post("/tasks/{lease}/heartbeat", tags=["labeling"])
 def heartbeat(lease: str, services: Given, name: Name = None) -> dict[str, str]:
     """Keep a task a while longer; 409 when it has gone back to the pool."""
-    return {"expires_at": services.extend(lease, name or LOCAL_ANNOTATOR).isoformat()}
+    return {"expires_at": services.labeling.extend(lease, name or LOCAL_ANNOTATOR).isoformat()}
 
 
 @router.post("/tasks/{lease}/release", tags=["labeling"])
 def release(lease: str, services: Given, name: Name = None) -> dict[str, bool]:
     """Give a task back unjudged."""
-    return {"released": services.release(lease, name or LOCAL_ANNOTATOR)}
+    return {"released": services.labeling.release(lease, name or LOCAL_ANNOTATOR)}
 
 
 @router.get("/messages", tags=["labeling"])
 def messages(services: Given, name: Name = None) -> dict[str, Any]:
     """What reviewers wrote to the caller."""
-    rows = services.reviewing.messages_for(name or LOCAL_ANNOTATOR)
+    rows = services.review.messages_for(name or LOCAL_ANNOTATOR)
     return {"messages": [{"text": row.reason, "at": row.created_at.isoformat()} for row in rows]}
 
 
@@ -104,7 +104,7 @@ def messages(services: Given, name: Name = None) -> dict[str, Any]:
 @router.get("/review", tags=["review"])
 def quality_report(services: Given) -> dict[str, Any]:
     """Agreement, the ceiling it implies, and one line per annotator; what is undefined says why in ``note``."""
-    return services.reviewing.report().as_json()
+    return services.review.report().as_json()
 
 
 @router.get("/review/judgments", tags=["review"])
@@ -117,7 +117,7 @@ def list_evidence(
     offset: Annotated[int, Query(ge=0, le=2**31 - 1)] = 0,
 ) -> dict[str, Any]:
     """Judgments with their texts and what others said, newest first."""
-    found = services.reviewing.list_evidence(
+    found = services.review.list_evidence(
         annotator=annotator, matchup_id=matchup, state=state, limit=limit, offset=offset
     )
     return {"judgments": [_evidence(item) for item in found]}
@@ -126,51 +126,55 @@ def list_evidence(
 @router.get("/review/judgments/{judgment_id}/lineage", tags=["review"])
 def lineage(judgment_id: str, services: Given) -> dict[str, Any]:
     """What was made with a judgment: the datasets that froze it, reward models trained on those, and policies."""
-    return services.reviewing.lineage(judgment_id)
+    return services.review.lineage(judgment_id)
 
 
 @router.post("/review/judgments/{judgment_id}/exclude", tags=["review"])
 def exclude(judgment_id: str, body: ExcludeIn, services: Given, name: Name = None) -> dict[str, Any]:
     """Take a judgment out of everything derived from judgments; it is kept, marked, with the reason."""
     actor = name or LOCAL_ANNOTATOR
-    return _review(services.reviewing.exclude(judgment_id, actor, body.reason, requeue=body.requeue))
+    return _review(services.review.exclude(judgment_id, actor, body.reason, requeue=body.requeue))
 
 
 @router.post("/review/judgments/{judgment_id}/restore", tags=["review"])
 def restore(judgment_id: str, body: Reason, services: Given, name: Name = None) -> dict[str, Any]:
     """Let an excluded judgment count again."""
-    return _review(services.reviewing.restore(judgment_id, name or LOCAL_ANNOTATOR, body.reason))
+    return _review(services.review.restore(judgment_id, name or LOCAL_ANNOTATOR, body.reason))
 
 
 @router.post("/review/matchups/{matchup_id}/requeue", tags=["review"])
 def requeue(matchup_id: str, body: Reason, services: Given, name: Name = None) -> dict[str, Any]:
     """Ask for one more opinion on a matchup."""
-    return _review(services.reviewing.requeue(matchup_id, name or LOCAL_ANNOTATOR, body.reason))
+    return _review(services.review.requeue(matchup_id, name or LOCAL_ANNOTATOR, body.reason))
 
 
 @router.post("/review/matchups/{matchup_id}/gold", status_code=201, tags=["review"])
 def make_gold(matchup_id: str, body: GoldIn, services: Given) -> dict[str, str]:
     """Put a matchup with its known answer before every annotator, in the form of any other task."""
-    return {"matchup_id": services.reviewing.make_gold(matchup_id, body.gold).id}
+    return {"matchup_id": services.review.make_gold(matchup_id, body.gold).id}
 
 
 @router.post("/review/messages", status_code=201, tags=["review"])
 def send_message(body: MessageIn, services: Given, name: Name = None) -> dict[str, Any]:
     """Leave a message for an annotator."""
-    return _review(services.reviewing.message(body.annotator, name or LOCAL_ANNOTATOR, body.text))
+    return _review(services.review.message(body.annotator, name or LOCAL_ANNOTATOR, body.text))
 
 
 @router.get("/review/acts", tags=["review"])
 def list_acts(services: Given, limit: Count = 50) -> dict[str, Any]:
     """What reviewers did, newest first."""
-    return {"acts": [_review(row) for row in services.reviewing.list_acts(limit)]}
+    return {"acts": [_review(row) for row in services.review.list_acts(limit)]}
 
 
 @router.post("/disputes/next", tags=["review"], response_model=None)
 def next_dispute(services: Given, name: Name = None) -> Response:
     """Lease a matchup that annotators disagree about, blind; its judgment settles it. 204 when there is none."""
-    task = services.reviewing.next_dispute(name or LOCAL_ANNOTATOR)
-    return Response(status_code=204) if task is None else JSONResponse(task_json(task, services.guidelines().text))
+    task = services.review.next_dispute(name or LOCAL_ANNOTATOR)
+    return (
+        Response(status_code=204)
+        if task is None
+        else JSONResponse(task_json(task, services.labeling.guidelines().text))
+    )
 
 
 # Checks ---------------------------------------------------------------------------------------------------
@@ -179,13 +183,13 @@ def next_dispute(services: Given, name: Name = None) -> Response:
 @router.get("/checks", tags=["review"])
 def get_checks(services: Given) -> dict[str, Any]:
     """How many tasks are gold or repeats now; version 0 are the product's own shares."""
-    return _checks(services.checks())
+    return _checks(services.labeling.checks())
 
 
 @router.post("/checks", status_code=201, tags=["review"])
 def save_checks(body: ChecksIn, services: Given, name: Name = None) -> dict[str, Any]:
     """Change what is named and leave the rest; it holds from the next task on."""
-    return _checks(services.change_checks(body.model_dump(exclude_none=True), name or LOCAL_ANNOTATOR))
+    return _checks(services.labeling.change_checks(body.model_dump(exclude_none=True), name or LOCAL_ANNOTATOR))
 
 
 # Batches --------------------------------------------------------------------------------------------------
@@ -195,19 +199,19 @@ def save_checks(body: ChecksIn, services: Given, name: Name = None) -> dict[str,
 def add_batch(body: BatchIn, services: Given) -> dict[str, Any]:
     """Give a part of the pool its own purpose, priority and number of opinions."""
     batch = value_of(Batch, **body.model_dump(exclude={"matchups", "count"}))
-    return _batch(services.reviewing.add_batch(batch, matchup_ids=body.matchups, count=body.count))
+    return _batch(services.review.add_batch(batch, matchup_ids=body.matchups, count=body.count))
 
 
 @router.get("/batches", tags=["batches"])
 def list_batches(services: Given) -> dict[str, Any]:
     """All batches, highest priority first, with their progress."""
-    return {"batches": [_batch(summary) for summary in services.reviewing.list_batches()]}
+    return {"batches": [_batch(summary) for summary in services.review.list_batches()]}
 
 
 @router.post("/batches/{key}/priority", tags=["batches"])
 def set_priority(key: str, body: PriorityIn, services: Given) -> dict[str, Any]:
     """Move a batch forward or back in the queue."""
-    return _batch(services.reviewing.set_priority(key, body.priority))
+    return _batch(services.review.set_priority(key, body.priority))
 
 
 # Shapes ---------------------------------------------------------------------------------------------------

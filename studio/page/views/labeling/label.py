@@ -13,7 +13,7 @@ from studio.page.html import Html, element, escape, join, notice, plain_text, pr
 from studio.page.markdown import formatted
 from studio.page.text import label_of
 from studio.page.worker_notice import no_worker
-from studio.services.facade import LabelCounts
+from studio.services.labeling import LabelCounts
 
 ROLE_LABELS = {"system": "Instructions", "user": "Request", "assistant": "Earlier reply"}
 

@@ -1,0 +1,173 @@
+"""Policies: which there are, which one serves, and how they compare."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from feedback.errors import InvalidInput, StudioError
+from feedback.store.datasets import datasets as dataset_store
+from feedback.store.models import checkpoints as checkpoint_store
+from feedback.store.models import policies as policy_store
+from feedback.store.models import scorecards as scorecard_store
+from feedback.store.reports import lineage as lineage_store
+from feedback.tables import CheckpointRow, GenerationRow, PolicyRow, RunRow, ScorecardRow
+from feedback.types import UserRole
+from studio.services.access import Acts, act
+from studio.services.pool import PENDING, POOL_SIZE
+from training.evaluation import standing
+from training.evaluation.people import PEOPLE, asked_of_people
+from training.operations.rebase import Rebased, rebase
+from training.rewards.functions import reward_function_names
+from training.rewards.oracles import oracle_rules
+from training.runs import queue
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class PolicySummary:
+    """A policy with what the list shows beside it; ``win_rate`` is the measurement that speaks for it."""
+
+    policy: PolicyRow
+    is_champion: bool
+    parent: str | None
+    dataset: str | None
+    win_rate: ScorecardRow | None
+    against: str | None
+
+
+@dataclass(frozen=True)
+class Promotion:
+    """A new champion, the one it took over from, and the run that fills the pool with its replies."""
+
+    policy: PolicyRow
+    previous: str | None
+    run: RunRow | None
+
+
+class Policies(Acts):
+    """Acts on policies."""
+
+    @act(UserRole.researcher)
+    def list_policies(self) -> list[PolicySummary]:
+        """All policies, newest first, with parent, dataset and the win rate that speaks for each."""
+        rows = policy_store.list_policies(self.db)
+        champion = policy_store.get_champion(self.db)
+        names = {row.id: row.name for row in rows}
+        made_from = self._datasets_by_checkpoint()
+        scorecards = self._speaking(rows)
+        return [
+            PolicySummary(
+                policy=row,
+                is_champion=champion is not None and champion.id == row.id,
+                parent=names.get(row.parent_id or ""),
+                dataset=made_from.get(row.checkpoint_id or ""),
+                win_rate=scorecards.get(row.id),
+                against=names.get(scorecards[row.id].against_id or "") if row.id in scorecards else None,
+            )
+            for row in reversed(rows)
+        ]
+
+    @act(UserRole.researcher)
+    def get_policy(self, key: str) -> PolicySummary:
+        """One policy, by id or name, with what the list shows beside it."""
+        wanted = policy_store.get_policy(self.db, key)
+        return next(summary for summary in self.list_policies() if summary.policy.id == wanted.id)
+
+    @act(UserRole.researcher)
+    def champion_name(self) -> str | None:
+        """The name of the policy that serves."""
+        champion = policy_store.get_champion(self.db)
+        return champion.name if champion else None
+
+    @act(UserRole.researcher, audit="policy.promote", about="key")
+    def promote(self, key: str) -> Promotion:
+        """Make a policy the champion and queue a run that fills the pool with its replies.
+
+        A run still filling the pool with another policy is cancelled, so that old replies do not come after new; one
+        that has people measure it goes on. From the change of champion on nothing is refused: what was asked for has
+        happened, and is told and written down so.
+        """
+        before = policy_store.get_champion(self.db)
+        policy = policy_store.promote_policy(self.db, key)
+        if before is not None and before.id == policy.id:
+            return Promotion(policy, before.name, None)
+        filler = self.shared.filler
+        with filler.lock:
+            filler.cancel_fills_of_others(policy)
+            pending = filler.newest_fill(PENDING)
+            try:
+                fill = pending or filler.submit_fill(POOL_SIZE)
+            except StudioError as error:
+                log.warning("The pool was not filled after the promotion: %s", error)
+                fill = None
+        return Promotion(policy, before.name if before else None, fill)
+
+    @act(UserRole.researcher, audit="policy.rebase", about="key")
+    def rebase(self, key: str, base: str) -> Rebased:
+        """Say where the base of a policy lies now, for all that stands on it; proved by its hash."""
+        return rebase(self.db, self.home, key, base)
+
+    @act(UserRole.researcher)
+    def lineage(self, key: str) -> dict[str, Any]:
+        """Everything a policy came from, back to its base model."""
+        return lineage_store.policy_lineage(self.db, key)
+
+    @act(UserRole.researcher)
+    def list_win_rates(self, policy_id: str) -> list[tuple[ScorecardRow, str]]:
+        """Every win rate of a policy, with the name of whom it was measured against, in the order they speak."""
+        names = {row.id: row.name for row in policy_store.list_policies(self.db)}
+        return [(card, names.get(card.against_id or "", "another")) for card in standing.win_rates(self.db, policy_id)]
+
+    @act(UserRole.researcher)
+    def list_reward_models(self) -> list[CheckpointRow]:
+        """Reward models that can judge an evaluation, newest first."""
+        rows = checkpoint_store.list_checkpoints(self.db, kind="reward")
+        return sorted(rows, key=lambda row: row.created_at, reverse=True)
+
+    @act(UserRole.researcher)
+    def reward_functions(self) -> list[str]:
+        """The reward functions that can score replies, those of installed packages included."""
+        return reward_function_names()
+
+    @act(UserRole.researcher)
+    def oracle_rules(self) -> list[str]:
+        """The rules that can judge as they stand; those with a part to fill in are for the command."""
+        return [rule for rule in oracle_rules() if ":" not in rule]
+
+    @act(UserRole.researcher, audit="policy.reply", about="policy")
+    def generate(self, policy: str, messages: list[dict[str, str]], n: int, **sampling: Any) -> list[GenerationRow]:
+        """Sample ``n`` replies on demand, in this process, and keep them; slow when the policy is not loaded yet."""
+        return self.shared.replies.reply(policy, messages, n, **sampling)
+
+    @act(UserRole.researcher, audit="run.submit")
+    def evaluate(self, policy: str, against: str, judge: str, prompts: int) -> RunRow:
+        """Queue a win-rate evaluation. ``judge`` is an oracle rule, ``reward:`` and a reward checkpoint, or ``people``.
+
+        People are asked by pairs that come first on the Label tab; what they say is counted as it comes in.
+        """
+        if not against or not judge:
+            raise InvalidInput("Choose a policy to compare with and who judges.")
+        if policy == against:
+            raise InvalidInput(f"{policy!r} cannot be compared with itself; choose another policy to compare with.")
+        if judge == PEOPLE:
+            return queue.submit(self.db, "generate", asked_of_people(policy, against, prompts))
+        kind, _, checkpoint = judge.partition(":")
+        by = {"reward": checkpoint} if kind == "reward" else {"oracle": judge}
+        return queue.submit(self.db, "evaluate", {"a": policy, "b": against, "prompts": prompts, **by})
+
+    def _datasets_by_checkpoint(self) -> dict[str, str]:
+        names = {row.id: row.name for row in dataset_store.list_datasets(self.db)}
+        rows = checkpoint_store.list_checkpoints(self.db)
+        return {row.id: names[row.dataset_id] for row in rows if row.dataset_id in names}
+
+    def _speaking(self, rows: Sequence[PolicyRow]) -> dict[str, ScorecardRow]:
+        """The measurement that stands for each policy, by its id; the gate asks the same one."""
+        cards: dict[str, list[ScorecardRow]] = {}
+        for card in scorecard_store.list_scorecards(self.db):
+            cards.setdefault(card.subject_id, []).append(card)
+        found = {row.id: standing.speaking(self.db, row, cards.get(row.id, [])) for row in rows}
+        return {key: card for key, card in found.items() if card is not None}
