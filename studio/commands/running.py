@@ -38,7 +38,7 @@ from training.evaluation.gate import in_words
 from training.evaluation.people import asked_of_people, by_people
 from training.loop.plan import Plan
 from training.loop.rounds import Loop
-from training.methods import METHODS
+from training.methods import METHODS, trainers_without_dataset
 from training.private import users_umask
 from training.runs import lifecycle
 from training.runs import queue as run_queue
@@ -46,6 +46,7 @@ from training.runs.reproduce import command_of, spec_of
 from training.settings.parsing import settings_class
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
+_FREE = " and ".join(", ".join(trainers_without_dataset()).rsplit(", ", 1))
 runs = typer.Typer(no_args_is_help=True, help="Background jobs: generate, train, evaluate, benchmark.")
 
 
@@ -53,7 +54,7 @@ def train(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help=f"One of {', '.join(TRAINERS)}.")],
     dataset: Annotated[
-        str | None, typer.Option(help="The frozen dataset to learn from; rft, rloo and ppo can do without.")
+        str | None, typer.Option(help=f"The frozen dataset to learn from; {_FREE} can do without.")
     ] = None,
     parent: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
     settings: Annotated[

@@ -10,10 +10,6 @@ from feedback.tables import CheckpointRow
 from studio.present.words import label_of
 from training.settings.parsing import Setting
 
-SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta", "adapter", "reward", "reward_function")
-"""Settings in front; the rest of a method's settings wait in the accordion."""
-
-
 CHOSEN_ELSEWHERE = ("dataset", "parent", "name", "dry_run")
 """Settings that have a field or a button of their own outside the method's form."""
 
@@ -64,7 +60,7 @@ def _form_field(setting: Setting) -> FormField:
         widget,
         default,
         choices,
-        setting.name in SIMPLE_SETTINGS,
+        setting.simple,
         setting.refers,
     )
 

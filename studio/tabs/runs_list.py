@@ -12,7 +12,7 @@ from feedback.types import RunState, now
 from studio import present
 from studio.services import RunsAsked, RunsPage, Services
 from studio.tabs import picker
-from training.settings.parsing import SETTINGS
+from training.settings.registry import SETTINGS
 
 PAGE = 50
 

@@ -10,7 +10,8 @@ import pytest
 from feedback.errors import UnknownSetting
 from training.methods import METHODS
 from training.settings.dpo import DpoSettings
-from training.settings.parsing import SETTINGS, describe, parse_settings
+from training.settings.parsing import describe, parse_settings
+from training.settings.registry import SETTINGS
 from training.settings.reward import RewardSettings
 
 

@@ -12,34 +12,8 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from feedback.errors import UnknownSetting
-from training.settings.benchmark import BenchmarkSettings
-from training.settings.dpo import DpoSettings
-from training.settings.evaluate import EvaluateSettings
-from training.settings.generate import GenerateSettings
-from training.settings.kto import KtoSettings
-from training.settings.ppo import PpoSettings
-from training.settings.reward import RewardSettings
-from training.settings.rft import RftSettings
-from training.settings.rloo import RlooSettings
-from training.settings.sft import SftSettings
+from training.settings.registry import SETTINGS
 from training.settings.train import Settings
-
-SETTINGS: dict[str, type[Settings]] = {
-    kind.METHOD: kind
-    for kind in (
-        GenerateSettings,
-        EvaluateSettings,
-        BenchmarkSettings,
-        RewardSettings,
-        DpoSettings,
-        SftSettings,
-        KtoSettings,
-        RftSettings,
-        RlooSettings,
-        PpoSettings,
-    )
-}
-
 
 # Settings whose value names something that exists; where there may be several, they are separated by commas.
 REFERS = {"reward": "reward models", "canary_reward": "reward model", "reward_function": "reward function"}
@@ -49,6 +23,7 @@ class Setting(NamedTuple):
     """One line of a form or of a help text; ``range`` is empty where any value will do.
 
     ``refers`` says what the value names, where it names something: a reward model, several, or a reward function.
+    ``simple`` settings are in front on the page.
     """
 
     name: str
@@ -57,6 +32,7 @@ class Setting(NamedTuple):
     range: str
     sentence: str
     refers: str = ""
+    simple: bool = False
 
 
 def settings_class(method: str) -> type[Settings]:
@@ -68,7 +44,8 @@ def settings_class(method: str) -> type[Settings]:
 
 def describe(method: str) -> list[Setting]:
     """Every setting of a method with type, default, range and sentence, in the order of the class."""
-    return [_describe(name, field) for name, field in settings_class(method).model_fields.items()]
+    kind = settings_class(method)
+    return [_describe(name, field, name in kind.SIMPLE) for name, field in kind.model_fields.items()]
 
 
 def parse_settings(method: str, config: Mapping[str, Any]) -> Any:
@@ -99,10 +76,10 @@ def _is_number(field: FieldInfo) -> bool:
     return bool(parts & {int, float}) and not parts & {bool, str}
 
 
-def _describe(name: str, field: FieldInfo) -> Setting:
+def _describe(name: str, field: FieldInfo, simple: bool) -> Setting:
     default = None if field.is_required() else field.default
     told = field.description or ""
-    return Setting(name, _type_name(field.annotation), default, _range(field), told, REFERS.get(name, ""))
+    return Setting(name, _type_name(field.annotation), default, _range(field), told, REFERS.get(name, ""), simple)
 
 
 def _type_name(annotation: Any) -> str:
