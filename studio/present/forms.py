@@ -44,8 +44,7 @@ def form_fields(settings: Sequence[Setting]) -> list[FormField]:
 
 
 def _form_field(setting: Setting) -> FormField:
-    choices = tuple(setting.range.removeprefix("one of ").split(", ")) if setting.type == "choice" else ()
-    default = setting.default
+    choices, default = setting.choices, setting.default
     if choices and default is None:
         choices, default = (BY_ITSELF, *choices), BY_ITSELF
     # A number field cannot be empty, so a number the method chooses by itself is asked for as text.
