@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +13,8 @@ from feedback.datasets.freeze import freeze
 from feedback.store.models.policies import promote_policy
 from feedback.types import DatasetFilters
 from tests import factories
+from tests.training.package_copy import PackageCopy
 from training.home import Home
-
-ROOT = Path(__file__).parents[2]
 
 SETTINGS = '''
 from typing import ClassVar, Literal
@@ -90,8 +84,6 @@ with TestClient(create_app(home, db), base_url="http://127.0.0.1:7860") as clien
 print(json.dumps(seen))
 """
 
-Studio = Callable[..., "subprocess.CompletedProcess[str]"]
-
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
@@ -110,51 +102,32 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Home:
     return place
 
 
-def python_with_toy(tmp_path: Path, home: Home, *, registered: bool) -> Studio:
-    """Copy the package, add the toy's two files and, where ``registered``, its line; return how to run Python there."""
-    place = tmp_path / "copy"
-    shutil.copytree(ROOT / "training", place / "training", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("feedback", "studio", "assets"):
-        (place / name).symlink_to(ROOT / name)
-    (place / "training/settings/toy.py").write_text(SETTINGS)
-    (place / "training/methods/toy.py").write_text(METHOD)
-    registry = place / "training/settings/registry.py"
+def with_toy(tmp_path: Path, *, registered: bool) -> PackageCopy:
+    """Copy the package and add the toy's two files and, where ``registered``, its line."""
+    copy = PackageCopy.make(
+        tmp_path / "copy", {"training/settings/toy.py": SETTINGS, "training/methods/toy.py": METHOD}
+    )
     if registered:
-        registry.write_text(registry.read_text().replace('    "ppo",\n', '    "ppo",\n' + LINE))
-        assert LINE in registry.read_text()
-
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("STUDIO_")}
-        environment |= {"PYTHONPATH": str(place), "COLUMNS": "200"}
-        return subprocess.run(
-            [sys.executable, *arguments],
-            cwd=place,
-            env=environment,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-
-    return run
+        copy.replace("training/settings/registry.py", '    "ppo",\n', '    "ppo",\n' + LINE)
+    return copy
 
 
-def look(python: Studio, home: Home) -> dict[str, Any]:
-    done = python("-c", LOOK, str(home.path))
+def look(copy: PackageCopy, home: Home) -> dict[str, Any]:
+    done = copy.python("-c", LOOK, str(home.path))
     assert done.returncode == 0, done.stderr
     seen: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return seen
 
 
 def test_a_method_of_two_files_and_one_line_is_everywhere(tmp_path: Path, home: Home) -> None:
-    python = python_with_toy(tmp_path, home, registered=True)
+    copy = with_toy(tmp_path, registered=True)
     studio = ("-m", "studio.cli", "--home", str(home.path))
 
-    assert "sft, toy." in python(*studio, "train", "--help").stdout
-    refused = python(*studio, "train", "toy", "--dataset", "judged", "--set", "loudness=12")
+    assert "sft, toy." in copy.python(*studio, "train", "--help").stdout
+    refused = copy.python(*studio, "train", "toy", "--dataset", "judged", "--set", "loudness=12")
     assert refused.returncode != 0 and "loudness='12' is not valid for toy: int, 1 to 11" in refused.stderr
 
-    seen = look(python, home)
+    seen = look(copy, home)
     assert seen["offered"] == "Speak up."
     fields = {field["name"]: field for field in seen["fields"]}
     assert (fields["loudness"]["widget"], fields["loudness"]["info"]) == ("integer", "How loud it gets (1 to 11).")
@@ -173,27 +146,26 @@ def test_a_method_of_two_files_and_one_line_is_everywhere(tmp_path: Path, home: 
     assert status == 422 and "'empty' has 0 training pairs" in answer["detail"]
     assert "AdaLoRA adapter, which cannot be trained on" in seen["parent"]
 
-    done = python(*studio, "train", "toy", "--dataset", "judged", "--set", "loudness=4", "--wait", "--json")
+    done = copy.python(*studio, "train", "toy", "--dataset", "judged", "--set", "loudness=4", "--wait", "--json")
     assert done.returncode == 0, done.stderr
     run = json.loads(done.stdout)
     assert run["state"] == "succeeded" and run["result"] == {"volume": 12}
-    shown = json.loads(python(*studio, "runs", "show", run["run_id"], "--json").stdout)
+    shown = json.loads(copy.python(*studio, "runs", "show", run["run_id"], "--json").stdout)
     assert shown["metrics"] == {"loss": pytest.approx(1 / 3), "volume": 12.0}
     assert shown["reproduce"]["command"] == "studio train toy --dataset judged --parent start --set loudness=4"
 
 
 def test_without_its_line_there_is_no_such_method(tmp_path: Path, home: Home) -> None:
-    python = python_with_toy(tmp_path, home, registered=False)
-    refused = python("-m", "studio.cli", "--home", str(home.path), "train", "toy", "--dataset", "judged")
+    copy = with_toy(tmp_path, registered=False)
+    refused = copy.python("-m", "studio.cli", "--home", str(home.path), "train", "toy", "--dataset", "judged")
     assert refused.returncode != 0 and "There is no training method 'toy'" in refused.stderr
-    seen = look(python, home)
+    seen = look(copy, home)
     assert seen["offered"] is None
     assert seen["queued"][0] == 422 and "There is no method 'toy'" in seen["queued"][1]["detail"]
 
 
-def test_a_settings_module_that_declares_no_method_is_named(tmp_path: Path, home: Home) -> None:
-    python = python_with_toy(tmp_path, home, registered=True)
-    module = tmp_path / "copy/training/settings/toy.py"
-    module.write_text(module.read_text().replace('"Speak up."', '""'))
-    done = python("-c", "import training.settings.registry")
+def test_a_settings_module_that_declares_no_method_is_named(tmp_path: Path) -> None:
+    copy = with_toy(tmp_path, registered=True)
+    copy.replace("training/settings/toy.py", '"Speak up."', '""')
+    done = copy.python("-c", "import training.settings.registry")
     assert "training.settings.toy must define one settings class with METHOD = 'toy' and a SUMMARY" in done.stderr
