@@ -33,7 +33,8 @@ from training.bundled import STARTER_DIR
 from training.checkpoints.registration import is_model_directory
 from training.home import Home
 from training.operations.rebase import missing_bases, missing_in_words, remedy_for, unfetched_bases
-from training.runs.launch.cluster import ADDRESS_VARIABLE, RayCluster
+from training.runs.launch.registry import TARGETS, words_in_lock
+from training.runs.launch.target import Target
 from training.runs.lifecycle import LAUNCH_SECONDS
 
 OLDEST_PYTHON = (3, 11)
@@ -62,10 +63,11 @@ class Finding:
 
 
 def examine(home: Home, variables: Mapping[str, str] = os.environ) -> list[Finding]:
-    """Every check in order; one that breaks is a finding like any other. A cluster is looked at where one is named."""
+    """Every check in order; one that breaks is a finding like any other. A target is looked at where one is named."""
     checks = dict(CHECKS)
-    if variables.get(ADDRESS_VARIABLE):
-        checks["ray"] = partial(_ray, variables=variables)
+    for kind in TARGETS:
+        if variables.get(kind.OPTIONS[0].variable):
+            checks[kind.NAME] = partial(_target, kind=kind, variables=variables)
     findings = []
     for name, check in checks.items():
         try:
@@ -196,7 +198,7 @@ def _memory(home: Home) -> Finding:
 def _worker(home: Home) -> Finding:
     holder = home.worker_holder()
     if holder is not None:
-        where = f", for the Ray cluster at {holder['ray']}" if holder.get("ray") else ""
+        where = f", for {words}" if (words := words_in_lock(holder)) else ""
         return Finding("worker", True, f"alive, pid {holder.get('pid')}{where}")
     with _looking(home) as db:
         if db is None:
@@ -223,17 +225,11 @@ def _silent_runs(home: Home) -> Finding:
     return Finding("runs", True, f"{len(active)} at work, none silent")
 
 
-def _ray(home: Home, variables: Mapping[str, str]) -> Finding:
-    from training.runs.launch.ray_jobs import RayJobs
-
-    cluster = RayCluster.from_environment(variables)
-    if cluster is None:
-        return Finding("ray", True, "no cluster is named: runs are processes of this machine")
-    jobs = RayJobs(cluster.check(home).address)
-    try:
-        return Finding("ray", True, f"Ray {jobs.version()} at {cluster.address}, {cluster.wanted} for a run")
-    finally:
-        jobs.close()
+def _target(home: Home, kind: type[Target], variables: Mapping[str, str]) -> Finding:
+    target = kind.from_environment(variables)
+    if target is None:
+        return Finding(kind.NAME, True, f"{kind.NOUN} is not named: runs are processes of this machine")
+    return Finding(kind.NAME, True, target.check(home).look())
 
 
 CHECKS: dict[str, Callable[[Home], Finding]] = {

@@ -22,8 +22,9 @@ from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
 from training.home import Home
 from training.runs import queue
-from training.runs.launch.cluster import ADDRESS_VARIABLE, RayCluster
 from training.runs.launch.local import is_alive
+from training.runs.launch.registry import naming_options, target_named_in
+from training.runs.launch.target import Target
 
 TEND_SECONDS = 1.0
 # A worker that dies this often in a row before it got to work will not live the next time either.
@@ -34,15 +35,15 @@ STOP_SECONDS = 10.0
 class WorkerKeeper:
     """Keeps one worker alive for one home; ``owner`` is what its lock says of who started it.
 
-    ``cluster`` is where the worker's runs go, if not to this machine.
+    ``target`` is where the worker's runs go, if not to this machine.
     """
 
     def __init__(
-        self, home: Home, *, owner: str, standby: bool, dies_with_me: bool, cluster: RayCluster | None = None
+        self, home: Home, *, owner: str, standby: bool, dies_with_me: bool, target: Target | None = None
     ) -> None:
         self.home = home
         self.owner = owner
-        self.cluster = cluster
+        self.target = target
         self._standby = standby
         self._dies_with_me = dies_with_me
         self._process: subprocess.Popen[bytes] | None = None
@@ -98,8 +99,8 @@ class WorkerKeeper:
         return str(self.home.path / "worker.log")
 
     def _start(self) -> subprocess.Popen[bytes]:
-        if self.cluster is not None:
-            self.cluster.check(self.home)
+        if self.target is not None:
+            self.target.check(self.home)
         command = [sys.executable, "-m", "training.worker", "--home", str(self.home.path), "--owner", self.owner]
         if not self._standby:
             command.append("--no-standby")
@@ -116,9 +117,10 @@ class WorkerKeeper:
             )
 
     def _environment(self) -> dict[str, str]:
-        """The worker goes by this keeper's cluster, and not by one that a variable names beside it."""
-        own = {name: value for name, value in self.home.environment().items() if name != ADDRESS_VARIABLE}
-        return own | (self.cluster.environment() if self.cluster else {})
+        """The worker goes by this keeper's target, and not by one that a variable names in addition."""
+        naming = {option.variable for option in naming_options()}
+        own = {name: value for name, value in self.home.environment().items() if name not in naming}
+        return own | (self.target.environment() if self.target else {})
 
     def _last_words(self) -> str:
         try:
@@ -133,10 +135,10 @@ class WorkerKeeper:
 def worker_for(home: Home, *, standby: bool) -> Iterator[WorkerKeeper]:
     """A worker for the time of the block: the one that lives, else a temporary one of our own.
 
-    A temporary one submits to the cluster that the environment names, as the studio's own worker would.
+    A temporary one sends runs to the target that the environment names, as the studio's own worker would.
     """
-    cluster = RayCluster.from_environment()
-    keeper = WorkerKeeper(home, owner="temporary", standby=standby, dies_with_me=True, cluster=cluster)
+    target = target_named_in()
+    keeper = WorkerKeeper(home, owner="temporary", standby=standby, dies_with_me=True, target=target)
     keeper.tend()
     try:
         yield keeper

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from training.settings.registry import NAMES
+
 ROOT = Path(__file__).parent.parent
 ROOMS = {"feedback": 0, "training": 1, "studio": 2}
 NEVER = {
@@ -42,6 +44,8 @@ _STUDIO = """
 ORDER = {"feedback": _FEEDBACK.split(), "training": _TRAINING.split(), "studio": _STUDIO.split()}
 MOST_MODULES = 12
 MOST_LINES = 400
+# Rooms with a module for each method: those are told apart by name, however many there are, and are not counted.
+ROOMS_OF_METHODS = {"training/methods", "training/settings"}
 # Files that are still to be divided.
 LONG_FILES = {"training/execute.py"}
 
@@ -137,7 +141,8 @@ def test_rooms_and_files_are_small() -> None:
     rooms: dict[str, int] = {}
     for path in files():
         where = str(path.parent.relative_to(ROOT))
-        rooms[where] = rooms.get(where, 0) + (path.name != "__init__.py")
+        uncounted = path.name == "__init__.py" or (where in ROOMS_OF_METHODS and path.stem in NAMES)
+        rooms[where] = rooms.get(where, 0) + (not uncounted)
     assert {room for room, count in rooms.items() if count > MOST_MODULES} == set()
     lengths = {str(path.relative_to(ROOT)): len(path.read_text().splitlines()) for path in files()}
     assert {name for name, length in lengths.items() if length > MOST_LINES} == LONG_FILES

@@ -25,8 +25,9 @@ from training.home import Home
 from training.private import keep_private
 from training.runs.dependencies import give_up_waiting
 from training.runs.launch import Launched, Launcher, Urgency
-from training.runs.launch.cluster import RayCluster
 from training.runs.launch.local import LocalLauncher, is_alive, started_at
+from training.runs.launch.registry import lock_details, target_named_in
+from training.runs.launch.target import Target
 from training.runs.lifecycle import ACTIVE, advance, reconcile
 
 TURN_SECONDS = 0.25
@@ -172,39 +173,31 @@ def run_worker(
     home: Home,
     *,
     standby: bool = True,
-    cluster: RayCluster | None = None,
+    target: Target | None = None,
     owner: str = "command",
     parent_pid: int | None = None,
 ) -> None:
     """Serve a home until SIGTERM, Ctrl-C, or the end of ``parent_pid``; HomeInUse if another worker does.
 
-    Runs go to ``cluster`` if there is one, else they are processes of this machine. ``owner`` is written beside the
+    Runs go to ``target`` if there is one, else they are processes of this machine. ``owner`` is written beside the
     lock: ``up`` marks a worker that ``studio up`` may stop when it ends.
     """
-    if cluster is not None:
-        cluster.check(home)
+    if target is not None:
+        target.check(home)
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     parent = Launched(parent_pid, started_at(parent_pid)) if parent_pid is not None else None
     home.create()
-    with home.lock_worker(owner=owner, began=now().isoformat(), ray=cluster.address if cluster else None):
+    with home.lock_worker(owner=owner, began=now().isoformat(), **lock_details(target)):
         db = home.open()
-        launcher = _launcher(home, cluster, standby)
-        say(f"working for {home.path}" + (f", on the Ray cluster at {cluster.address}" if cluster else ""))
+        launcher = target.launcher(home, say) if target else LocalLauncher(home, standby=standby)
+        say(f"working for {home.path}" + (f", on {target.words}" if target else ""))
         try:
             say("ends: " + serve(Worker(home, db, launcher), stop, parent=parent))
         finally:
             launcher.close()
             db.dispose()
-
-
-def _launcher(home: Home, cluster: RayCluster | None, standby: bool) -> Launcher:
-    if cluster is None:
-        return LocalLauncher(home, standby=standby)
-    from training.runs.launch.ray import RayLauncher  # brings httpx along, which a command that opens has no use for
-
-    return RayLauncher(home, cluster, say=say)
 
 
 def say(line: str) -> None:
@@ -213,7 +206,7 @@ def say(line: str) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The worker's command line; a cluster is named by the environment alone (``training.runs.launch.cluster``)."""
+    """The worker's command line; where its runs go is named by the environment alone."""
     parser = argparse.ArgumentParser(prog="training.worker", description="Execute the queued runs of one home.")
     parser.add_argument("--home", type=Path)
     parser.add_argument("--database-url")
@@ -226,7 +219,7 @@ def main(arguments: list[str] | None = None) -> int:
         run_worker(
             Home.locate(options.home, options.database_url),
             standby=not options.no_standby,
-            cluster=RayCluster.from_environment(),
+            target=target_named_in(),
             owner=options.owner,
             parent_pid=options.parent_pid,
         )

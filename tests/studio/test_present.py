@@ -26,7 +26,7 @@ from studio.page.views.training import runs as runs_view
 from studio.services.labeling import LabelCounts
 from studio.services.policies import PolicySummary
 from training.methods import METHODS
-from training.settings.parsing import describe, parse_settings, settings_class
+from training.settings.parsing import Setting, describe, parse_settings, settings_class
 
 NOW = datetime(2026, 11, 23, 12, 0, tzinfo=UTC)
 
@@ -348,6 +348,11 @@ def test_a_form_has_a_field_for_every_setting_but_those_chosen_elsewhere() -> No
     assert fields["schedule"].widget == "choice" and "cosine" in fields["schedule"].choices
     assert fields["learning_rate"].widget == "text", "a number field cannot be left empty"
     assert "1 to 100" in fields["epochs"].info
+
+
+def test_a_form_offers_the_choices_as_they_are() -> None:
+    spaced = Setting("tone", "choice", "warm, kind", "How it sounds.", choices=("warm, kind", "cold"))
+    assert forms_view.form_fields([spaced])[0].choices == ("warm, kind", "cold")
 
 
 @pytest.mark.parametrize("method", [name for name, known in METHODS.items() if known.kind == "train"])

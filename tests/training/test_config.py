@@ -10,7 +10,8 @@ import pytest
 from feedback.errors import UnknownSetting
 from training.methods import METHODS
 from training.settings.dpo import DpoSettings
-from training.settings.parsing import SETTINGS, describe, parse_settings
+from training.settings.parsing import describe, parse_settings
+from training.settings.registry import SETTINGS
 from training.settings.reward import RewardSettings
 
 
@@ -85,6 +86,17 @@ def test_every_field_has_a_sentence_and_every_number_a_range(method: str) -> Non
         assert setting.sentence.endswith("."), setting
         if setting.type in ("int", "float", "choice"):
             assert setting.range, f"{method}.{setting.name} has no range"
+
+
+def test_choices_and_limits_are_values_that_the_sentence_is_made_from() -> None:
+    known = {setting.name: setting for setting in describe("dpo")}
+    assert known["schedule"].choices == ("constant", "linear", "cosine")
+    assert known["schedule"].range == "one of constant, linear, cosine"
+    rate = known["learning_rate"]
+    assert (rate.minimum, rate.maximum, rate.above_minimum, rate.range) == (0.0, 0.1, True, "above 0 to 0.1")
+    epochs = known["epochs"]
+    assert (epochs.minimum, epochs.maximum, epochs.above_minimum, epochs.range) == (1, 100, False, "1 to 100")
+    assert (known["parent"].choices, known["parent"].minimum, known["parent"].range) == ((), None, "")
 
 
 def test_the_rate_follows_the_size_of_the_base_unless_it_is_given() -> None:

@@ -24,7 +24,7 @@ from feedback.errors import Conflict, InvalidInput
 from feedback.store.models.runs import get_run, save_run, update_run
 from feedback.tables import RunRow
 from feedback.types import Run, RunState, now
-from studio.cli.commands.serve import cluster_asked_for, tell_of_other_worker
+from studio.cli.commands.serve import tell_of_other_worker
 from studio.doctor import examine
 from studio.worker_keeper import WorkerKeeper, worker_for
 from tests.feedback.conftest import postgresql, postgresql_server, postgresql_url  # noqa: F401
@@ -38,6 +38,7 @@ from training.runs.launch.cluster import RayCluster
 from training.runs.launch.local import is_here, this_host
 from training.runs.launch.ray import RayLauncher
 from training.runs.launch.ray_jobs import ClusterAway, RayJobs
+from training.runs.launch.registry import target_asked_for
 from training.runs.launch.ticket import Ticket, take_ticket, ticket_path, write_ticket
 from training.worker import Worker
 
@@ -514,28 +515,32 @@ def test_a_worker_that_works_elsewhere_is_told_of(
         ({"ray": "127.0.0.1:6379"}, "'127.0.0.1:6379' is not the address of a Ray dashboard; valid: http://HEAD:8265"),
         ({"ray": "ray://head:10001"}, "is not the address of a Ray dashboard"),
         ({"ray": "http://user:pw@head:8265"}, "is not the address of a Ray dashboard"),
-        ({"ray": "http://head:8265", "cpus": 0.0}, "0 CPUs cannot be asked of Ray for a run; valid: a number above 0"),
-        ({"ray": "http://head:8265", "gpus": 1.5}, "1.5 GPUs cannot be asked of Ray for a run; valid: 0, a share"),
-        ({"ray": "http://head:8265", "gpus": float("nan")}, "nan GPUs cannot be asked"),
+        (
+            {"ray": "http://head:8265", "ray_cpus": 0.0},
+            "0 CPUs cannot be asked of Ray for a run; valid: a number above 0",
+        ),
+        ({"ray": "http://head:8265", "ray_gpus": 1.5}, "1.5 GPUs cannot be asked of Ray for a run; valid: 0, a share"),
+        ({"ray": "http://head:8265", "ray_gpus": float("nan")}, "nan GPUs cannot be asked"),
         ({"ray": "http://head:8265", "at_once": 0}, "0 runs at once are none to work with; valid: 1 to 1000"),
-        ({"gpus": 1.0, "at_once": 3}, "--ray-gpus 1.0 and --at-once 3 can be said of a Ray cluster alone"),
+        ({"ray_gpus": 1.0, "at_once": 3}, "--ray-gpus 1.0 and --at-once 3 can be said of a Ray cluster alone"),
     ],
 )
 def test_options_that_cannot_be_are_refused(tmp_path: Path, options: dict[str, Any], words: str) -> None:
-    given = {"ray": None, "cpus": None, "gpus": None, "python": None, "at_once": None, **options}
     with pytest.raises(InvalidInput) as error:
-        cluster_asked_for(Home(tmp_path, "postgresql://ann@db/studio"), **given)
+        target_asked_for(Home(tmp_path, "postgresql://ann@db/studio"), options)
     assert words in str(error.value)
 
 
 def test_options_go_before_variables_and_reach_the_worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     home = Home(tmp_path, "postgresql://ann@db/studio")
-    assert cluster_asked_for(home, None, None, None, None, None) is None
+    left_out = dict.fromkeys(("ray", "ray_cpus", "ray_gpus", "ray_python", "at_once"))
+    assert target_asked_for(home, left_out) is None
     for name, value in {"ADDRESS": "http://other:1", "GPUS": "2", "AT_ONCE": "7"}.items():
         monkeypatch.setenv(f"STUDIO_RAY_{name}", value)
-    cluster = cluster_asked_for(home, "http://head:8265", 0.5, None, "/opt/python", None)
+    given = {"ray": "http://head:8265", "ray_cpus": 0.5, "ray_python": "/opt/python"}
+    cluster = target_asked_for(home, left_out | given)
     assert cluster == RayCluster("http://head:8265", 0.5, 2.0, 7, "/opt/python")
-    keeper = WorkerKeeper(home, owner="up", standby=False, dies_with_me=False, cluster=cluster)
+    keeper = WorkerKeeper(home, owner="up", standby=False, dies_with_me=False, target=cluster)
     assert RayCluster.from_environment(keeper._environment()) == cluster
     monkeypatch.setenv("STUDIO_RAY_GPUS", "many")
     with pytest.raises(InvalidInput, match=r"\$STUDIO_RAY_GPUS='many' is not a number"):
@@ -544,7 +549,7 @@ def test_options_go_before_variables_and_reach_the_worker(tmp_path: Path, monkey
 
 def test_a_kept_worker_works_for_the_cluster(home: Home, head: RayHead, db: Database) -> None:
     cluster = RayCluster(head.address, at_once=2)
-    keeper = WorkerKeeper(home, owner="up", standby=False, dies_with_me=True, cluster=cluster)
+    keeper = WorkerKeeper(home, owner="up", standby=False, dies_with_me=True, target=cluster)
     run = queue(db)
     head.room = 0
     deadline = time.monotonic() + 120

@@ -39,7 +39,7 @@ class Plan:
 
     def check(self) -> None:
         """Refuse what cannot work before anything is generated."""
-        trainers = sorted(name for name, method in METHODS.items() if method.kind == "train" and name != "reward")
+        trainers = sorted(name for name, method in METHODS.items() if method.settings.MAKES == "policy")
         if self.method not in trainers:
             raise UnknownSetting(f"The loop cannot train by {self.method!r}. Valid: {', '.join(trainers)}.")
         check_rule(self.oracle)

@@ -1,4 +1,4 @@
-"""Every method a run can have. Adding one: a file here, a settings class in ``training.settings``, a line below.
+"""Every method a run can have, made from the table in ``training.settings.registry``.
 
 A method's module offers ``train(context) -> dict``, whatever it does; it is imported when it is first asked
 for.
@@ -11,16 +11,7 @@ from dataclasses import dataclass
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, Literal
 
-from training.settings.benchmark import BenchmarkSettings
-from training.settings.dpo import DpoSettings
-from training.settings.evaluate import EvaluateSettings
-from training.settings.generate import GenerateSettings
-from training.settings.kto import KtoSettings
-from training.settings.ppo import PpoSettings
-from training.settings.reward import RewardSettings
-from training.settings.rft import RftSettings
-from training.settings.rloo import RlooSettings
-from training.settings.sft import SftSettings
+from training.settings.registry import SETTINGS
 from training.settings.train import Settings
 
 if TYPE_CHECKING:
@@ -29,38 +20,44 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Method:
-    """One thing a run can do. ``kind`` is *train* where a checkpoint comes of it, else *job*."""
+    """One thing a run can do, as its settings class declares it."""
 
-    name: str
     settings: type[Settings]
-    module: str
-    summary: str
-    kind: Literal["train", "job"]
+
+    @property
+    def name(self) -> str:
+        """What the method is called."""
+        return self.settings.METHOD
+
+    @property
+    def module(self) -> str:
+        """The module that holds its ``train``."""
+        return f"training.methods.{self.name}"
+
+    @property
+    def summary(self) -> str:
+        """What it is for, in a sentence."""
+        return self.settings.SUMMARY
+
+    @property
+    def kind(self) -> Literal["train", "job"]:
+        """*train* where a checkpoint comes of it, else *job*."""
+        return "job" if self.settings.MAKES == "nothing" else "train"
+
+    @property
+    def needs_dataset(self) -> bool:
+        """Whether it cannot do without a dataset."""
+        field = self.settings.model_fields.get("dataset")
+        return field is not None and field.is_required()
 
     def train(self, context: RunContext) -> dict[str, Any]:
         """Do it, and return what came of it."""
         return dict(import_module(self.module).train(context))
 
 
-def _table(*methods: Method) -> Mapping[str, Method]:
-    return {method.name: method for method in methods}
+METHODS: Mapping[str, Method] = {name: Method(settings) for name, settings in SETTINGS.items()}
 
 
-METHODS: Mapping[str, Method] = _table(
-    Method("generate", GenerateSettings, "training.methods.generate", "Draw replies and pair them up.", "job"),
-    Method(
-        "evaluate",
-        EvaluateSettings,
-        "training.methods.evaluate",
-        "Measure a policy or a reward model.",
-        "job",
-    ),
-    Method("benchmark", BenchmarkSettings, "training.methods.benchmark", "Have a policy take benchmark tasks.", "job"),
-    Method("reward", RewardSettings, "training.methods.reward", "Learn to score replies as people did.", "train"),
-    Method("dpo", DpoSettings, "training.methods.dpo", "Move a policy towards the chosen replies.", "train"),
-    Method("sft", SftSettings, "training.methods.sft", "Imitate edited and chosen replies.", "train"),
-    Method("kto", KtoSettings, "training.methods.kto", "Learn from good and bad replies, without pairs.", "train"),
-    Method("rft", RftSettings, "training.methods.rft", "Imitate the best of many drawn replies.", "train"),
-    Method("rloo", RlooSettings, "training.methods.rloo", "Draw, score and reinforce.", "train"),
-    Method("ppo", PpoSettings, "training.methods.ppo", "Move a policy towards replies that score higher.", "train"),
-)
+def trainers_without_dataset() -> list[str]:
+    """Names of the training methods that can do without a dataset, in the order of the table."""
+    return [name for name, method in METHODS.items() if method.kind == "train" and not method.needs_dataset]

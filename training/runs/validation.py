@@ -6,8 +6,6 @@ from collections.abc import Collection
 from importlib.util import find_spec
 from typing import Any
 
-from pydantic import BaseModel
-
 from feedback.database.engine import Database
 from feedback.errors import (
     Conflict,
@@ -24,19 +22,13 @@ from training.models.loading import check_quantize
 from training.rewards.functions import get_reward_function, reward_function_names
 from training.rewards.oracles import check_rule
 from training.rewards.scorers import checkpoint_keys
-from training.settings.benchmark import BenchmarkSettings
-from training.settings.dpo import DpoSettings
-from training.settings.generate import GenerateSettings
-from training.settings.ppo import PpoSettings
-from training.settings.reward import RewardSettings
-from training.settings.train import RewardedSettings, TrainSettings
+from training.settings.train import RewardedSettings, Settings, TrainSettings
 from training.trainer.parents import check_trains_on
 
 MIN_TRAINING_PAIRS = 2
-NEED_PAIRS = (RewardSettings, DpoSettings)
 
 
-def _check_references(db: Database, settings: BaseModel, promised: Collection[str] = ()) -> dict[str, str]:
+def _check_references(db: Database, settings: Settings, promised: Collection[str] = ()) -> dict[str, str]:
     """Raise for a name in the settings that nothing answers to; returns the champions to fill in.
 
     Names ``promised`` by the runs that are waited for need not exist yet.
@@ -52,7 +44,7 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
     _check_weights(db, settings, promised)
     if values.get("canary_reward") is not None:
         get_to_score(db, values["canary_reward"])
-    if isinstance(settings, PpoSettings):
+    if isinstance(settings, RewardedSettings) and settings.REWARDS_SHARE_BASE:
         _check_one_base(db, settings, promised)
     if values.get("reward_function") is not None:
         get_reward_function(values["reward_function"])
@@ -67,8 +59,8 @@ def _check_references(db: Database, settings: BaseModel, promised: Collection[st
         _check_parent(db, settings)
     left_out = [field for field in ("policy", "parent") if field in named and named[field] is None]
     filled: dict[str, str] = {field: _champion_name(db) for field in left_out}
-    if isinstance(settings, GenerateSettings) and settings.against is not None:
-        _check_two(db, settings.policy or filled["policy"], settings.against, promised)
+    if named.get("against") is not None:
+        _check_two(db, named["policy"] or filled["policy"], named["against"], promised)
     return filled
 
 
@@ -79,11 +71,12 @@ def _check_two(db: Database, one: str, other: str, promised: Collection[str]) ->
         raise InvalidInput(f"{other!r} cannot be compared with itself; name another policy to compare with.")
 
 
-def _check_weights(db: Database, settings: BaseModel, promised: Collection[str]) -> None:
+def _check_weights(db: Database, settings: Settings, promised: Collection[str]) -> None:
     """What is trained, or asked how likely a token is, must have its weights here."""
-    if not isinstance(settings, TrainSettings | BenchmarkSettings):
+    named = settings.model_dump(include={"parent", "policy"})
+    if not settings.NEEDS_WEIGHTS or not named:
         return
-    key = settings.parent if isinstance(settings, TrainSettings) else settings.policy
+    key = named.get("parent", named.get("policy"))
     policy = None if key in promised else get_policy(db, key) if key else get_champion(db)
     if policy is not None:
         check_has_weights(policy)
@@ -96,12 +89,12 @@ def _check_parent(db: Database, settings: TrainSettings) -> None:
         check_trains_on(parent.name, parent.base, kind, settings)
 
 
-def _check_one_base(db: Database, settings: PpoSettings, promised: Collection[str]) -> None:
-    """PPO's reward models live on the base of its policy."""
+def _check_one_base(db: Database, settings: RewardedSettings, promised: Collection[str]) -> None:
+    """Refuse reward models, the canary's included, that are not on the base of the policy."""
     if settings.parent in promised:
         return
     parent = get_policy(db, settings.parent) if settings.parent else get_champion(db)
-    for key in [*settings.reward_checkpoints(), *filter(None, [settings.canary_reward])]:
+    for key in [*settings.reward_checkpoints(), *filter(None, [getattr(settings, "canary_reward", None)])]:
         if parent is not None and key not in promised:
             row = get_checkpoint(db, key)
             refuse_other_base(row.name, row.base, row.manifest.get("base_hash"), parent.base)
@@ -117,17 +110,15 @@ def _champion_name(db: Database) -> str:
     return champion.name
 
 
-def _check_dataset(db: Database, key: str, settings: BaseModel) -> None:
+def _check_dataset(db: Database, key: str, settings: Settings) -> None:
     dataset = get_dataset(db, key)
-    if not isinstance(
-        settings, NEED_PAIRS
-    ):  # edits, both-bad verdicts and prompts teach too; the method says when there are too few
+    if not settings.NEEDS_PAIRS:
         return
     pairs = dataset.counts.get("train", dataset.counts.get("pairs", 0))
-    fewest = getattr(settings, "FEWEST", MIN_TRAINING_PAIRS)
+    fewest = settings.FEWEST
     if MIN_TRAINING_PAIRS <= pairs < fewest and not getattr(settings, "allow_few", False):
         raise NotEnoughData(
-            f"Dataset {dataset.name!r} has {pairs} training pairs, and {getattr(settings, 'METHOD', 'this method')} "
+            f"Dataset {dataset.name!r} has {pairs} training pairs, and {settings.METHOD} "
             f"learns nothing that lasts from fewer than {fewest}; judge more pairs (200 are a good start), or insist "
             "with --set allow_few=true."
         )
@@ -163,10 +154,10 @@ def check_harness() -> None:
         )
 
 
-def _check_libraries(settings: BaseModel) -> None:
+def _check_libraries(settings: Settings) -> None:
     """A setting that needs a library which is missing must be refused now, not in the run's process."""
     check_quantize(str(getattr(settings, "quantize", None) or "none"))
-    if isinstance(settings, BenchmarkSettings):
+    if settings.NEEDS_HARNESS:
         check_harness()
     reporter = getattr(settings, "report_to", None) or "none"
     if reporter != "none" and find_spec(reporter) is None:
@@ -176,7 +167,7 @@ def _check_libraries(settings: BaseModel) -> None:
         )
 
 
-def _check_name(db: Database, home: Home | None, settings: BaseModel, promised: Collection[str] = ()) -> None:
+def _check_name(db: Database, home: Home | None, settings: Settings, promised: Collection[str] = ()) -> None:
     """A name that is taken must be refused now, not when the training is over."""
     name = getattr(settings, "name", None)
     if name is None:

@@ -13,6 +13,8 @@ class BenchmarkSettings(Settings):
     """Have a policy take tasks of lm-evaluation-harness; its score on every item is kept."""
 
     METHOD: ClassVar[str] = "benchmark"
+    SUMMARY: ClassVar[str] = "Have a policy take benchmark tasks."
+    NEEDS_HARNESS: ClassVar[bool] = True
 
     policy: str | None = Field(None, description="The policy that is measured; left out, the champion.")
     tasks: tuple[str, ...] = Field(

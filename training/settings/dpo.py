@@ -13,6 +13,8 @@ class DpoSettings(SharedSettings):
     """Move a policy towards the chosen replies and away from the rejected ones."""
 
     METHOD: ClassVar[str] = "dpo"
+    SUMMARY: ClassVar[str] = "Move a policy towards the chosen replies."
+    SIMPLE: ClassVar[tuple[str, ...]] = (*SharedSettings.SIMPLE, "beta")
     RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
     SMALL_BASE_STEPS: ClassVar[int] = 90
 

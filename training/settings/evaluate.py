@@ -13,6 +13,8 @@ class EvaluateSettings(_Sampled):
     """Measure a policy against another, or a reward model against held-out pairs."""
 
     METHOD: ClassVar[str] = "evaluate"
+    SUMMARY: ClassVar[str] = "Measure a policy or a reward model."
+    NEEDS_WEIGHTS: ClassVar[bool] = False
 
     a: str | None = Field(None, description="The policy that is measured; left out, a reward model is measured.")
     b: str | None = Field(None, description="The policy it is measured against.")

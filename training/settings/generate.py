@@ -14,6 +14,8 @@ class GenerateSettings(_Sampled):
     """Fill the pool: draw replies to work prompts and pair them up for the annotators."""
 
     METHOD: ClassVar[str] = "generate"
+    SUMMARY: ClassVar[str] = "Draw replies and pair them up."
+    NEEDS_WEIGHTS: ClassVar[bool] = False
 
     policy: str | None = Field(None, description="The policy that replies; left out, the champion.")
     per_prompt: int = Field(2, ge=2, le=9, description="Replies drawn for each prompt.")

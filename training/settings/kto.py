@@ -6,6 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
+from training.settings.plots import LOSS, Plot
 from training.settings.train import SharedSettings
 
 
@@ -13,6 +14,10 @@ class KtoSettings(SharedSettings):
     """Make good replies likelier and bad ones less likely, each by itself; no pairs are needed."""
 
     METHOD: ClassVar[str] = "kto"
+    SUMMARY: ClassVar[str] = "Learn from good and bad replies, without pairs."
+    SIMPLE: ClassVar[tuple[str, ...]] = (*SharedSettings.SIMPLE, "beta")
+    FIRST_PLOTS: ClassVar[tuple[Plot, Plot]] = (LOSS, Plot("Reward", ("good_reward", "bad_reward")))
+    NEEDS_PAIRS: ClassVar[bool] = False  # both-bad verdicts teach too; the method says when there are too few replies
     RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
     SMALL_BASE_STEPS: ClassVar[int] = 90
 

@@ -12,51 +12,40 @@ from pydantic import ValidationError
 from pydantic.fields import FieldInfo
 
 from feedback.errors import UnknownSetting
-from training.settings.benchmark import BenchmarkSettings
-from training.settings.dpo import DpoSettings
-from training.settings.evaluate import EvaluateSettings
-from training.settings.generate import GenerateSettings
-from training.settings.kto import KtoSettings
-from training.settings.ppo import PpoSettings
-from training.settings.reward import RewardSettings
-from training.settings.rft import RftSettings
-from training.settings.rloo import RlooSettings
-from training.settings.sft import SftSettings
+from training.settings.registry import SETTINGS
 from training.settings.train import Settings
-
-SETTINGS: dict[str, type[Settings]] = {
-    kind.METHOD: kind
-    for kind in (
-        GenerateSettings,
-        EvaluateSettings,
-        BenchmarkSettings,
-        RewardSettings,
-        DpoSettings,
-        SftSettings,
-        KtoSettings,
-        RftSettings,
-        RlooSettings,
-        PpoSettings,
-    )
-}
-
 
 # Settings whose value names something that exists; where there may be several, they are separated by commas.
 REFERS = {"reward": "reward models", "canary_reward": "reward model", "reward_function": "reward function"}
 
 
 class Setting(NamedTuple):
-    """One line of a form or of a help text; ``range`` is empty where any value will do.
+    """One line of a form or of a help text.
 
-    ``refers`` says what the value names, where it names something: a reward model, several, or a reward function.
+    ``choices`` are the valid words. ``minimum`` and ``maximum`` bound a number, each None where it is open; with
+    ``above_minimum`` the minimum itself is not valid. ``refers`` says what the value names, where it names something: a
+    reward model, several, or a reward function. ``simple`` settings are in front on the page.
     """
 
     name: str
     type: str
     default: Any
-    range: str
     sentence: str
+    choices: tuple[str, ...] = ()
+    minimum: float | None = None
+    maximum: float | None = None
+    above_minimum: bool = False
     refers: str = ""
+    simple: bool = False
+
+    @property
+    def range(self) -> str:
+        """The valid values in words: ``0 to 1``, ``above 0 to 0.1``, ``one of constant, linear``; else empty."""
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.minimum is None or self.maximum is None:
+            return ""
+        return f"{'above ' if self.above_minimum else ''}{_short(self.minimum)} to {_short(self.maximum)}"
 
 
 def settings_class(method: str) -> type[Settings]:
@@ -68,7 +57,8 @@ def settings_class(method: str) -> type[Settings]:
 
 def describe(method: str) -> list[Setting]:
     """Every setting of a method with type, default, range and sentence, in the order of the class."""
-    return [_describe(name, field) for name, field in settings_class(method).model_fields.items()]
+    kind = settings_class(method)
+    return [_describe(name, field, name in kind.SIMPLE) for name, field in kind.model_fields.items()]
 
 
 def parse_settings(method: str, config: Mapping[str, Any]) -> Any:
@@ -99,37 +89,52 @@ def _is_number(field: FieldInfo) -> bool:
     return bool(parts & {int, float}) and not parts & {bool, str}
 
 
-def _describe(name: str, field: FieldInfo) -> Setting:
-    default = None if field.is_required() else field.default
-    told = field.description or ""
-    return Setting(name, _type_name(field.annotation), default, _range(field), told, REFERS.get(name, ""))
+def _describe(name: str, field: FieldInfo, simple: bool) -> Setting:
+    minimum, maximum, above = _limits(field)
+    return Setting(
+        name,
+        _type_name(field.annotation),
+        None if field.is_required() else field.default,
+        field.description or "",
+        choices=_choices(field.annotation),
+        minimum=minimum,
+        maximum=maximum,
+        above_minimum=above,
+        refers=REFERS.get(name, ""),
+        simple=simple,
+    )
+
+
+def _without_none(annotation: Any) -> Any:
+    """The type of a value that is given: that of ``int | None`` is ``int``."""
+    if get_origin(annotation) in (UnionType, Union):
+        return next(part for part in get_args(annotation) if part is not type(None))
+    return annotation
 
 
 def _type_name(annotation: Any) -> str:
-    if get_origin(annotation) in (UnionType, Union):
-        return _type_name(next(part for part in get_args(annotation) if part is not type(None)))
-    if get_origin(annotation) is Literal or (isinstance(annotation, type) and issubclass(annotation, StrEnum)):
-        return "choice"
-    return str(annotation.__name__)
+    return "choice" if _choices(annotation) else str(_without_none(annotation).__name__)
 
 
-def _range(field: FieldInfo) -> str:
-    """The valid values in words: ``0 to 1``, ``above 0 to 0.1``, ``one of constant, linear``; else empty."""
-    annotation: Any = field.annotation
-    if get_origin(annotation) in (UnionType, Union):
-        annotation = next(part for part in get_args(annotation) if part is not type(None))
-    if get_origin(annotation) is Literal:
-        return "one of " + ", ".join(map(str, get_args(annotation)))
-    if isinstance(annotation, type) and issubclass(annotation, StrEnum):
-        return "one of " + ", ".join(annotation)
-    low = high = None
-    above = ""
+def _choices(annotation: Any) -> tuple[str, ...]:
+    """The words of a Literal or of a StrEnum; none for any other type."""
+    kind = _without_none(annotation)
+    if get_origin(kind) is Literal:
+        return tuple(map(str, get_args(kind)))
+    return tuple(map(str, kind)) if isinstance(kind, type) and issubclass(kind, StrEnum) else ()
+
+
+def _limits(field: FieldInfo) -> tuple[float | None, float | None, bool]:
+    """The least and the greatest valid number, and whether the least is itself left out."""
+    low: float | None = None
+    high: float | None = None
+    above = False
     for mark in field.metadata:
         low = getattr(mark, "ge", None) if low is None else low
         high = getattr(mark, "le", None) if high is None else high
         if getattr(mark, "gt", None) is not None:
-            low, above = mark.gt, "above "
-    return "" if low is None or high is None else f"{above}{_short(low)} to {_short(high)}"
+            low, above = mark.gt, True
+    return low, high, above
 
 
 def _short(number: float) -> str:

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from training.settings.plots import Plot
 from training.settings.train import LARGE_MODEL, _Drawn
 
 
@@ -13,6 +14,14 @@ class PpoSettings(_Drawn):
     """Move a policy towards replies that score higher, drawing fresh ones as it goes."""
 
     METHOD: ClassVar[str] = "ppo"
+    SUMMARY: ClassVar[str] = "Move a policy towards replies that score higher."
+    SIMPLE: ClassVar[tuple[str, ...]] = (*_Drawn.SIMPLE, "beta")
+    # The loss on drawn replies shows next to nothing.
+    FIRST_PLOTS: ClassVar[tuple[Plot, Plot]] = (
+        Plot("Score", ("score", "canary_score")),
+        Plot("Nats per reply", ("kl",)),
+    )
+    CONTINUES_PARENT: ClassVar[bool] = False  # it trains a copy that it reads itself, whatever the kind
     RATES: ClassVar[tuple[float, float]] = (3e-3, 3e-5)
 
     # Settings of training on pairs that have no meaning for replies drawn on the way
@@ -136,7 +145,3 @@ class PpoSettings(_Drawn):
         """The layers that keep still in a base of so many parameters and layers; the last always learns."""
         usual = 0 if parameters >= LARGE_MODEL else 2 * layers // 3
         return min(usual if self.still_layers is None else self.still_layers, layers - 1)
-
-    def reward_checkpoints(self) -> list[str]:
-        """The reward checkpoints that score together; none where a function does."""
-        return [name.strip() for name in (self.reward or "").split(",") if name.strip()]

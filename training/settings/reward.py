@@ -13,6 +13,9 @@ class RewardSettings(SharedSettings):
     """Learn to score replies as the annotators did."""
 
     METHOD: ClassVar[str] = "reward"
+    SUMMARY: ClassVar[str] = "Learn to score replies as people did."
+    MAKES: ClassVar[Literal["policy", "reward", "nothing"]] = "reward"
+    CONTINUES_PARENT: ClassVar[bool] = False  # it starts from the parent's bare base
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
     SMALL_BASE_STEPS: ClassVar[int] = 110
     SMALL_BASE_NOISE: ClassVar[float] = 5.0

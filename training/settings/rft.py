@@ -13,6 +13,8 @@ class RftSettings(_Drawn):
     """Reply several times to each prompt, keep what scores best, and learn to reply like that."""
 
     METHOD: ClassVar[str] = "rft"
+    SUMMARY: ClassVar[str] = "Imitate the best of many drawn replies."
+    REWARDS_SHARE_BASE: ClassVar[bool] = False
     RATES: ClassVar[tuple[float, float]] = (3e-3, 1e-4)
     SMALL_BASE_STEPS: ClassVar[int] = 120
 

@@ -6,6 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
+from training.settings.plots import Plot
 from training.settings.train import _Drawn
 
 
@@ -13,6 +14,11 @@ class RlooSettings(_Drawn):
     """Draw replies, score them, and make those likelier that beat the others to the same prompt."""
 
     METHOD: ClassVar[str] = "rloo"
+    SUMMARY: ClassVar[str] = "Draw, score and reinforce."
+    SIMPLE: ClassVar[tuple[str, ...]] = (*_Drawn.SIMPLE, "beta")
+    # The loss on drawn replies shows next to nothing.
+    FIRST_PLOTS: ClassVar[tuple[Plot, Plot]] = (Plot("Reward", ("reward",)), Plot("Nats per token", ("kl_per_token",)))
+    REWARDS_SHARE_BASE: ClassVar[bool] = False
     RATES: ClassVar[tuple[float, float]] = (1e-3, 2e-5)
 
     # Noise on what is read would make the drawn replies another distribution than the one that is trained

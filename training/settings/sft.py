@@ -13,6 +13,8 @@ class SftSettings(SharedSettings):
     """Learn to reply as the best replies do: those that people edited, and those they chose."""
 
     METHOD: ClassVar[str] = "sft"
+    SUMMARY: ClassVar[str] = "Imitate edited and chosen replies."
+    NEEDS_PAIRS: ClassVar[bool] = False  # edits teach too; the method says when there are too few replies
     RATES: ClassVar[tuple[float, float]] = (3e-3, 1e-4)
 
     batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")

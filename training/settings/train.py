@@ -12,17 +12,37 @@ from typing import ClassVar, Literal
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 from feedback.types import SamplingSettings, usable_name
+from training.settings.plots import ACCURACY, LOSS, Plot
 
 BASE_CHANGING = ("pissa", "olora")  # adapters that change the base's weights when they begin
 LARGE_MODEL = 100_000_000  # parameters; from here on the rates for 0.5-8 B models apply
 
 
 class Settings(BaseModel):
-    """What every method's settings share: unknown keys are refused, values never change after validation."""
+    """What every method's settings share: unknown keys are refused, values never change after validation.
+
+    The names in capitals are what a method declares about itself. A default that decides a check is the strict one, so
+    that a method which forgets the declaration is checked too much rather than too little.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     METHOD: ClassVar[str] = ""
+    # What the method is for, in a sentence of the page.
+    SUMMARY: ClassVar[str] = ""
+    # The kind of checkpoint that a run leaves.
+    MAKES: ClassVar[Literal["policy", "reward", "nothing"]] = "nothing"
+    # Settings in front on the page; the others are folded away.
+    SIMPLE: ClassVar[tuple[str, ...]] = ()
+    # The two plots of a run that tell most about it.
+    FIRST_PLOTS: ClassVar[tuple[Plot, Plot]] = (LOSS, ACCURACY)
+    # A dataset that is named must hold training pairs: two at least, and FEWEST without allow_few.
+    NEEDS_PAIRS: ClassVar[bool] = True
+    FEWEST: ClassVar[int] = 2
+    # The policy, or the parent, must have its weights here: an endpoint that only replies will not do.
+    NEEDS_WEIGHTS: ClassVar[bool] = True
+    # lm-evaluation-harness must be installed.
+    NEEDS_HARNESS: ClassVar[bool] = False
 
 
 class _Sampled(Settings):
@@ -121,13 +141,16 @@ class TrainSettings(Settings):
         False, description="Take two steps, report time and memory, and leave nothing: a look before a long run."
     )
 
+    MAKES: ClassVar[Literal["policy", "reward", "nothing"]] = "policy"
+    SIMPLE: ClassVar[tuple[str, ...]] = ("epochs", "learning_rate", "adapter")
+    # The adapter of the parent is trained on, so that its kind must be one that can be.
+    CONTINUES_PARENT: ClassVar[bool] = True
     RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
     # Of a small base; a large one takes its epochs, however few steps they make.
     SMALL_BASE_STEPS: ClassVar[int] = 60
     SMALL_BASE_NOISE: ClassVar[float] = 10.0
     # The parent, with which what was trained is compared, is the base with its adapters off.
     REFERENCE_IS_BASE: ClassVar[bool] = True
-    FEWEST: ClassVar[int] = 2
 
     @model_validator(mode="after")
     def _keeps_the_reference(self) -> TrainSettings:
@@ -198,6 +221,11 @@ class SharedSettings(TrainSettings):
 class RewardedSettings(TrainSettings):
     """What the methods share that learn from scored replies instead of pairs."""
 
+    SIMPLE: ClassVar[tuple[str, ...]] = (*TrainSettings.SIMPLE, "reward", "reward_function")
+    NEEDS_PAIRS: ClassVar[bool] = False
+    # Reward models that score must be adapters of the policy's own base.
+    REWARDS_SHARE_BASE: ClassVar[bool] = True
+
     dataset: str | None = Field(  # type: ignore[assignment]
         None, description="The frozen dataset whose prompts are replied to; left out, all work prompts."
     )
@@ -213,6 +241,10 @@ class RewardedSettings(TrainSettings):
         if (self.reward is None) == (self.reward_function is None):
             raise ValueError("give either reward (a checkpoint) or reward_function, and not both")
         return self
+
+    def reward_checkpoints(self) -> list[str]:
+        """The reward checkpoints that score together; none where a function does."""
+        return [name.strip() for name in (self.reward or "").split(",") if name.strip()]
 
 
 class _Drawn(RewardedSettings):

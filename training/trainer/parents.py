@@ -10,13 +10,11 @@ from training.settings.train import TrainSettings
 
 # What PEFT calls the adapters of each choice, where that is not the choice in capitals.
 KINDS = {"rslora": "LORA", "dora": "LORA", "pissa": "LORA", "olora": "LORA"}
-# Methods that train the parent's own adapter on; reward starts from the bare base, and ppo reads the parent itself.
-CONTINUING = ("sft", "dpo", "kto", "rft", "rloo")
 
 
 def check_trains_on(name: str, base: str, kind: str, settings: TrainSettings) -> None:
     """Refuse a parent whose adapter, of PEFT's ``kind``, cannot be trained on as the settings ask; with the reason."""
-    if settings.METHOD not in CONTINUING:
+    if not settings.CONTINUES_PARENT:
         return
     if kind == "ADALORA":
         raise InvalidInput(

@@ -22,6 +22,7 @@ from feedback.store.models.runs import list_runs
 from feedback.store.people.users import count_admins
 from feedback.types import RunState
 from studio.cli.session.context import home_of
+from studio.cli.session.launch_options import LaunchOptions, takes_options
 from studio.cli.session.output import AsJson, show_json, show_table, tell
 from studio.doctor import examine
 from studio.security import open_access
@@ -32,34 +33,12 @@ from studio.worker_keeper import WorkerKeeper
 from training.checkpoints.registration import serve_model
 from training.home import Home
 from training.operations.seed import seed_home
-from training.runs.launch.cluster import (
-    ADDRESS_VARIABLE,
-    AT_ONCE_VARIABLE,
-    CPUS_VARIABLE,
-    GPUS_VARIABLE,
-    PYTHON_VARIABLE,
-    RayCluster,
-)
+from training.runs.launch.registry import naming_options, options, target_asked_for, words_in_lock
+from training.runs.launch.target import Target
 from training.runs.queue import submit
 from training.worker import run_worker
 
-Ray = Annotated[
-    str | None,
-    typer.Option(metavar="URL", help="Execute runs on the Ray cluster with this dashboard; else $STUDIO_RAY_ADDRESS."),
-]
-RayCpus = Annotated[
-    float | None,
-    typer.Option(metavar="N", help="CPUs a run reserves, and computes with: 1 unless $STUDIO_RAY_CPUS says otherwise."),
-]
-RayGpus = Annotated[
-    float | None, typer.Option(metavar="N", help="GPUs a run reserves: none unless $STUDIO_RAY_GPUS says otherwise.")
-]
-RayPython = Annotated[
-    str | None, typer.Option(metavar="PATH", help="Python with the studio on the cluster's machines; else the same.")
-]
-AtOnce = Annotated[
-    int | None, typer.Option(metavar="N", help="How many runs a cluster is given at a time; else $STUDIO_RAY_AT_ONCE.")
-]
+NO_OPTIONS = LaunchOptions({})
 
 # How many prompts the first visitor finds replies to; the page asks for more by itself.
 FIRST_POOL = 50
@@ -68,6 +47,7 @@ SHUTDOWN_SECONDS = 3
 CHECK_SECONDS = 5.0
 
 
+@takes_options(options())
 def up(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="The address to bind.")] = "127.0.0.1",
@@ -87,16 +67,12 @@ def up(
         bool,
         typer.Option("--token/--no-token", help="Without users, open only by an address with a token in it."),
     ] = False,
-    ray: Ray = None,
-    ray_cpus: RayCpus = None,
-    ray_gpus: RayGpus = None,
-    ray_python: RayPython = None,
-    at_once: AtOnce = None,
+    launch: LaunchOptions = NO_OPTIONS,
 ) -> None:
     """Serve the page, the API and a worker until Ctrl-C. Runs that are at work go on without it."""
     refuse_unknown_address(host)
     mount = Mount.parse(root_path) if root_path else Mount()
-    cluster = cluster_asked_for(home_of(context), ray, ray_cpus, ray_gpus, ray_python, at_once) if worker else None
+    target = target_asked_for(home_of(context), launch) if worker else None
     with Ending() as ending:
         home = home_of(context).create()
         with home.lock_studio() as lock:
@@ -115,53 +91,28 @@ def up(
                         serve_model(db, policy)
                     fill_first_pool(db)
                     place = Place(host, mount, listener, url, opened)
-                    serve(home, db, place, ending, keep_worker=worker, cluster=cluster)
+                    serve(home, db, place, ending, keep_worker=worker, target=target)
             finally:
                 db.dispose()
 
 
+@takes_options(options())
 def worker(
     context: typer.Context,
     standby: Annotated[
         bool, typer.Option("--standby/--no-standby", help="Keep a process ready that has loaded the libraries.")
     ] = True,
-    ray: Ray = None,
-    ray_cpus: RayCpus = None,
-    ray_gpus: RayGpus = None,
-    ray_python: RayPython = None,
-    at_once: AtOnce = None,
+    launch: LaunchOptions = NO_OPTIONS,
 ) -> None:
     """Execute queued runs until Ctrl-C, here or on a Ray cluster. `studio up` starts one by itself."""
     home = home_of(context)
-    run_worker(home, standby=standby, cluster=cluster_asked_for(home, ray, ray_cpus, ray_gpus, ray_python, at_once))
+    run_worker(home, standby=standby, target=target_asked_for(home, launch))
 
 
-def cluster_asked_for(
-    home: Home, ray: str | None, cpus: float | None, gpus: float | None, python: str | None, at_once: int | None
-) -> RayCluster | None:
-    """The cluster that options, or variables in their absence, name for the home; None for this machine."""
-    options = {
-        CPUS_VARIABLE: ("--ray-cpus", cpus),
-        GPUS_VARIABLE: ("--ray-gpus", gpus),
-        PYTHON_VARIABLE: ("--ray-python", python),
-        AT_ONCE_VARIABLE: ("--at-once", at_once),
-    }
-    given = {variable: str(value) for variable, (_, value) in options.items() if value is not None}
-    given |= {} if ray is None else {ADDRESS_VARIABLE: ray}
-    cluster = RayCluster.from_environment({**os.environ, **given})
-    if cluster is not None:
-        return cluster.check(home)
-    if lone := [f"{option} {value}" for option, value in options.values() if value is not None]:
-        raise InvalidInput(
-            f"{' and '.join(lone)} can be said of a Ray cluster alone, and none is named: add --ray http://HEAD:8265 "
-            f"(or ${ADDRESS_VARIABLE}), or leave it out; on this machine runs go one at a time."
-        )
-    return None
-
-
-def doctor(context: typer.Context, ray: Ray = None, as_json: AsJson = False) -> None:
+@takes_options(naming_options())
+def doctor(context: typer.Context, launch: LaunchOptions = NO_OPTIONS, as_json: AsJson = False) -> None:
     """Check what a studio needs; status 1, with the remedy, when something is wrong."""
-    named = {} if ray is None else {ADDRESS_VARIABLE: ray}
+    named = {option.variable: value for option in naming_options() if (value := launch[option.parameter]) is not None}
     findings = examine(home_of(context), {**os.environ, **named})
     wrong = [finding for finding in findings if not finding.ok]
     if as_json:
@@ -248,16 +199,14 @@ class Place:
     token: str = ""
 
 
-def serve(
-    home: Home, db: Database, place: Place, ending: Ending, *, keep_worker: bool, cluster: RayCluster | None
-) -> None:
+def serve(home: Home, db: Database, place: Place, ending: Ending, *, keep_worker: bool, target: Target | None) -> None:
     """Serve until SIGINT or SIGTERM, keeping a worker meanwhile."""
     share_arenas()
     stop = threading.Event()
-    keeper = WorkerKeeper(home, owner="up", standby=True, dies_with_me=False, cluster=cluster)
+    keeper = WorkerKeeper(home, owner="up", standby=True, dies_with_me=False, target=target)
     thread = threading.Thread(target=keeper.keep, args=(stop, tell), name="worker-keeper", daemon=True)
     if keep_worker:
-        tell_of_other_worker(home, cluster)
+        tell_of_other_worker(home, target)
         thread.start()
     try:
         _serve_page(home, db, place, ending)
@@ -268,12 +217,12 @@ def serve(
             keeper.stop()
 
 
-def tell_of_other_worker(home: Home, cluster: RayCluster | None) -> None:
+def tell_of_other_worker(home: Home, target: Target | None) -> None:
     """A worker that lives is left alone, though it may execute runs elsewhere than was asked for just now."""
     holder = home.worker_holder()
-    if holder is None or holder.get("ray") == (cluster.address if cluster else None):
+    if holder is None or words_in_lock(holder) == (target.words if target else ""):
         return
-    where = f"the Ray cluster at {holder['ray']}" if holder.get("ray") else "this machine"
+    where = words_in_lock(holder) or "this machine"
     tell(f"A worker (pid {holder.get('pid')}) executes runs on {where} already; stop it, and its successor obeys.")
 
 

@@ -11,17 +11,18 @@ from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, run_json, show_fields, show_json, tell
 from studio.cli.session.waiting import submit_and_wait
 from studio.worker_keeper import worker_for
-from training.methods import METHODS
+from training.methods import METHODS, trainers_without_dataset
 from training.runs import queue as run_queue
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
+_FREE = " and ".join(", ".join(trainers_without_dataset()).rsplit(", ", 1))
 
 
 def train(
     context: typer.Context,
     method: Annotated[str, typer.Argument(help=f"One of {', '.join(TRAINERS)}.")],
     dataset: Annotated[
-        str | None, typer.Option(help="The frozen dataset to learn from; rft, rloo and ppo can do without.")
+        str | None, typer.Option(help=f"The frozen dataset to learn from; {_FREE} can do without.")
     ] = None,
     parent: Annotated[str | None, typer.Option(help="The policy to start from; left out, the champion.")] = None,
     settings: Annotated[

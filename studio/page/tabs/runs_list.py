@@ -13,7 +13,7 @@ from studio.page.tabs.wiring import picker
 from studio.page.views.training import runs as runs_view
 from studio.services.facade import Services
 from studio.services.runs import RunsAsked, RunsPage
-from training.settings.parsing import SETTINGS
+from training.settings.registry import SETTINGS
 
 PAGE = 50
 

@@ -11,6 +11,7 @@ from feedback.types import CUT_REPLY, DatasetFilters, PreferencePair
 from studio.page.html import Html, element, facts, join, notice, plain_text, table
 from studio.page.text import ago, label_of
 from studio.services.datasets import FeedbackCounts
+from training.methods import trainers_without_dataset
 
 TALLY_LABELS = {"tie": "Ties", "both_bad": "Both bad", "skip": "Skipped", "rank": "Rankings"}
 
@@ -159,5 +160,6 @@ def no_dataset() -> Html:
     return notice(
         "There is nothing to train on yet",
         "This method learns from a dataset. Judge some pairs on the Label tab, then freeze them on the Datasets tab. "
-        "Methods that score replies they draw themselves (rft, rloo, ppo) can do without one.",
+        "Methods that score replies they draw themselves ("
+        f"{', '.join(trainers_without_dataset())}) can do without one.",
     )

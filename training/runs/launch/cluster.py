@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import ClassVar, TypeVar
 from urllib.parse import urlsplit
 
 from feedback.errors import InvalidInput
 from training.home import Home
+from training.runs.launch import Launcher
+from training.runs.launch.target import Option, Target
 
 ADDRESS_VARIABLE = "STUDIO_RAY_ADDRESS"
 CPUS_VARIABLE = "STUDIO_RAY_CPUS"
@@ -27,11 +29,52 @@ Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
-class RayCluster:
+class RayCluster(Target):
     """A cluster by the address of its dashboard, what one run reserves there, and how many may be in its hands.
 
     ``python`` is the interpreter on the cluster's machines that has the studio installed.
     """
+
+    NAME: ClassVar[str] = "ray"
+    NOUN: ClassVar[str] = "a Ray cluster"
+    EXAMPLE: ClassVar[str] = "--ray http://HEAD:8265"
+    OPTIONS: ClassVar[tuple[Option, ...]] = (
+        Option(
+            "--ray",
+            ADDRESS_VARIABLE,
+            str,
+            "URL",
+            f"Execute runs on the Ray cluster with this dashboard; else ${ADDRESS_VARIABLE}.",
+        ),
+        Option(
+            "--ray-cpus",
+            CPUS_VARIABLE,
+            float,
+            "N",
+            f"CPUs a run reserves, and computes with: 1 unless ${CPUS_VARIABLE} says otherwise.",
+        ),
+        Option(
+            "--ray-gpus",
+            GPUS_VARIABLE,
+            float,
+            "N",
+            f"GPUs a run reserves: none unless ${GPUS_VARIABLE} says otherwise.",
+        ),
+        Option(
+            "--ray-python",
+            PYTHON_VARIABLE,
+            str,
+            "PATH",
+            "Python with the studio on the cluster's machines; else the same.",
+        ),
+        Option(
+            "--at-once",
+            AT_ONCE_VARIABLE,
+            int,
+            "N",
+            f"How many runs a cluster is given at a time; else ${AT_ONCE_VARIABLE}.",
+        ),
+    )
 
     address: str
     cpus: float = DEFAULT_CPUS
@@ -73,6 +116,34 @@ class RayCluster:
             AT_ONCE_VARIABLE: str(self.at_once),
             PYTHON_VARIABLE: self.python,
         }
+
+    @classmethod
+    def words_for(cls, address: str) -> str:
+        """The cluster at an address, in words."""
+        return f"the Ray cluster at {address}"
+
+    @property
+    def at(self) -> str:
+        """The address of the dashboard."""
+        return self.address
+
+    def look(self) -> str:
+        """Ask the cluster for its version; ClusterAway where it does not answer."""
+        from training.runs.launch.ray_jobs import RayJobs  # brings httpx along, as the launcher does
+
+        jobs = RayJobs(self.address)
+        try:
+            return f"Ray {jobs.version()} at {self.address}, {self.wanted} for a run"
+        finally:
+            jobs.close()
+
+    def launcher(self, home: Home, say: Callable[[str], None]) -> Launcher:
+        """What hands the runs of a home to the cluster."""
+        from training.runs.launch.ray import (
+            RayLauncher,
+        )  # brings httpx along, which a command that opens has no use for
+
+        return RayLauncher(home, self, say=say)
 
     @property
     def head(self) -> str:

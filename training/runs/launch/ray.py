@@ -24,7 +24,7 @@ from training.runs.launch.cluster import RayCluster
 from training.runs.launch.ray_jobs import ClusterAway, Job, JobRefused, RayJobs
 from training.runs.launch.ticket import Ticket, withdraw_ticket, write_ticket
 
-PLACE = "ray"
+PLACE = RayCluster.NAME
 POLL_SECONDS = 2.0
 # After a request that failed, so long none is made: each may cost some seconds, and the worker has more to do.
 AWAY_SECONDS = 5.0

@@ -1,18 +1,21 @@
 """Curves as plot frames of step, value and curve, and as figures; those of several runs in one, told apart by run.
 
-Each method shows first what tells most about it.
+Each method shows first the plots that its settings class declares.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from html import escape
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
 from feedback.tables import MetricRow
 from studio.page.text import label_of
+from training.settings.plots import Plot
+from training.settings.registry import SETTINGS
+from training.settings.train import Settings
 
 Series = Mapping[str, Sequence[MetricRow]]
 """The points of each run, under the words that name the run; one alone needs no words."""
@@ -24,40 +27,13 @@ MOST_TICKS = 8
 # Told apart by most eyes, on white and on black.
 PALETTE = ("#4c78a8", "#f58518", "#54a24b", "#e45756", "#b279a2", "#72b7b2", "#9d755d", "#d6a800")
 
-
-class TitledPlot(NamedTuple):
-    """A plot with its title and the curves that are drawn in it."""
-
-    title: str
-    holds: Callable[[str], bool]
-
-
-def _is_loss(name: str) -> bool:
-    return "loss" in name
-
-
-def _is_share(name: str) -> bool:
-    return "accuracy" in name or (name.endswith("_rate") and name != "learning_rate")
-
-
-LOSS, ACCURACY = TitledPlot("Loss", _is_loss), TitledPlot("Accuracy", _is_share)
-FIRST_PLOTS: Mapping[str, tuple[TitledPlot, TitledPlot]] = {
-    "kto": (LOSS, TitledPlot("Reward", frozenset({"good_reward", "bad_reward"}).__contains__)),
-    "rloo": (TitledPlot("Reward", "reward".__eq__), TitledPlot("Nats per token", "kl_per_token".__eq__)),
-    "ppo": (
-        TitledPlot("Score", frozenset({"score", "canary_score"}).__contains__),
-        TitledPlot("Nats per reply", "kl".__eq__),
-    ),
-}
-"""What a method shows first, where that is not loss and accuracy: of drawn replies the loss says next to nothing."""
-
 USUAL = ("margin", "reply_tokens", "tokens", "entropy", "reward", "kl", "mean_reward")
 """Which further curve is drawn until another is chosen: the first of these that there is."""
 
 
-def first_plots(method: str) -> tuple[TitledPlot, TitledPlot]:
-    """The two plots that tell most about a run of this method."""
-    return FIRST_PLOTS.get(method, (LOSS, ACCURACY))
+def first_plots(method: str) -> tuple[Plot, Plot]:
+    """The two plots that tell most about a run of this method; loss and accuracy where there is no such method."""
+    return SETTINGS.get(method, Settings).FIRST_PLOTS
 
 
 def plot_frames(

@@ -10,10 +10,6 @@ from feedback.tables import CheckpointRow
 from studio.page.text import label_of
 from training.settings.parsing import Setting
 
-SIMPLE_SETTINGS = ("epochs", "learning_rate", "beta", "adapter", "reward", "reward_function")
-"""Settings in front; the rest of a method's settings wait in the accordion."""
-
-
 CHOSEN_ELSEWHERE = ("dataset", "parent", "name", "dry_run")
 """Settings that have a field or a button of their own outside the method's form."""
 
@@ -48,8 +44,7 @@ def form_fields(settings: Sequence[Setting]) -> list[FormField]:
 
 
 def _form_field(setting: Setting) -> FormField:
-    choices = tuple(setting.range.removeprefix("one of ").split(", ")) if setting.type == "choice" else ()
-    default = setting.default
+    choices, default = setting.choices, setting.default
     if choices and default is None:
         choices, default = (BY_ITSELF, *choices), BY_ITSELF
     # A number field cannot be empty, so a number the method chooses by itself is asked for as text.
@@ -64,7 +59,7 @@ def _form_field(setting: Setting) -> FormField:
         widget,
         default,
         choices,
-        setting.name in SIMPLE_SETTINGS,
+        setting.simple,
         setting.refers,
     )
 
