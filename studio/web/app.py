@@ -23,9 +23,12 @@ from studio.web.middleware import add_front
 from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
+_LABEL = "transport keys stage late_words presence ranking text_views annotation_panels messages shortcuts"
+_PAGE = "run_card url_state tabs"
 SCRIPTS = (  # in the order they build on
-    *("session.js", "transport.js", "keys.js", "labeling.js", "late.js", "presence.js", "ranking.js", "reading.js"),
-    *("remarks.js", "messages.js", "shortcuts.js", "runs.js", "address.js", "tabs.js"),
+    "page/session.js",
+    *(f"label/{name}.js" for name in _LABEL.split()),
+    *(f"page/{name}.js" for name in _PAGE.split()),
 )
 
 

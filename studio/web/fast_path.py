@@ -1,8 +1,8 @@
-"""The short way for the two requests that every vote is, and a way of its own for a large body of prompts.
+"""The fast path of the requests that every vote is, and a path of its own for a large body of prompts.
 
 FastAPI looks through all routes, solves dependencies and opens three stacks of contexts for every request, which costs
 more than a vote itself. A body as it should be needs none of that. Whatever else comes (no body, another content type,
-a mistake, a name in a header) goes the long way with every byte it had, and is answered there. A large body of
+a mistake, a name in a header) goes on to FastAPI with every byte it had, and is answered there. A large body of
 prompts is parsed in a thread (``studio.web.bulk_prompts``), since FastAPI would parse it on the event loop.
 """
 
@@ -28,9 +28,10 @@ from feedback.types import Prompt
 from studio.identity import PERSON
 from studio.services.facade import Services
 from studio.services.prompts import Prompts
+from studio.web.api.label_screen import answer_vote
 from studio.web.api.labeling import judge, next_task
 from studio.web.api.prompts import add_read_prompts
-from studio.web.api.schemas import JudgmentIn, TaskIn
+from studio.web.api.schemas import JudgmentIn, LabelIn, TaskIn
 from studio.web.bulk_prompts import read_prompts
 from studio.web.server.errors import TOLD, tell, tell_invalid
 from studio.web.server.limits import ACT_BYTES, BULK_ROUTES
@@ -44,11 +45,12 @@ _Answer = Callable[[Any, Services], Awaitable[Response]]
 _WAYS: dict[str, tuple[type[BaseModel], _Answer]] = {
     "/api/tasks/next": (TaskIn, lambda body, services: next_task(services, body)),
     "/api/judgments": (JudgmentIn, judge),
+    "/api/label/vote": (LabelIn, answer_vote),
 }
 
 
-class ShortWay:
-    """ASGI middleware behind the gate; it answers votes, and passes all else on."""
+class FastPath:
+    """ASGI middleware behind authentication; it answers votes, and passes all else on."""
 
     def __init__(self, app: ASGIApp, services: Services) -> None:
         self.app = app

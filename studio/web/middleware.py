@@ -1,4 +1,4 @@
-"""What every request passes before a route: the guard, the gate, the short way of votes, the routes of the page."""
+"""What every request passes before a route: guard, authentication, the fast path of votes, the routes of the page."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from studio.page.gradio_routes import PageRoutes
 from studio.security.sessions import Auth
 from studio.services.facade import Services
-from studio.web.fast_path import ShortWay
+from studio.web.fast_path import FastPath
 from studio.web.guard.authentication import Gate
 from studio.web.guard.mount import Mount
 from studio.web.guard.request_guard import Guard
@@ -20,7 +20,7 @@ def add_front(
 ) -> FastAPI:
     """Put the middleware before an app; what is added last is passed first."""
     page.add_middleware(PageRoutes)
-    page.add_middleware(ShortWay, services=services)
+    page.add_middleware(FastPath, services=services)
     page.add_middleware(Gate, auth=auth, host=host, token=token)
     page.add_middleware(Guard, host=host, mount=mount, scripts=scripts)
     return page

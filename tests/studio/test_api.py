@@ -19,7 +19,7 @@ from feedback.store.labeling import judgments, matchups
 from feedback.store.models import policies, runs
 from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
 from studio.services.facade import Services
-from studio.web.fast_path import ShortWay
+from studio.web.fast_path import FastPath
 from tests import factories
 
 
@@ -466,7 +466,7 @@ def test_a_vote_goes_the_short_way_and_all_else_the_long_with_every_byte(service
         await send({"type": "http.response.start", "status": 418, "headers": []})
         await send({"type": "http.response.body", "body": body})
 
-    client = TestClient(ShortWay(long_way, services))
+    client = TestClient(FastPath(long_way, services))
     lease = client.post("/api/tasks/next", json={"annotator": "ann"}).json()["lease"]
     vote = {"lease": lease, "verdict": "left", "annotator": "ann"}
     assert client.post("/api/judgments", json=vote).status_code == 201

@@ -272,7 +272,7 @@ def _mapping(
 
 
 def _part(part: str, title: str, *children: object, **attributes: object) -> Html:
-    """A part that folds away; ``assets/runs.js`` knows it by its name, whatever its title says by now."""
+    """A part that folds away; ``assets/page/run_card.js`` knows it by its name, whatever its title says by now."""
     return element("details", element("summary", title), *children, data_part=part, **attributes)
 
 
