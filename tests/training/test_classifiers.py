@@ -24,7 +24,7 @@ from training.models.classifiers import head_of
 from training.models.loading import HEAD, LoadedReward, load_base, load_scorer
 from training.models.reward_heads import last_places, scalar_head
 from training.models.scoring import reward_scores
-from training.ppo.backbone import Roles
+from training.ppo.backbone import Backbone
 from training.ppo.backbone_adapters import PeftAdapters
 from training.ppo.reward_roles import read_reward
 
@@ -186,5 +186,5 @@ def _config_of(pooling: str) -> dict[str, Any]:
 def _judge(directory: Path, base: str) -> Any:
     model, tokenizer = load_base(base, "cpu")
     adapters = PeftAdapters(model)
-    roles = Roles(base, model, tokenizer, adapters)
-    return read_reward(roles, adapters, "reward_0", directory, base)
+    backbone = Backbone(base, model, tokenizer, adapters)
+    return read_reward(backbone, adapters, "reward_0", directory, base)

@@ -43,14 +43,14 @@ from training.ppo.learner import STATE_FILE, Learner, rate_factor
 from training.ppo.metrics import Step
 from training.ppo.reward_roles import FunctionJudge, Judges, ScoreScale
 from training.ppo.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
-from training.ppo.setup import build_roles, prepare, split_prompts
+from training.ppo.setup import build_backbone, prepare, split_prompts
 from training.reporting.progress import Progress
 from training.reporting.reporter import DryRunDone, LocalProgress, Watch
 from training.rewards.functions import RewardFunction
 from training.runs.queue import submit
 from training.settings.parsing import parse_settings
 from training.settings.ppo import PpoSettings
-from training.speedups.core_pool import Crew
+from training.speedups.core_pool import CorePool
 
 SMALL: dict[str, Any] = {
     "reward_function": "no_repetition",
@@ -84,13 +84,13 @@ def make_learner(
     function: Callable[[str, str], float] = letters,
     prompts: int = 12,
 ) -> Learner:
-    roles, _, ends, _ = build_roles(str(base), None, [], settings, "cpu")
+    backbone, _, ends, _ = build_backbone(str(base), None, [], settings, "cpu")
     asked = [SimpleNamespace(id=f"p{i}", messages=[{"role": "user", "content": f"Say {i}."}]) for i in range(prompts)]
-    pool, _ = encode_pool(roles.tokenizer, roles.model, asked, settings.max_new_tokens)
+    pool, _ = encode_pool(backbone.tokenizer, backbone.model, asked, settings.max_new_tokens)
     judge = FunctionJudge(RewardFunction("letters", function))
     learning, apart = split_prompts(pool, settings, progress or LocalProgress())
     return Learner(
-        roles,
+        backbone,
         judge,
         PromptPool(learning, settings.seed),
         Canary(apart, judge, settings),
@@ -106,7 +106,9 @@ def curve(progress: LocalProgress, name: str) -> list[float]:
 
 
 def weights(learner: Learner) -> dict[str, torch.Tensor]:
-    return {f"{role}.{name}": value for role in learner.rates for name, value in learner.roles.state_of(role).items()}
+    return {
+        f"{role}.{name}": value for role in learner.rates for name, value in learner.backbone.state_of(role).items()
+    }
 
 
 # Learning ---------------------------------------------------------------------------------------------------------
@@ -145,10 +147,10 @@ def test_at_the_start_the_divergence_is_zero_and_the_ratio_one(tiny_base: Path, 
     rollout = learner.draw()
     assert rollout.distances.abs().max() < 1e-5
     assert (rollout.log_probs * rollout.mask).abs().max() > 0.1
-    with learner.roles.acting("policy", training=True) as policy:
+    with learner.backbone.role("policy", training=True) as policy:
         from training.ppo.rollouts import batches, part_of
 
-        for rows, batch in batches(learner.roles, learner.pool, rollout, 5):
+        for rows, batch in batches(learner.backbone, learner.pool, rollout, 5):
             new, _ = policy.log_probs(batch, settings.temperature)
             ratio = (new - part_of(rollout.log_probs, rows, batch)).exp()
             assert ((ratio - 1) * batch.mask).abs().max() < 1e-5
@@ -162,14 +164,14 @@ def test_an_adapted_parent_is_where_it_starts_and_what_it_is_held_to(tiny_base: 
     settings = settings_of(learning_rate=5e-2, iterations=4, divergence_stop=10.0, kl_budget=1000.0, canary_every=0)
     first = make_learner(tiny_base, settings, tmp_path / "1")
     first.learn()
-    first.roles.save("policy", tmp_path / "parent")
+    first.backbone.save("policy", tmp_path / "parent")
     bare = make_learner(tiny_base, settings, tmp_path / "2")
-    roles, *_ = build_roles(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
-    rollout = roll_out(roles, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
-    measure(roles, bare.pool, rollout, settings, 4)
+    backbone, *_ = build_backbone(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
+    rollout = roll_out(backbone, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
+    measure(backbone, bare.pool, rollout, settings, 4)
     assert rollout.distances.abs().max() < 1e-5
     expected = rollout.log_probs.clone()
-    measure(bare.roles, bare.pool, rollout, settings, 4)
+    measure(bare.backbone, bare.pool, rollout, settings, 4)
     assert (rollout.log_probs - expected).abs().max() > 1e-2
 
 
@@ -207,7 +209,7 @@ def test_a_base_with_recurrent_layers_learns(tiny_base: Path, tmp_path: Path, ki
         prompt = list(learner.pool.prompts[rollout.prompts[row]].tokens)
         with torch.no_grad():
             logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
-        logits[:, learner.roles.banned] = -torch.inf
+        logits[:, learner.backbone.banned] = -torch.inf
         wanted = logits.log_softmax(-1).gather(1, torch.tensor(reply)[:, None])[:, 0]
         torch.testing.assert_close(rollout.log_probs[row, : len(reply)], wanted, rtol=0, atol=1e-4)
     learner.learn()
@@ -223,8 +225,8 @@ def test_only_policy_and_value_change_and_the_base_keeps_every_bit(tiny_base: Pa
     learner.learn()
     bare, _ = load_base(str(tiny_base), "cpu")
     ids = torch.arange(5, 30)[None]
-    with learner.roles.acting(REFERENCE), torch.no_grad():
-        assert torch.equal(learner.roles.model(input_ids=ids).logits, bare(input_ids=ids).logits)
+    with learner.backbone.role(REFERENCE), torch.no_grad():
+        assert torch.equal(learner.backbone.model(input_ids=ids).logits, bare(input_ids=ids).logits)
     changed = {name for name, value in weights(learner).items() if not torch.equal(value, before[name])}
     upper = {name for name in before if ".layers.0." not in name}  # of two layers the lower one keeps still
     assert changed == upper and any(".layers.1." in name for name in upper)
@@ -235,8 +237,8 @@ def test_only_policy_and_value_change_and_the_base_keeps_every_bit(tiny_base: Pa
     assert not any(torch.equal(value, before[name]) for name, value in weights(every).items())
 
 
-def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: Path, tmp_path: Path) -> None:
-    """The same steps as where the lower layers are run every time and only their weights are held."""
+def test_frozen_layers_are_run_once_and_change_nothing_else(tiny_base: Path, tmp_path: Path) -> None:
+    """The same steps as where the lower layers are run every time and only their weights are frozen."""
     learner = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "kept")
     expected = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "run")
     runs: dict[str, int] = {"kept": 0, "run": 0}
@@ -248,9 +250,9 @@ def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: 
         return one
 
     for name, one in (("kept", learner), ("run", expected)):
-        one.roles.layers[0].mlp.register_forward_hook(count(name))
+        one.backbone.layers[0].mlp.register_forward_hook(count(name))
     learner.learn()
-    expected.roles.trunk.known = lambda *_: nullcontext()  # type: ignore[method-assign, union-attr]
+    expected.backbone.frozen_layers.cached = lambda *_: nullcontext()  # type: ignore[method-assign, union-attr]
     expected.learn()
     # Two minibatches of two microbatches, three epochs, a value each iteration and a policy once the value is warm
     assert runs == {"kept": 0, "run": 2 * 2 * 3 * (3 + 2)}
@@ -258,33 +260,33 @@ def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: 
         torch.testing.assert_close(weights(learner)[name], value, atol=1e-3, rtol=1e-3)
 
 
-def test_a_value_without_a_reward_model_begins_as_the_policy_and_shares_its_still_layers(
+def test_a_value_without_a_reward_model_begins_as_the_policy_and_shares_its_frozen_layers(
     tiny_base: Path, tmp_path: Path
 ) -> None:
     """One pass of the lower layers for both, until one of the two is unlike the other there."""
     learner = make_learner(tiny_base, settings_of(canary_every=0, micro_batch=8), tmp_path)
-    roles, seen = learner.roles, []
-    for name, value in roles.adapters.parameters("policy").items():
-        assert torch.equal(value, roles.adapters.parameters("value")[name]), name
+    backbone, seen = learner.backbone, []
+    for name, value in backbone.adapters.parameters("policy").items():
+        assert torch.equal(value, backbone.adapters.parameters("value")[name]), name
     rollout = learner.draw()
-    roles.layers[0].mlp.register_forward_hook(lambda *_: seen.append(1))
-    kept = measure(roles, learner.pool, rollout, learner.settings, 8)
+    backbone.layers[0].mlp.register_forward_hook(lambda *_: seen.append(1))
+    kept = measure(backbone, learner.pool, rollout, learner.settings, 8)
     assert kept["value"] is kept["policy"] and len(seen) == 1
     expected = rollout.values.clone()
 
-    still = next(iter(roles.still_of("value").values()))
-    still.data += 0.1  # A of LoRA, whose B is zero: unlike, though it makes the same
-    kept = measure(roles, learner.pool, rollout, learner.settings, 8)
+    frozen = next(iter(backbone.frozen_parameters("value").values()))
+    frozen.data += 0.1  # A of LoRA, whose B is zero: unlike, though it makes the same
+    kept = measure(backbone, learner.pool, rollout, learner.settings, 8)
     assert kept["value"] is not kept["policy"] and len(seen) == 3
     torch.testing.assert_close(rollout.values, expected)
 
 
-def test_a_crew_of_any_size_learns_the_same_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
-    alone, shared = (make_learner(tiny_base, settings_of(micro_batch=2), tmp_path / name) for name in ("alone", "crew"))
-    alone.roles.crew, shared.roles.crew = Crew(), Crew(3)
+def test_a_core_pool_of_any_size_learns_the_same_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
+    alone, shared = (make_learner(tiny_base, settings_of(micro_batch=2), tmp_path / name) for name in ("alone", "pool"))
+    alone.backbone.core_pool, shared.backbone.core_pool = CorePool(), CorePool(3)
     cores = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)  # a crew of one works in this thread, as each of three does in its own
+        torch.set_num_threads(1)  # a pool of one works in this thread, each of three in a thread of its own
         assert alone.learn() == shared.learn()
     finally:
         torch.set_num_threads(cores)
@@ -312,15 +314,15 @@ def test_the_value_has_the_kind_of_adapter_its_policy_came_with(tiny_base: Path,
     bottleneck = settings_of(adapter="bottleneck", iterations=1, canary_every=0)
     first = make_learner(tiny_base, bottleneck, tmp_path)
     first.learn()
-    first.roles.save("policy", tmp_path / "parent")
-    _, adapters, *_ = build_roles(str(tiny_base), tmp_path / "parent", [], settings_of(adapter="lora"), "cpu")
+    first.backbone.save("policy", tmp_path / "parent")
+    _, adapters, *_ = build_backbone(str(tiny_base), tmp_path / "parent", [], settings_of(adapter="lora"), "cpu")
     assert adapters.parameters("value").keys() == adapters.parameters("policy").keys()
 
 
 def test_leave_one_out_has_no_value_and_compares_replies_to_one_prompt(tiny_base: Path, tmp_path: Path) -> None:
     settings = settings_of(baseline="leave_one_out", per_prompt=4, iterations=1)
     learner = make_learner(tiny_base, settings, tmp_path)
-    assert "value" not in learner.roles.adapters.names()
+    assert "value" not in learner.backbone.adapters.names()
     rollout = learner.draw()
     assert [rollout.prompts[i] for i in range(0, 8, 4)] != rollout.prompts[:2]
     assert rollout.prompts[:4] == rollout.prompts[:1] * 4
@@ -396,7 +398,7 @@ def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_
     real = learner.draw
 
     def draw() -> Any:
-        drew.append(learner.roles.state_of("policy"))
+        drew.append(learner.backbone.state_of("policy"))
         return real()
 
     learner.draw = draw  # type: ignore[method-assign]
@@ -406,12 +408,12 @@ def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_
     assert len(drew) == len(distances) and distances[-1] > 0.3 >= max(distances[:-1])
     assert "kl_budget is 0.3" in figures["stopped"] and figures["iterations"] == len(drew) - 1
     assert len(curve(progress, "value_loss")) == len(drew) - 1
-    state = learner.roles.state_of("policy")
+    state = learner.backbone.state_of("policy")
     assert all(torch.equal(state[name], value) for name, value in drew[-2].items())
     assert not all(torch.equal(state[name], value) for name, value in drew[0].items())
     again = make_learner(tiny_base, settings, tmp_path, LocalProgress())
     assert again.learn() == figures
-    assert all(torch.equal(state[name], value) for name, value in again.roles.state_of("policy").items())
+    assert all(torch.equal(state[name], value) for name, value in again.backbone.state_of("policy").items())
 
 
 def test_what_is_its_parent_unchanged_is_told(tiny_base: Path, tmp_path: Path) -> None:
@@ -653,13 +655,13 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(
     real = learner.look
 
     def look() -> None:
-        kept.append(learner.roles.state_of("policy"))
+        kept.append(learner.backbone.state_of("policy"))
         real()
 
     learner.look = look  # type: ignore[method-assign]
     figures = learner.learn()
     assert figures["best_iteration"] == kept_iteration
-    state = learner.roles.state_of("policy")
+    state = learner.backbone.state_of("policy")
     for iteration, weights in enumerate(kept):
         same = all(torch.equal(state[name], value) for name, value in weights.items())
         assert same == (iteration == kept_iteration)
@@ -779,7 +781,7 @@ def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     for own, member in zip(found, members, strict=True):
         assert own.tolist() == pytest.approx(reward_scores(member, exchanges), abs=1e-4)
     assert not torch.allclose(found[0], found[1])
-    value, first = ready.roles.state_of("value"), ready.roles.state_of("reward_0")
+    value, first = ready.backbone.state_of("value"), ready.backbone.state_of("reward_0")
     assert value.keys() == first.keys() and all(torch.equal(value[name], first[name]) for name in value)
     result = METHODS["ppo"].train(context)
     assert result["policy"] == "kind" and min(curve(context.progress, "reward_spread")) > 0

@@ -37,7 +37,7 @@ def train(context: RunContext) -> dict[str, Any]:
 def learner_of(context: RunContext, ready: Ready) -> Learner:
     """The learner of a run for which all is loaded."""
     return Learner(
-        ready.roles,
+        ready.backbone,
         ready.judges,
         ready.pool,
         ready.canary,

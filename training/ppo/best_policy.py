@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from training.ppo.backbone import Roles
+from training.ppo.backbone import Backbone
 from training.ppo.canary import Canary, Look
 
 if TYPE_CHECKING:
@@ -21,8 +21,8 @@ if TYPE_CHECKING:
 class BestPolicy:
     """The weights to keep so far, and the look that chose them, if one did."""
 
-    def __init__(self, roles: Roles, canary: Canary, settings: PpoSettings) -> None:
-        self.roles, self.canary, self.settings = roles, canary, settings
+    def __init__(self, backbone: Backbone, canary: Canary, settings: PpoSettings) -> None:
+        self.backbone, self.canary, self.settings = backbone, canary, settings
         # While the value learns alone the policy is its parent as it was
         self.unchanged_until = settings.value_warmup if settings.baseline == "value" else 0
         self.weights: dict[str, Any] | None = None
@@ -47,7 +47,7 @@ class BestPolicy:
     def put_back(self, log: Callable[[str], None]) -> dict[str, Any]:
         """Put what is kept into the policy's role; its figures, and in the log what there is to warn of."""
         if self.weights is not None:
-            self.roles.load_state("policy", self.weights)
+            self.backbone.load_state("policy", self.weights)
         if self.look is None:
             log("kept: the policy that drew the last replies within kl_budget")
             return {}
@@ -78,7 +78,7 @@ class BestPolicy:
             self.look = Look(**state["look"]) if state["look"] else None
 
     def _keep(self, look: Look | None) -> None:
-        self.weights, self.look = self.roles.state_of("policy"), look
+        self.weights, self.look = self.backbone.state_of("policy"), look
 
     def _worth(self) -> float:
         assert self.look is not None

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
-from training.ppo.backbone import REFERENCE, Roles
+from training.ppo.backbone import REFERENCE, Backbone
 from training.ppo.batch import make_batch
 from training.ppo.reward_roles import Judges, ScoreScale
 from training.ppo.rollouts import PoolPrompt, draw_replies, penalties, reply_seed, text_of
@@ -64,19 +64,19 @@ class Canary:
         return last or iteration % self.settings.canary_every == 0
 
     def look(
-        self, roles: Roles, iteration: int, proxy: float | None, ends: Sequence[int], check: Callable[[], None]
+        self, backbone: Backbone, iteration: int, proxy: float | None, ends: Sequence[int], check: Callable[[], None]
     ) -> Look:
         """Reply to the prompts as the policy is now, and remember what came of it."""
         seeds = [reply_seed(self.settings.seed, FIXED_ITERATION, place) for place in range(len(self.prompts))]
-        drawn = draw_replies(roles, "policy", self.prompts, seeds, self.settings, ends, check)
-        texts = [text_of(roles.tokenizer, one) for one in drawn]
+        drawn = draw_replies(backbone, "policy", self.prompts, seeds, self.settings, ends, check)
+        texts = [text_of(backbone.tokenizer, one) for one in drawn]
         judged = self.judges.scores([(p.messages, text) for p, text in zip(self.prompts, texts, strict=True)])
         self.scale = self.scale or ScoreScale.fitted(judged)
         settings, size = self.settings, len(texts)
         scores = self.scale.applied(judged, settings.combine, settings.doubt, settings.score_clip)
         scores = scores - penalties([one.tokens for one in drawn], [one.ended for one in drawn], settings)
         kl = sum(
-            self._distance(roles, drawn[start : start + 32], self.prompts[start : start + 32])
+            self._distance(backbone, drawn[start : start + 32], self.prompts[start : start + 32])
             for start in range(0, size, 32)
         )
         look = Look(
@@ -112,10 +112,10 @@ class Canary:
         self.looks = [Look(**look) for look in state["looks"]]
         self.scale = ScoreScale(**state["scale"]) if state["scale"] else None
 
-    def _distance(self, roles: Roles, drawn: Sequence[Any], prompts: Sequence[PoolPrompt]) -> float:
-        batch = make_batch([p.tokens for p in prompts], [one.tokens for one in drawn], 0, roles.device)
-        with roles.acting("policy") as policy:
+    def _distance(self, backbone: Backbone, drawn: Sequence[Any], prompts: Sequence[PoolPrompt]) -> float:
+        batch = make_batch([p.tokens for p in prompts], [one.tokens for one in drawn], 0, backbone.device)
+        with backbone.role("policy") as policy:
             own, _ = policy.log_probs(batch, self.settings.temperature)
-        with roles.acting(REFERENCE) as reference:
+        with backbone.role(REFERENCE) as reference:
             other, _ = reference.log_probs(batch, self.settings.temperature)
         return float(((own - other) * batch.mask).sum())

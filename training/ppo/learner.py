@@ -15,7 +15,7 @@ from feedback.errors import RunFailed
 from training.checkpoints.resume_state import read_state, write_state
 from training.models.loading import parameter_count
 from training.ppo import objectives
-from training.ppo.backbone import Role, Roles
+from training.ppo.backbone import Backbone, Role
 from training.ppo.batch import Batch
 from training.ppo.best_policy import BestPolicy
 from training.ppo.canary import Canary
@@ -24,7 +24,7 @@ from training.ppo.reward_roles import Judges, ScoreScale
 from training.ppo.rollouts import PromptPool, Rollout, batches, measure, part_of, penalties, roll_out
 from training.reporting.reporter import DryRunDone, Reporter
 from training.settings.ppo import PpoSettings
-from training.speedups.frozen_layers import Kept
+from training.speedups.frozen_layers import HiddenStateCache
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -41,7 +41,7 @@ class Learner:
 
     def __init__(
         self,
-        roles: Roles,
+        backbone: Backbone,
         judges: Judges,
         pool: PromptPool,
         canary: Canary,
@@ -52,10 +52,10 @@ class Learner:
         ends: Sequence[int],
         on_rollout: OnRollout = lambda rollout: None,
     ) -> None:
-        self.roles, self.judges, self.pool, self.canary = roles, judges, pool, canary
+        self.backbone, self.judges, self.pool, self.canary = backbone, judges, pool, canary
         self.settings, self.reporter, self.directory = settings, reporter, directory
         self.ends, self.on_rollout = ends, on_rollout
-        size = parameter_count(roles.model)
+        size = parameter_count(backbone.model)
         self.micro_batch = settings.micro_batch_for(size)
         self.rates = {"policy": settings.rate_for(size)}
         if settings.baseline == "value":
@@ -65,10 +65,10 @@ class Learner:
         self.beta = settings.beta
         self.scale: ScoreScale | None = None
         self.open: Rollout | None = None  # drawn and scored, not yet learnt from
-        self.best = BestPolicy(roles, canary, settings)
+        self.best = BestPolicy(backbone, canary, settings)
         self.proxy: float | None = None
         self.ending = ""
-        self._kept: dict[str, Kept] = {}
+        self._hidden_states: dict[str, HiddenStateCache] = {}
 
     def learn(self) -> dict[str, Any]:
         """Go on until all iterations are done or there is a reason to stop; leaves the best policy in its role."""
@@ -103,7 +103,7 @@ class Learner:
         seconds = time.monotonic() - began
         found = {"seconds_per_step": round(seconds, 3), "seconds_in_all": round(seconds * self.settings.iterations)}
         reward = round(float(rollout.judged.mean()), 3)  # the score is 0 here: it is measured by these very replies
-        memory = peak_memory_mb(self.roles.device.type)
+        memory = peak_memory_mb(self.backbone.device.type)
         raise DryRunDone(self.reporter.told | {"dry_run": True, **found, "peak_memory_mb": memory, "reward": reward})
 
     def draw(self) -> Rollout:
@@ -112,7 +112,7 @@ class Learner:
         done = self.iteration / self.settings.iterations
         self.reporter.report(done, f"iteration {self.iteration + 1} of {self.settings.iterations}: drawing replies")
         rollout = roll_out(
-            self.roles, self.pool, self.judges, self.settings, self.iteration, self.ends, self.reporter.check
+            self.backbone, self.pool, self.judges, self.settings, self.iteration, self.ends, self.reporter.check
         )
         if self.scale is None:
             self.set_scale(rollout)
@@ -125,15 +125,15 @@ class Learner:
         return rollout
 
     def measure(self, rollout: Rollout) -> None:
-        """Fill in what the roles make of the replies, and keep what layers that keep still made of them."""
-        self._kept = measure(self.roles, self.pool, rollout, self.settings, self.micro_batch)
+        """Fill in log-probabilities, entropies and values, and cache the hidden states of the frozen layers."""
+        self._hidden_states = measure(self.backbone, self.pool, rollout, self.settings, self.micro_batch)
 
     def set_scale(self, rollout: Rollout) -> None:
         """Measure the judges on the parent's replies, once, and let the value speak on the same scale."""
         import torch
 
         self.scale = ScoreScale.fitted(rollout.judged)
-        head = self.roles.heads.get("value")
+        head = self.backbone.heads.get("value")
         if head is not None and head.weight.any():  # one that begins at zero says the mean of every scale already
             with torch.no_grad():
                 head.weight.div_(self.scale.deviation[0])
@@ -202,10 +202,10 @@ class Learner:
         return step
 
     def _policy_step(self, rollout: Rollout, advantages: Tensor, rows: list[int], tokens: int, step: Step) -> None:
-        settings, kept = self.settings, self._kept["policy"]
+        settings, cache = self.settings, self._hidden_states["policy"]
 
         def loss(policy: Role, places: list[int], batch: Batch) -> objectives.PolicyLoss:
-            new, _ = policy.log_probs(batch, settings.temperature, places, kept)
+            new, _ = policy.log_probs(batch, settings.temperature, places, cache)
             old, wanted = part_of(rollout.log_probs, places, batch), part_of(advantages, places, batch)
             up = settings.clip_high or settings.clip
             return objectives.policy_loss(new, old, wanted, batch.mask, tokens, settings.clip, up)
@@ -216,10 +216,10 @@ class Learner:
             step.sums["divergence"] += float(found.divergence)
 
     def _value_step(self, rollout: Rollout, returns: Tensor, rows: list[int], tokens: int, step: Step) -> None:
-        clip, kept = None if self.warming else self.settings.value_clip, self._kept["value"]
+        clip, cache = None if self.warming else self.settings.value_clip, self._hidden_states["value"]
 
         def loss(value: Role, places: list[int], batch: Batch) -> objectives.ValueLoss:
-            new, old = value.values(batch, places, kept), part_of(rollout.values, places, batch)
+            new, old = value.values(batch, places, cache), part_of(rollout.values, places, batch)
             return objectives.value_loss(new, old, part_of(returns, places, batch), batch.mask, tokens, clip)
 
         for found in self._descend("value", loss, rollout, rows, step):
@@ -229,20 +229,20 @@ class Learner:
     def _descend(
         self, role: str, loss: Callable[[Role, list[int], Batch], Loss], rollout: Rollout, rows: list[int], step: Step
     ) -> list[Loss]:
-        """One step of a role on some replies: the crew goes forward and backward, gradients add up in a fixed order."""
+        """Take one optimizer step of a role on some replies; gradients of the micro-batches add up in a fixed order."""
         import torch
 
-        own = list(self.roles.learning_of(role).values())
-        with self.roles.acting(role, training=True) as actor:
+        own = list(self.backbone.trainable_parameters(role).values())
+        with self.backbone.role(role, training=True) as actor:
 
             def work(part: tuple[list[int], Batch]) -> tuple[Loss, Sequence[Tensor | None]]:
                 found = loss(actor, *part)
                 self._check_finite(f"{role} loss", float(found.loss), role)
                 return found, torch.autograd.grad(found.loss, own, allow_unused=True)
 
-            parts = batches(self.roles, self.pool, rollout, self.micro_batch, rows)
+            parts = batches(self.backbone, self.pool, rollout, self.micro_batch, rows)
             found: list[Loss] = []
-            for one, gradients in self.roles.crew.each(work, parts):
+            for one, gradients in self.backbone.core_pool.each(work, parts):
                 found.append(one._replace(loss=one.loss.detach()))
                 _add_to(own, gradients)
         step.sums[f"{role}_norm"] += self._take_step(role)
@@ -260,7 +260,7 @@ class Learner:
         """Shorten the role's gradient, step, and forget it; gives its length. One that is no number spoils nothing."""
         from torch.nn.utils import clip_grad_norm_
 
-        own = list(self.roles.learning_of(role).values())
+        own = list(self.backbone.trainable_parameters(role).values())
         # A few may have none: models exist that read the weight of a projection without calling it
         if all(value.grad is None for value in own):
             raise RunFailed(
@@ -275,7 +275,9 @@ class Learner:
     def _optimizer(self, role: str, rate: float) -> Any:
         from torch.optim import AdamW
 
-        return AdamW(self.roles.learning_of(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
+        return AdamW(
+            self.backbone.trainable_parameters(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0, fused=True
+        )
 
     def _set_rates(self) -> None:
         factor = rate_factor(self.settings, self.iteration)
@@ -317,7 +319,7 @@ class Learner:
         last = bool(self.ending) or self.iteration >= self.settings.iterations
         if not self.canary.due(self.iteration, last):
             return
-        look = self.canary.look(self.roles, self.iteration, self.proxy, self.ends, self.reporter.check)
+        look = self.canary.look(self.backbone, self.iteration, self.proxy, self.ends, self.reporter.check)
         self.reporter.metrics(self.iteration, **look.figures())
         self.best.seen(look)
         if self.canary.alarmed():
@@ -352,7 +354,7 @@ class Learner:
             "proxy": self.proxy,
             "ending": self.ending,
             "canary": self.canary.to_state(),
-            "roles": {role: self.roles.state_of(role) for role in self.rates},
+            "roles": {role: self.backbone.state_of(role) for role in self.rates},
             "optimizers": {role: optimizer.state_dict() for role, optimizer in self.optimizers.items()},
             "open": self.open.to_state() if self.open is not None else None,
         }
@@ -369,11 +371,11 @@ class Learner:
         self.scale = ScoreScale(**state["scale"]) if state["scale"] else None
         self.canary.load_state(state["canary"])
         for role, weights in state["roles"].items():
-            self.roles.load_state(role, weights)
+            self.backbone.load_state(role, weights)
             self.optimizers[role].load_state_dict(state["optimizers"][role])
         self.open = Rollout.from_state(state["open"]) if state["open"] else None
         if self.open is not None:
-            self.measure(self.open)  # the same again, and with it what the layers that keep still make of the replies
+            self.measure(self.open)  # the same figures again, and with them the hidden states of the frozen layers
         self.reporter.log(f"going on from iteration {self.iteration + 1}" + (", replies drawn" if self.open else ""))
 
 

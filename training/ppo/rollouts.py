@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING, Any
 
 from training.generation.decoding import Decoded, decode
 from training.models.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
-from training.ppo.backbone import REFERENCE, Role, Roles
+from training.ppo.backbone import REFERENCE, Backbone, Role
 from training.ppo.batch import Batch, make_batch
 from training.ppo.reward_roles import Judges
-from training.speedups.frozen_layers import Kept
+from training.speedups.frozen_layers import HiddenStateCache
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -114,7 +114,7 @@ def reply_seed(seed: int, iteration: int, place: int) -> int:
 
 
 def draw_replies(
-    roles: Roles,
+    backbone: Backbone,
     role: str,
     prompts: Sequence[PoolPrompt],
     seeds: Sequence[int],
@@ -123,17 +123,17 @@ def draw_replies(
     check: Callable[[], None],
 ) -> list[Decoded]:
     """Replies of a role to the prompts."""
-    with roles.acting(role):
+    with backbone.role(role):
         return decode(
-            roles.model,
+            backbone.model,
             [prompt.tokens for prompt in prompts],
             seeds,
             ends=ends,
-            banned=roles.banned.tolist(),
+            banned=backbone.banned.tolist(),
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             check=check,
-            lean=roles.lean,
+            direct_forward=backbone.direct_forward,
         )
 
 
@@ -144,7 +144,7 @@ def text_of(tokenizer: Any, decoded: Decoded) -> str:
 
 
 def roll_out(
-    roles: Roles,
+    backbone: Backbone,
     pool: PromptPool,
     judges: Judges,
     settings: PpoSettings,
@@ -159,8 +159,8 @@ def roll_out(
     places = [p for p in pool.drawn(iteration * groups, groups) for _ in range(settings.per_prompt)]
     seeds = [reply_seed(settings.seed, iteration, number) for number in range(len(places))]
     prompts = [pool.prompts[place] for place in places]
-    decoded = draw_replies(roles, "policy", prompts, seeds, settings, ends, check)
-    texts = [text_of(roles.tokenizer, one) for one in decoded]
+    decoded = draw_replies(backbone, "policy", prompts, seeds, settings, ends, check)
+    texts = [text_of(backbone.tokenizer, one) for one in decoded]
     judged = judges.scores([(prompt.messages, text) for prompt, text in zip(prompts, texts, strict=True)])
     empty = torch.zeros(len(places), max(len(one.tokens) for one in decoded))
     return Rollout(
@@ -189,22 +189,22 @@ def penalties(replies: Sequence[Sequence[int]], ended: Sequence[bool], settings:
 
 
 def measure(
-    roles: Roles, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int
-) -> dict[str, Kept]:
+    backbone: Backbone, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int
+) -> dict[str, HiddenStateCache]:
     """Fill in log-probabilities of policy and reference, entropies and values, by the forward that training uses.
 
-    Taken from generation they would be those of another arithmetic, and the first ratio would not be 1. Gives what the
-    layers that keep still made of the replies in each role that learns. In the reference they make the same as in the
-    policy, which began as the reference and does not change there; in the value too, where it began as the policy.
+    Those computed during generation differ by rounding, so the first ratio would not be 1. Returns the cache of hidden
+    states of each role that trains. The reference shares the policy's cache, because the policy began as the reference
+    and its frozen layers do not change; the value shares it where it began as the policy.
     """
     import torch
 
-    parts = list(batches(roles, pool, rollout, micro_batch))
-    kept = {"policy": Kept()}
-    kept["value"] = kept["policy"] if roles.are_still_alike("policy", "value") else Kept()
+    parts = list(batches(backbone, pool, rollout, micro_batch))
+    caches = {"policy": HiddenStateCache()}
+    caches["value"] = caches["policy"] if backbone.share_frozen_layers("policy", "value") else HiddenStateCache()
 
     def log_probs(part: tuple[list[int], Batch], role: Role) -> tuple[Tensor, Tensor]:
-        return role.log_probs(part[1], settings.temperature, part[0], kept["policy"])
+        return role.log_probs(part[1], settings.temperature, part[0], caches["policy"])
 
     def gathered(found: Sequence[Tensor]) -> Tensor:
         whole = torch.zeros_like(rollout.mask)
@@ -212,21 +212,23 @@ def measure(
             whole[rows, : values.shape[1]] = values.cpu()
         return whole
 
-    with roles.acting("policy") as policy:
-        found = roles.crew.map(partial(log_probs, role=policy), parts)
+    with backbone.role("policy") as policy:
+        found = backbone.core_pool.map(partial(log_probs, role=policy), parts)
     rollout.log_probs, rollout.entropy = (gathered(one) for one in zip(*found, strict=True))
-    with roles.acting(REFERENCE) as reference:
-        found = roles.crew.map(partial(log_probs, role=reference), parts)
+    with backbone.role(REFERENCE) as reference:
+        found = backbone.core_pool.map(partial(log_probs, role=reference), parts)
     rollout.reference = gathered([one for one, _ in found])
     rollout.values = torch.zeros_like(rollout.mask)
     if settings.baseline == "value":
-        with roles.acting("value") as value:
-            rollout.values = gathered(roles.crew.map(lambda one: value.values(one[1], one[0], kept["value"]), parts))
-    return kept
+        with backbone.role("value") as value:
+            rollout.values = gathered(
+                backbone.core_pool.map(lambda one: value.values(one[1], one[0], caches["value"]), parts)
+            )
+    return caches
 
 
 def batches(
-    roles: Roles, pool: PromptPool, rollout: Rollout, size: int, rows: Sequence[int] | None = None
+    backbone: Backbone, pool: PromptPool, rollout: Rollout, size: int, rows: Sequence[int] | None = None
 ) -> Iterator[tuple[list[int], Batch]]:
     """Rows of a rollout in batches of like length, longest first, each with its places in the rollout."""
     chosen = range(len(rollout.replies)) if rows is None else rows
@@ -235,7 +237,7 @@ def batches(
     for start in range(0, len(order), size):
         part = order[start : start + size]
         prompts = [pool.prompts[rollout.prompts[row]].tokens for row in part]
-        yield part, make_batch(prompts, [rollout.replies[row] for row in part], 0, roles.device)
+        yield part, make_batch(prompts, [rollout.replies[row] for row in part], 0, backbone.device)
 
 
 def part_of(values: Tensor, rows: Sequence[int], batch: Batch) -> Tensor:
