@@ -38,8 +38,8 @@ from training.models.loading import load_base
 from training.models.scoring import reward_scores
 from training.ppo import objectives
 from training.ppo.backbone import REFERENCE
-from training.ppo.canary import Canary, Look
-from training.ppo.learner import STATE_FILE, Learner, rate_factor
+from training.ppo.canary import Canary, Snapshot
+from training.ppo.learner import STATE_FILE, Learner, lr_multiplier
 from training.ppo.metrics import Step
 from training.ppo.reward_roles import FunctionJudge, Judges, ScoreScale
 from training.ppo.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
@@ -145,7 +145,7 @@ def test_at_the_start_the_divergence_is_zero_and_the_ratio_one(tiny_base: Path, 
     settings = settings_of(temperature=0.7, value_warmup=0)  # at 1 a temperature forgotten somewhere would not show
     learner = make_learner(tiny_base, settings, tmp_path)
     rollout = learner.draw()
-    assert rollout.distances.abs().max() < 1e-5
+    assert rollout.reply_kl.abs().max() < 1e-5
     assert (rollout.log_probs * rollout.mask).abs().max() > 0.1
     with learner.backbone.role("policy", training=True) as policy:
         from training.ppo.rollouts import batches, part_of
@@ -169,7 +169,7 @@ def test_an_adapted_parent_is_where_it_starts_and_what_it_is_held_to(tiny_base: 
     backbone, *_ = build_backbone(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
     rollout = roll_out(backbone, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
     measure(backbone, bare.pool, rollout, settings, 4)
-    assert rollout.distances.abs().max() < 1e-5
+    assert rollout.reply_kl.abs().max() < 1e-5
     expected = rollout.log_probs.clone()
     measure(bare.backbone, bare.pool, rollout, settings, 4)
     assert (rollout.log_probs - expected).abs().max() > 1e-2
@@ -402,7 +402,7 @@ def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_
         return real()
 
     learner.draw = draw  # type: ignore[method-assign]
-    learner.canary._distance = lambda *_: 1000.0 * bool(learner.canary.looks)  # type: ignore[method-assign]
+    learner.canary._kl = lambda *_: 1000.0 * bool(learner.canary.snapshots)  # type: ignore[method-assign]
     figures = learner.learn()
     distances = curve(progress, "kl")
     assert len(drew) == len(distances) and distances[-1] > 0.3 >= max(distances[:-1])
@@ -419,7 +419,7 @@ def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_
 def test_what_is_its_parent_unchanged_is_told(tiny_base: Path, tmp_path: Path) -> None:
     progress = LocalProgress()
     learner = make_learner(tiny_base, settings_of(iterations=3, canary_every=1), tmp_path, progress)
-    learner.canary._distance = lambda *_: 1000.0 * (len(learner.canary.looks) > 1)  # type: ignore[method-assign]
+    learner.canary._kl = lambda *_: 1000.0 * (len(learner.canary.snapshots) > 1)  # type: ignore[method-assign]
     real = learner.measure
 
     def measure(rollout: Any) -> None:
@@ -596,31 +596,31 @@ def test_a_state_that_was_cut_off_while_it_was_written_does_not_count(tiny_base:
 # The canary -------------------------------------------------------------------------------------------------------
 
 
-def looks(*pairs: tuple[float | None, float]) -> list[Look]:
-    return [Look(i, proxy, score, 0.0, 1.0, 5.0, 0.0) for i, (proxy, score) in enumerate(pairs)]
+def snapshots(*pairs: tuple[float | None, float]) -> list[Snapshot]:
+    return [Snapshot(i, train_score, score, 0.0, 1.0, 5.0, 0.0) for i, (train_score, score) in enumerate(pairs)]
 
 
 @pytest.mark.parametrize(
     ("seen", "alarmed"),
     [
-        (looks((None, 0.0), (0.1, 0.3), (0.2, 0.2), (0.3, 0.1), (0.4, 0.0)), True),
-        (looks((0.1, 0.3), (0.2, 0.2), (0.3, 0.1)), False),
-        (looks((0.1, 0.3), (0.2, 0.2), (0.3, 0.25), (0.4, 0.0)), False),
-        (looks((0.1, 0.3), (0.2, 0.2), (0.15, 0.1), (0.4, 0.0)), False),
-        (looks((0.0, 0.0), (0.2, 0.1), (0.3, 0.2), (0.4, 0.3)), False),
+        (snapshots((None, 0.0), (0.1, 0.3), (0.2, 0.2), (0.3, 0.1), (0.4, 0.0)), True),
+        (snapshots((0.1, 0.3), (0.2, 0.2), (0.3, 0.1)), False),
+        (snapshots((0.1, 0.3), (0.2, 0.2), (0.3, 0.25), (0.4, 0.0)), False),
+        (snapshots((0.1, 0.3), (0.2, 0.2), (0.15, 0.1), (0.4, 0.0)), False),
+        (snapshots((0.0, 0.0), (0.2, 0.1), (0.3, 0.2), (0.4, 0.3)), False),
     ],
     ids=["three in a row", "two", "the score recovered", "the proxy fell", "both rise"],
 )
-def test_the_alarm_needs_three_looks_in_a_row(seen: list[Look], alarmed: bool) -> None:
+def test_the_alarm_needs_three_looks_in_a_row(seen: list[Snapshot], alarmed: bool) -> None:
     canary = Canary([], FunctionJudge(RewardFunction("letters", letters)), settings_of())
-    canary.looks = seen
+    canary.snapshots = seen
     assert canary.alarmed() is alarmed
 
 
 def test_an_alarm_is_heard_and_can_end_the_run(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Canary, "alarmed", lambda self: len(self.looks) > 1)
+    monkeypatch.setattr(Canary, "alarmed", lambda self: len(self.snapshots) > 1)
     progress = LocalProgress()
     settings = settings_of(iterations=8, stop_on_alarm=True, canary_every=1)
     learner = make_learner(tiny_base, settings, tmp_path, progress)
@@ -652,13 +652,13 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(
     judge: Judges = Fading()
     learner.canary.judges = judge
     kept: list[dict[str, torch.Tensor]] = []
-    real = learner.look
+    real = learner.take_snapshot
 
-    def look() -> None:
+    def snapshot() -> None:
         kept.append(learner.backbone.state_of("policy"))
         real()
 
-    learner.look = look  # type: ignore[method-assign]
+    learner.take_snapshot = snapshot  # type: ignore[method-assign]
     figures = learner.learn()
     assert figures["best_iteration"] == kept_iteration
     state = learner.backbone.state_of("policy")
@@ -669,12 +669,19 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(
     assert bool(said) == (best_look < 3)
 
 
+def test_a_snapshot_is_saved_under_the_names_of_earlier_versions() -> None:
+    """A run that an earlier version began is resumed, and its result is read by the page."""
+    (snapshot,) = snapshots((0.25, 0.5))
+    assert list(snapshot.to_state().items())[:3] == [("iteration", 0), ("proxy", 0.25), ("score", 0.5)]
+    assert Snapshot.from_state(snapshot.to_state()) == snapshot
+
+
 def test_a_reply_without_an_end_pays_for_it_in_a_look_too(tiny_base: Path, tmp_path: Path) -> None:
     found = []
     for penalty in (0.0, 2.5):
         learner = make_learner(tiny_base, settings_of(missing_end_penalty=penalty), tmp_path / str(penalty))
-        learner.look()
-        found.append(learner.canary.looks[0])
+        learner.take_snapshot()
+        found.append(learner.canary.snapshots[0])
     free, paid = found
     assert free.end_rate == paid.end_rate < 1
     assert free.score - paid.score == pytest.approx(2.5 * (1 - paid.end_rate))
@@ -707,11 +714,11 @@ def test_scores_are_scaled_by_the_parents_own_replies() -> None:
 
 def test_the_step_size_rises_and_falls_as_asked() -> None:
     steady = settings_of(schedule="constant", iterations=4)
-    assert [rate_factor(steady, i) for i in range(4)] == [1.0] * 4
+    assert [lr_multiplier(steady, i) for i in range(4)] == [1.0] * 4
     linear = settings_of(schedule="linear", iterations=4)
-    assert [rate_factor(linear, i) for i in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [lr_multiplier(linear, i) for i in range(4)] == [1.0, 0.75, 0.5, 0.25]
     risen = settings_of(schedule="cosine", iterations=8, warmup=0.25)
-    factors = [rate_factor(risen, i) for i in range(8)]
+    factors = [lr_multiplier(risen, i) for i in range(8)]
     assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0]) and factors[2:] == sorted(factors[2:], reverse=True)
 
 

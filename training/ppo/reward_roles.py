@@ -124,11 +124,11 @@ class ScoreScale:
         kept = [float(value) if value > LEAST_SPREAD else 1.0 for value in deviation]
         return cls(rewards.mean(1).tolist(), kept)
 
-    def applied(self, rewards: Tensor, how: Combination, doubt: float, clip: float) -> Tensor:
+    def applied(self, rewards: Tensor, combination: Combination, variance_penalty: float, clip: float) -> Tensor:
         """One score per reply of the judges' rewards (judge, reply), cut at ``clip`` deviations."""
         mean, deviation = rewards.new_tensor(self.mean), rewards.new_tensor(self.deviation)
         scores = (rewards - mean[:, None]) / deviation[:, None]
-        return combined_scores(scores, how, doubt).clamp(-clip, clip)
+        return combined_scores(scores, combination, variance_penalty).clamp(-clip, clip)
 
 
 def read_reward(backbone: Backbone, adapters: PeftAdapters, role: str, directory: Path, base: str) -> RewardRoles:

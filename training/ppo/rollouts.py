@@ -1,7 +1,7 @@
-"""What one iteration of learning by reinforcement draws: prompts, replies, their scores and log-probabilities.
+"""Rollouts of one PPO iteration: prompts, replies, their scores and log-probabilities.
 
-Everything random follows from seed and iteration, so that a resumed run draws what the interrupted one would have,
-and no generator's state has to be kept.
+Everything random follows from seed and iteration, so a resumed run draws what the interrupted one would have drawn,
+and no generator's state has to be saved.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from training.generation.decoding import Decoded, decode
 from training.models.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
 from training.ppo.backbone import REFERENCE, Backbone, Role
 from training.ppo.batch import Batch, make_batch
+from training.ppo.objectives import kl_k1
 from training.ppo.reward_roles import Judges
 from training.speedups.frozen_layers import HiddenStateCache
 
@@ -58,10 +59,10 @@ class PromptPool:
 
 @dataclass
 class Rollout:
-    """One iteration's replies. Lists and the first axis of every tensor are in the order of the draw.
+    """One iteration's replies. Lists and the reply axis of every tensor are in the order of the draw.
 
-    ``judged`` (judge, reply) is what the judges said, ``scores`` (reply,) what was made of it. The rest is (reply,
-    token): ``log_probs`` of the policy that drew, ``reference``, ``values``, ``entropy``, and the ``mask``.
+    Shapes: ``judged`` (judge, reply), the raw scores; ``scores`` (reply,), combined and scaled. The rest is (reply,
+    token): ``log_probs`` of the policy that drew, ``reference`` log-probabilities, ``values``, ``entropy``, ``mask``.
     """
 
     iteration: int
@@ -79,18 +80,18 @@ class Rollout:
     mask: Tensor = field(repr=False)
 
     def to_state(self) -> dict[str, Any]:
-        """The rollout as plain values and tensors, to be taken up again after an interruption."""
+        """Return the rollout as plain values and tensors, for a saved state."""
         return asdict(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Rollout:
-        """The rollout that was put away."""
+        """Return the rollout that ``to_state`` described."""
         return cls(**state)
 
     @property
-    def distances(self) -> Tensor:
-        """How much likelier each reply is than under the reference, in nats: (reply,)."""
-        return ((self.log_probs - self.reference) * self.mask).sum(1)
+    def reply_kl(self) -> Tensor:
+        """The log-ratio of each reply to the reference, an estimate of its KL in nats: (reply,)."""
+        return (kl_k1(self.log_probs, self.reference) * self.mask).sum(1)
 
 
 def encode_pool(
@@ -252,7 +253,7 @@ def generations_of(rollout: Rollout, pool: PromptPool, policy_id: str, run_id: s
     """
     from feedback.types import Generation
 
-    distances = rollout.distances.tolist()
+    reply_kl = rollout.reply_kl.tolist()
     drawn = {"temperature": settings.temperature, "top_p": 1.0, "top_k": 0, "max_new_tokens": settings.max_new_tokens}
     return [
         Generation(
@@ -264,7 +265,7 @@ def generations_of(rollout: Rollout, pool: PromptPool, policy_id: str, run_id: s
                 **drawn,
                 "iteration": rollout.iteration,
                 "score": round(float(rollout.scores[row]), 4),
-                "kl": round(distances[row], 4),
+                "kl": round(reply_kl[row], 4),
             },
             finish_reason="stop" if rollout.ended[row] else "length",
             tokens=len(rollout.replies[row]) - rollout.ended[row],
