@@ -14,7 +14,7 @@ from feedback.store.models.policies import get_policy
 from feedback.tables import BenchmarkRow, PolicyRow, RunRow
 from training.evaluation import benchmark_comparison, people
 from training.evaluation.benchmark_comparison import Compared, Comparison
-from training.evaluation.gate import Decision, Limits
+from training.evaluation.gate import Decision, GateLimits
 from training.evaluation.gate_evidence import decide_policy, opponent_of
 from training.runs import queue
 
@@ -90,6 +90,6 @@ class Measuring:
         found = people.list_by_people(self.db, get_policy(self.db, policy).id)
         return [{"against": get_policy(self.db, other).name, **figures} for other, figures in found.items()]
 
-    def decide(self, policy: str, against: str | None = None, limits: Limits | None = None) -> Decision:
+    def decide(self, policy: str, against: str | None = None, limits: GateLimits | None = None) -> Decision:
         """May this policy serve, by all that was measured? Changes nothing."""
         return decide_policy(self.db, policy, against, limits, self._compared)

@@ -36,7 +36,7 @@ from feedback.store.labeling import leases as lease_store
 from feedback.store.labeling import matchups as matchup_store
 from feedback.store.labeling import settings as guideline_store
 from feedback.store.labeling.judgments import AnnotatorFigures
-from feedback.store.labeling.settings import InForce
+from feedback.store.labeling.settings import CurrentSettings
 from feedback.store.models import checkpoints as checkpoint_store
 from feedback.store.models import policies as policy_store
 from feedback.store.models import runs as run_store
@@ -206,7 +206,7 @@ class Services:
         self.reviewing = Reviewing(db)
         self.measuring = Measuring(db)
         self._filling = threading.Lock()
-        self._in_force = InForce(db)
+        self._in_force = CurrentSettings(db)
         self._reach_counts = idle_store.ReachCounts()
         self._judged = itertools.count()
         self._background = ThreadPoolExecutor(max_workers=1, thread_name_prefix="refill")
@@ -492,7 +492,7 @@ class Services:
 
     def twin_of(self, row: DatasetRow) -> str | None:
         """The name of an older dataset that holds the same as this one."""
-        return dataset_store.twin_of(self.db, row)
+        return dataset_store.find_identical_dataset(self.db, row)
 
     def preview_pairs(self, key: str, limit: int = 8) -> list[PreferencePair]:
         """The first pairs of a dataset."""

@@ -15,7 +15,7 @@ from feedback.jsonl import write_lines
 from feedback.labeling.run_replies import USUAL_LIMIT, send_to_annotators
 from feedback.store.models.policies import get_policy
 from feedback.store.models.runs import get_run, list_metrics, list_runs
-from feedback.store.reports.comparisons import withdraw_duels
+from feedback.store.reports.comparisons import withdraw_comparisons
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
 from studio.commands.session import (
@@ -165,7 +165,7 @@ def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int 
 
 def _stop_asking(context: typer.Context, a: str, b: str) -> None:
     with opened(context) as session:
-        count = withdraw_duels(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
+        count = withdraw_comparisons(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
     typer.echo(f"{count} pairs are withdrawn; what people said stays. `studio evaluate {a} {b} --people` asks again.")
 
 

@@ -18,14 +18,14 @@ from feedback.store.labeling.matchups import count_matchups, list_prompts_withou
 from feedback.store.labeling.reviews import exclude_judgment
 from feedback.store.models.policies import get_policy, promote_policy, save_policy
 from feedback.store.models.runs import save_run, transition_run
-from feedback.store.reports.comparisons import count_met, withdraw_duels
+from feedback.store.reports.comparisons import count_met, withdraw_comparisons
 from feedback.store.reports.evidence import list_evidence
 from feedback.tables import MatchupRow, PolicyRow, PromptRow
 from feedback.types import Batch, Part, Policy, Purpose, Run, RunState, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
 from tests.training.served import reply_to, serving
 from training.checkpoints.registration import add_policy
-from training.evaluation.gate import Answer, Verdict
+from training.evaluation.gate import Answer, GateVerdict
 from training.evaluation.gate_evidence import decide_policy
 from training.evaluation.people import asked_of_people, by_people
 from training.home import Home
@@ -144,16 +144,16 @@ def test_what_people_say_decides_and_what_rules_say_is_a_note(
     assert "never measured" in decide_policy(db, "rival").reasons[0].words
     ask(make_context, 30)
     waiting = decide_policy(db, "rival")
-    assert waiting.verdict is Verdict.hold and waiting.reasons[0].answer is Answer.unclear
+    assert waiting.verdict is GateVerdict.hold and waiting.reasons[0].answer is Answer.unclear
     assert waiting.reasons[0].words == (
         "People were asked to compare it with tiny and have not begun. 30 pairs wait for somebody."
     )
     answer(db, "rival", 20)
     decided = decide_policy(db, "rival")
-    assert decided.verdict is Verdict.promote
+    assert decided.verdict is GateVerdict.promote
     assert "on 20 held-out prompts, judged by people. 10 more pairs wait" in decided.reasons[0].words
     assert "By chance such a lead is ever seen once in" in decided.reasons[0].words
-    assert decide_policy(db, "tiny", "rival").verdict is Verdict.reject
+    assert decide_policy(db, "tiny", "rival").verdict is GateVerdict.reject
 
 
 def test_on_work_prompts_such_pairs_teach(make_context: Any, db: Database, rival: PolicyRow) -> None:
@@ -286,11 +286,11 @@ def test_a_lead_that_a_look_too_many_would_believe_waits_for_the_rest(
     figures = by_people(db, rival.id, get_policy(db, "tiny").id)
     assert figures is not None and figures["low"] > 0.5 and figures["evidence"] < 20
     early = decide_policy(db, "rival")
-    assert early.verdict is Verdict.hold and early.reasons[0].words.endswith(
+    assert early.verdict is GateVerdict.hold and early.reasons[0].words.endswith(
         "5 more pairs wait for somebody. It is decided when they are judged, or sooner if one leads clearly."
     )
     answer(db, "rival", 5)
-    assert decide_policy(db, "rival").verdict is Verdict.promote
+    assert decide_policy(db, "rival").verdict is GateVerdict.promote
 
 
 def test_the_same_reply_of_both_is_a_tie_nobody_is_asked_about(
@@ -332,14 +332,14 @@ def test_what_was_asked_is_withdrawn_and_what_was_said_stays(make_context: Any, 
     answer(db, "rival", 1)
     assert assignment.lease_next(db, "ben") is not None  # on somebody's screen
     tiny = get_policy(db, "tiny").id
-    assert withdraw_duels(db, rival.id, tiny) == 3
+    assert withdraw_comparisons(db, rival.id, tiny) == 3
     figures = by_people(db, rival.id, tiny)
     assert figures is not None and (figures["judgments"], figures["waiting"]) == (1, 1)
-    assert withdraw_duels(db, rival.id, tiny) == 0
+    assert withdraw_comparisons(db, rival.id, tiny) == 0
 
 
 def test_once_all_is_withdrawn_nobody_was_asked(make_context: Any, db: Database, rival: PolicyRow) -> None:
     ask(make_context, 3)
-    assert withdraw_duels(db, rival.id, get_policy(db, "tiny").id) == 3
+    assert withdraw_comparisons(db, rival.id, get_policy(db, "tiny").id) == 3
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
     assert "never measured" in decide_policy(db, "rival").reasons[0].words

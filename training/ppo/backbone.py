@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
 from training.models.loading import HEAD_FILE, probe_tokens
-from training.ppo.batch import Batch, _numbered, _picked, _spread
+from training.ppo.batch import ReplyBatch, _numbered, _picked, _spread
 from training.speedups.core_pool import CorePool
 from training.speedups.frozen_layers import FrozenLayers, HiddenStateCache
 from training.speedups.sparse_mlp import SparseMlp
@@ -282,7 +282,11 @@ class Role:
             return self._backbone.states(ids, positions)
 
     def log_probs(
-        self, batch: Batch, temperature: float = 1.0, rows: Sequence[int] = (), cache: HiddenStateCache | None = None
+        self,
+        batch: ReplyBatch,
+        temperature: float = 1.0,
+        rows: Sequence[int] = (),
+        cache: HiddenStateCache | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Return the log-probability of each reply token at a temperature, and the entropy: both (row, token), fp32.
 
@@ -306,7 +310,7 @@ class Role:
         log_probs, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
         return _spread(log_probs, real), _spread(entropies, real)
 
-    def values(self, batch: Batch, rows: Sequence[int] = (), cache: HiddenStateCache | None = None) -> Tensor:
+    def values(self, batch: ReplyBatch, rows: Sequence[int] = (), cache: HiddenStateCache | None = None) -> Tensor:
         """Return the scalar head at the places from which each reply token was drawn: (row, token), fp32.
 
         ``rows`` and ``cache`` as for ``hidden``.

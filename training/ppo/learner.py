@@ -16,7 +16,7 @@ from training.checkpoints.resume_state import read_state, write_state
 from training.models.loading import parameter_count
 from training.ppo import objectives
 from training.ppo.backbone import Backbone, Role
-from training.ppo.batch import Batch
+from training.ppo.batch import ReplyBatch
 from training.ppo.best_policy import BestPolicy
 from training.ppo.canary import Canary
 from training.ppo.metrics import Step, group_figures, policy_figures, rollout_figures, value_figures
@@ -34,6 +34,7 @@ STATE_FILE = "state.pt"
 ADAM_EPSILON = 1e-5  # Huang et al. 2024: the usual 1e-8 makes the first steps of a new adapter wild
 OnRollout = Callable[[Rollout], None]
 Loss = TypeVar("Loss", objectives.PolicyLoss, objectives.ValueLoss)
+RoleLoss = Callable[[Role, list[int], ReplyBatch], Loss]
 
 
 class Learner:
@@ -205,7 +206,7 @@ class Learner:
         settings, cache = self.settings, self._hidden_states["policy"]
         clip_high = settings.clip_high or settings.clip
 
-        def loss(policy: Role, places: list[int], batch: Batch) -> objectives.PolicyLoss:
+        def loss(policy: Role, places: list[int], batch: ReplyBatch) -> objectives.PolicyLoss:
             log_probs, _ = policy.log_probs(batch, settings.temperature, places, cache)
             old_log_probs, own = part_of(rollout.log_probs, places, batch), part_of(advantages, places, batch)
             return objectives.policy_loss(log_probs, old_log_probs, own, batch.mask, tokens, settings.clip, clip_high)
@@ -218,7 +219,7 @@ class Learner:
     def _value_step(self, rollout: Rollout, returns: Tensor, rows: list[int], tokens: int, step: Step) -> None:
         clip, cache = None if self.warming else self.settings.value_clip, self._hidden_states["value"]
 
-        def loss(value: Role, places: list[int], batch: Batch) -> objectives.ValueLoss:
+        def loss(value: Role, places: list[int], batch: ReplyBatch) -> objectives.ValueLoss:
             values, old_values = value.values(batch, places, cache), part_of(rollout.values, places, batch)
             return objectives.value_loss(values, old_values, part_of(returns, places, batch), batch.mask, tokens, clip)
 
@@ -226,16 +227,14 @@ class Learner:
             step.sums["value_loss"] += float(found.loss) * tokens
             step.sums["value_clip_count"] += float(found.clip_count)
 
-    def _descend(
-        self, role: str, loss: Callable[[Role, list[int], Batch], Loss], rollout: Rollout, rows: list[int], step: Step
-    ) -> list[Loss]:
+    def _descend(self, role: str, loss: RoleLoss[Loss], rollout: Rollout, rows: list[int], step: Step) -> list[Loss]:
         """Take one optimizer step of a role on some replies; gradients of the micro-batches add up in a fixed order."""
         import torch
 
         own = list(self.backbone.trainable_parameters(role).values())
         with self.backbone.role(role, training=True) as actor:
 
-            def work(part: tuple[list[int], Batch]) -> tuple[Loss, Sequence[Tensor | None]]:
+            def work(part: tuple[list[int], ReplyBatch]) -> tuple[Loss, Sequence[Tensor | None]]:
                 found = loss(actor, *part)
                 self._check_finite(f"{role} loss", float(found.loss), role)
                 return found, torch.autograd.grad(found.loss, own, allow_unused=True)
@@ -296,10 +295,8 @@ class Learner:
     def log(self, rollout: Rollout, returns: Tensor, step: Step, drawing: float, learning: float) -> None:
         """Report one metric point per curve, and the progress line."""
         values = rollout_figures(rollout)
-        values |= {
-            "beta": self.beta,
-            "learning_rate": self.rates["policy"] * lr_multiplier(self.settings, self.iteration),
-        }
+        learning_rate = self.rates["policy"] * lr_multiplier(self.settings, self.iteration)
+        values |= {"beta": self.beta, "learning_rate": learning_rate}
         values |= {"drawing_seconds": drawing, "learning_seconds": learning}
         if not self.warming:
             values |= policy_figures(step)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from training.generation.decoding import Decoded, decode
 from training.models.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
 from training.ppo.backbone import REFERENCE, Backbone, Role
-from training.ppo.batch import Batch, make_batch
+from training.ppo.batch import ReplyBatch, make_batch
 from training.ppo.objectives import kl_k1
 from training.ppo.reward_roles import Judges
 from training.speedups.frozen_layers import HiddenStateCache
@@ -204,7 +204,7 @@ def measure(
     caches = {"policy": HiddenStateCache()}
     caches["value"] = caches["policy"] if backbone.share_frozen_layers("policy", "value") else HiddenStateCache()
 
-    def log_probs(part: tuple[list[int], Batch], role: Role) -> tuple[Tensor, Tensor]:
+    def log_probs(part: tuple[list[int], ReplyBatch], role: Role) -> tuple[Tensor, Tensor]:
         return role.log_probs(part[1], settings.temperature, part[0], caches["policy"])
 
     def gathered(found: Sequence[Tensor]) -> Tensor:
@@ -230,7 +230,7 @@ def measure(
 
 def batches(
     backbone: Backbone, pool: PromptPool, rollout: Rollout, size: int, rows: Sequence[int] | None = None
-) -> Iterator[tuple[list[int], Batch]]:
+) -> Iterator[tuple[list[int], ReplyBatch]]:
     """Rows of a rollout in batches of like length, longest first, each with its places in the rollout."""
     chosen = range(len(rollout.replies)) if rows is None else rows
     length = {row: len(pool.prompts[rollout.prompts[row]].tokens) + len(rollout.replies[row]) for row in chosen}
@@ -241,7 +241,7 @@ def batches(
         yield part, make_batch(prompts, [rollout.replies[row] for row in part], 0, backbone.device)
 
 
-def part_of(values: Tensor, rows: Sequence[int], batch: Batch) -> Tensor:
+def part_of(values: Tensor, rows: Sequence[int], batch: ReplyBatch) -> Tensor:
     """The rows of a rollout's tensor that belong to a batch, as wide as the batch and where it is."""
     return values[list(rows), : batch.mask.shape[1]].to(batch.mask.device)
 
