@@ -237,7 +237,7 @@ def follow(db: Database, home: Home, run_id: str) -> bool:
     watch = Watch(dry_run=getattr(settings, "dry_run", False))
     try:
         distributed.join(distributed.meeting_place())
-        METHODS[run.method].train(
+        METHODS[run.method].run(
             RunContext(run=run, settings=settings, db=db, home=home, progress=distributed.Follower(watch))
         )
     except distributed.Followed:
@@ -325,7 +325,7 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
     _check_same_start(context)
     try:
         with distributed.sharing(home, run.id, getattr(settings, "ranks", 1), partial(_end_for_the_dead, db, run)):
-            result = METHODS[run.method].train(context)
+            result = METHODS[run.method].run(context)
     except DryRunDone as done:
         shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)
         result = done.figures

@@ -70,7 +70,7 @@ def test_a_policy_takes_tasks_of_ones_own_and_every_item_is_kept(
     db: Database, make_context: MakeContext, tiny_policy: PolicyRow, tasks: Path
 ) -> None:
     context = make_context("benchmark", {"policy": tiny_policy.id, "tasks": "sums, speech", "include": str(tasks)})
-    result = METHODS["benchmark"].train(context)
+    result = METHODS["benchmark"].run(context)
     sums, speech = (next(row for row in list_benchmarks(db) if row.task == task) for task in ("sums", "speech"))
     assert result["benchmarks"] == {"sums": sums.id, "speech": speech.id}
     assert list(sums.means) == ["acc_norm", "acc"], "the task's own order: its main metric leads"
@@ -86,9 +86,9 @@ def test_a_run_that_was_killed_goes_on_with_the_next_task(
 ) -> None:
     config = {"policy": tiny_policy.id, "include": str(tasks)}
     first = make_context("benchmark", {**config, "tasks": "sums"})
-    (kept,) = METHODS["benchmark"].train(first)["benchmarks"].values()
+    (kept,) = METHODS["benchmark"].run(first)["benchmarks"].values()
     again = make_context("benchmark", {**config, "tasks": "sums,speech"}, run=first.run, attempt=2)
-    assert METHODS["benchmark"].train(again)["benchmarks"]["sums"] == kept
+    assert METHODS["benchmark"].run(again)["benchmarks"]["sums"] == kept
     assert [row.task for row in list_benchmarks(db)] == ["speech", "sums"]
 
 
@@ -96,7 +96,7 @@ def test_what_the_harness_wrote_to_disk_comes_in_with_the_same_items(
     db: Database, make_context: MakeContext, tiny_policy: PolicyRow, tasks: Path, tmp_path: Path
 ) -> None:
     context = make_context("benchmark", {"policy": tiny_policy.id, "tasks": "sums", "include": str(tasks)})
-    METHODS["benchmark"].train(context)
+    METHODS["benchmark"].run(context)
     (here,) = list_benchmarks(db)
     for place in ("elsewhere", "broken"):
         written_by_the_harness(tiny_policy.base, tasks, tmp_path / place)
@@ -150,12 +150,12 @@ def written_by_the_harness(base: str, tasks: Path, place: Path) -> None:
 def test_what_was_asked_otherwise_is_not_compared(
     db: Database, make_context: MakeContext, tiny_policy: PolicyRow, tasks: Path
 ) -> None:
-    METHODS["benchmark"].train(
+    METHODS["benchmark"].run(
         make_context("benchmark", {"policy": tiny_policy.id, "tasks": "sums", "include": str(tasks)})
     )
     other = save_policy(db, Policy(name="twin", base=tiny_policy.base))
     plain = {"policy": other.id, "tasks": "sums", "include": str(tasks), "chat_template": False}
-    METHODS["benchmark"].train(make_context("benchmark", plain))
+    METHODS["benchmark"].run(make_context("benchmark", plain))
     keep_benchmark(db, tiny_policy.id, [1.0, 0.0], task="facts")
     keep_benchmark(db, other.id, [1.0, 1.0], task="facts")
     found = compare(db, tiny_policy.id, other.id)
@@ -247,10 +247,10 @@ def test_what_cannot_be_taken_is_said_before_a_model_is_loaded(
 ) -> None:
     missing = {"policy": tiny_policy.id, "tasks": "sums", "include": str(tasks / "nowhere")}
     with pytest.raises(InvalidInput, match="no folder"):
-        METHODS["benchmark"].train(make_context("benchmark", missing))
+        METHODS["benchmark"].run(make_context("benchmark", missing))
     unknown = {"policy": tiny_policy.id, "tasks": "sums,no_such_task", "include": str(tasks)}
     with pytest.raises(NotFound, match="no_such_task"):
-        METHODS["benchmark"].train(make_context("benchmark", unknown))
+        METHODS["benchmark"].run(make_context("benchmark", unknown))
     assert not list_benchmarks(db)
     monkeypatch.setattr(validation, "find_spec", lambda name: None)
     with pytest.raises(InvalidInput, match="make eval"):
@@ -272,7 +272,7 @@ def test_a_cancel_is_heard_between_two_batches(
 
     monkeypatch.setattr(context.progress, "report", report)
     with pytest.raises(RunCancelled):
-        METHODS["benchmark"].train(context)
+        METHODS["benchmark"].run(context)
     assert said[0] == "sums: 0 of 24 answers" and said[2] == "sums: 4 of 24 answers"
     assert not list_benchmarks(db)
 

@@ -46,7 +46,7 @@ def ask(make_context: Any, prompts: int, **config: Any) -> dict[str, Any]:
     context = make_context("generate", {**asked_of_people("rival", "tiny", prompts), **QUICK, **config})
     for number in range(prompts):
         make_prompt(context.db, f"Measure {number}.", split=Split.evaluation)
-    return METHODS["generate"].train(context)  # type: ignore[no-any-return]
+    return METHODS["generate"].run(context)  # type: ignore[no-any-return]
 
 
 def answer(db: Database, prefers: str, count: int, annotator: str = "ann", tie: ShownVerdict | None = None) -> int:
@@ -109,7 +109,7 @@ def test_what_a_rule_said_of_such_a_pair_is_not_counted(
 ) -> None:
     context = make_context("generate", {"policy": "rival", "against": "tiny", "limit": 4} | QUICK)
     prompts = [make_prompt(db, f"Measure {number}.") for number in range(4)]
-    METHODS["generate"].train(context)
+    METHODS["generate"].run(context)
     assert annotate(db, home, "longer", 10).judged == 4
     with db.write() as session:  # pairs that a rule judged before they were made a measurement
         session.execute(update(MatchupRow).values(purpose=Purpose.evaluate))
@@ -160,7 +160,7 @@ def test_on_work_prompts_such_pairs_teach(make_context: Any, db: Database, rival
     context = make_context("generate", {"policy": "rival", "against": "tiny", "per_prompt": 4, "limit": 5} | QUICK)
     for number in range(5):
         make_prompt(db, f"Say {number}.")
-    result = METHODS["generate"].train(context)
+    result = METHODS["generate"].run(context)
     assert (result["generations"], result["matchups"]) == (20, 10)
     answer(db, "rival", 10)
     frozen = freeze.freeze(db, "d")
@@ -181,9 +181,9 @@ def test_an_interrupted_draw_is_taken_up_with_pairs_across(make_context: Any, db
 
     context.progress.check = check
     with pytest.raises(InterruptedError):
-        METHODS["generate"].train(context)
+        METHODS["generate"].run(context)
     assert count_matchups(db).open == 4
-    again = METHODS["generate"].train(make_context("generate", config, attempt=2, run=context.run))
+    again = METHODS["generate"].run(make_context("generate", config, attempt=2, run=context.run))
     assert (again["matchups"], count_matchups(db).open) == (9, 9)
     answer(db, "rival", 9)
 
@@ -197,7 +197,7 @@ def test_a_policy_behind_a_server_meets_one_that_is_here(
         for number in range(6):
             make_prompt(db, f"Measure {number}.", split=Split.evaluation)
         config = asked_of_people("far", "tiny", 6) | QUICK
-        assert METHODS["generate"].train(make_context("generate", config))["matchups"] == 6
+        assert METHODS["generate"].run(make_context("generate", config))["matchups"] == 6
     task = assignment.lease_next(db, "ann")
     assert task is not None and sum(reply.startswith("far reply") for reply in task.responses) == 1
 
@@ -261,7 +261,7 @@ def test_pairs_of_work_prompts_say_nothing_of_held_out_ones(make_context: Any, d
     context = make_context("generate", {"policy": "rival", "against": "tiny", "limit": 3} | QUICK)
     for number in range(3):
         make_prompt(db, f"Say {number}.")
-    METHODS["generate"].train(context)
+    METHODS["generate"].run(context)
     save_batch(db, Batch(name="measure", purpose=Purpose.evaluate), count=3)
     answer(db, "rival", 3)
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
@@ -274,7 +274,7 @@ def test_the_progress_of_a_draw_names_no_policy(make_context: Any, db: Database,
         make_prompt(db, f"Measure {number}.", split=Split.evaluation)
     told: list[str] = []
     context.progress.report = lambda fraction, text: told.append(text)
-    METHODS["generate"].train(context)
+    METHODS["generate"].run(context)
     assert len(told) > 1 and not [text for text in told if "rival" in text or "tiny" in text]
 
 
@@ -300,7 +300,7 @@ def test_the_same_reply_of_both_is_a_tie_nobody_is_asked_about(
     run = submit(db, "generate", config)
     for number in range(6):
         make_prompt(db, f"Measure {number}.", split=Split.evaluation)
-    result = METHODS["generate"].train(make_context("generate", config, run=run))
+    result = METHODS["generate"].run(make_context("generate", config, run=run))
     assert (result["matchups"], result["identical"]) == (0, 6)
     transition_run(db, run.id, expected=[RunState.queued], to=RunState.succeeded, result=result)
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None  # nobody was asked anything
@@ -316,9 +316,9 @@ def test_two_measurements_do_not_stand_in_each_others_way(
 ) -> None:
     ask(make_context, 6)
     save_policy(db, Policy(name="third", base=str(tiny_base)))
-    other = METHODS["generate"].train(make_context("generate", asked_of_people("third", "tiny", 4) | QUICK))
+    other = METHODS["generate"].run(make_context("generate", asked_of_people("third", "tiny", 4) | QUICK))
     assert other["matchups"] == 4
-    again = METHODS["generate"].train(
+    again = METHODS["generate"].run(
         make_context("generate", asked_of_people("rival", "tiny", 3) | {"max_new_tokens": 8})
     )
     assert again["matchups"] == 3

@@ -728,7 +728,7 @@ def test_the_step_size_rises_and_falls_as_asked() -> None:
 @pytest.fixture
 def reward(make_context: Any, dataset: str) -> str:
     config = {"dataset": dataset, "name": "rm", "min_steps": 6, "epochs": 1, "batch_size": 4, "lora_rank": 4}
-    return str(METHODS["reward"].train(make_context("reward", config))["checkpoint"])
+    return str(METHODS["reward"].run(make_context("reward", config))["checkpoint"])
 
 
 def run_config(**changes: Any) -> dict[str, Any]:
@@ -742,7 +742,7 @@ def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
     from peft import AutoPeftModelForCausalLM
 
     context = make_context("ppo", run_config(reward=reward, dataset=dataset))
-    result = METHODS["ppo"].train(context)
+    result = METHODS["ppo"].run(context)
     assert (result["checkpoint"], result["policy"]) == ("kind", "kind")
     assert json.loads(json.dumps(result)) == result
     policy, checkpoint = get_policy(context.db, "kind"), get_checkpoint(context.db, "kind")
@@ -763,11 +763,11 @@ def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
     assert all(math.isfinite(row.sampling["score"]) and abs(row.sampling["kl"]) < 100 for row in kept)
     assert not (context.run_dir / "trainer").exists()
 
-    again = METHODS["ppo"].train(make_context("ppo", run_config(reward=reward), attempt=2, run=context.run))
+    again = METHODS["ppo"].run(make_context("ppo", run_config(reward=reward), attempt=2, run=context.run))
     assert again["policy"] == "kind" and len(list_generations(context.db, run_id=context.run.id)) == len(kept)
 
     child = make_context("ppo", run_config(reward=f"{reward}, {reward}", parent="kind", name="kinder"))
-    METHODS["ppo"].train(child)
+    METHODS["ppo"].run(child)
     assert curve(child.progress, "kl")[0] == pytest.approx(0.0, abs=1e-4)
     assert curve(child.progress, "reward_spread") == [0.0, 0.0]
     assert open_policy(context.db, context.home, "kinder", "cpu").has_adapter
@@ -778,7 +778,7 @@ def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     make_context: Any, dataset: str, tiny_base: Path
 ) -> None:
     config = {"dataset": dataset, "name": "jury", "members": 2, "pooling": "sum", "min_steps": 6, "epochs": 1}
-    METHODS["reward"].train(make_context("reward", config | {"batch_size": 4, "lora_rank": 4}))
+    METHODS["reward"].run(make_context("reward", config | {"batch_size": 4, "lora_rank": 4}))
     context = make_context("ppo", run_config(reward="jury", dataset=dataset, combine="uncertain", doubt=0.7))
     ready = prepare(context)
     assert ready.judges.names == ["jury 1", "jury 2"]
@@ -790,7 +790,7 @@ def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     assert not torch.allclose(found[0], found[1])
     value, first = ready.backbone.state_of("value"), ready.backbone.state_of("reward_0")
     assert value.keys() == first.keys() and all(torch.equal(value[name], first[name]) for name in value)
-    result = METHODS["ppo"].train(context)
+    result = METHODS["ppo"].run(context)
     assert result["policy"] == "kind" and min(curve(context.progress, "reward_spread")) > 0
 
 
@@ -798,7 +798,7 @@ def test_a_dry_run_tells_what_to_expect_and_leaves_nothing(make_context: Any, da
     context = make_context("ppo", run_config(reward_function="no_repetition", iterations=7))
     context.progress.watch = Watch(dry_run=True)
     with pytest.raises(DryRunDone) as done:
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)
     figures = done.value.figures
     assert figures["seconds_in_all"] == pytest.approx(7 * figures["seconds_per_step"], abs=1)
     assert figures["dry_run"] is True and figures["peak_memory_mb"] > 50
@@ -808,7 +808,7 @@ def test_a_dry_run_tells_what_to_expect_and_leaves_nothing(make_context: Any, da
 def test_no_point_of_a_curve_is_told_twice_or_lost_by_going_on(make_context: Any, dataset: str) -> None:
     config = run_config(reward_function="no_repetition", iterations=3, canary_every=1)
     whole = make_context("ppo", config)
-    METHODS["ppo"].train(whole)
+    METHODS["ppo"].run(whole)
     expected = [(point.name, point.step) for point in whole.progress.points]
     assert len(set(expected)) == len(expected)
 
@@ -836,10 +836,10 @@ def test_rollouts_saved_twice_are_there_once(make_context: Any, dataset: str) ->
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        METHODS["ppo"].train(SimpleNamespace(**(vars(context) | {"progress": Cut(), "run_dir": context.run_dir})))
+        METHODS["ppo"].run(SimpleNamespace(**(vars(context) | {"progress": Cut(), "run_dir": context.run_dir})))
     (context.run_dir / "trainer" / STATE_FILE).unlink()  # as if it were killed before the state was written
     before = [row.id for row in list_generations(context.db, run_id=context.run.id)]
-    METHODS["ppo"].train(context)
+    METHODS["ppo"].run(context)
     after = [row.id for row in list_generations(context.db, run_id=context.run.id)]
     assert before and set(before) < set(after) and len(after) == len(set(after))
 
@@ -860,7 +860,7 @@ def test_a_reward_model_of_another_base_is_refused_first(
     with pytest.raises(
         InvalidInput, match=r"'rm' was trained on the base .*cannot share one model.*studio train reward"
     ):
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)
     for judges in ({"reward": reward}, {"reward_function": "no_repetition", "canary_reward": reward}):
         with pytest.raises(InvalidInput, match="'rm' was trained on the base"):
             submit(context.db, "ppo", {**judges, "parent": "foreign"})
@@ -873,23 +873,23 @@ def test_a_judge_of_the_looks_that_is_none_is_refused_before_the_queue(make_cont
 
 
 def test_a_policys_checkpoint_cannot_be_the_judge(make_context: Any, dataset: str) -> None:
-    METHODS["dpo"].train(make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1}))
+    METHODS["dpo"].run(make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1}))
     with pytest.raises(UnknownSetting, match="is a policy, not a reward model. Reward models: "):
-        METHODS["ppo"].train(make_context("ppo", run_config(reward="p1")))
+        METHODS["ppo"].run(make_context("ppo", run_config(reward="p1")))
     with pytest.raises(UnknownSetting, match="'p1' is a policy, not a reward model. Reward models: none yet; train"):
         submit(make_context("ppo", run_config(reward="p1")).db, "ppo", {"reward": "p1"})
     with pytest.raises(Conflict, match="already a checkpoint 'p1'"):
-        METHODS["ppo"].train(make_context("ppo", run_config(reward_function="no_repetition", name="p1")))
+        METHODS["ppo"].run(make_context("ppo", run_config(reward_function="no_repetition", name="p1")))
 
 
 def test_prompts_longer_than_the_window_are_left_out_or_refused(make_context: Any) -> None:
     context = make_context("ppo", run_config(reward_function="no_repetition", iterations=1, canary_every=0))
     make_prompt(context.db, "Say " + "very " * 60)
     with pytest.raises(NotEnoughData, match="None of the 1 prompts leaves room for 6 tokens.*Lower max_new_tokens"):
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)
     for number in range(4):
         make_prompt(context.db, f"Say {number}.")
-    METHODS["ppo"].train(context)
+    METHODS["ppo"].run(context)
     assert any("1 of 5 prompts are left out" in line for line in context.progress.lines)
     assert len({row.prompt_id for row in list_generations(context.db, run_id=context.run.id)}) <= 4
 
@@ -899,4 +899,4 @@ def test_without_prompts_it_says_how_to_get_some(make_context: Any) -> None:
     asked = Prompt(messages=[{"role": "user", "content": "Somebody's test question."}], tags=[ASKED_HERE])
     save_prompts(context.db, [asked])  # came in with a request for replies: nothing to train on
     with pytest.raises(NotEnoughData, match="studio prompts import"):
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)

@@ -1,6 +1,6 @@
 """Every method a run can have. Adding one: a file here, a settings class in ``training.settings``, a line below.
 
-A method's module offers ``train(context) -> dict``, whatever it does; it is imported when it is first asked
+A method's module offers ``run(context) -> dict``, whatever it does; it is imported when it is first asked
 for.
 """
 
@@ -37,9 +37,9 @@ class Method:
     summary: str
     kind: Literal["train", "job"]
 
-    def train(self, context: RunContext) -> dict[str, Any]:
+    def run(self, context: RunContext) -> dict[str, Any]:
         """Do it, and return what came of it."""
-        return dict(import_module(self.module).train(context))
+        return dict(import_module(self.module).run(context))
 
 
 def _table(*methods: Method) -> Mapping[str, Method]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 from training.ppo.learner import Learner
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Train a policy on scores of its own replies; the result names the new checkpoint and policy."""
     from training.ppo.setup import prepare, publish
 

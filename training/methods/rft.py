@@ -51,7 +51,7 @@ class Selection:
     kept_score: float
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Draw, choose and imitate; the result names the new checkpoint and policy."""
     settings: RftSettings = context.settings
     start = open_start(context)
