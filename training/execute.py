@@ -42,6 +42,7 @@ from feedback.errors import (
     RunCancelled,
     StudioError,
 )
+from feedback.files import atomic_write
 from feedback.store.content.prompts import list_prompts
 from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
@@ -358,9 +359,8 @@ def quiet_libraries() -> None:
 
 def _write_spec(home: Home, run: RunRow, settings: dict[str, Any]) -> None:
     spec = {"id": run.id, "method": run.method, "attempt": run.attempt, "config": run.config, "settings": settings}
-    partial = home.run_dir(run.id) / ".spec.json.partial"
-    partial.write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(partial.with_name("spec.json"))
+    with atomic_write(home.run_dir(run.id) / "spec.json") as file:
+        file.write(f"{json.dumps(spec, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _end_badly(db: Database, run: RunRow, error: BaseException) -> None:

@@ -585,7 +585,8 @@ def test_a_state_that_was_cut_off_while_it_was_written_does_not_count(tiny_base:
     learner = make_learner(tiny_base, settings_of(iterations=1), tmp_path)
     learner.learn()
     whole = (tmp_path / STATE_FILE).read_bytes()
-    (tmp_path / STATE_FILE).with_suffix(".partial").write_bytes(whole[:100])
+    left = tmp_path / f".{STATE_FILE}.partial-00000001"
+    left.write_bytes(whole[:100])
     progress = LocalProgress()
     again = make_learner(tiny_base, settings_of(iterations=1), tmp_path, progress)
     again.learn()
