@@ -8,7 +8,6 @@ as they are, since a rename would put a file in their place.
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import os
 import re
@@ -21,6 +20,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from feedback.errors import InvalidInput
+from feedback.files import atomic_write
 
 STANDARD_OUTPUT = "-"
 _OPEN_FILES = re.compile(r"/proc/(self|thread-self|\d+(/task/\d+)?)/fd")
@@ -107,18 +107,6 @@ def find_output(path: Path) -> Output:
 @contextmanager
 def _replacing(target: Path, *, private: bool) -> Iterator[BinaryIO]:
     target.parent.mkdir(parents=True, exist_ok=True)
-    partial = target.with_name(f".{target.name[:200]}.partial-{os.getpid()}")
-    with contextlib.suppress(FileNotFoundError):
-        partial.unlink()  # of a process of this number that was killed
-    try:
-        descriptor = os.open(partial, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600 if private else 0o666)
-        with os.fdopen(descriptor, "wb") as stream:
-            if not private and target.exists():
-                os.fchmod(descriptor, stat.S_IMODE(target.stat().st_mode))
-            yield stream
-            stream.flush()
-            os.fsync(descriptor)
-        partial.replace(target)
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink()
+    mode = 0o600 if private else stat.S_IMODE(target.stat().st_mode) if target.exists() else None
+    with atomic_write(target, mode=mode) as stream:
+        yield stream

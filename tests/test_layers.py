@@ -28,7 +28,7 @@ NOT_AT_IMPORT = {"studio": {"torch", "transformers", "peft", "trl"}}
 
 
 _FEEDBACK = """
-    errors columns types tables migrations/versions migrations outputs containers jsonl rules database
+    errors files columns types tables migrations/versions migrations outputs containers jsonl rules database
     store store/people store/content store/labeling store/models store/datasets store/reports store/transfer
     quality datasets labeling formats/base formats/trl formats
 """

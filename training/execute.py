@@ -42,6 +42,7 @@ from feedback.errors import (
     RunCancelled,
     StudioError,
 )
+from feedback.files import atomic_write
 from feedback.store.content.prompts import list_prompts
 from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
@@ -100,7 +101,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         db = open_patiently(home)
     except StudioError as error:
-        say(str(error))
+        log_line(str(error))
         return 1
     try:
         if options.follow:
@@ -132,7 +133,7 @@ def work_away(path: Path, run_id: str, ticket_file: Path) -> int:
 
 def open_patiently(home: Home) -> Database:
     """The database of a run: waited for while it is locked or away, at the start and at every later use."""
-    db = insist(home.open)
+    db = retry_on_busy(home.open)
     db.patience = DATABASE_PATIENCE_SECONDS
     return db
 
@@ -215,7 +216,7 @@ def execute(db: Database, home: Home, run_id: str, ticket: Ticket | None = None)
     run = begin(db, run_id, ticket)
     if run is None:
         return False
-    say(f"attempt {run.attempt} of {run.method} begins, pid {os.getpid()}")
+    log_line(f"attempt {run.attempt} of {run.method} begins, pid {os.getpid()}")
     try:
         with Progress(db, home, run_id) as progress:
             result = _work(db, home, run, progress)
@@ -237,21 +238,21 @@ def follow(db: Database, home: Home, run_id: str) -> bool:
     watch = Watch(dry_run=getattr(settings, "dry_run", False))
     try:
         distributed.join(distributed.meeting_place())
-        METHODS[run.method].train(
+        METHODS[run.method].run(
             RunContext(run=run, settings=settings, db=db, home=home, progress=distributed.Follower(watch))
         )
     except distributed.Followed:
         return True
     except Exception as error:
-        say(f"process {distributed.rank() + 1} of the run failed: {type(error).__name__}: {error}")
+        log_line(f"process {distributed.rank() + 1} of the run failed: {type(error).__name__}: {error}")
         traceback.print_exception(error)
     return False
 
 
 def begin(db: Database, run_id: str, ticket: Ticket | None = None) -> RunRow | None:
     """Take the run over as this process; None when it was cancelled, given up or begun anew meanwhile."""
-    if ticket is not None and insist(lambda: get_run(db, run_id)).attempt != ticket.attempt:
-        say(f"run {run_id} is at another attempt than {ticket.attempt}: nothing to do")
+    if ticket is not None and retry_on_busy(lambda: get_run(db, run_id)).attempt != ticket.attempt:
+        log_line(f"run {run_id} is at another attempt than {ticket.attempt}: nothing to do")
         return None
     identity: dict[str, Any] = {
         "pid": os.getpid(),
@@ -259,14 +260,14 @@ def begin(db: Database, run_id: str, ticket: Ticket | None = None) -> RunRow | N
         "host": ticket.host if ticket is not None else this_host(),
         "heartbeat_at": now(),
     }
-    run = insist(lambda: advance(db, run_id, RunState.running, progress=0.0, progress_text="", **identity))
+    run = retry_on_busy(lambda: advance(db, run_id, RunState.running, progress=0.0, progress_text="", **identity))
     if run is not None:
         return run
     run = get_run(db, run_id)
     if run.state is RunState.stopping:
         _end(db, run_id, RunState.cancelled)
     else:
-        say(f"run {run_id} is {run.state.value}, not starting: nothing to do")
+        log_line(f"run {run_id} is {run.state.value}, not starting: nothing to do")
     return None
 
 
@@ -296,14 +297,14 @@ def kind_of(error: BaseException) -> str:
     return "checkpoint" if isinstance(error, CheckpointError) else "crash"
 
 
-def say(line: str) -> None:
+def log_line(line: str) -> None:
     """Write a line, with the time, to the run's log; on a full disk the line is lost and the run goes on."""
     with contextlib.suppress(OSError):
         print(f"{now():%Y-%m-%d %H:%M:%S} {line}", flush=True)
 
 
-def insist(act: Callable[[], ResultT], patience: float = DATABASE_PATIENCE_SECONDS) -> ResultT:
-    """Do a database act that must not be lost, trying again while the database is locked or away."""
+def retry_on_busy(act: Callable[[], ResultT], patience: float = DATABASE_PATIENCE_SECONDS) -> ResultT:
+    """Call ``act``, a database operation that must not be lost, again while the database is locked or unreachable."""
     deadline = time.monotonic() + patience
     while True:
         try:
@@ -312,7 +313,7 @@ def insist(act: Callable[[], ResultT], patience: float = DATABASE_PATIENCE_SECON
             lasting = isinstance(error, StudioError) and not isinstance(error, DatabaseUnavailable)
             if lasting or time.monotonic() >= deadline:
                 raise
-            say(f"the database cannot be written ({type(error).__name__}); trying again")
+            log_line(f"the database cannot be written ({type(error).__name__}); trying again")
             time.sleep(1.0)
 
 
@@ -325,7 +326,7 @@ def _work(db: Database, home: Home, run: RunRow, progress: Progress) -> dict[str
     _check_same_start(context)
     try:
         with distributed.sharing(home, run.id, getattr(settings, "ranks", 1), partial(_end_for_the_dead, db, run)):
-            result = METHODS[run.method].train(context)
+            result = METHODS[run.method].run(context)
     except DryRunDone as done:
         shutil.rmtree(context.run_dir / "trainer", ignore_errors=True)
         result = done.figures
@@ -358,19 +359,18 @@ def quiet_libraries() -> None:
 
 def _write_spec(home: Home, run: RunRow, settings: dict[str, Any]) -> None:
     spec = {"id": run.id, "method": run.method, "attempt": run.attempt, "config": run.config, "settings": settings}
-    partial = home.run_dir(run.id) / ".spec.json.partial"
-    partial.write_text(json.dumps(spec, indent=2, ensure_ascii=False) + "\n")
-    partial.replace(partial.with_name("spec.json"))
+    with atomic_write(home.run_dir(run.id) / "spec.json") as file:
+        file.write(f"{json.dumps(spec, indent=2, ensure_ascii=False)}\n".encode())
 
 
 def _end_badly(db: Database, run: RunRow, error: BaseException) -> None:
-    state = insist(lambda: get_run(db, run.id)).state
+    state = retry_on_busy(lambda: get_run(db, run.id)).state
     stopping = state is RunState.stopping
     if isinstance(error, RunCancelled | Terminated) and stopping:
         _end(db, run.id, RunState.cancelled)
         return
     if isinstance(error, RunCancelled):
-        say(f"stopped: the run is {state.value}, its end was already written by somebody else")
+        log_line(f"stopped: the run is {state.value}, its end was already written by somebody else")
         return
     if isinstance(error, Terminated | KeyboardInterrupt):
         reason = f"The process was asked to end by the system; resume it with `studio runs resume {run.id}`."
@@ -394,15 +394,15 @@ def _end_for_the_dead(db: Database, run: RunRow, words: str) -> None:
 
 def _end(db: Database, run_id: str, to: RunState, **changes: Any) -> None:
     """Write the end; whoever wrote one before (the worker, finding us dead) is not contradicted."""
-    ended = insist(lambda: advance(db, run_id, to, heartbeat_at=now(), **changes))
+    ended = retry_on_busy(lambda: advance(db, run_id, to, heartbeat_at=now(), **changes))
     if ended is None:
         # Stopping may have been asked for between our last look and now.
-        if insist(lambda: get_run(db, run_id)).state is RunState.stopping:
-            insist(lambda: advance(db, run_id, RunState.cancelled, **{**changes, "heartbeat_at": now()}))
+        if retry_on_busy(lambda: get_run(db, run_id)).state is RunState.stopping:
+            retry_on_busy(lambda: advance(db, run_id, RunState.cancelled, **{**changes, "heartbeat_at": now()}))
         else:
-            say(f"the end of the run ({to.value}) was already written by somebody else")
+            log_line(f"the end of the run ({to.value}) was already written by somebody else")
             return
-    say(f"ended: {to.value}" + (f": {changes['error']}" if changes.get("error") else ""))
+    log_line(f"ended: {to.value}" + (f": {changes['error']}" if changes.get("error") else ""))
 
 
 def _settings_of(run: RunRow) -> dict[str, Any]:

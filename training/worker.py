@@ -69,14 +69,14 @@ class Worker:
         for run in reconcile(self.db):
             say(f"{run.id} is {run.state.value}: {run.error or 'its process is gone'}")
             # A leader that was killed may leave helpers of its own behind; another machine's pid means nothing here.
-            if self.launcher.minds(self.db, run):
+            if self.launcher.owns(self.db, run):
                 self.launcher.end(run, Urgency.kill)
         for run in give_up_waiting(self.db):
             say(f"{run.id} is {run.state.value}: {run.error}")
-        minded = [run for run in list_runs(self.db, states=ACTIVE) if self.launcher.minds(self.db, run)]
-        for run in minded:
+        owned = [run for run in list_runs(self.db, states=ACTIVE) if self.launcher.owns(self.db, run)]
+        for run in owned:
             self._look_after(run)
-        if len(minded) < self.launcher.at_once:
+        if len(owned) < self.launcher.at_once:
             self._launch_next()
         self.launcher.tend()
 
@@ -103,16 +103,16 @@ class Worker:
         """Beat for a run that waits for its process to begin; write the end of one that went without a word."""
         if run.state is RunState.stopping:
             return
-        sight = self.launcher.watch(run)
-        if sight is None:
+        observation = self.launcher.watch(run)
+        if observation is None:
             return
-        if sight.gone:
-            self._bury(run, sight.gone)
-        elif sight.waits:
-            waiting = {"heartbeat_at": now(), "progress_text": sight.waits}
+        if observation.gone:
+            self._record_end(run, observation.gone)
+        elif observation.waits:
+            waiting = {"heartbeat_at": now(), "progress_text": observation.waits}
             transition_run(self.db, run.id, expected=[RunState.starting], to=RunState.starting, **waiting)
 
-    def _bury(self, run: RunRow, last_words: str) -> None:
+    def _record_end(self, run: RunRow, last_words: str) -> None:
         fresh = get_run(self.db, run.id)
         if fresh.attempt != run.attempt or fresh.state not in (RunState.starting, RunState.running):
             return  # it said its own end meanwhile, or was asked to stop, or is somebody else's by now
@@ -126,12 +126,12 @@ class Worker:
     def _end_cancelled(self, at: float) -> None:
         """Take up runs newly asked to stop, and press on with each until nothing of it lives."""
         for run in list_runs(self.db, states=[RunState.stopping]):
-            if self.launcher.minds(self.db, run):
+            if self.launcher.owns(self.db, run):
                 self._stopping.setdefault(run.id, _Stopping(run, since=at))
         for stopping in list(self._stopping.values()):
-            self._press(stopping.run, at - stopping.since)
+            self._escalate(stopping.run, at - stopping.since)
 
-    def _press(self, run: RunRow, waited: float) -> None:
+    def _escalate(self, run: RunRow, waited: float) -> None:
         """Ask, then terminate, then kill; ``cancelled`` is written when nothing of the run lives."""
         pressing = waited >= self._grace
         urgency = Urgency.kill if waited >= self._term else Urgency.terminate if pressing else Urgency.asked

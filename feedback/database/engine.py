@@ -24,7 +24,7 @@ from sqlmodel import Session, SQLModel
 import feedback.tables  # noqa: F401  (fills SQLModel.metadata)
 from feedback import migrations
 from feedback.database.driver_errors import READ_ERRORS, explain, explain_sqlite, full_disk, one_line
-from feedback.database.write_queue import Turns
+from feedback.database.write_queue import WriteQueue
 from feedback.errors import RESTORE_HINT, DatabaseDamaged, DatabaseUnavailable, InvalidInput, StudioError
 
 BUSY_TIMEOUT_SECONDS = 30.0
@@ -50,7 +50,7 @@ class Database:
         self._writing = engine.execution_options(begin_immediate=True)
         self._glance: Connection | None = None
         self._glancing = threading.Lock()
-        self._turns = Turns(Path(engine.url.database) if self.is_sqlite and engine.url.database else None)
+        self._write_queue = WriteQueue(Path(engine.url.database) if self.is_sqlite and engine.url.database else None)
 
     @property
     def is_sqlite(self) -> bool:
@@ -108,7 +108,7 @@ class Database:
         return self.is_sqlite and bool(self.engine.url.database)
 
     def _turn(self) -> AbstractContextManager[None]:
-        return self._turns.wait() if self.is_sqlite else nullcontext()
+        return self._write_queue.wait() if self.is_sqlite else nullcontext()
 
     def dispose(self) -> None:
         """Close all connections."""
@@ -117,7 +117,7 @@ class Database:
                 self._glance.close()
             self._glance = None
         self.engine.dispose()
-        self._turns.close()
+        self._write_queue.close()
 
     def _begun(self, begin: Callable[[], OpenedT]) -> OpenedT:
         """What ``begin`` opens, tried again while the database is locked or away and patience lasts."""

@@ -1,7 +1,7 @@
-"""Statements that run with every vote, put together once and then handed to the driver as they are.
+"""Compiled statements: SQL that runs with every vote, compiled once and then handed to the driver directly.
 
-SQLAlchemy's own execution costs several times what SQLite needs for such a statement. What it knows of one (the
-dialect's SQL, how values are written and read) does not change from call to call, so it is asked for once.
+SQLAlchemy's own execution costs several times what SQLite needs for such a statement. The SQL of a dialect and the
+conversion of values do not change from call to call, so they are computed once.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ _Getter = Callable[[Mapping[str, Any]], Any]
 _Processor = Callable[[Any], Any]
 
 
-class Prepared:
-    """One statement whose values are its named parameters or, of an insert, its columns."""
+class CompiledStatement:
+    """A statement whose values are its named parameters or, for an insert, its columns."""
 
     def __init__(self, statement: Executable) -> None:
         self._statement = visitors.cloned_traverse(statement, {}, {"bindparam": _spell_out})  # type: ignore[call-overload]
@@ -34,7 +34,7 @@ class Prepared:
         self._plans: dict[tuple[Any, ...], _Plan] = {}
 
     def all(self, connection: Connection, **values: Any) -> list[Any]:
-        """Run it in the transaction under way; the rows found, each a named tuple."""
+        """Run the statement in the open transaction and return its rows, each a named tuple."""
         shape = (connection.dialect.name, *values, *(len(values[name]) for name in self._lists))
         plan = self._plans.get(shape)
         if plan is None:
@@ -42,7 +42,7 @@ class Prepared:
         return plan.run(connection, values)
 
     def first(self, connection: Connection, **values: Any) -> Any:
-        """The first row found, or None; for statements that find few, as all of them are read."""
+        """Return the first row, or None; for statements with few rows, because all of them are read."""
         found = self.all(connection, **values)
         return found[0] if found else None
 

@@ -26,8 +26,8 @@ except ImportError:  # Windows: writers of several processes poll, threads still
 PATIENCE_SECONDS = 5.0
 
 
-class Turns:
-    """The doors of one database file; without a file (a database in memory) only threads take turns."""
+class WriteQueue:
+    """The fair lock of one database file's writers; without a file (a database in memory) it orders threads only."""
 
     def __init__(self, database: Path | None) -> None:
         self._outer = threading.Lock()

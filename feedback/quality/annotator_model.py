@@ -147,9 +147,9 @@ class _Data:
         side, skill, length = betas[self.person].T
         base = side + length * self.left_ratio
         chose = 2 * self.chose_left - 1
-        evidence = _log_expit(chose * (base + skill)) - _log_expit(chose * (base - skill))
+        log_odds = _log_expit(chose * (base + skill)) - _log_expit(chose * (base - skill))
         total = slope * self.unit_ratio
-        numpy.add.at(total, self.unit, self.sign * evidence)
+        numpy.add.at(total, self.unit, self.sign * log_odds)
         return self._with_gold(expit(total))
 
     def in_screen_terms(self, posterior: numpy.ndarray) -> numpy.ndarray:

@@ -17,9 +17,8 @@ from feedback.quality.agreement import GoldVerdict, Measure, undefined
 from feedback.quality.annotator_model import Skill
 from feedback.quality.ballots import Ballot, ballots_of
 from feedback.store.reports.opinions import Opinion, list_opinions
-from feedback.types import Part, Purpose, Source, Verdict
+from feedback.types import WORK_PURPOSES, Part, Purpose, Source, Verdict
 
-WORK = (Purpose.collect, Purpose.evaluate)
 HASTY = 0.2
 """Share of answers given sooner than the replies can be read, above which (surely) a person is called hasty."""
 
@@ -100,7 +99,7 @@ def report_of(opinions: Sequence[Opinion]) -> QualityReport:
     """The report over opinions in the order they were given; adjudications settle matchups and are not measured."""
     judged = [opinion for opinion in opinions if opinion.part is Part.annotator]
     ballots = {purpose: ballots_of(o for o in judged if o.purpose is purpose) for purpose in Purpose}
-    work = [ballot for purpose in WORK for ballot in ballots[purpose]]
+    work = [ballot for purpose in WORK_PURPOSES for ballot in ballots[purpose]]
     # A repeat would count its person's error twice, so the model does not see it.
     skills = annotator_model.fit([*work, *ballots[Purpose.gold]]).skills
     by_person: dict[str, list[Opinion]] = defaultdict(list)
@@ -140,7 +139,7 @@ def _line(
 ) -> AnnotatorQuality:
     name = opinions[0].annotator
     own = {purpose: [ballot for ballot in some if ballot.annotator == name] for purpose, some in ballots.items()}
-    work = [ballot for purpose in WORK for ballot in own[purpose]]
+    work = [ballot for purpose in WORK_PURPOSES for ballot in own[purpose]]
     known = [ballot for ballot in own[Purpose.gold] if ballot.truth is not None]
     skill = skill or _unknown()
     verdict = agreement.gold_test([ballot.choice == ballot.truth for ballot in known])

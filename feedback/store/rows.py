@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from sqlmodel import Session, SQLModel, col, select
 
 from feedback.errors import Conflict, InvalidInput, NotFound, StudioError
-from feedback.types import storable_throughout
+from feedback.types import reject_unstorable_values
 
 _TOO_LARGE = 2**63  # what a column of whole numbers ends before
 
@@ -70,7 +70,7 @@ def check_keepable(row: SQLModel, noun: str) -> None:
 
 
 def _check_value(value: Any, what: str) -> None:
-    storable_throughout(value, what)
+    reject_unstorable_values(value, what)
     if isinstance(value, int) and not -_TOO_LARGE <= value < _TOO_LARGE:
         raise ValueError(f"{what} is a larger number than any database can hold")
     if isinstance(value, datetime):

@@ -32,6 +32,7 @@ from feedback.types.datasets import CUT_REPLY, Dataset, DatasetFilters, Preferen
 from feedback.types.labeling import (
     MAX_MATCHUP_SIZE,
     MAX_PRIORITY,
+    WORK_PURPOSES,
     Act,
     Batch,
     Checks,
@@ -77,9 +78,9 @@ from feedback.types.validation import (
     canonical_json,
     content_hash,
     now,
-    number_not_truth,
-    storable,
-    storable_throughout,
+    reject_bool,
+    reject_unstorable_text,
+    reject_unstorable_values,
     usable_name,
 )
 
@@ -92,6 +93,7 @@ __all__ = [
     "MAX_MATCHUP_SIZE",
     "MAX_PRIORITY",
     "RESERVED_NAMES",
+    "WORK_PURPOSES",
     "Act",
     "AuditEvent",
     "Batch",
@@ -137,8 +139,8 @@ __all__ = [
     "canonical_json",
     "content_hash",
     "now",
-    "number_not_truth",
-    "storable",
-    "storable_throughout",
+    "reject_bool",
+    "reject_unstorable_text",
+    "reject_unstorable_values",
     "usable_name",
 ]

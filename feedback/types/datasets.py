@@ -11,7 +11,7 @@ from sqlmodel import SQLModel
 
 from feedback.types.labeling import Source
 from feedback.types.prompts import Message
-from feedback.types.validation import number_not_truth, usable_name
+from feedback.types.validation import reject_bool, usable_name
 
 
 class Weighting(StrEnum):
@@ -86,7 +86,7 @@ class DatasetFilters(BaseModel):
     @field_validator("min_agreement", "test_share", "split_seed", mode="before")
     @classmethod
     def _is_a_number(cls, value: Any) -> Any:
-        return number_not_truth(value)
+        return reject_bool(value)
 
     @field_validator("since", "until")
     @classmethod

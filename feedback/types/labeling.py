@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import ValidationInfo, field_validator, model_validator
 from sqlmodel import SQLModel
 
-from feedback.types.validation import storable, storable_throughout, usable_name
+from feedback.types.validation import reject_unstorable_text, reject_unstorable_values, usable_name
 
 MAX_MATCHUP_SIZE = 9
 MAX_PRIORITY = 1000
@@ -49,6 +49,10 @@ class Purpose(StrEnum):
     evaluate = "evaluate"
     gold = "gold"
     repeat = "repeat"
+
+
+WORK_PURPOSES = (Purpose.collect, Purpose.evaluate)
+"""Purposes whose judgments are results; the others check the annotators."""
 
 
 class Part(StrEnum):
@@ -182,11 +186,11 @@ class Judgment(SQLModel):
         if self.strength is not None and self.strength not in (1, 2, 3):
             raise ValueError(f"strength must be 1, 2 or 3, not {self.strength}")
         for name in ("annotator", "skip_reason", "rationale", "flag"):
-            storable(getattr(self, name) or "", name)
-        storable(str((self.edited or {}).get("text") or ""), "the edited text")
-        storable_throughout(self.spans, "a mark")
-        storable_throughout(self.criteria, "a criterion")
-        storable_throughout(self.origin, "origin")
+            reject_unstorable_text(getattr(self, name) or "", name)
+        reject_unstorable_text(str((self.edited or {}).get("text") or ""), "the edited text")
+        reject_unstorable_values(self.spans, "a mark")
+        reject_unstorable_values(self.criteria, "a criterion")
+        reject_unstorable_values(self.origin, "origin")
         if self.strength is not None and self.verdict is None:
             raise ValueError("strength has no meaning with a ranking")
         if self.strength is not None and self.verdict in (Verdict.tie, Verdict.both_bad, Verdict.skip):
@@ -204,7 +208,7 @@ class Draft(SQLModel):
     @field_validator("content")
     @classmethod
     def _storable(cls, content: dict[str, Any]) -> dict[str, Any]:
-        storable_throughout(content, "a draft")
+        reject_unstorable_values(content, "a draft")
         return content
 
 
@@ -227,7 +231,7 @@ class Guidelines(SQLModel):
             raise ValueError("guidelines must not be empty")
         if len(text) > 50_000:
             raise ValueError(f"guidelines may have 50000 characters, not {len(text)}")
-        return storable(text.strip(), "guidelines")
+        return reject_unstorable_text(text.strip(), "guidelines")
 
     @field_validator("criteria")
     @classmethod
@@ -235,7 +239,7 @@ class Guidelines(SQLModel):
         names = [name.strip() for name in criteria if name.strip()]
         if len(names) > 8 or len(set(names)) != len(names) or any(len(name) > 60 for name in names):
             raise ValueError("criteria are at most 8 different names of at most 60 characters")
-        return [storable(name, "a criterion") for name in names]
+        return [reject_unstorable_text(name, "a criterion") for name in names]
 
 
 class Checks(SQLModel):
@@ -290,7 +294,7 @@ class Batch(SQLModel):
             raise ValueError(f"required must be between 1 and 100, not {self.required}")
         if self.max_required and not self.required <= self.max_required <= 100:
             raise ValueError(f"max_required must be 0 or between {self.required} and 100, not {self.max_required}")
-        storable(self.note, "a note")
+        reject_unstorable_text(self.note, "a note")
         return self
 
 
@@ -311,7 +315,7 @@ class Review(SQLModel):
             raise ValueError("a reason is needed: whoever reads this later must understand it")
         if len(reason) > 2_000:
             raise ValueError(f"a reason may have 2000 characters, not {len(reason)}")
-        return storable(reason.strip(), "a reason")
+        return reject_unstorable_text(reason.strip(), "a reason")
 
 
 def _known_answer(gold: dict[str, Any], kind: MatchupKind, size: int) -> None:

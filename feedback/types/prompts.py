@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationInfo, field_validator, model_validator
 from sqlmodel import SQLModel
 
-from feedback.types.validation import content_hash, storable
+from feedback.types.validation import content_hash, reject_unstorable_text
 
 ASKED_HERE = "asked-here"
 """The tag of prompts that came in with a request for replies: nobody meant them for the annotators."""
@@ -40,7 +40,7 @@ class Message(BaseModel):
     def _not_blank(cls, content: str) -> str:
         if not content.strip():
             raise ValueError("content must not be empty")
-        return storable(content, "content")
+        return reject_unstorable_text(content, "content")
 
 
 class Conversation(BaseModel):
@@ -107,7 +107,7 @@ class Prompt(SQLModel):
     @field_validator("tags")
     @classmethod
     def _storable_tags(cls, tags: list[str]) -> list[str]:
-        return [storable(tag, "a tag") for tag in tags]
+        return [reject_unstorable_text(tag, "a tag") for tag in tags]
 
     @field_validator("content_hash")
     @classmethod
@@ -145,4 +145,4 @@ class Generation(SQLModel):
     def _not_blank(cls, text: str) -> str:
         if not text.strip():
             raise ValueError("a reply must not be empty")
-        return storable(text, "a reply")
+        return reject_unstorable_text(text, "a reply")

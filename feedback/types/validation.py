@@ -29,8 +29,8 @@ def content_hash(value: Any) -> str:
     return hashlib.sha256(canonical_json(value).encode()).hexdigest()
 
 
-def storable(text: str, what: str) -> str:
-    """The text, if every database can hold it: no NUL (PostgreSQL refuses it), no half of a surrogate pair (UTF-8)."""
+def reject_unstorable_text(text: str, what: str) -> str:
+    """Return the text; ValueError if a database cannot store it: a NUL or half of a surrogate pair."""
     if "\0" in text:
         raise ValueError(f"{what} must not hold a NUL character")
     try:
@@ -40,23 +40,23 @@ def storable(text: str, what: str) -> str:
     return text
 
 
-def storable_throughout(value: Any, what: str) -> None:
-    """As ``storable``, for every text in nested lists and dictionaries, their keys included; JSON has no NaN either."""
+def reject_unstorable_values(value: Any, what: str) -> None:
+    """Raise ValueError for unstorable text anywhere in nested lists and dictionaries, keys included, and for NaN."""
     if isinstance(value, str):
-        storable(value, what)
+        reject_unstorable_text(value, what)
     elif isinstance(value, float) and not math.isfinite(value):
         raise ValueError(f"{what} must be a finite number, not {value}")
     elif isinstance(value, dict):
         for key, inner in value.items():
-            storable_throughout(key, what)
-            storable_throughout(inner, what)
+            reject_unstorable_values(key, what)
+            reject_unstorable_values(inner, what)
     elif isinstance(value, list | tuple):
         for inner in value:
-            storable_throughout(inner, what)
+            reject_unstorable_values(inner, what)
 
 
-def number_not_truth(value: Any) -> Any:
-    """The value, unless it is true or false: Python counts these as 1 and 0, and nobody means that by them."""
+def reject_bool(value: Any) -> Any:
+    """Return the value; ValueError for a bool, which Python would otherwise accept as the number 1 or 0."""
     if isinstance(value, bool):
         raise ValueError(f"a number is needed, not {str(value).lower()}")
     return value

@@ -67,7 +67,7 @@ class Datasets(Acts):
     @act(UserRole.researcher)
     def twin_of(self, row: DatasetRow) -> str | None:
         """The name of an older dataset that holds the same as this one."""
-        return dataset_store.twin_of(self.db, row)
+        return dataset_store.find_identical_dataset(self.db, row)
 
     @act(UserRole.researcher)
     def preview_pairs(self, key: str, limit: int = 8) -> list[PreferencePair]:

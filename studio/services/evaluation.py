@@ -16,7 +16,7 @@ from feedback.types import UserRole
 from studio.services.access import Acts, act
 from training.evaluation import benchmark_comparison, people
 from training.evaluation.benchmark_comparison import Compared, Comparison
-from training.evaluation.gate import Decision, Limits
+from training.evaluation.gate import Decision, GateLimits
 from training.evaluation.gate_evidence import decide_policy, opponent_of
 from training.runs import queue
 
@@ -105,6 +105,6 @@ class Evaluation(Acts):
         return [{"against": get_policy(self.db, other).name, **figures} for other, figures in found.items()]
 
     @act(UserRole.researcher)
-    def decide(self, policy: str, against: str | None = None, limits: Limits | None = None) -> Decision:
+    def decide(self, policy: str, against: str | None = None, limits: GateLimits | None = None) -> Decision:
         """May this policy serve, by all that was measured? Changes nothing."""
         return decide_policy(self.db, policy, against, limits, self._compared)

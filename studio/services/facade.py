@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 from feedback.database.engine import Database
 from feedback.errors import NotSignedIn
 from feedback.store.labeling.idle_leases import ReachCounts
-from feedback.store.labeling.settings import InForce
+from feedback.store.labeling.settings import CurrentSettings
 from feedback.store.people.users import any_user
 from studio.identity import LOCAL, Person
 from studio.services.datasets import Datasets
@@ -44,7 +44,7 @@ class Shared:
         self.replies = ReplyMaker(home, db)
         self.reports = QualityReports(db)
         self.remembered = Remembered()
-        self.in_force = InForce(db)
+        self.in_force = CurrentSettings(db)
         self.reach_counts = ReachCounts()
         self.judged = itertools.count()
         # One thread for the votes of all annotators: more would only fight over the interpreter and the write lock.

@@ -41,7 +41,7 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
     from training.ppo.learner import Learner
     from training.ppo.reward_roles import RewardRoles
     from training.ppo.rollouts import PoolPrompt, PromptPool
-    from training.ppo.setup import build_roles
+    from training.ppo.setup import build_backbone
     from training.reporting.reporter import LocalProgress
     from training.settings.ppo import PpoSettings
 
@@ -51,10 +51,10 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
             max_new_tokens=work["tokens"], epochs=work["epochs"], lora_rank=work["rank"], lora_alpha=2 * work["rank"],
             learning_rate=RATE, value_learning_rate=RATE, value_warmup=0, divergence_stop=100.0, canary_every=0,
         )  # fmt: skip
-        roles, adapters, ends, _ = build_roles(work["base"], None, [], settings, "cpu")
+        backbone, adapters, ends, _ = build_backbone(work["base"], None, [], settings, "cpu")
         adapters.create("reward_0", adapter_config(settings, "CAUSAL_LM"))
-        roles.add_head("reward_0", torch.randn(1, roles.model.config.hidden_size) * 0.05)
-        judges = RewardRoles(roles, ["reward_0"], ["random"])
+        backbone.add_head("reward_0", torch.randn(1, backbone.model.config.hidden_size) * 0.05)
+        judges = RewardRoles(backbone, ["reward_0"], ["random"])
         pool = [
             PoolPrompt(str(place), [{"role": "user", "content": text}], tuple(ids))
             for place, (text, ids) in enumerate(zip(work["texts"], work["prompts"], strict=True))
@@ -62,9 +62,15 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
         progress = LocalProgress()
         with tempfile.TemporaryDirectory() as directory:
             learner = Learner(
-                roles, judges, PromptPool(pool, 0), Canary([], judges, settings), settings, progress, Path(directory),
+                backbone,
+                judges,
+                PromptPool(pool, 0),
+                Canary([], judges, settings),
+                settings,
+                progress,
+                Path(directory),
                 ends=ends,
-            )  # fmt: skip
+            )
             began = time.monotonic(), time.process_time()
             learner.learn()
             seconds = time.monotonic() - began[0], time.process_time() - began[1]

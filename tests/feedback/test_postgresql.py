@@ -266,10 +266,13 @@ def test_people_judge_two_policies_and_a_rule_is_not_asked(postgresql: Database)
         matchups.save_matchups(postgresql, pair)
     assert judge_by(postgresql, longer, annotator="oracle:longer", source=Source.simulated) == 0
     assert judge_by(postgresql, longer, count=2) == 2
-    found = comparisons.list_duels(postgresql, one.id)[two.id]
-    won_by_two = [duel.verdict is (Verdict.first if duel.first == two.id else Verdict.second) for duel in found.duels]
+    found = comparisons.list_comparisons(postgresql, one.id)[two.id]
+    won_by_two = [
+        comparison.verdict is (Verdict.first if comparison.first == two.id else Verdict.second)
+        for comparison in found.comparisons
+    ]
     assert (won_by_two, found.waiting) == ([True, True], 1)
-    assert comparisons.list_duels(postgresql, "nobody") == {}
+    assert comparisons.list_comparisons(postgresql, "nobody") == {}
     fill, _ = (runs.save_run(postgresql, Run(method="generate", config=config)) for config in ({}, {"against": "two"}))
     assert [row.id for row in runs.list_fills(postgresql, limit=2)] == [fill.id]
 

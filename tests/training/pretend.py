@@ -97,7 +97,7 @@ class Pretended:
     kind = "job"
 
     def __init__(self, name: str) -> None:
-        self.train = BEHAVIOURS[name]
+        self.run = BEHAVIOURS[name]
 
 
 if __name__ == "__main__":

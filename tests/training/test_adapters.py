@@ -156,7 +156,7 @@ def test_a_policy_of_each_kind_is_trained_saved_and_loaded(
 
     config = {"dataset": dataset, "name": f"p-{kind}", "adapter": kind, "lora_rank": 4, "reduction": 4, **QUICK}
     context = make_context("dpo", config)
-    METHODS["dpo"].train(context)
+    METHODS["dpo"].run(context)
     manifest = read_manifest(context.home.checkpoints / f"p-{kind}")
     assert manifest.adapter.kind == {"rslora": "LORA", "dora": "LORA"}.get(kind, kind.upper())
     policy = open_policy(context.db, context.home, f"p-{kind}", "cpu")  # refuses unless the probe agrees
@@ -173,7 +173,7 @@ def test_a_policy_of_each_kind_is_trained_saved_and_loaded(
 def test_a_reward_model_of_each_kind_keeps_its_head(make_context: Any, dataset: str, kind: str) -> None:
     config = {"dataset": dataset, "name": f"r-{kind}", "adapter": kind, "lora_rank": 4, "reduction": 4, **QUICK}
     context = make_context("reward", config)
-    METHODS["reward"].train(context)
+    METHODS["reward"].run(context)
     reward = open_reward(context.db, context.home, f"r-{kind}", "cpu")
     assert reward.model.num_labels == 1
 
@@ -275,7 +275,7 @@ def test_what_was_trained_over_fewer_bits_is_loaded_over_fewer_bits(
     """In 8 bits: 4 come in blocks of 64 weights, which the tiny base is too narrow for."""
     pytest.importorskip("bitsandbytes", reason="quantised bases need bitsandbytes, which is not installed")
     context = make_context(method, {"dataset": dataset, "name": "few-bits", "quantize": "8bit", **QUICK})
-    METHODS[method].train(context)
+    METHODS[method].run(context)
     opened = (open_policy if method == "dpo" else open_reward)(context.db, context.home, "few-bits", "cpu")
     kinds = {type(module).__name__ for module in opened.model.modules()}
     assert "Linear8bitLt" in kinds

@@ -21,10 +21,10 @@ from feedback.types import Benchmark, Checkpoint, Policy, Run, Scorecard
 from tests.factories import keep_benchmark, make_policy, sample
 from training.bundled import TASKS_DIR
 from training.evaluation.benchmark_comparison import compare
-from training.evaluation.gate import Verdict
+from training.evaluation.gate import GateVerdict
 from training.evaluation.gate_evidence import decide_policy, judge_taught
 from training.evaluation.harness_report import from_report, read_report
-from training.evaluation.paired_tests import Finding
+from training.evaluation.paired_tests import PairedFinding
 from training.methods import METHODS
 from training.reporting.reporter import RunContext
 from training.runs import queue, validation
@@ -70,7 +70,7 @@ def test_a_policy_takes_tasks_of_ones_own_and_every_item_is_kept(
     db: Database, make_context: MakeContext, tiny_policy: PolicyRow, tasks: Path
 ) -> None:
     context = make_context("benchmark", {"policy": tiny_policy.id, "tasks": "sums, speech", "include": str(tasks)})
-    result = METHODS["benchmark"].train(context)
+    result = METHODS["benchmark"].run(context)
     sums, speech = (next(row for row in list_benchmarks(db) if row.task == task) for task in ("sums", "speech"))
     assert result["benchmarks"] == {"sums": sums.id, "speech": speech.id}
     assert list(sums.means) == ["acc_norm", "acc"], "the task's own order: its main metric leads"
@@ -86,9 +86,9 @@ def test_a_run_that_was_killed_goes_on_with_the_next_task(
 ) -> None:
     config = {"policy": tiny_policy.id, "include": str(tasks)}
     first = make_context("benchmark", {**config, "tasks": "sums"})
-    (kept,) = METHODS["benchmark"].train(first)["benchmarks"].values()
+    (kept,) = METHODS["benchmark"].run(first)["benchmarks"].values()
     again = make_context("benchmark", {**config, "tasks": "sums,speech"}, run=first.run, attempt=2)
-    assert METHODS["benchmark"].train(again)["benchmarks"]["sums"] == kept
+    assert METHODS["benchmark"].run(again)["benchmarks"]["sums"] == kept
     assert [row.task for row in list_benchmarks(db)] == ["speech", "sums"]
 
 
@@ -96,7 +96,7 @@ def test_what_the_harness_wrote_to_disk_comes_in_with_the_same_items(
     db: Database, make_context: MakeContext, tiny_policy: PolicyRow, tasks: Path, tmp_path: Path
 ) -> None:
     context = make_context("benchmark", {"policy": tiny_policy.id, "tasks": "sums", "include": str(tasks)})
-    METHODS["benchmark"].train(context)
+    METHODS["benchmark"].run(context)
     (here,) = list_benchmarks(db)
     for place in ("elsewhere", "broken"):
         written_by_the_harness(tiny_policy.base, tasks, tmp_path / place)
@@ -106,7 +106,7 @@ def test_what_the_harness_wrote_to_disk_comes_in_with_the_same_items(
     assert there.means == here.means and there.higher_is_better == {"acc_norm": True, "acc": True}
     assert len(list_scores(db, here.id, there.id, "acc")) == 8
     (found,) = compare(db, here.policy_id, there.policy_id).comparisons
-    assert found.metric == "acc_norm" and found.paired.difference == 0 and found.finding is Finding.unclear
+    assert found.metric == "acc_norm" and found.paired.difference == 0 and found.finding is PairedFinding.unclear
     assert items[0].asked.startswith("<|user|>0 and 1?") and items[0].answer in {"0", "1", "none"}
 
     (log,) = (tmp_path / "broken").rglob("samples_*.jsonl")
@@ -150,12 +150,12 @@ def written_by_the_harness(base: str, tasks: Path, place: Path) -> None:
 def test_what_was_asked_otherwise_is_not_compared(
     db: Database, make_context: MakeContext, tiny_policy: PolicyRow, tasks: Path
 ) -> None:
-    METHODS["benchmark"].train(
+    METHODS["benchmark"].run(
         make_context("benchmark", {"policy": tiny_policy.id, "tasks": "sums", "include": str(tasks)})
     )
     other = save_policy(db, Policy(name="twin", base=tiny_policy.base))
     plain = {"policy": other.id, "tasks": "sums", "include": str(tasks), "chat_template": False}
-    METHODS["benchmark"].train(make_context("benchmark", plain))
+    METHODS["benchmark"].run(make_context("benchmark", plain))
     keep_benchmark(db, tiny_policy.id, [1.0, 0.0], task="facts")
     keep_benchmark(db, other.id, [1.0, 1.0], task="facts")
     found = compare(db, tiny_policy.id, other.id)
@@ -169,26 +169,26 @@ def test_what_was_asked_otherwise_is_not_compared(
 
 def test_the_gate_weighs_the_newest_results_and_who_judged(db: Database, tiny_policy: PolicyRow) -> None:
     child = save_policy(db, Policy(name="child", base=tiny_policy.base, parent_id=tiny_policy.id))
-    assert decide_policy(db, child.id).verdict is Verdict.hold  # never measured
+    assert decide_policy(db, child.id).verdict is GateVerdict.hold  # never measured
     figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
     card = Scorecard(kind="win_rate", subject_id=child.id, against_id=tiny_policy.id, figures=figures)
     save_scorecard(db, card)
-    assert decide_policy(db, child.id).verdict is Verdict.promote
+    assert decide_policy(db, child.id).verdict is GateVerdict.promote
     save_scorecard(db, card.model_copy(update={"figures": {**figures, "best_of": 8, "low": 0.1, "high": 0.2}}))
-    assert decide_policy(db, child.id).verdict is Verdict.promote, "the best of many replies is another question"
+    assert decide_policy(db, child.id).verdict is GateVerdict.promote, "the best of many replies is another question"
 
     for policy, right in ((tiny_policy.id, 400), (child.id, 300)):
         keep_benchmark(db, policy, [float(number < right) for number in range(400)])
     decision = decide_policy(db, child.id)
-    assert decision.verdict is Verdict.reject
+    assert decision.verdict is GateVerdict.reject
     assert any("sums lost 25.0 points (1.000 to 0.750, 400 items)" in reason.words for reason in decision.reasons)
     (found,) = compare(db, child.id, tiny_policy.id).comparisons
-    assert found.finding is Finding.worse and found.paired.lost == 100
+    assert found.finding is PairedFinding.worse and found.paired.lost == 100
     assert len(list_differing(db, found.a.id, found.b.id, "acc", limit=1000)) == 100
     with pytest.raises(InvalidInput, match="no parent"):
         decide_policy(db, tiny_policy.id)
     keep_benchmark(db, child.id, [1.0, 1.0])
-    assert decide_policy(db, child.id).verdict is Verdict.reject, "a newer result of two items hides no older one"
+    assert decide_policy(db, child.id).verdict is GateVerdict.reject, "a newer result of two items hides no older one"
 
 
 def test_a_judge_that_taught_an_ancestor_is_no_independent_one(
@@ -205,10 +205,10 @@ def test_a_judge_that_taught_an_ancestor_is_no_independent_one(
     figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 50}
     card = Scorecard(kind="win_rate", subject_id=child.id, against_id=tiny_policy.id, figures=figures)
     save_scorecard(db, card.model_copy(update={"settings": {"reward": "rm1"}}))
-    assert decide_policy(db, child.id).verdict is Verdict.hold
+    assert decide_policy(db, child.id).verdict is GateVerdict.hold
     # A rule speaks before a reward model, and taught nobody.
     save_scorecard(db, card.model_copy(update={"settings": {"oracle": "warm"}}))
-    assert decide_policy(db, child.id).verdict is Verdict.promote
+    assert decide_policy(db, child.id).verdict is GateVerdict.promote
 
 
 def test_samples_that_tell_nothing_item_by_item_are_refused() -> None:
@@ -247,10 +247,10 @@ def test_what_cannot_be_taken_is_said_before_a_model_is_loaded(
 ) -> None:
     missing = {"policy": tiny_policy.id, "tasks": "sums", "include": str(tasks / "nowhere")}
     with pytest.raises(InvalidInput, match="no folder"):
-        METHODS["benchmark"].train(make_context("benchmark", missing))
+        METHODS["benchmark"].run(make_context("benchmark", missing))
     unknown = {"policy": tiny_policy.id, "tasks": "sums,no_such_task", "include": str(tasks)}
     with pytest.raises(NotFound, match="no_such_task"):
-        METHODS["benchmark"].train(make_context("benchmark", unknown))
+        METHODS["benchmark"].run(make_context("benchmark", unknown))
     assert not list_benchmarks(db)
     monkeypatch.setattr(validation, "find_spec", lambda name: None)
     with pytest.raises(InvalidInput, match="make eval"):
@@ -272,7 +272,7 @@ def test_a_cancel_is_heard_between_two_batches(
 
     monkeypatch.setattr(context.progress, "report", report)
     with pytest.raises(RunCancelled):
-        METHODS["benchmark"].train(context)
+        METHODS["benchmark"].run(context)
     assert said[0] == "sums: 0 of 24 answers" and said[2] == "sums: 4 of 24 answers"
     assert not list_benchmarks(db)
 

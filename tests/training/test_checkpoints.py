@@ -371,7 +371,7 @@ def test_a_run_that_begins_finds_its_name_taken_before_it_trains(
     (home.checkpoints / "left").mkdir()
     context = make_context(method, {"dataset": dataset, "name": "left", "allow_few": True})
     with pytest.raises(Conflict, match="already a checkpoint 'left'"):
-        METHODS[method].train(context)
+        METHODS[method].run(context)
     assert not context.progress.lines
 
 

@@ -24,7 +24,7 @@ from training.models.classifiers import head_of
 from training.models.loading import HEAD, LoadedReward, load_base, load_scorer
 from training.models.reward_heads import last_places, scalar_head
 from training.models.scoring import reward_scores
-from training.ppo.backbone import Roles
+from training.ppo.backbone import Backbone
 from training.ppo.backbone_adapters import PeftAdapters
 from training.ppo.reward_roles import read_reward
 
@@ -68,7 +68,7 @@ def test_a_judge_on_roles_scores_as_the_checkpoint_was_measured(
     base = str(save_family(family, tiny_base, tmp_path / family))
     context = make_context("reward", _config_of(pooling) | {"dataset": dataset, "parent": "shaped"})
     save_policy(context.db, Policy(name="shaped", base=base))
-    METHODS["reward"].train(context)
+    METHODS["reward"].run(context)
     directory = context.home.checkpoints / "rm"
     saved = read_manifest(directory)
     assert saved.reads_end and (saved.heads, saved.pooling) == ([HEAD], pooling)
@@ -83,10 +83,10 @@ def test_reward_then_ppo_on_a_base_whose_pad_is_its_end(
     base = str(save_family("llama", tiny_base, tmp_path / "shaped"))
     context = make_context("reward", _config_of("last") | {"dataset": dataset, "parent": "shaped"})
     save_policy(context.db, Policy(name="shaped", base=base))
-    METHODS["reward"].train(context)
+    METHODS["reward"].run(context)
     drawn = {"reward": "rm", "parent": "shaped", "dataset": dataset, "max_new_tokens": 8, "name": "after"}
     context = make_context("ppo", drawn | {"iterations": 1, "episodes": 4, "batch_size": 4, "canary_every": 0})
-    assert METHODS["ppo"].train(context)["iterations"] == 1
+    assert METHODS["ppo"].run(context)["iterations"] == 1
 
 
 def test_a_padded_row_is_read_at_its_own_end(tiny_base: Path, tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ def test_plain_peft_refuses_what_it_would_score_differently_and_the_card_says_so
     base = str(save_family("llama", tiny_base, tmp_path / "shaped", pad_is_end=pad_is_end))
     context = make_context("reward", _config_of(pooling) | {"dataset": dataset, "parent": "shaped"})
     save_policy(context.db, Policy(name="shaped", base=base))
-    METHODS["reward"].train(context)
+    METHODS["reward"].run(context)
     directory = context.home.checkpoints / "rm"
     reward = load_reward(directory, device="cpu")
     card = (directory / "README.md").read_text()
@@ -186,5 +186,5 @@ def _config_of(pooling: str) -> dict[str, Any]:
 def _judge(directory: Path, base: str) -> Any:
     model, tokenizer = load_base(base, "cpu")
     adapters = PeftAdapters(model)
-    roles = Roles(base, model, tokenizer, adapters)
-    return read_reward(roles, adapters, "reward_0", directory, base)
+    backbone = Backbone(base, model, tokenizer, adapters)
+    return read_reward(backbone, adapters, "reward_0", directory, base)

@@ -210,13 +210,13 @@ def test_an_adapter_that_cannot_be_trained_on_is_refused_with_the_reason(make_co
     quick = {"dataset": dataset, "min_steps": 2, "epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
     for name, kind in (("shrunk", "adalora"), ("wide", "bottleneck"), ("plain", "lora")):
         context = make_context("dpo", quick | {"name": name, "adapter": kind})
-        METHODS["dpo"].train(context)
+        METHODS["dpo"].run(context)
     for method in ("sft", "kto", "dpo"):
         on_shrunk = quick | {"parent": "shrunk"}
         with pytest.raises(InvalidInput, match=r"shrunk is an AdaLoRA adapter, which cannot be trained on.*its base"):
             submit(context.db, method, on_shrunk)
         with pytest.raises(InvalidInput, match="shrunk is an AdaLoRA adapter"):  # a parent that was only promised
-            METHODS[method].train(make_context(method, on_shrunk))
+            METHODS[method].run(make_context(method, on_shrunk))
     with pytest.raises(InvalidInput, match="adapter=lora cannot be had here: wide has an adapter of the kind bottlene"):
         submit(context.db, "dpo", quick | {"parent": "wide", "adapter": "lora"})
     assert submit(context.db, "dpo", quick | {"parent": "wide"}).config["parent"] == "wide"
@@ -299,7 +299,7 @@ def test_a_family_of_policies_each_names_its_parent_as_its_reference(
     before, context = "tiny", None
     for name, method, extra in steps:
         context = make_context(method, quick | extra | {"name": name, "parent": before})
-        METHODS[method].train(context)
+        METHODS[method].run(context)
         row, own = get_policy(context.db, name), get_policy(context.db, before)
         directory = context.home.path / get_checkpoint(context.db, name).path
         manifest = read_manifest(directory)

@@ -137,7 +137,7 @@ def test_a_text_that_once_ended_by_itself_is_not_cut(db: Database, tiny_policy: 
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "reward"])
 def test_each_method_says_how_many_replies_were_cut(make_context: Any, cut_dataset: str, method: str) -> None:
     context = make_context(method, {"dataset": cut_dataset, "min_steps": 1, "epochs": 1, "batch_size": 4})
-    result = METHODS[method].train(context)
+    result = METHODS[method].run(context)
     assert result["cut"] == 10
     assert any("of 12" in line or "of 24" in line for line in context.progress.lines if "cut at its length" in line)
 
@@ -162,7 +162,7 @@ def test_a_prompt_the_template_refuses_is_counted_and_the_others_are_replied_to(
     ).ids[0]
     kept = [make_prompt(db, f"Say {number}.").id for number in (1, 2)]
     context = make_context("generate", {"policy": "gem", "per_prompt": 2, "max_new_tokens": 4})
-    result = METHODS["generate"].train(context)
+    result = METHODS["generate"].run(context)
     assert result["refused_reasons"] == {"template": 1}
     assert result["generations"] == 2 * len(kept)
     assert any(refused in line and "System role not supported" in line for line in context.progress.lines)

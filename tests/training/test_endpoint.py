@@ -257,7 +257,7 @@ def test_it_fills_the_pool_and_only_what_is_refused_is_missing(served: Served, m
     served.behave = lambda body, before: (
         complaint(400, "against the rules") if "Say 7." in body["messages"][-1]["content"] else reply_to(body)
     )
-    result = METHODS["generate"].train(context)
+    result = METHODS["generate"].run(context)
     assert (result["generations"], result["matchups"]) == (58, 29)
     assert result["refused_reasons"] == {"refused": 1}
     row = list_generations(context.db, prompt_id=prompts[0].id)[0]
@@ -272,7 +272,7 @@ def test_a_server_that_refuses_everything_ends_the_run_with_its_words(served: Se
         make_prompt(context.db, f"Say {number}.")
     served.behave = lambda body, before: complaint(400, "temperature must be 1 for this model")
     with pytest.raises(EndpointFailed, match=r"will not reply as 'lab/chatty-7B': temperature must be 1"):
-        METHODS["generate"].train(context)
+        METHODS["generate"].run(context)
     assert len(served.bodies) < 60
 
 
@@ -287,10 +287,10 @@ def test_what_was_drawn_before_the_server_went_away_is_kept_and_taken_up(
         make_prompt(context.db, f"Say {number}.")
     served.behave = lambda body, before: reply_to(body) if before < 8 else complaint(500, "out of memory")
     with pytest.raises(EndpointFailed, match="out of memory"):
-        METHODS["generate"].train(context)
+        METHODS["generate"].run(context)
     assert count_matchups(context.db).open == 4
     served.behave = lambda body, before: reply_to(body)
-    result = METHODS["generate"].train(make_context("generate", config, attempt=2, run=context.run))
+    result = METHODS["generate"].run(make_context("generate", config, attempt=2, run=context.run))
     assert (result["matchups"], count_matchups(context.db).open) == (20, 20)
 
 
@@ -366,7 +366,7 @@ def test_a_file_of_judgments_does_not_bring_a_server_along(
 ) -> None:
     add_policy(db, served.base)
     make_prompt(db, "Say it.")
-    METHODS["generate"].train(make_context("generate", {"policy": "chatty-7B"}))
+    METHODS["generate"].run(make_context("generate", {"policy": "chatty-7B"}))
     judge_by(db, longer)
     freeze(db, "d")
     path = formats.export_dataset(db, "d", "raw", tmp_path / "d.jsonl").path

@@ -188,15 +188,15 @@ def test_fresh_pairs_are_drawn_for_a_reward_model(policy: LoadedPolicy, tiny_bas
 
 def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: Any) -> None:
     from feedback.store.models.scorecards import list_scorecards
-    from training.methods.evaluate import train
+    from training.methods.evaluate import run as evaluate
 
     prompts = [Prompt(messages=messages, split=Split.evaluation) for messages in PROMPTS]
     settings = {"a": tiny_policy.name, "b": tiny_policy.name, "oracle": "shorter", "max_new_tokens": 8, "samples": 1}
     context = make_context("evaluate", settings)
     with pytest.raises(NotEnoughData, match="0 evaluation prompts"):
-        train(context)
+        evaluate(context)
     save_prompts(context.db, prompts)
-    result = train(context)
+    result = evaluate(context)
     card = list_scorecards(context.db, subject_id=tiny_policy.id)[0]
     assert (card.id, card.kind, card.run_id) == (result["scorecard"], "win_rate", context.run.id)
     assert card.figures["win_rate"] == result["win_rate"]
@@ -207,22 +207,22 @@ def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: A
 
 def test_a_measured_checkpoint_carries_its_newest_scorecard(make_context: Any, tiny_policy: Any, dataset: str) -> None:
     quick = {"dataset": dataset, "min_steps": 1, "epochs": 1}
-    METHODS["dpo"].train(make_context("dpo", quick | {"name": "p1"}))
+    METHODS["dpo"].run(make_context("dpo", quick | {"name": "p1"}))
     context = make_context("reward", quick | {"name": "rm"})
-    METHODS["reward"].train(context)
+    METHODS["reward"].run(context)
     apart = [[{"role": "user", "content": f"Tell of {number}."}] for number in range(6)]
     save_prompts(context.db, [Prompt(messages=messages, split=Split.evaluation) for messages in apart])
     drawn = {"oracle": "shorter", "max_new_tokens": 8, "samples": 1}
     for seed in (0, 1):
-        result = METHODS["evaluate"].train(make_context("evaluate", drawn | {"a": "p1", "b": "tiny", "seed": seed}))
+        result = METHODS["evaluate"].run(make_context("evaluate", drawn | {"a": "p1", "b": "tiny", "seed": seed}))
         found = read_manifest(context.home.checkpoints / "p1").scorecard
         assert found is not None and found["id"] == result["scorecard"] and found["settings"]["seed"] == seed
         assert found["figures"]["win_rate"] == result["win_rate"]
         assert result["gate"]["verdict"] in {"HOLD", "REJECT", "PROMOTE"}
         assert "judged by shorter" in result["gate"]["reasons"][0]["words"]
-    other = METHODS["evaluate"].train(make_context("evaluate", drawn | {"a": "tiny", "b": "p1"}))
+    other = METHODS["evaluate"].run(make_context("evaluate", drawn | {"a": "tiny", "b": "p1"}))
     assert "gate" not in other, "only who is measured against the champion asks to serve"
-    METHODS["evaluate"].train(make_context("evaluate", drawn | {"reward": "rm", "samples": 4, "max_new_tokens": 16}))
+    METHODS["evaluate"].run(make_context("evaluate", drawn | {"reward": "rm", "samples": 4, "max_new_tokens": 16}))
     found = read_manifest(context.home.checkpoints / "rm").scorecard
     assert found is not None and found["kind"] == "reward_accuracy"
     assert open_policy(context.db, context.home, "p1", "cpu").has_adapter  # it loads as before

@@ -21,7 +21,7 @@ from feedback.store.models.runs import claim_next_run, get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import RunState
 from tests.factories import make_policy
-from training.execute import explain, insist, open_patiently
+from training.execute import explain, open_patiently, retry_on_busy
 from training.home import Home
 from training.runs import lifecycle, queue
 from training.runs.launch.local import this_host
@@ -217,10 +217,10 @@ def test_insisting_outlasts_a_locked_database(capsys: pytest.CaptureFixture[str]
             raise error
         return "done"
 
-    assert insist(act) == "done"
+    assert retry_on_busy(act) == "done"
     assert "trying again" in capsys.readouterr().out
     with pytest.raises(ZeroDivisionError):
-        insist(lambda: 1 // 0, patience=0)  # type: ignore[arg-type, return-value]
+        retry_on_busy(lambda: 1 // 0, patience=0)  # type: ignore[arg-type, return-value]
 
 
 def test_a_run_begins_when_a_locked_database_is_free(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:

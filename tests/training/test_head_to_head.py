@@ -18,14 +18,14 @@ from feedback.store.labeling.matchups import count_matchups, list_prompts_withou
 from feedback.store.labeling.reviews import exclude_judgment
 from feedback.store.models.policies import get_policy, promote_policy, save_policy
 from feedback.store.models.runs import save_run, transition_run
-from feedback.store.reports.comparisons import count_met, withdraw_duels
+from feedback.store.reports.comparisons import count_met, withdraw_comparisons
 from feedback.store.reports.evidence import list_evidence
 from feedback.tables import MatchupRow, PolicyRow, PromptRow
 from feedback.types import Batch, Part, Policy, Purpose, Run, RunState, ShownVerdict, Source, Split
 from tests.factories import make_matchup, make_prompt
 from tests.training.served import reply_to, serving
 from training.checkpoints.registration import add_policy
-from training.evaluation.gate import Answer, Verdict
+from training.evaluation.gate import Answer, GateVerdict
 from training.evaluation.gate_evidence import decide_policy
 from training.evaluation.people import asked_of_people, by_people
 from training.home import Home
@@ -46,7 +46,7 @@ def ask(make_context: Any, prompts: int, **config: Any) -> dict[str, Any]:
     context = make_context("generate", {**asked_of_people("rival", "tiny", prompts), **QUICK, **config})
     for number in range(prompts):
         make_prompt(context.db, f"Measure {number}.", split=Split.evaluation)
-    return METHODS["generate"].train(context)  # type: ignore[no-any-return]
+    return METHODS["generate"].run(context)  # type: ignore[no-any-return]
 
 
 def answer(db: Database, prefers: str, count: int, annotator: str = "ann", tie: ShownVerdict | None = None) -> int:
@@ -109,7 +109,7 @@ def test_what_a_rule_said_of_such_a_pair_is_not_counted(
 ) -> None:
     context = make_context("generate", {"policy": "rival", "against": "tiny", "limit": 4} | QUICK)
     prompts = [make_prompt(db, f"Measure {number}.") for number in range(4)]
-    METHODS["generate"].train(context)
+    METHODS["generate"].run(context)
     assert annotate(db, home, "longer", 10).judged == 4
     with db.write() as session:  # pairs that a rule judged before they were made a measurement
         session.execute(update(MatchupRow).values(purpose=Purpose.evaluate))
@@ -144,23 +144,23 @@ def test_what_people_say_decides_and_what_rules_say_is_a_note(
     assert "never measured" in decide_policy(db, "rival").reasons[0].words
     ask(make_context, 30)
     waiting = decide_policy(db, "rival")
-    assert waiting.verdict is Verdict.hold and waiting.reasons[0].answer is Answer.unclear
+    assert waiting.verdict is GateVerdict.hold and waiting.reasons[0].answer is Answer.unclear
     assert waiting.reasons[0].words == (
         "People were asked to compare it with tiny and have not begun. 30 pairs wait for somebody."
     )
     answer(db, "rival", 20)
     decided = decide_policy(db, "rival")
-    assert decided.verdict is Verdict.promote
+    assert decided.verdict is GateVerdict.promote
     assert "on 20 held-out prompts, judged by people. 10 more pairs wait" in decided.reasons[0].words
     assert "By chance such a lead is ever seen once in" in decided.reasons[0].words
-    assert decide_policy(db, "tiny", "rival").verdict is Verdict.reject
+    assert decide_policy(db, "tiny", "rival").verdict is GateVerdict.reject
 
 
 def test_on_work_prompts_such_pairs_teach(make_context: Any, db: Database, rival: PolicyRow) -> None:
     context = make_context("generate", {"policy": "rival", "against": "tiny", "per_prompt": 4, "limit": 5} | QUICK)
     for number in range(5):
         make_prompt(db, f"Say {number}.")
-    result = METHODS["generate"].train(context)
+    result = METHODS["generate"].run(context)
     assert (result["generations"], result["matchups"]) == (20, 10)
     answer(db, "rival", 10)
     frozen = freeze.freeze(db, "d")
@@ -181,9 +181,9 @@ def test_an_interrupted_draw_is_taken_up_with_pairs_across(make_context: Any, db
 
     context.progress.check = check
     with pytest.raises(InterruptedError):
-        METHODS["generate"].train(context)
+        METHODS["generate"].run(context)
     assert count_matchups(db).open == 4
-    again = METHODS["generate"].train(make_context("generate", config, attempt=2, run=context.run))
+    again = METHODS["generate"].run(make_context("generate", config, attempt=2, run=context.run))
     assert (again["matchups"], count_matchups(db).open) == (9, 9)
     answer(db, "rival", 9)
 
@@ -197,7 +197,7 @@ def test_a_policy_behind_a_server_meets_one_that_is_here(
         for number in range(6):
             make_prompt(db, f"Measure {number}.", split=Split.evaluation)
         config = asked_of_people("far", "tiny", 6) | QUICK
-        assert METHODS["generate"].train(make_context("generate", config))["matchups"] == 6
+        assert METHODS["generate"].run(make_context("generate", config))["matchups"] == 6
     task = assignment.lease_next(db, "ann")
     assert task is not None and sum(reply.startswith("far reply") for reply in task.responses) == 1
 
@@ -261,7 +261,7 @@ def test_pairs_of_work_prompts_say_nothing_of_held_out_ones(make_context: Any, d
     context = make_context("generate", {"policy": "rival", "against": "tiny", "limit": 3} | QUICK)
     for number in range(3):
         make_prompt(db, f"Say {number}.")
-    METHODS["generate"].train(context)
+    METHODS["generate"].run(context)
     save_batch(db, Batch(name="measure", purpose=Purpose.evaluate), count=3)
     answer(db, "rival", 3)
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
@@ -274,7 +274,7 @@ def test_the_progress_of_a_draw_names_no_policy(make_context: Any, db: Database,
         make_prompt(db, f"Measure {number}.", split=Split.evaluation)
     told: list[str] = []
     context.progress.report = lambda fraction, text: told.append(text)
-    METHODS["generate"].train(context)
+    METHODS["generate"].run(context)
     assert len(told) > 1 and not [text for text in told if "rival" in text or "tiny" in text]
 
 
@@ -286,11 +286,11 @@ def test_a_lead_that_a_look_too_many_would_believe_waits_for_the_rest(
     figures = by_people(db, rival.id, get_policy(db, "tiny").id)
     assert figures is not None and figures["low"] > 0.5 and figures["evidence"] < 20
     early = decide_policy(db, "rival")
-    assert early.verdict is Verdict.hold and early.reasons[0].words.endswith(
+    assert early.verdict is GateVerdict.hold and early.reasons[0].words.endswith(
         "5 more pairs wait for somebody. It is decided when they are judged, or sooner if one leads clearly."
     )
     answer(db, "rival", 5)
-    assert decide_policy(db, "rival").verdict is Verdict.promote
+    assert decide_policy(db, "rival").verdict is GateVerdict.promote
 
 
 def test_the_same_reply_of_both_is_a_tie_nobody_is_asked_about(
@@ -300,7 +300,7 @@ def test_the_same_reply_of_both_is_a_tie_nobody_is_asked_about(
     run = submit(db, "generate", config)
     for number in range(6):
         make_prompt(db, f"Measure {number}.", split=Split.evaluation)
-    result = METHODS["generate"].train(make_context("generate", config, run=run))
+    result = METHODS["generate"].run(make_context("generate", config, run=run))
     assert (result["matchups"], result["identical"]) == (0, 6)
     transition_run(db, run.id, expected=[RunState.queued], to=RunState.succeeded, result=result)
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None  # nobody was asked anything
@@ -316,9 +316,9 @@ def test_two_measurements_do_not_stand_in_each_others_way(
 ) -> None:
     ask(make_context, 6)
     save_policy(db, Policy(name="third", base=str(tiny_base)))
-    other = METHODS["generate"].train(make_context("generate", asked_of_people("third", "tiny", 4) | QUICK))
+    other = METHODS["generate"].run(make_context("generate", asked_of_people("third", "tiny", 4) | QUICK))
     assert other["matchups"] == 4
-    again = METHODS["generate"].train(
+    again = METHODS["generate"].run(
         make_context("generate", asked_of_people("rival", "tiny", 3) | {"max_new_tokens": 8})
     )
     assert again["matchups"] == 3
@@ -332,14 +332,14 @@ def test_what_was_asked_is_withdrawn_and_what_was_said_stays(make_context: Any, 
     answer(db, "rival", 1)
     assert assignment.lease_next(db, "ben") is not None  # on somebody's screen
     tiny = get_policy(db, "tiny").id
-    assert withdraw_duels(db, rival.id, tiny) == 3
+    assert withdraw_comparisons(db, rival.id, tiny) == 3
     figures = by_people(db, rival.id, tiny)
     assert figures is not None and (figures["judgments"], figures["waiting"]) == (1, 1)
-    assert withdraw_duels(db, rival.id, tiny) == 0
+    assert withdraw_comparisons(db, rival.id, tiny) == 0
 
 
 def test_once_all_is_withdrawn_nobody_was_asked(make_context: Any, db: Database, rival: PolicyRow) -> None:
     ask(make_context, 3)
-    assert withdraw_duels(db, rival.id, get_policy(db, "tiny").id) == 3
+    assert withdraw_comparisons(db, rival.id, get_policy(db, "tiny").id) == 3
     assert by_people(db, rival.id, get_policy(db, "tiny").id) is None
     assert "never measured" in decide_policy(db, "rival").reasons[0].words

@@ -237,7 +237,7 @@ def test_a_whole_round_on_a_tiny_model(
         assert working is not None
         settings = parse_settings(run.method, run.config)
         context = RunContext(run=working, settings=settings, db=db, home=home, progress=LocalProgress())
-        ended = advance(db, run.id, RunState.succeeded, result=METHODS[run.method].train(context))
+        ended = advance(db, run.id, RunState.succeeded, result=METHODS[run.method].run(context))
         assert ended is not None
         return ended
 

@@ -283,7 +283,7 @@ def test_a_second_attempt_goes_on_where_the_first_one_was_cut_off(
 def test_a_run_makes_a_checkpoint_and_a_policy_that_can_be_traced(make_context: Any, dataset: str) -> None:
     config = {"dataset": dataset, "name": "kind", "min_steps": 4, "epochs": 1, "batch_size": 4}
     context = make_context("dpo", config)
-    result = METHODS["dpo"].train(context)
+    result = METHODS["dpo"].run(context)
     assert (result["checkpoint"], result["policy"]) == ("kind", "kind")
     assert json.loads(json.dumps(result)) == result
     policy, checkpoint = get_policy(context.db, "kind"), get_checkpoint(context.db, "kind")
@@ -297,7 +297,7 @@ def test_a_run_makes_a_checkpoint_and_a_policy_that_can_be_traced(make_context: 
     assert manifest.config["min_steps"] == 4
     assert load_policy(directory, device="cpu").has_adapter
 
-    child = METHODS["dpo"].train(make_context("dpo", config | {"parent": "kind", "name": "kinder"}))
+    child = METHODS["dpo"].run(make_context("dpo", config | {"parent": "kind", "name": "kinder"}))
     assert get_policy(context.db, child["policy"]).parent_id == policy.id
     assert open_policy(context.db, context.home, "kinder", "cpu").has_adapter
     assert not list(context.home.checkpoints.glob(".*"))
@@ -306,6 +306,6 @@ def test_a_run_makes_a_checkpoint_and_a_policy_that_can_be_traced(make_context: 
 def test_a_run_taken_up_after_its_end_was_saved_ends_the_same(make_context: Any, dataset: str) -> None:
     config = {"dataset": dataset, "name": "twice", "min_steps": 2, "epochs": 1, "batch_size": 4}
     context = make_context("dpo", config)
-    first = METHODS["dpo"].train(context)
-    again = METHODS["dpo"].train(make_context("dpo", config, attempt=2, run=context.run))
+    first = METHODS["dpo"].run(context)
+    again = METHODS["dpo"].run(make_context("dpo", config, attempt=2, run=context.run))
     assert (first["checkpoint"], first["policy"]) == (again["checkpoint"], again["policy"])

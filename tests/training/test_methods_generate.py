@@ -24,7 +24,7 @@ QUICK = {"max_new_tokens": 8, "seed": 3}
 def test_it_fills_the_pool_with_generations_that_name_their_draw(make_context: Any, tiny_policy: Any) -> None:
     context = make_context("generate", QUICK | {"limit": 6, "per_prompt": 4, "required": 2})
     prompts = [make_prompt(context.db, f"Say {number}.") for number in range(7)]
-    result = METHODS["generate"].train(context)
+    result = METHODS["generate"].run(context)
     assert (result["generations"], result["matchups"], result["refused"]) == (24, 12, 0)
     assert count_matchups(context.db).open == 12
     row = list_generations(context.db, prompt_id=prompts[0].id)[0]
@@ -32,23 +32,23 @@ def test_it_fills_the_pool_with_generations_that_name_their_draw(make_context: A
     assert row.run_id == context.run.id
     assert row.sampling["max_new_tokens"] == 8
 
-    again = METHODS["generate"].train(make_context("generate", QUICK))
+    again = METHODS["generate"].run(make_context("generate", QUICK))
     assert again["matchups"] == 1  # only the prompt that was left
-    nothing = METHODS["generate"].train(make_context("generate", QUICK))
+    nothing = METHODS["generate"].run(make_context("generate", QUICK))
     assert nothing["generations"] == 0
     assert nothing["nothing"].startswith("Every one of the 7 prompts has an open matchup")
     assert "studio judge" in nothing["nothing"] and "studio prompts import" in nothing["nothing"]
 
 
 def test_without_prompts_it_says_so(make_context: Any) -> None:
-    nothing = METHODS["generate"].train(make_context("generate", QUICK))
+    nothing = METHODS["generate"].run(make_context("generate", QUICK))
     assert nothing["generations"] == 0 and "There are no prompts to reply to" in nothing["nothing"]
 
 
 def test_every_generation_can_be_drawn_again(make_context: Any, tiny_base: Path) -> None:
     context = make_context("generate", QUICK)
     prompts = [make_prompt(context.db, f"Say {number}.") for number in range(6)]
-    METHODS["generate"].train(context)
+    METHODS["generate"].run(context)
     policy = LoadedPolicy(*load_base(str(tiny_base), "cpu"), str(tiny_base))
     for prompt in prompts:
         for row in list_generations(context.db, prompt_id=prompt.id):
@@ -60,7 +60,7 @@ def test_a_prompt_too_long_is_counted_and_the_others_go_on(make_context: Any) ->
     context = make_context("generate", QUICK)
     make_prompt(context.db, "Say it.")
     long = make_prompt(context.db, "x" * 300)
-    result = METHODS["generate"].train(context)
+    result = METHODS["generate"].run(context)
     assert (result["matchups"], result["refused"]) == (1, 1)
     assert result["refused_reasons"] == {"too_long": 1}
     assert any(long.id in line and "window is 256" in line for line in context.progress.lines)
@@ -70,7 +70,7 @@ def test_when_no_prompt_fits_the_run_fails_with_the_numbers(make_context: Any) -
     context = make_context("generate", QUICK)
     make_prompt(context.db, "x" * 300)
     with pytest.raises(RunFailed, match=r"None of the 1 prompts can be given to the model.*window is 256"):
-        METHODS["generate"].train(context)
+        METHODS["generate"].run(context)
 
 
 def test_the_first_pairs_are_there_before_the_run_is_cancelled(make_context: Any) -> None:
@@ -82,7 +82,7 @@ def test_the_first_pairs_are_there_before_the_run_is_cancelled(make_context: Any
 
     context.progress.metrics = stop_after_first
     with pytest.raises(RunCancelled):
-        METHODS["generate"].train(context)
+        METHODS["generate"].run(context)
     assert count_matchups(context.db).open == generate.FIRST_CHUNK
 
 
@@ -99,23 +99,23 @@ def test_a_resumed_run_goes_on_and_does_not_overshoot(
         else:
             context.progress.metrics = lambda step, **values: context.progress.stop()
         with pytest.raises(RunCancelled):
-            METHODS["generate"].train(context)
+            METHODS["generate"].run(context)
     assert len(list_generations(context.db)) == 2 * generate.FIRST_CHUNK
     again = make_context("generate", config, attempt=2, run=context.run)
-    result = METHODS["generate"].train(again)
+    result = METHODS["generate"].run(again)
     rows = list_generations(context.db)
     assert len({row.prompt_id for row in rows}) == 10
     assert len(rows) == result["generations"] == 20
     assert count_matchups(context.db).open == result["matchups"] == 10
     whole = make_context("generate", config, attempt=3, run=context.run)
-    assert METHODS["generate"].train(whole) == result
+    assert METHODS["generate"].run(whole) == result
     assert len(list_generations(context.db)) == 20
 
 
 def test_identical_replies_make_no_matchup(make_context: Any) -> None:
     context = make_context("generate", QUICK | {"top_k": 1})
     make_prompt(context.db, "Say it.")
-    result = METHODS["generate"].train(context)
+    result = METHODS["generate"].run(context)
     assert (result["generations"], result["identical"], result["matchups"]) == (2, 1, 0)
 
 

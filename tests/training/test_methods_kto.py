@@ -84,7 +84,7 @@ def test_one_kind_alone_is_refused(tiny_base: Path, tmp_path: Path) -> None:
 def test_a_run_names_its_reference(make_context: Any, dataset: str) -> None:
     config = {"dataset": dataset, "name": "kind", "min_steps": 2, "epochs": 1, "batch_size": 4}
     context = make_context("kto", config)
-    result = METHODS["kto"].train(context)
+    result = METHODS["kto"].run(context)
     assert result["good"] == result["bad"] > 0
     manifest = read_manifest(context.home.path / get_checkpoint(context.db, "kind").path)
     assert manifest.reference == manifest.parent == get_policy(context.db, "tiny").id

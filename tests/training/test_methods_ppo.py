@@ -38,19 +38,19 @@ from training.models.loading import load_base
 from training.models.scoring import reward_scores
 from training.ppo import objectives
 from training.ppo.backbone import REFERENCE
-from training.ppo.canary import Canary, Look
-from training.ppo.learner import STATE_FILE, Learner, rate_factor
+from training.ppo.canary import Canary, Snapshot
+from training.ppo.learner import STATE_FILE, Learner, lr_multiplier
 from training.ppo.metrics import Step
 from training.ppo.reward_roles import FunctionJudge, Judges, ScoreScale
 from training.ppo.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
-from training.ppo.setup import build_roles, prepare, split_prompts
+from training.ppo.setup import build_backbone, prepare, split_prompts
 from training.reporting.progress import Progress
 from training.reporting.reporter import DryRunDone, LocalProgress, Watch
 from training.rewards.functions import RewardFunction
 from training.runs.queue import submit
 from training.settings.parsing import parse_settings
 from training.settings.ppo import PpoSettings
-from training.speedups.core_pool import Crew
+from training.speedups.core_pool import CorePool
 
 SMALL: dict[str, Any] = {
     "reward_function": "no_repetition",
@@ -84,13 +84,13 @@ def make_learner(
     function: Callable[[str, str], float] = letters,
     prompts: int = 12,
 ) -> Learner:
-    roles, _, ends, _ = build_roles(str(base), None, [], settings, "cpu")
+    backbone, _, ends, _ = build_backbone(str(base), None, [], settings, "cpu")
     asked = [SimpleNamespace(id=f"p{i}", messages=[{"role": "user", "content": f"Say {i}."}]) for i in range(prompts)]
-    pool, _ = encode_pool(roles.tokenizer, roles.model, asked, settings.max_new_tokens)
+    pool, _ = encode_pool(backbone.tokenizer, backbone.model, asked, settings.max_new_tokens)
     judge = FunctionJudge(RewardFunction("letters", function))
     learning, apart = split_prompts(pool, settings, progress or LocalProgress())
     return Learner(
-        roles,
+        backbone,
         judge,
         PromptPool(learning, settings.seed),
         Canary(apart, judge, settings),
@@ -106,7 +106,9 @@ def curve(progress: LocalProgress, name: str) -> list[float]:
 
 
 def weights(learner: Learner) -> dict[str, torch.Tensor]:
-    return {f"{role}.{name}": value for role in learner.rates for name, value in learner.roles.state_of(role).items()}
+    return {
+        f"{role}.{name}": value for role in learner.rates for name, value in learner.backbone.state_of(role).items()
+    }
 
 
 # Learning ---------------------------------------------------------------------------------------------------------
@@ -143,12 +145,12 @@ def test_at_the_start_the_divergence_is_zero_and_the_ratio_one(tiny_base: Path, 
     settings = settings_of(temperature=0.7, value_warmup=0)  # at 1 a temperature forgotten somewhere would not show
     learner = make_learner(tiny_base, settings, tmp_path)
     rollout = learner.draw()
-    assert rollout.distances.abs().max() < 1e-5
+    assert rollout.reply_kl.abs().max() < 1e-5
     assert (rollout.log_probs * rollout.mask).abs().max() > 0.1
-    with learner.roles.acting("policy", training=True) as policy:
+    with learner.backbone.role("policy", training=True) as policy:
         from training.ppo.rollouts import batches, part_of
 
-        for rows, batch in batches(learner.roles, learner.pool, rollout, 5):
+        for rows, batch in batches(learner.backbone, learner.pool, rollout, 5):
             new, _ = policy.log_probs(batch, settings.temperature)
             ratio = (new - part_of(rollout.log_probs, rows, batch)).exp()
             assert ((ratio - 1) * batch.mask).abs().max() < 1e-5
@@ -162,14 +164,14 @@ def test_an_adapted_parent_is_where_it_starts_and_what_it_is_held_to(tiny_base: 
     settings = settings_of(learning_rate=5e-2, iterations=4, divergence_stop=10.0, kl_budget=1000.0, canary_every=0)
     first = make_learner(tiny_base, settings, tmp_path / "1")
     first.learn()
-    first.roles.save("policy", tmp_path / "parent")
+    first.backbone.save("policy", tmp_path / "parent")
     bare = make_learner(tiny_base, settings, tmp_path / "2")
-    roles, *_ = build_roles(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
-    rollout = roll_out(roles, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
-    measure(roles, bare.pool, rollout, settings, 4)
-    assert rollout.distances.abs().max() < 1e-5
+    backbone, *_ = build_backbone(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
+    rollout = roll_out(backbone, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
+    measure(backbone, bare.pool, rollout, settings, 4)
+    assert rollout.reply_kl.abs().max() < 1e-5
     expected = rollout.log_probs.clone()
-    measure(bare.roles, bare.pool, rollout, settings, 4)
+    measure(bare.backbone, bare.pool, rollout, settings, 4)
     assert (rollout.log_probs - expected).abs().max() > 1e-2
 
 
@@ -207,7 +209,7 @@ def test_a_base_with_recurrent_layers_learns(tiny_base: Path, tmp_path: Path, ki
         prompt = list(learner.pool.prompts[rollout.prompts[row]].tokens)
         with torch.no_grad():
             logits = model(torch.tensor([prompt + reply])).logits[0, len(prompt) - 1 : -1]
-        logits[:, learner.roles.banned] = -torch.inf
+        logits[:, learner.backbone.banned] = -torch.inf
         wanted = logits.log_softmax(-1).gather(1, torch.tensor(reply)[:, None])[:, 0]
         torch.testing.assert_close(rollout.log_probs[row, : len(reply)], wanted, rtol=0, atol=1e-4)
     learner.learn()
@@ -223,8 +225,8 @@ def test_only_policy_and_value_change_and_the_base_keeps_every_bit(tiny_base: Pa
     learner.learn()
     bare, _ = load_base(str(tiny_base), "cpu")
     ids = torch.arange(5, 30)[None]
-    with learner.roles.acting(REFERENCE), torch.no_grad():
-        assert torch.equal(learner.roles.model(input_ids=ids).logits, bare(input_ids=ids).logits)
+    with learner.backbone.role(REFERENCE), torch.no_grad():
+        assert torch.equal(learner.backbone.model(input_ids=ids).logits, bare(input_ids=ids).logits)
     changed = {name for name, value in weights(learner).items() if not torch.equal(value, before[name])}
     upper = {name for name in before if ".layers.0." not in name}  # of two layers the lower one keeps still
     assert changed == upper and any(".layers.1." in name for name in upper)
@@ -235,8 +237,8 @@ def test_only_policy_and_value_change_and_the_base_keeps_every_bit(tiny_base: Pa
     assert not any(torch.equal(value, before[name]) for name, value in weights(every).items())
 
 
-def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: Path, tmp_path: Path) -> None:
-    """The same steps as where the lower layers are run every time and only their weights are held."""
+def test_frozen_layers_are_run_once_and_change_nothing_else(tiny_base: Path, tmp_path: Path) -> None:
+    """The same steps as where the lower layers are run every time and only their weights are frozen."""
     learner = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "kept")
     expected = make_learner(tiny_base, settings_of(canary_every=0, epochs=3, divergence_stop=100.0), tmp_path / "run")
     runs: dict[str, int] = {"kept": 0, "run": 0}
@@ -248,9 +250,9 @@ def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: 
         return one
 
     for name, one in (("kept", learner), ("run", expected)):
-        one.roles.layers[0].mlp.register_forward_hook(count(name))
+        one.backbone.layers[0].mlp.register_forward_hook(count(name))
     learner.learn()
-    expected.roles.trunk.known = lambda *_: nullcontext()  # type: ignore[method-assign, union-attr]
+    expected.backbone.frozen_layers.cached = lambda *_: nullcontext()  # type: ignore[method-assign, union-attr]
     expected.learn()
     # Two minibatches of two microbatches, three epochs, a value each iteration and a policy once the value is warm
     assert runs == {"kept": 0, "run": 2 * 2 * 3 * (3 + 2)}
@@ -258,33 +260,33 @@ def test_layers_that_keep_still_are_run_once_and_change_nothing_else(tiny_base: 
         torch.testing.assert_close(weights(learner)[name], value, atol=1e-3, rtol=1e-3)
 
 
-def test_a_value_without_a_reward_model_begins_as_the_policy_and_shares_its_still_layers(
+def test_a_value_without_a_reward_model_begins_as_the_policy_and_shares_its_frozen_layers(
     tiny_base: Path, tmp_path: Path
 ) -> None:
     """One pass of the lower layers for both, until one of the two is unlike the other there."""
     learner = make_learner(tiny_base, settings_of(canary_every=0, micro_batch=8), tmp_path)
-    roles, seen = learner.roles, []
-    for name, value in roles.adapters.parameters("policy").items():
-        assert torch.equal(value, roles.adapters.parameters("value")[name]), name
+    backbone, seen = learner.backbone, []
+    for name, value in backbone.adapters.parameters("policy").items():
+        assert torch.equal(value, backbone.adapters.parameters("value")[name]), name
     rollout = learner.draw()
-    roles.layers[0].mlp.register_forward_hook(lambda *_: seen.append(1))
-    kept = measure(roles, learner.pool, rollout, learner.settings, 8)
+    backbone.layers[0].mlp.register_forward_hook(lambda *_: seen.append(1))
+    kept = measure(backbone, learner.pool, rollout, learner.settings, 8)
     assert kept["value"] is kept["policy"] and len(seen) == 1
     expected = rollout.values.clone()
 
-    still = next(iter(roles.still_of("value").values()))
-    still.data += 0.1  # A of LoRA, whose B is zero: unlike, though it makes the same
-    kept = measure(roles, learner.pool, rollout, learner.settings, 8)
+    frozen = next(iter(backbone.frozen_parameters("value").values()))
+    frozen.data += 0.1  # A of LoRA, whose B is zero: unlike, though it makes the same
+    kept = measure(backbone, learner.pool, rollout, learner.settings, 8)
     assert kept["value"] is not kept["policy"] and len(seen) == 3
     torch.testing.assert_close(rollout.values, expected)
 
 
-def test_a_crew_of_any_size_learns_the_same_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
-    alone, shared = (make_learner(tiny_base, settings_of(micro_batch=2), tmp_path / name) for name in ("alone", "crew"))
-    alone.roles.crew, shared.roles.crew = Crew(), Crew(3)
+def test_a_core_pool_of_any_size_learns_the_same_bit_for_bit(tiny_base: Path, tmp_path: Path) -> None:
+    alone, shared = (make_learner(tiny_base, settings_of(micro_batch=2), tmp_path / name) for name in ("alone", "pool"))
+    alone.backbone.core_pool, shared.backbone.core_pool = CorePool(), CorePool(3)
     cores = torch.get_num_threads()
     try:
-        torch.set_num_threads(1)  # a crew of one works in this thread, as each of three does in its own
+        torch.set_num_threads(1)  # a pool of one works in this thread, each of three in a thread of its own
         assert alone.learn() == shared.learn()
     finally:
         torch.set_num_threads(cores)
@@ -312,15 +314,15 @@ def test_the_value_has_the_kind_of_adapter_its_policy_came_with(tiny_base: Path,
     bottleneck = settings_of(adapter="bottleneck", iterations=1, canary_every=0)
     first = make_learner(tiny_base, bottleneck, tmp_path)
     first.learn()
-    first.roles.save("policy", tmp_path / "parent")
-    _, adapters, *_ = build_roles(str(tiny_base), tmp_path / "parent", [], settings_of(adapter="lora"), "cpu")
+    first.backbone.save("policy", tmp_path / "parent")
+    _, adapters, *_ = build_backbone(str(tiny_base), tmp_path / "parent", [], settings_of(adapter="lora"), "cpu")
     assert adapters.parameters("value").keys() == adapters.parameters("policy").keys()
 
 
 def test_leave_one_out_has_no_value_and_compares_replies_to_one_prompt(tiny_base: Path, tmp_path: Path) -> None:
     settings = settings_of(baseline="leave_one_out", per_prompt=4, iterations=1)
     learner = make_learner(tiny_base, settings, tmp_path)
-    assert "value" not in learner.roles.adapters.names()
+    assert "value" not in learner.backbone.adapters.names()
     rollout = learner.draw()
     assert [rollout.prompts[i] for i in range(0, 8, 4)] != rollout.prompts[:2]
     assert rollout.prompts[:4] == rollout.prompts[:1] * 4
@@ -396,28 +398,28 @@ def test_replies_beyond_the_budget_are_not_learnt_from_and_who_drew_them_is_not_
     real = learner.draw
 
     def draw() -> Any:
-        drew.append(learner.roles.state_of("policy"))
+        drew.append(learner.backbone.state_of("policy"))
         return real()
 
     learner.draw = draw  # type: ignore[method-assign]
-    learner.canary._distance = lambda *_: 1000.0 * bool(learner.canary.looks)  # type: ignore[method-assign]
+    learner.canary._kl = lambda *_: 1000.0 * bool(learner.canary.snapshots)  # type: ignore[method-assign]
     figures = learner.learn()
     distances = curve(progress, "kl")
     assert len(drew) == len(distances) and distances[-1] > 0.3 >= max(distances[:-1])
     assert "kl_budget is 0.3" in figures["stopped"] and figures["iterations"] == len(drew) - 1
     assert len(curve(progress, "value_loss")) == len(drew) - 1
-    state = learner.roles.state_of("policy")
+    state = learner.backbone.state_of("policy")
     assert all(torch.equal(state[name], value) for name, value in drew[-2].items())
     assert not all(torch.equal(state[name], value) for name, value in drew[0].items())
     again = make_learner(tiny_base, settings, tmp_path, LocalProgress())
     assert again.learn() == figures
-    assert all(torch.equal(state[name], value) for name, value in again.roles.state_of("policy").items())
+    assert all(torch.equal(state[name], value) for name, value in again.backbone.state_of("policy").items())
 
 
 def test_what_is_its_parent_unchanged_is_told(tiny_base: Path, tmp_path: Path) -> None:
     progress = LocalProgress()
     learner = make_learner(tiny_base, settings_of(iterations=3, canary_every=1), tmp_path, progress)
-    learner.canary._distance = lambda *_: 1000.0 * (len(learner.canary.looks) > 1)  # type: ignore[method-assign]
+    learner.canary._kl = lambda *_: 1000.0 * (len(learner.canary.snapshots) > 1)  # type: ignore[method-assign]
     real = learner.measure
 
     def measure(rollout: Any) -> None:
@@ -583,7 +585,8 @@ def test_a_state_that_was_cut_off_while_it_was_written_does_not_count(tiny_base:
     learner = make_learner(tiny_base, settings_of(iterations=1), tmp_path)
     learner.learn()
     whole = (tmp_path / STATE_FILE).read_bytes()
-    (tmp_path / STATE_FILE).with_suffix(".partial").write_bytes(whole[:100])
+    left = tmp_path / f".{STATE_FILE}.partial-00000001"
+    left.write_bytes(whole[:100])
     progress = LocalProgress()
     again = make_learner(tiny_base, settings_of(iterations=1), tmp_path, progress)
     again.learn()
@@ -594,31 +597,31 @@ def test_a_state_that_was_cut_off_while_it_was_written_does_not_count(tiny_base:
 # The canary -------------------------------------------------------------------------------------------------------
 
 
-def looks(*pairs: tuple[float | None, float]) -> list[Look]:
-    return [Look(i, proxy, score, 0.0, 1.0, 5.0, 0.0) for i, (proxy, score) in enumerate(pairs)]
+def snapshots(*pairs: tuple[float | None, float]) -> list[Snapshot]:
+    return [Snapshot(i, train_score, score, 0.0, 1.0, 5.0, 0.0) for i, (train_score, score) in enumerate(pairs)]
 
 
 @pytest.mark.parametrize(
     ("seen", "alarmed"),
     [
-        (looks((None, 0.0), (0.1, 0.3), (0.2, 0.2), (0.3, 0.1), (0.4, 0.0)), True),
-        (looks((0.1, 0.3), (0.2, 0.2), (0.3, 0.1)), False),
-        (looks((0.1, 0.3), (0.2, 0.2), (0.3, 0.25), (0.4, 0.0)), False),
-        (looks((0.1, 0.3), (0.2, 0.2), (0.15, 0.1), (0.4, 0.0)), False),
-        (looks((0.0, 0.0), (0.2, 0.1), (0.3, 0.2), (0.4, 0.3)), False),
+        (snapshots((None, 0.0), (0.1, 0.3), (0.2, 0.2), (0.3, 0.1), (0.4, 0.0)), True),
+        (snapshots((0.1, 0.3), (0.2, 0.2), (0.3, 0.1)), False),
+        (snapshots((0.1, 0.3), (0.2, 0.2), (0.3, 0.25), (0.4, 0.0)), False),
+        (snapshots((0.1, 0.3), (0.2, 0.2), (0.15, 0.1), (0.4, 0.0)), False),
+        (snapshots((0.0, 0.0), (0.2, 0.1), (0.3, 0.2), (0.4, 0.3)), False),
     ],
     ids=["three in a row", "two", "the score recovered", "the proxy fell", "both rise"],
 )
-def test_the_alarm_needs_three_looks_in_a_row(seen: list[Look], alarmed: bool) -> None:
+def test_the_alarm_needs_three_looks_in_a_row(seen: list[Snapshot], alarmed: bool) -> None:
     canary = Canary([], FunctionJudge(RewardFunction("letters", letters)), settings_of())
-    canary.looks = seen
+    canary.snapshots = seen
     assert canary.alarmed() is alarmed
 
 
 def test_an_alarm_is_heard_and_can_end_the_run(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Canary, "alarmed", lambda self: len(self.looks) > 1)
+    monkeypatch.setattr(Canary, "alarmed", lambda self: len(self.snapshots) > 1)
     progress = LocalProgress()
     settings = settings_of(iterations=8, stop_on_alarm=True, canary_every=1)
     learner = make_learner(tiny_base, settings, tmp_path, progress)
@@ -650,16 +653,16 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(
     judge: Judges = Fading()
     learner.canary.judges = judge
     kept: list[dict[str, torch.Tensor]] = []
-    real = learner.look
+    real = learner.take_snapshot
 
-    def look() -> None:
-        kept.append(learner.roles.state_of("policy"))
+    def snapshot() -> None:
+        kept.append(learner.backbone.state_of("policy"))
         real()
 
-    learner.look = look  # type: ignore[method-assign]
+    learner.take_snapshot = snapshot  # type: ignore[method-assign]
     figures = learner.learn()
     assert figures["best_iteration"] == kept_iteration
-    state = learner.roles.state_of("policy")
+    state = learner.backbone.state_of("policy")
     for iteration, weights in enumerate(kept):
         same = all(torch.equal(state[name], value) for name, value in weights.items())
         assert same == (iteration == kept_iteration)
@@ -667,12 +670,19 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(
     assert bool(said) == (best_look < 3)
 
 
+def test_a_snapshot_is_saved_under_the_names_of_earlier_versions() -> None:
+    """A run that an earlier version began is resumed, and its result is read by the page."""
+    (snapshot,) = snapshots((0.25, 0.5))
+    assert list(snapshot.to_state().items())[:3] == [("iteration", 0), ("proxy", 0.25), ("score", 0.5)]
+    assert Snapshot.from_state(snapshot.to_state()) == snapshot
+
+
 def test_a_reply_without_an_end_pays_for_it_in_a_look_too(tiny_base: Path, tmp_path: Path) -> None:
     found = []
     for penalty in (0.0, 2.5):
         learner = make_learner(tiny_base, settings_of(missing_end_penalty=penalty), tmp_path / str(penalty))
-        learner.look()
-        found.append(learner.canary.looks[0])
+        learner.take_snapshot()
+        found.append(learner.canary.snapshots[0])
     free, paid = found
     assert free.end_rate == paid.end_rate < 1
     assert free.score - paid.score == pytest.approx(2.5 * (1 - paid.end_rate))
@@ -705,11 +715,11 @@ def test_scores_are_scaled_by_the_parents_own_replies() -> None:
 
 def test_the_step_size_rises_and_falls_as_asked() -> None:
     steady = settings_of(schedule="constant", iterations=4)
-    assert [rate_factor(steady, i) for i in range(4)] == [1.0] * 4
+    assert [lr_multiplier(steady, i) for i in range(4)] == [1.0] * 4
     linear = settings_of(schedule="linear", iterations=4)
-    assert [rate_factor(linear, i) for i in range(4)] == [1.0, 0.75, 0.5, 0.25]
+    assert [lr_multiplier(linear, i) for i in range(4)] == [1.0, 0.75, 0.5, 0.25]
     risen = settings_of(schedule="cosine", iterations=8, warmup=0.25)
-    factors = [rate_factor(risen, i) for i in range(8)]
+    factors = [lr_multiplier(risen, i) for i in range(8)]
     assert factors[:3] == pytest.approx([1 / 3, 2 / 3, 1.0]) and factors[2:] == sorted(factors[2:], reverse=True)
 
 
@@ -719,7 +729,7 @@ def test_the_step_size_rises_and_falls_as_asked() -> None:
 @pytest.fixture
 def reward(make_context: Any, dataset: str) -> str:
     config = {"dataset": dataset, "name": "rm", "min_steps": 6, "epochs": 1, "batch_size": 4, "lora_rank": 4}
-    return str(METHODS["reward"].train(make_context("reward", config))["checkpoint"])
+    return str(METHODS["reward"].run(make_context("reward", config))["checkpoint"])
 
 
 def run_config(**changes: Any) -> dict[str, Any]:
@@ -733,7 +743,7 @@ def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
     from peft import AutoPeftModelForCausalLM
 
     context = make_context("ppo", run_config(reward=reward, dataset=dataset))
-    result = METHODS["ppo"].train(context)
+    result = METHODS["ppo"].run(context)
     assert (result["checkpoint"], result["policy"]) == ("kind", "kind")
     assert json.loads(json.dumps(result)) == result
     policy, checkpoint = get_policy(context.db, "kind"), get_checkpoint(context.db, "kind")
@@ -754,11 +764,11 @@ def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
     assert all(math.isfinite(row.sampling["score"]) and abs(row.sampling["kl"]) < 100 for row in kept)
     assert not (context.run_dir / "trainer").exists()
 
-    again = METHODS["ppo"].train(make_context("ppo", run_config(reward=reward), attempt=2, run=context.run))
+    again = METHODS["ppo"].run(make_context("ppo", run_config(reward=reward), attempt=2, run=context.run))
     assert again["policy"] == "kind" and len(list_generations(context.db, run_id=context.run.id)) == len(kept)
 
     child = make_context("ppo", run_config(reward=f"{reward}, {reward}", parent="kind", name="kinder"))
-    METHODS["ppo"].train(child)
+    METHODS["ppo"].run(child)
     assert curve(child.progress, "kl")[0] == pytest.approx(0.0, abs=1e-4)
     assert curve(child.progress, "reward_spread") == [0.0, 0.0]
     assert open_policy(context.db, context.home, "kinder", "cpu").has_adapter
@@ -769,7 +779,7 @@ def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     make_context: Any, dataset: str, tiny_base: Path
 ) -> None:
     config = {"dataset": dataset, "name": "jury", "members": 2, "pooling": "sum", "min_steps": 6, "epochs": 1}
-    METHODS["reward"].train(make_context("reward", config | {"batch_size": 4, "lora_rank": 4}))
+    METHODS["reward"].run(make_context("reward", config | {"batch_size": 4, "lora_rank": 4}))
     context = make_context("ppo", run_config(reward="jury", dataset=dataset, combine="uncertain", doubt=0.7))
     ready = prepare(context)
     assert ready.judges.names == ["jury 1", "jury 2"]
@@ -779,9 +789,9 @@ def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     for own, member in zip(found, members, strict=True):
         assert own.tolist() == pytest.approx(reward_scores(member, exchanges), abs=1e-4)
     assert not torch.allclose(found[0], found[1])
-    value, first = ready.roles.state_of("value"), ready.roles.state_of("reward_0")
+    value, first = ready.backbone.state_of("value"), ready.backbone.state_of("reward_0")
     assert value.keys() == first.keys() and all(torch.equal(value[name], first[name]) for name in value)
-    result = METHODS["ppo"].train(context)
+    result = METHODS["ppo"].run(context)
     assert result["policy"] == "kind" and min(curve(context.progress, "reward_spread")) > 0
 
 
@@ -789,7 +799,7 @@ def test_a_dry_run_tells_what_to_expect_and_leaves_nothing(make_context: Any, da
     context = make_context("ppo", run_config(reward_function="no_repetition", iterations=7))
     context.progress.watch = Watch(dry_run=True)
     with pytest.raises(DryRunDone) as done:
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)
     figures = done.value.figures
     assert figures["seconds_in_all"] == pytest.approx(7 * figures["seconds_per_step"], abs=1)
     assert figures["dry_run"] is True and figures["peak_memory_mb"] > 50
@@ -799,7 +809,7 @@ def test_a_dry_run_tells_what_to_expect_and_leaves_nothing(make_context: Any, da
 def test_no_point_of_a_curve_is_told_twice_or_lost_by_going_on(make_context: Any, dataset: str) -> None:
     config = run_config(reward_function="no_repetition", iterations=3, canary_every=1)
     whole = make_context("ppo", config)
-    METHODS["ppo"].train(whole)
+    METHODS["ppo"].run(whole)
     expected = [(point.name, point.step) for point in whole.progress.points]
     assert len(set(expected)) == len(expected)
 
@@ -827,10 +837,10 @@ def test_rollouts_saved_twice_are_there_once(make_context: Any, dataset: str) ->
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        METHODS["ppo"].train(SimpleNamespace(**(vars(context) | {"progress": Cut(), "run_dir": context.run_dir})))
+        METHODS["ppo"].run(SimpleNamespace(**(vars(context) | {"progress": Cut(), "run_dir": context.run_dir})))
     (context.run_dir / "trainer" / STATE_FILE).unlink()  # as if it were killed before the state was written
     before = [row.id for row in list_generations(context.db, run_id=context.run.id)]
-    METHODS["ppo"].train(context)
+    METHODS["ppo"].run(context)
     after = [row.id for row in list_generations(context.db, run_id=context.run.id)]
     assert before and set(before) < set(after) and len(after) == len(set(after))
 
@@ -851,7 +861,7 @@ def test_a_reward_model_of_another_base_is_refused_first(
     with pytest.raises(
         InvalidInput, match=r"'rm' was trained on the base .*cannot share one model.*studio train reward"
     ):
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)
     for judges in ({"reward": reward}, {"reward_function": "no_repetition", "canary_reward": reward}):
         with pytest.raises(InvalidInput, match="'rm' was trained on the base"):
             submit(context.db, "ppo", {**judges, "parent": "foreign"})
@@ -864,23 +874,23 @@ def test_a_judge_of_the_looks_that_is_none_is_refused_before_the_queue(make_cont
 
 
 def test_a_policys_checkpoint_cannot_be_the_judge(make_context: Any, dataset: str) -> None:
-    METHODS["dpo"].train(make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1}))
+    METHODS["dpo"].run(make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1}))
     with pytest.raises(UnknownSetting, match="is a policy, not a reward model. Reward models: "):
-        METHODS["ppo"].train(make_context("ppo", run_config(reward="p1")))
+        METHODS["ppo"].run(make_context("ppo", run_config(reward="p1")))
     with pytest.raises(UnknownSetting, match="'p1' is a policy, not a reward model. Reward models: none yet; train"):
         submit(make_context("ppo", run_config(reward="p1")).db, "ppo", {"reward": "p1"})
     with pytest.raises(Conflict, match="already a checkpoint 'p1'"):
-        METHODS["ppo"].train(make_context("ppo", run_config(reward_function="no_repetition", name="p1")))
+        METHODS["ppo"].run(make_context("ppo", run_config(reward_function="no_repetition", name="p1")))
 
 
 def test_prompts_longer_than_the_window_are_left_out_or_refused(make_context: Any) -> None:
     context = make_context("ppo", run_config(reward_function="no_repetition", iterations=1, canary_every=0))
     make_prompt(context.db, "Say " + "very " * 60)
     with pytest.raises(NotEnoughData, match="None of the 1 prompts leaves room for 6 tokens.*Lower max_new_tokens"):
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)
     for number in range(4):
         make_prompt(context.db, f"Say {number}.")
-    METHODS["ppo"].train(context)
+    METHODS["ppo"].run(context)
     assert any("1 of 5 prompts are left out" in line for line in context.progress.lines)
     assert len({row.prompt_id for row in list_generations(context.db, run_id=context.run.id)}) <= 4
 
@@ -890,4 +900,4 @@ def test_without_prompts_it_says_how_to_get_some(make_context: Any) -> None:
     asked = Prompt(messages=[{"role": "user", "content": "Somebody's test question."}], tags=[ASKED_HERE])
     save_prompts(context.db, [asked])  # came in with a request for replies: nothing to train on
     with pytest.raises(NotEnoughData, match="studio prompts import"):
-        METHODS["ppo"].train(context)
+        METHODS["ppo"].run(context)

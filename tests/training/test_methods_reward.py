@@ -103,7 +103,7 @@ def test_without_held_out_pairs_nothing_is_claimed(tiny_base: Path) -> None:
 def test_a_run_saves_a_checkpoint_with_its_head_and_its_worth(make_context: Any, dataset: str, tiny_base: Path) -> None:
     config = {"dataset": dataset, "name": "taste-rm", "min_steps": 20, "epochs": 1, "batch_size": 4}
     context = make_context("reward", config)
-    result = METHODS["reward"].train(context)
+    result = METHODS["reward"].run(context)
     assert result["checkpoint"] == "taste-rm"
     assert "policy" not in result
     assert 0.0 <= result["accuracy_low"] <= result["accuracy"] <= result["accuracy_high"] <= 1.0
@@ -118,6 +118,6 @@ def test_a_run_saves_a_checkpoint_with_its_head_and_its_worth(make_context: Any,
 
 def test_a_policys_checkpoint_cannot_score(make_context: Any, dataset: str) -> None:
     context = make_context("dpo", {"dataset": dataset, "name": "p1", "min_steps": 1, "epochs": 1})
-    METHODS["dpo"].train(context)
+    METHODS["dpo"].run(context)
     with pytest.raises(UnknownSetting, match="is a policy, not a reward model. Reward models: "):
         open_reward(context.db, context.home, "p1", "cpu")

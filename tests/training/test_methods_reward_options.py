@@ -134,7 +134,7 @@ def test_replies_called_equally_good_are_pulled_to_one_score(make_context: Any, 
     apart = {}
     for weight in (0.0, 2.0):
         context = make_context("reward", {**config, "ties": weight, "name": f"rm-{weight:g}"})
-        result = METHODS["reward"].train(context)
+        result = METHODS["reward"].run(context)
         assert (result["pairs"], result["ties"]) == (6, 6 if weight else 0)
         reward = open_reward(db, context.home, f"rm-{weight:g}", "cpu")
         exchanges = [
@@ -234,7 +234,7 @@ def test_an_ensemble_is_one_checkpoint_that_is_refused_when_a_member_is_damaged(
 ) -> None:
     config = {"dataset": dataset, "name": "jury", "min_steps": 2, "epochs": 1, "batch_size": 4, "members": 2}
     context = make_context("reward", config)
-    result = METHODS["reward"].train(context)
+    result = METHODS["reward"].run(context)
     assert result["accuracy"] is not None
     directory = context.home.path / get_checkpoint(context.db, "jury").path
     manifest = read_manifest(directory)
@@ -243,7 +243,7 @@ def test_an_ensemble_is_one_checkpoint_that_is_refused_when_a_member_is_damaged(
     reward = open_reward(context.db, context.home, "jury", "cpu")
     assert len(members_of(reward)) == 2
     drawn = {"dataset": dataset, "samples": 12, "max_new_tokens": 60, "min_steps": 2, "name": "fit"}
-    METHODS["rft"].train(make_context("rft", drawn | {"reward": "jury", "combine": "uncertain"}))
+    METHODS["rft"].run(make_context("rft", drawn | {"reward": "jury", "combine": "uncertain"}))
     path = directory / "member-2" / ADAPTER_FILE
     path.write_bytes(path.read_bytes()[:-8] + b"damaged!")
     with pytest.raises(CheckpointError, match="member-2/adapter_model.safetensors is not what was saved"):
@@ -269,7 +269,7 @@ def test_a_run_learns_from_rankings_and_estimates_its_noise(make_context: Any, t
     freeze(db, "ranked", DatasetFilters(test_share=0.0))
     config = {"dataset": "ranked", "min_steps": 2, "epochs": 1, "rankings": True, "estimate_noise": True}
     run = make_context("reward", config | {"name": "ranker"})
-    result = METHODS["reward"].train(run)
+    result = METHODS["reward"].run(run)
     assert result["pairs"] == 8 + 12
     assert any("suggests that" in line for line in run.progress.lines)
     saved = read_manifest(context.home.path / get_checkpoint(db, "ranker").path)

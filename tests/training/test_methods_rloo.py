@@ -144,16 +144,16 @@ def test_several_judges_score_together() -> None:
 def test_runs_from_a_reward_checkpoint_and_from_a_function(make_context: Any, dataset: str, vowels: str) -> None:
     quick = {"dataset": dataset, "min_steps": 2, "epochs": 1, "batch_size": 4}
     context = make_context("reward", quick | {"name": "judge"})
-    METHODS["reward"].train(context)
+    METHODS["reward"].run(context)
     drawn = {"samples": 4, "max_new_tokens": 40, "reward": "judge"}
-    fit = METHODS["rft"].train(make_context("rft", quick | drawn | {"name": "fit", "samples": 12}))
+    fit = METHODS["rft"].run(make_context("rft", quick | drawn | {"name": "fit", "samples": 12}))
     assert fit["score_kept"] > fit["score_drawn"]
     assert fit["best_of_kl"] == pytest.approx(best_of_kl(12))
     manifest = read_manifest(context.home.path / get_checkpoint(context.db, "fit").path)
     assert manifest.method == "rft" and manifest.dataset is not None and manifest.reference is None
 
     without = {"min_steps": 2, "batch_size": 4, "samples": 2, "max_new_tokens": 8, "name": "bold"}
-    result = METHODS["rloo"].train(make_context("rloo", without | {"reward_function": vowels}))
+    result = METHODS["rloo"].run(make_context("rloo", without | {"reward_function": vowels}))
     work = list_prompts(context.db, split=Split.work)
     assert result["prompts"] == len(work)
     manifest = read_manifest(context.home.path / get_checkpoint(context.db, "bold").path)
@@ -169,7 +169,7 @@ def test_a_dry_run_draws_little_and_leaves_nothing(make_context: Any, vowels: st
     context.progress.watch = Watch(dry_run=True)
     context.progress.report = lambda fraction, text: said.append(text)
     with pytest.raises(DryRunDone):
-        METHODS["rft"].train(context)
+        METHODS["rft"].run(context)
     assert "64 of 64 replies drawn" in said
     assert not (context.run_dir / "kept.json").exists()
 
@@ -185,9 +185,9 @@ def test_a_second_attempt_imitates_what_the_first_one_drew(make_context: Any, da
         "name": "again",
     }
     context = make_context("rft", config)
-    first = METHODS["rft"].train(context)
+    first = METHODS["rft"].run(context)
     second = make_context("rft", config, attempt=2, run=context.run)
-    assert METHODS["rft"].train(second)["score_kept"] == first["score_kept"]
+    assert METHODS["rft"].run(second)["score_kept"] == first["score_kept"]
     assert any("earlier attempt" in line for line in second.progress.lines)
 
 
@@ -199,7 +199,7 @@ def test_evaluation_prompts_are_never_drawn_for_training(make_context: Any, vowe
         make_prompt(context.db, f"Held out {number}.", split=Split.evaluation)
     asked = Prompt(messages=[{"role": "user", "content": "Somebody's test question."}], tags=[ASKED_HERE])
     save_prompts(context.db, [asked])  # came in with a request for replies
-    assert METHODS["rloo"].train(context)["prompts"] == 3
+    assert METHODS["rloo"].run(context)["prompts"] == 3
 
 
 def test_what_cannot_judge_is_refused_before_the_queue(make_context: Any, dataset: str) -> None:

@@ -119,9 +119,9 @@ def test_a_run_imitates_what_was_chosen(make_context: Any, dataset: str, replies
     context = make_context("sft", config)
     if count == 0:
         with pytest.raises(NotEnoughData, match="0 replies to imitate .replies=edited"):
-            METHODS["sft"].train(context)
+            METHODS["sft"].run(context)
         return
-    result = METHODS["sft"].train(context)
+    result = METHODS["sft"].run(context)
     assert result["policy"] == "mimic" and result["replies"] >= 2 and result["edited"] == 0
     manifest = read_manifest(context.home.path / get_checkpoint(context.db, "mimic").path)
     assert (manifest.method, manifest.parent) == ("sft", get_policy(context.db, "tiny").id)

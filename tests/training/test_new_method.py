@@ -38,7 +38,7 @@ class ToySettings(TrainSettings):
 '''
 
 METHOD = """
-def train(context):
+def run(context):
     settings = context.settings
     for step in range(1, settings.epochs + 1):
         context.progress.metrics(step, loss=1 / step, volume=float(settings.loudness * step))

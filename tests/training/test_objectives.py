@@ -99,12 +99,12 @@ def test_the_policy_loss_worked_by_hand() -> None:
     # 3: max(1.5, 1.2) = 1.5                4: max(0.5, 0.8) = 0.8, clipped;     the sum 0.6 over 8 tokens
     new = torch.tensor([[1.5, 0.5, 1.5, 0.5, 3.0]], **F64).log().requires_grad_()
     old, advantages = torch.zeros(1, 5, **F64), torch.tensor([[1.0, 1.0, -1.0, -1.0, 9.0]], **F64)
-    found = objectives.policy_loss(new, old, advantages, ragged([4], 5), tokens=8, low=0.2, high=0.2)
+    found = objectives.policy_loss(new, old, advantages, ragged([4], 5), tokens=8, clip_low=0.2, clip_high=0.2)
     assert found.loss.item() == pytest.approx(0.6 / 8)
-    assert found.clipped.item() == 2
+    assert found.clip_count.item() == 2
     # k3 of the new policy from the old: r − 1 − log r
     expected = 2 * (1.5 - 1 - math.log(1.5)) + 2 * (0.5 - 1 - math.log(0.5))
-    assert found.divergence.item() == pytest.approx(expected)
+    assert found.kl_sum.item() == pytest.approx(expected)
     found.loss.backward()
     # Only unclipped tokens move: d(−A·r)/d log π = −A·r
     assert new.grad is not None
@@ -114,8 +114,8 @@ def test_the_policy_loss_worked_by_hand() -> None:
 def test_the_upper_clip_can_be_wider_than_the_lower() -> None:
     new, zeros = torch.tensor([[1.25]], **F64).log(), torch.zeros(1, 1, **F64)
     ones = torch.ones(1, 1, **F64)
-    assert objectives.policy_loss(new, zeros, ones, ones, 1, 0.2, 0.28).clipped.item() == 0
-    assert objectives.policy_loss(new, zeros, ones, ones, 1, 0.2, 0.2).clipped.item() == 1
+    assert objectives.policy_loss(new, zeros, ones, ones, 1, 0.2, 0.28).clip_count.item() == 0
+    assert objectives.policy_loss(new, zeros, ones, ones, 1, 0.2, 0.2).clip_count.item() == 1
 
 
 def test_before_any_update_the_ratio_is_one_and_the_gradient_the_plain_policy_gradient() -> None:
@@ -123,7 +123,7 @@ def test_before_any_update_the_ratio_is_one_and_the_gradient_the_plain_policy_gr
     advantages, mask = torch.randn(2, 3, **F64), ragged([3, 2])
     found = objectives.policy_loss(new, new.detach(), advantages, mask, 5, 0.2, 0.2)
     found.loss.backward()
-    assert found.divergence.item() == 0 and found.clipped.item() == 0
+    assert found.kl_sum.item() == 0 and found.clip_count.item() == 0
     assert new.grad is not None
     torch.testing.assert_close(new.grad, -advantages * mask / 5)
 
@@ -132,7 +132,7 @@ def test_a_ratio_beyond_all_bounds_stays_finite() -> None:
     new, old = torch.tensor([[500.0]], **F64), torch.tensor([[-500.0]], **F64)
     ones = torch.ones(1, 1, **F64)
     found = objectives.policy_loss(new, old, -ones, ones, 1, 0.2, 0.2)
-    assert math.isfinite(found.loss.item()) and math.isfinite(found.divergence.item())
+    assert math.isfinite(found.loss.item()) and math.isfinite(found.kl_sum.item())
 
 
 def test_the_value_loss_worked_by_hand() -> None:
@@ -140,7 +140,7 @@ def test_the_value_loss_worked_by_hand() -> None:
     new, old = torch.tensor([[0.5, -0.1, 7.0]], **F64), torch.zeros(1, 3, **F64)
     found = objectives.value_loss(new, old, torch.ones(1, 3, **F64), ragged([2], 3), tokens=2, clip=0.2)
     assert found.loss.item() == pytest.approx(0.5 * (0.64 + 1.21) / 2)
-    assert found.clipped.item() == 1
+    assert found.clip_count.item() == 1
     free = objectives.value_loss(new, old, torch.ones(1, 3, **F64), ragged([2], 3), tokens=2, clip=None)
     assert free.loss.item() == pytest.approx(0.5 * (0.25 + 1.21) / 2)
 
@@ -185,11 +185,11 @@ def test_further_padding_changes_nothing() -> None:
 
 def test_the_two_estimates_of_the_divergence_agree_with_the_exact_one() -> None:
     policy, reference = torch.tensor([0.7, 0.2, 0.1], **F64), torch.tensor([0.4, 0.4, 0.2], **F64)
-    log_ratio = objectives.divergence_k1(policy.log(), reference.log())
+    log_ratio = objectives.kl_k1(policy.log(), reference.log())
     exact = (policy * log_ratio).sum().item()
-    assert (policy * objectives.divergence_k3(log_ratio)).sum().item() == pytest.approx(exact)
-    assert (objectives.divergence_k3(log_ratio) >= 0).all()
-    assert objectives.divergence_k3(torch.tensor([math.log(2)], **F64)).item() == pytest.approx(0.5 - 1 + math.log(2))
+    assert (policy * objectives.kl_k3(log_ratio)).sum().item() == pytest.approx(exact)
+    assert (objectives.kl_k3(log_ratio) >= 0).all()
+    assert objectives.kl_k3(torch.tensor([math.log(2)], **F64)).item() == pytest.approx(0.5 - 1 + math.log(2))
 
 
 def test_beta_follows_the_divergence_and_never_jumps() -> None:

@@ -9,7 +9,7 @@ import pytest
 from scipy import stats
 
 from feedback.errors import InvalidInput, NotEnoughData
-from training.evaluation.paired_tests import Finding, finding, holm, mcnemar, paired
+from training.evaluation.paired_tests import PairedFinding, finding, holm, mcnemar, paired
 
 
 def answers(both: int, won: int, lost: int, neither: int) -> tuple[list[float], list[float]]:
@@ -31,8 +31,8 @@ def test_what_an_unpaired_test_misses_on_the_same_items_is_found() -> None:
     unpaired = 2 * stats.norm.sf(abs(found.difference) / math.sqrt(pooled))
     assert found.n == 220 and unpaired > 0.08
     assert found.p_value < 0.01 and found.test == "McNemar, exact" and (found.won, found.lost) == (8, 24)
-    assert found.high < 0 and finding(found, found.p_value) is Finding.worse
-    assert finding(found, found.p_value, higher_is_better=False) is Finding.better
+    assert found.high < 0 and finding(found, found.p_value) is PairedFinding.worse
+    assert finding(found, found.p_value, higher_is_better=False) is PairedFinding.better
 
 
 def test_the_interval_of_right_and_wrong_is_that_of_bonett_and_price() -> None:
@@ -60,7 +60,7 @@ def test_scores_that_are_no_shares_are_tested_as_student_did() -> None:
 def test_agreement_on_every_item_proves_no_agreement_everywhere() -> None:
     found = paired(*answers(both=40, won=0, lost=0, neither=10))
     assert found.difference == 0.0 and found.p_value == 1.0 and found.low == -found.high < -0.02
-    assert finding(found, found.p_value) is Finding.unclear
+    assert finding(found, found.p_value) is PairedFinding.unclear
     assert paired(*answers(both=40, won=0, lost=0, neither=0)).high == pytest.approx(found.high, rel=0.3)
     same = paired([0.25, 0.5, 0.75], [0.25, 0.5, 0.75])
     assert same.p_value == 1.0 and same.low < 0 < same.high

@@ -18,7 +18,7 @@ from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import CheckpointRow, PolicyRow
 from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, now
 from training.home import Home
-from training.operations.retention import Limits, plan_removals, remove
+from training.operations.retention import RetentionLimits, plan_removals, remove
 
 WEIGHTS = "adapter_model.safetensors"
 
@@ -65,7 +65,7 @@ def shelf(db: Database, home: Home) -> Shelf:
 
 
 def names(db: Database, home: Home, **limits: float) -> list[str]:
-    return [removal.name for removal in plan_removals(db, home, Limits(**limits))]  # type: ignore[arg-type]
+    return [removal.name for removal in plan_removals(db, home, RetentionLimits(**limits))]  # type: ignore[arg-type]
 
 
 def test_promoted_policies_and_their_ancestors_are_never_touched(db: Database, home: Home, shelf: Shelf) -> None:
@@ -107,7 +107,7 @@ def test_what_a_run_still_needs_stays(db: Database, home: Home, shelf: Shelf) ->
 
 def test_weights_go_and_manifests_stay(db: Database, home: Home, shelf: Shelf) -> None:
     shelf.add("gone")
-    assert remove(db, plan_removals(db, home, Limits(keep_best=0))) == 1000
+    assert remove(db, plan_removals(db, home, RetentionLimits(keep_best=0))) == 1000
     directory = home.checkpoints / "gone"
     assert (directory / "manifest.json").exists() and not (directory / WEIGHTS).exists()
     assert get_checkpoint(db, "gone").removed_at is not None
@@ -126,7 +126,7 @@ def test_states_of_ended_runs_go_by_age(db: Database, home: Home) -> None:
         with db.write() as session:
             run.ended_at = now() - timedelta(days=days)
             session.add(run)
-    removals = plan_removals(db, home, Limits(days=7))
+    removals = plan_removals(db, home, RetentionLimits(days=7))
     assert [removal.name for removal in removals] == [f"states of {old.id}"]
     remove(db, removals)
     assert not (home.run_dir(old.id) / "trainer").exists() and (home.run_dir(live.id) / "trainer").exists()
@@ -134,6 +134,6 @@ def test_states_of_ended_runs_go_by_age(db: Database, home: Home) -> None:
 
 def test_limits_that_mean_nothing_are_refused(db: Database, home: Home) -> None:
     with pytest.raises(InvalidInput, match="keep_best must be 0 or more, not -1"):
-        plan_removals(db, home, Limits(keep_best=-1))
+        plan_removals(db, home, RetentionLimits(keep_best=-1))
     with pytest.raises(InvalidInput, match="days must be 0 or more"):
-        plan_removals(db, home, Limits(days=-2))
+        plan_removals(db, home, RetentionLimits(days=-2))

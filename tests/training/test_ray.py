@@ -33,7 +33,7 @@ from tests.training.test_worker import ended, is_at_step, queue, turn_until
 from training.home import Home
 from training.runs import lifecycle
 from training.runs import queue as runs
-from training.runs.launch import Sight
+from training.runs.launch import Observation
 from training.runs.launch.cluster import RayCluster
 from training.runs.launch.local import is_here, this_host
 from training.runs.launch.ray import RayLauncher
@@ -240,12 +240,12 @@ def test_a_run_that_moved_on_while_ray_was_asked_is_not_buried(
     run = save_run(db, Run(method="generate", state=RunState.running, host="ray:node-1", heartbeat_at=now()))
     launcher = launchers("quick")
 
-    def watch(seen: RunRow) -> Sight:
+    def watch(seen: RunRow) -> Observation:
         if "state" in meanwhile:
             runs.cancel(db, seen.id)
         else:
             update_run(db, seen.id, **meanwhile)
-        return Sight(gone="Nobody knows it.")
+        return Observation(gone="Nobody knows it.")
 
     launcher.watch = watch  # type: ignore[method-assign]
     Worker(home, db, launcher).turn()

@@ -54,7 +54,7 @@ def moved(policy: PolicyRow, tmp_path: Path, to: str = "after") -> str:
 
 def train(make_context: MakeContext, method: str, **config: Any) -> dict[str, Any]:
     shared = {**DPO, **config}
-    return METHODS[method].train(make_context(method, shared))
+    return METHODS[method].run(make_context(method, shared))
 
 
 @pytest.fixture
@@ -92,7 +92,7 @@ def test_all_that_stands_on_a_moved_base_finds_it(
         again = train(make_context, "dpo", name="later", parent="grandchild")
         assert get_policy(db, again["policy"]).base == new
         ppo = {"reward": "judge", "iterations": 1, "episodes": 4, "batch_size": 4, "max_new_tokens": 4}
-        assert METHODS["ppo"].train(make_context("ppo", {**ppo, "name": "drawn", "parent": "later"}))["policy"]
+        assert METHODS["ppo"].run(make_context("ppo", {**ppo, "name": "drawn", "parent": "later"}))["policy"]
 
 
 @pytest.mark.usefixtures("trained")
@@ -183,7 +183,7 @@ def test_a_run_at_work_while_its_base_moves_loses_nothing(
     for method in ("dpo", "reward"):
         to = tmp_path / f"after-{method}"
         context = replace(make_context(method, {**DPO, "name": f"by-{method}"}), progress=Mover(to))
-        METHODS[method].train(context)
+        METHODS[method].run(context)
         assert missing_bases(db)
         rebase(db, home, "tiny", str(to))
     assert open_policy(db, home, "by-dpo", "cpu") and open_reward(db, home, "by-reward", "cpu")
@@ -202,13 +202,13 @@ def test_a_run_that_was_stopped_half_way_goes_on_from_the_new_place(
 
     context = replace(make_context("dpo", config), progress=Stopped())
     with pytest.raises(RunCancelled):
-        METHODS["dpo"].train(context)
+        METHODS["dpo"].run(context)
     new = moved(tiny_policy, tmp_path)
     with pytest.raises(NotFound, match="policies rebase"):
-        METHODS["dpo"].train(make_context("dpo", config, attempt=2, run=context.run))
+        METHODS["dpo"].run(make_context("dpo", config, attempt=2, run=context.run))
     rebase(db, home, tiny_policy.base, new)
     again = make_context("dpo", config, attempt=2, run=context.run)
-    METHODS["dpo"].train(again)
+    METHODS["dpo"].run(again)
     assert any("going on from checkpoint-" in line for line in again.progress.lines)  # type: ignore[attr-defined]
     assert open_policy(db, home, "resumed", "cpu").base == new
 

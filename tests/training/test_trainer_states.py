@@ -196,7 +196,7 @@ def test_a_base_that_changed_since_the_start_is_noticed(
 
 def test_a_parents_adapter_that_changed_is_noticed(make_context: Any, dataset: str) -> None:
     quick = {"dataset": dataset, "min_steps": 2, "epochs": 1, "batch_size": 4}
-    METHODS["dpo"].train(make_context("dpo", quick | {"name": "first"}))
+    METHODS["dpo"].run(make_context("dpo", quick | {"name": "first"}))
     context = make_context("dpo", quick | {"parent": "first", "name": "second"})
     check_same_start(context)
     (context.run_dir / "trainer" / "checkpoint-2").mkdir(parents=True)

@@ -194,7 +194,7 @@ def test_curves_are_mirrored_to_tensorboard_and_outlive_the_run(make_context: An
     for members in (1, 2):
         context = make_context("reward", quick | {"name": f"seen-{members}", "members": members})
         context.progress.watch = Watch(mirror=context.run_dir / "tensorboard")
-        METHODS["reward"].train(context)
+        METHODS["reward"].run(context)
         places = [path.parent for path in context.run_dir.rglob("events.out.tfevents.*")]
         names = [str(place.relative_to(context.run_dir)) for place in places]
         assert sorted(names) == [["tensorboard"], ["tensorboard/1-of-2", "tensorboard/2-of-2"]][members - 1]

@@ -1,7 +1,7 @@
-"""A directory that appears whole or not at all: written under a hidden name, synced, renamed.
+"""Atomic directories: written under a hidden name, synced and renamed, so that they appear whole or not at all.
 
-Whoever writes holds a ``flock`` on the hidden directory, which the kernel opens when the process is killed. So
-what a kill left behind can be told from what another process is at work on, and is swept or put back.
+The writer holds a ``flock`` on the hidden directory, which the kernel releases when the process is killed. So what a
+kill left behind can be told from what another process is writing, and is removed or put back.
 """
 
 from __future__ import annotations
@@ -15,15 +15,17 @@ import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
+from feedback.files import sync, sync_tree
+
 _HERE = -100  # AT_FDCWD
 _EXCHANGE = 2  # RENAME_EXCHANGE
 
 
 @contextlib.contextmanager
-def placed(final: Path) -> Iterator[Path]:
-    """A directory to write into, which takes its place at the end; whatever is raised inside, nothing is left of it.
+def atomic_directory(final: Path) -> Iterator[Path]:
+    """Yield a directory to write into, which replaces ``final`` when the block ends; after an exception it is removed.
 
-    What stood there before steps aside, and is removed when the new one is in its place.
+    A directory that was there before moves aside, and is removed once the new one is in place.
     """
     fresh = final.with_name(f".new-{uuid.uuid4().hex[:8]}")
     partial = final.with_name(f".partial-{final.name}-{uuid.uuid4().hex[:8]}")
@@ -105,19 +107,3 @@ def _put_in_place(partial: Path, final: Path) -> None:
             raise
         sync(final.parent)
         shutil.rmtree(old, ignore_errors=True)
-
-
-def sync_tree(directory: Path) -> None:
-    """Bring a directory with everything in it to the disk."""
-    for path in directory.rglob("*"):
-        sync(path)
-    sync(directory)
-
-
-def sync(path: Path) -> None:
-    """Bring a file, or the names in a directory, to the disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

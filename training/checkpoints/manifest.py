@@ -11,6 +11,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from feedback.errors import CheckpointError
+from feedback.files import atomic_write
 from training.checkpoints.atomic_directory import restore
 from training.checkpoints.hashing import tensor_names
 from training.checkpoints.probe import Probe
@@ -131,9 +132,8 @@ def note_scorecard(directory: Path, scorecard: Mapping[str, Any]) -> None:
     if not path.is_file():
         return
     manifest = read_manifest(directory).model_copy(update={"scorecard": dict(scorecard)})
-    partial = path.with_name(f".{MANIFEST_FILE}.partial")
-    partial.write_text(manifest.model_dump_json(indent=2))
-    partial.replace(path)
+    with atomic_write(path) as file:
+        file.write(manifest.model_dump_json(indent=2).encode())
 
 
 def has_own_name(directory: Path) -> bool:

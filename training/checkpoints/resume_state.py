@@ -11,30 +11,26 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints.atomic_directory import sync
+from feedback.files import atomic_write
 from training.checkpoints.saving import disk_full, is_disk_full
 
 
 def write_state(path: Path, state: Mapping[str, Any]) -> None:
-    """Write a state beside its place, sync it, rename it; the one before it is kept under another name.
+    """Write a state atomically, and keep the one before it under another name.
 
     On a full disk the state before it stays.
     """
     import torch
 
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_suffix(".partial")
     try:
-        with partial.open("wb") as file:
+        with atomic_write(path) as file:
             torch.save(dict(state), file)
             file.flush()
-            os.fsync(file.fileno())
-        if path.is_file():
-            os.replace(path, _previous(path))
-        os.replace(partial, path)
-        sync(path.parent)
+            os.fsync(file.fileno())  # the new state is whole on the disk before the old one gives up its name
+            if path.is_file():
+                os.replace(path, _previous(path))
     except Exception as error:
-        partial.unlink(missing_ok=True)
         if is_disk_full(error):
             raise disk_full(path.parent, "The state to resume from") from error
         raise

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from feedback.errors import CheckpointError, Conflict, NotFound
 from feedback.types import Checkpoint
-from training.checkpoints.atomic_directory import placed, sweep
+from training.checkpoints.atomic_directory import atomic_directory, sweep
 
 if TYPE_CHECKING:
     from feedback.database.engine import Database
@@ -37,7 +37,7 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
     sweep(home.checkpoints)
     _refuse_taken(final, manifest.run)
     try:
-        with placed(final) as partial:
+        with atomic_directory(final) as partial:
             write(partial)
             weights = sorted(partial.rglob("*.safetensors"))
             files = {str(path.relative_to(partial)): _file_hash(path) for path in weights}

@@ -18,7 +18,7 @@ from feedback.database.engine import Database
 from feedback.errors import InvalidInput
 from feedback.store.models.benchmarks import Both, list_benchmarks, list_differing, list_scores
 from feedback.tables import BenchmarkRow
-from training.evaluation.paired_tests import Finding, Paired, finding, holm, paired
+from training.evaluation.paired_tests import Paired, PairedFinding, finding, holm, paired
 
 SHARED = 0.9
 """Two results are compared where they share at least so much of the smaller one's items."""
@@ -47,7 +47,7 @@ class Comparison:
         return self.paired.won if self.higher_is_better else self.paired.lost
 
     @property
-    def finding(self) -> Finding:
+    def finding(self) -> PairedFinding:
         """What may be said of A against B."""
         return finding(self.paired, self.p_adjusted, self.higher_is_better)
 

@@ -23,7 +23,7 @@ _NOTHING = 0.005
 _ROUNDING = 1e-9
 
 
-class Verdict(StrEnum):
+class GateVerdict(StrEnum):
     """What the gate says of a policy."""
 
     promote = "PROMOTE"
@@ -41,7 +41,7 @@ class Answer(StrEnum):
 
 
 @dataclass(frozen=True)
-class Limits:
+class GateLimits:
     """How far a policy may be off and still serve.
 
     ``margin`` is how much of a benchmark's score may be lost, in the score's own units (0.01 is one point of a share);
@@ -80,9 +80,9 @@ class Reason:
 class Decision:
     """The verdict with every sentence it rests on, and the limits it was made by."""
 
-    verdict: Verdict
+    verdict: GateVerdict
     reasons: tuple[Reason, ...]
-    limits: Limits = field(default_factory=Limits)
+    limits: GateLimits = field(default_factory=GateLimits)
 
     def as_json(self) -> dict[str, Any]:
         """The decision as plain JSON."""
@@ -99,7 +99,7 @@ def decide(
     other_judges: Mapping[str, Mapping[str, Any]] | None = None,
     tasks: Sequence[TaskResult] = (),
     unlike: Sequence[str] = (),
-    limits: Limits | None = None,
+    limits: GateLimits | None = None,
 ) -> Decision:
     """Decide by a win-rate scorecard over the champion and by the benchmarks both took.
 
@@ -109,7 +109,7 @@ def decide(
     where they tell, no rule and no reward model is asked, for these stand in for people. ``unlike`` are sentences on
     benchmarks that both took and that cannot be compared.
     """
-    limits = limits or Limits()
+    limits = limits or GateLimits()
     usable = figures if figures is not None and _is_finite(figures) else None
     reasons = [] if people is None else [_people(people, against)]
     decided = any(reason.answer in (Answer.passed, Answer.failed) for reason in reasons)
@@ -141,10 +141,10 @@ _NO_BENCHMARK = Reason(
 )
 
 
-def _verdict(answers: set[Answer]) -> Verdict:
+def _verdict(answers: set[Answer]) -> GateVerdict:
     if Answer.failed in answers:
-        return Verdict.reject
-    return Verdict.hold if Answer.unclear in answers else Verdict.promote
+        return GateVerdict.reject
+    return GateVerdict.hold if Answer.unclear in answers else GateVerdict.promote
 
 
 def _win_rate(figures: Mapping[str, Any] | None, against: str, judge: str) -> Reason:
@@ -224,7 +224,7 @@ def _judge(judge_taught_it: bool) -> list[Reason]:
     return [Reason("an independent judge", Answer.unclear, words)]
 
 
-def _ends(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
+def _ends(figures: Mapping[str, Any], limits: GateLimits) -> list[Reason]:
     if not _measured(figures, "ended"):
         return []
     before, after = figures["ended_before"], figures["ended_after"]
@@ -232,7 +232,7 @@ def _ends(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
     return [_share_kept("replies end", words, after, before - limits.ends, figures["n_prompts"])]
 
 
-def _variety(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
+def _variety(figures: Mapping[str, Any], limits: GateLimits) -> list[Reason]:
     if not _measured(figures, "distinct"):
         return []
     before, after = figures["distinct_before"], figures["distinct_after"]
@@ -252,7 +252,7 @@ def _share_kept(question: str, words: str, share: float, least: float, prompts: 
     return Reason(question, Answer.unclear, f"{words}: cannot tell on {prompts:,} prompts. Measure it on more.")
 
 
-def _distance(figures: Mapping[str, Any], against: str, limits: Limits) -> list[Reason]:
+def _distance(figures: Mapping[str, Any], against: str, limits: GateLimits) -> list[Reason]:
     if limits.kl is None:
         return []
     question, kl = f"close to {against}", figures.get("kl")
@@ -263,7 +263,7 @@ def _distance(figures: Mapping[str, Any], against: str, limits: Limits) -> list[
     return [Reason(question, Answer.passed if kl <= limits.kl else Answer.failed, words)]
 
 
-def _length(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
+def _length(figures: Mapping[str, Any], limits: GateLimits) -> list[Reason]:
     if not _measured(figures, "length") or figures["length_after"] <= limits.longer * figures["length_before"]:
         return []
     words = (
@@ -273,7 +273,7 @@ def _length(figures: Mapping[str, Any], limits: Limits) -> list[Reason]:
     return [Reason("length", Answer.note, words)]
 
 
-def _task(result: TaskResult, limits: Limits, tasks: int) -> Reason:
+def _task(result: TaskResult, limits: GateLimits, tasks: int) -> Reason:
     """Not worse than the champion by more than the margin, on the one side that matters.
 
     To pass, a policy must pass every task, which needs no adjustment; one of many tasks fails by chance more easily
@@ -297,7 +297,7 @@ def _task(result: TaskResult, limits: Limits, tasks: int) -> Reason:
     return Reason(question, Answer.unclear, f"{seen}: cannot tell whether it lost {allowed}. {needed}")
 
 
-def _margin(result: TaskResult, limits: Limits) -> float:
+def _margin(result: TaskResult, limits: GateLimits) -> float:
     if limits.margin is not None:
         return limits.margin
     return MARGIN if result.margin is None else result.margin

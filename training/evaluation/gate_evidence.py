@@ -9,7 +9,7 @@ from feedback.database.engine import Database
 from feedback.store.models.policies import get_policy
 from feedback.store.reports.lineage import policy_lineage
 from training.evaluation.benchmark_comparison import Compared, compare
-from training.evaluation.gate import Decision, Limits, TaskResult, decide
+from training.evaluation.gate import Decision, GateLimits, TaskResult, decide
 from training.evaluation.people import PEOPLE, by_people
 from training.evaluation.standing import judge_of, opponent_of, win_rates
 
@@ -18,7 +18,7 @@ def decide_policy(
     db: Database,
     key: str,
     against: str | None = None,
-    limits: Limits | None = None,
+    limits: GateLimits | None = None,
     compare: Callable[[Database, str, str], Compared] = compare,
 ) -> Decision:
     """May this policy serve in place of ``against``: the champion, or for the champion itself its parent?

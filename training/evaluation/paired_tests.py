@@ -27,7 +27,7 @@ POWER = 0.8
 """How surely the smallest detectable difference would be found."""
 
 
-class Finding(StrEnum):
+class PairedFinding(StrEnum):
     """What a comparison came to, in the words that are shown."""
 
     better = "better"
@@ -130,11 +130,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def finding(compared: Paired, p_value: float, higher_is_better: bool = True) -> Finding:
+def finding(compared: Paired, p_value: float, higher_is_better: bool = True) -> PairedFinding:
     """What may be said of A against B, given the (adjusted) p-value."""
     if p_value >= LEVEL or compared.difference == 0:
-        return Finding.unclear
-    return Finding.better if (compared.difference > 0) is higher_is_better else Finding.worse
+        return PairedFinding.unclear
+    return PairedFinding.better if (compared.difference > 0) is higher_is_better else PairedFinding.worse
 
 
 def _centre_and_error(differences: Sequence[float], is_binary: bool) -> tuple[float, float]:

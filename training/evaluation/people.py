@@ -14,7 +14,7 @@ from feedback.database.engine import Database
 from feedback.store.content.prompts import list_prompts
 from feedback.store.models.policies import list_policies
 from feedback.store.models.runs import list_runs
-from feedback.store.reports.comparisons import HeadToHead, count_met, list_duels
+from feedback.store.reports.comparisons import HeadToHead, count_met, list_comparisons
 from feedback.tables import PromptRow
 from feedback.types import RunState, Split, Verdict
 from training.evaluation.intervals import clustered_trials, evidence_at_any_time
@@ -41,12 +41,12 @@ def by_people(db: Database, a_id: str, b_id: str) -> dict[str, Any] | None:
 
 def list_by_people(db: Database, policy_id: str) -> dict[str, dict[str, Any]]:
     """As ``by_people``, over each policy that people were asked to compare this one with, by its id."""
-    met = list_duels(db, policy_id)
+    met = list_comparisons(db, policy_id)
     alike = _alike(db, policy_id) if met else {}
     return {
         other: _figures(policy_id, found, alike.get(other, 0))
         for other, found in met.items()
-        if found.duels or found.waiting  # else all that was asked was withdrawn
+        if found.comparisons or found.waiting  # else all that was asked was withdrawn
     }
 
 
@@ -72,12 +72,12 @@ def _alike(db: Database, policy_id: str) -> dict[str, int]:
 
 def _figures(policy_id: str, found: HeadToHead, alike: int) -> dict[str, Any]:
     won: dict[str, list[float]] = {}
-    for duel in found.duels:
-        first, second = _WORTH.get(duel.verdict, (0.5, 0.5))
-        won.setdefault(duel.prompt_id, []).append(first if duel.first == policy_id else second)
+    for comparison in found.comparisons:
+        first, second = _WORTH.get(comparison.verdict, (0.5, 0.5))
+        won.setdefault(comparison.prompt_id, []).append(first if comparison.first == policy_id else second)
     units = [*won.values(), *[[0.5]] * (alike if won else 0)]
     share = clustered_trials([sum(scores) for scores in units], [len(scores) for scores in units])
-    verdicts, said = [duel.verdict for duel in found.duels], max(1, len(found.duels))
+    verdicts, said = [comparison.verdict for comparison in found.comparisons], max(1, len(found.comparisons))
     return {
         "win_rate": share.value if verdicts else None,
         "low": share.low,
@@ -88,6 +88,6 @@ def _figures(policy_id: str, found: HeadToHead, alike: int) -> dict[str, Any]:
         "alike": alike,
         "n_prompts": len(units),
         "judgments": len(verdicts),
-        "annotators": len({duel.annotator for duel in found.duels}),
+        "annotators": len({comparison.annotator for comparison in found.comparisons}),
         "waiting": found.waiting,
     }

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.speedups.direct_forward import LeanForward
+    from training.speedups.direct_forward import DirectForward
 
 LEAVE_SHARE = 0.25  # ended rows are dropped when they are this share: each drop copies the cache
 
@@ -39,19 +39,19 @@ def decode(
     temperature: float = 1.0,
     batch_size: int = 128,
     check: Callable[[], None] = lambda: None,
-    lean: LeanForward | None = None,
+    direct_forward: DirectForward | None = None,
 ) -> list[Decoded]:
     """Draw one reply to each prompt, in the order of the prompts; temperature 0 takes the likeliest token.
 
-    ``check`` is called before each batch and may raise to stop. No pad token is needed: padding is masked. With
-    ``lean`` of the model, all tokens but the first are drawn by it.
+    ``check`` is called before each batch and may raise to stop. No pad token is needed: padding is masked.
+    ``direct_forward`` of the model, if given, computes every token but the first.
     """
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     drawn: list[Decoded] = [Decoded((), False)] * len(prompts)
     for start in range(0, len(order), batch_size):
         check()
         places = order[start : start + batch_size]
-        batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens, lean)
+        batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens, direct_forward)
         for place, one in zip(places, batch.run(set(ends), list(banned), temperature), strict=True):
             drawn[place] = one
     return drawn
@@ -61,11 +61,16 @@ class _Batch:
     """Rows of one batch while they grow; ``rows`` says which reply each living row is."""
 
     def __init__(
-        self, model: Any, prompts: Sequence[Sequence[int]], seeds: Sequence[int], steps: int, lean: LeanForward | None
+        self,
+        model: Any,
+        prompts: Sequence[Sequence[int]],
+        seeds: Sequence[int],
+        steps: int,
+        direct_forward: DirectForward | None,
     ) -> None:
         import torch
 
-        self.model, self.lean = model, lean
+        self.model, self.direct_forward = model, direct_forward
         self.steps = steps
         self.width = max(map(len, prompts))
         device = next(model.parameters()).device
@@ -110,8 +115,8 @@ class _Batch:
 
     def _forward(self, ids: Tensor, positions: Tensor, cache: Any, length: int) -> Tensor:
         """Logits (row, vocabulary) after the last of so many positions, in fp32."""
-        if self.lean is not None and ids.shape[1] == 1:
-            states = self.lean(ids, positions, self.added[..., :length], cache)
+        if self.direct_forward is not None and ids.shape[1] == 1:
+            states = self.direct_forward(ids, positions, self.added[..., :length], cache)
             return self.model.get_output_embeddings()(states[:, -1]).float()  # type: ignore[no-any-return]
         out = self.model(
             input_ids=ids,

@@ -1,4 +1,4 @@
-"""An oracle sits down as an annotator: it leases, judges and submits like a person, marked as simulated.
+"""An oracle as an annotator: it leases, judges and submits like a person, marked as simulated.
 
 Its name is ``oracle:RULE``, so that a dataset can take or leave its judgments by annotator as well as by source.
 """
@@ -24,8 +24,8 @@ NO_CHECKS = Checks(gold_share=0.0, repeat_share=0.0)  # they measure people; her
 
 
 @dataclass(frozen=True)
-class Sitting:
-    """What an oracle did in one go; ``judged`` may be less than was asked for when the pool ran out."""
+class AnnotationSession:
+    """The result of one session of an oracle; ``judged`` is less than was asked for when the pool ran out."""
 
     annotator: str
     judged: int
@@ -46,7 +46,7 @@ def annotate(
     noise: float = 0.0,
     seed: int = 0,
     on_progress: Callable[[int], None] | None = None,
-) -> Sitting:
+) -> AnnotationSession:
     """Judge up to ``count`` matchups of the pool by a rule, decisive verdicts flipped with probability ``noise``."""
     if count < 1:
         raise InvalidInput(f"count must be at least 1, not {count}.")
@@ -63,7 +63,7 @@ def annotate(
         said[_answer(db, oracle, task, noise, rng)] += 1
         if on_progress is not None:
             on_progress(said.total())
-    return Sitting(name, said.total(), said["tie"])
+    return AnnotationSession(name, said.total(), said["tie"])
 
 
 def _answer(db: Database, oracle: Oracle, task: Task, noise: float, rng: random.Random) -> str:

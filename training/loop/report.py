@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from training.evaluation.gate import Answer, Verdict
+from training.evaluation.gate import Answer, GateVerdict
 from training.loop.plan import Plan, Round
 
 
 def report_lines(done: Round, plan: Plan) -> list[str]:
     """A round in words: what a person reads at the end of it."""
-    refused = "rejected" if done.gate.get("verdict") == Verdict.reject else "held"
+    refused = "rejected" if done.gate.get("verdict") == GateVerdict.reject else "held"
     verdict = "promoted" if done.promoted else f"{refused} ({done.champion} stays champion)"
     stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in done.seconds.items())
     lines = [f"Round {done.number}: {done.policy} {verdict}", *map("  {}".format, _against(done))]

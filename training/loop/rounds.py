@@ -22,7 +22,7 @@ from feedback.store.models.benchmarks import list_benchmarks
 from feedback.store.models.policies import check_has_weights, get_champion, get_policy, promote_policy
 from feedback.tables import DatasetRow, RunRow
 from feedback.types import DatasetFilters, Purpose, RunState, Source, Split, now
-from training.evaluation.gate import Verdict
+from training.evaluation.gate import GateVerdict
 from training.evaluation.gate_evidence import decide_policy
 from training.home import Home
 from training.loop.oracle_annotator import annotate, annotator_name
@@ -84,7 +84,7 @@ class Loop:
         self._evaluate(done, start)
         self._take_benchmarks(done)
         done.gate = decide_policy(self.db, done.policy, done.champion).as_json()
-        done.promoted = done.gate["verdict"] == Verdict.promote
+        done.promoted = done.gate["verdict"] == GateVerdict.promote
         if done.promoted:
             promote_policy(self.db, done.policy)
         return done

@@ -1,6 +1,6 @@
 """Every method a run can have, made from the table in ``training.settings.registry``.
 
-A method's module offers ``train(context) -> dict``, whatever it does; it is imported when it is first asked
+A method's module offers ``run(context) -> dict``, whatever it does; it is imported when it is first asked
 for.
 """
 
@@ -50,9 +50,9 @@ class Method:
         field = self.settings.model_fields.get("dataset")
         return field is not None and field.is_required()
 
-    def train(self, context: RunContext) -> dict[str, Any]:
+    def run(self, context: RunContext) -> dict[str, Any]:
         """Do it, and return what came of it."""
-        return dict(import_module(self.module).train(context))
+        return dict(import_module(self.module).run(context))
 
 
 METHODS: Mapping[str, Method] = {name: Method(settings) for name, settings in SETTINGS.items()}

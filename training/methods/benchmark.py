@@ -21,7 +21,7 @@ from training.reporting.reporter import Reporter, RunContext
 from training.settings.benchmark import BenchmarkSettings
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Have the policy take each task; the result holds the mean of every metric and the ids of what was kept."""
     from feedback.store.models.policies import get_policy
     from training.checkpoints.opening import open_policy

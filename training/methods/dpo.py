@@ -45,7 +45,7 @@ CURVES = {
 WORRYING_DROP = 20.0  # nats; chosen replies this much less likely than before mean the policy forgets to speak
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Train a policy on a dataset's pairs; the result names the new checkpoint and policy."""
     from feedback.store.datasets.datasets import list_pairs
 

@@ -12,7 +12,7 @@ from training.reporting.reporter import RunContext
 from training.settings.evaluate import EvaluateSettings
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Measure what the settings ask for; the result holds the figures and the scorecard's id."""
     settings: EvaluateSettings = context.settings
     return _policies(context, settings) if settings.a is not None else _reward(context, settings)

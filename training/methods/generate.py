@@ -58,7 +58,7 @@ class Filled:
         }
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Draw and pair; the result counts generations, matchups, identical replies and refused prompts.
 
     Where no prompt waits for replies, ``nothing`` in the result says why.

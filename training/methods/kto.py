@@ -50,7 +50,7 @@ class LabelledTokens(TypedDict):
     length: int
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Train a policy on a dataset's good and bad replies; the result names the new checkpoint and policy."""
     from feedback.datasets.examples import list_labelled_replies
 

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 from training.ppo.learner import Learner
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Train a policy on scores of its own replies; the result names the new checkpoint and policy."""
     from training.ppo.setup import prepare, publish
 
@@ -37,7 +37,7 @@ def train(context: RunContext) -> dict[str, Any]:
 def learner_of(context: RunContext, ready: Ready) -> Learner:
     """The learner of a run for which all is loaded."""
     return Learner(
-        ready.roles,
+        ready.backbone,
         ready.judges,
         ready.pool,
         ready.canary,

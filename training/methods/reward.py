@@ -61,7 +61,7 @@ class RewardOutcome:
     cut: int = 0
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Train a reward model on a dataset's pairs; the result names the checkpoint and how often it is right."""
     from feedback.datasets.examples import list_rankings, list_ties
     from feedback.store.datasets.datasets import get_dataset, list_pairs

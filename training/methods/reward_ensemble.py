@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import fmean
 from typing import TYPE_CHECKING, Any
 
-from training.checkpoints.atomic_directory import sync
+from training.checkpoints.atomic_directory import atomic_directory, sweep
 from training.models.loading import LoadedReward, attach_adapter, load_scorer
 from training.reporting.reporter import Relay, Reporter
 from training.trainer.saved_states import seal, seal_fault
@@ -63,14 +63,12 @@ def train_members(
 
 
 def _keep(model: Any, figures: dict[str, Any], saved: Path) -> None:
-    """Put a finished member on disk, whole or not at all."""
-    partial = saved.with_name("partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(str(partial), save_embedding_layers=False)
-    (partial / "figures.json").write_text(json.dumps(figures))
-    seal(partial)
-    partial.rename(saved)
-    sync(saved.parent)
+    """Save a finished member atomically."""
+    sweep(saved.parent)  # what an attempt that was killed left half done
+    with atomic_directory(saved) as partial:
+        model.save_pretrained(str(partial), save_embedding_layers=False)
+        (partial / "figures.json").write_text(json.dumps(figures))
+        seal(partial)
 
 
 def _member_fault(saved: Path) -> str | None:

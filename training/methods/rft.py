@@ -16,6 +16,7 @@ from statistics import fmean
 from typing import Any
 
 from feedback.errors import NotEnoughData
+from feedback.files import atomic_write
 from feedback.tables import DatasetRow, PolicyRow
 from feedback.types import Message, SamplingSettings
 from training.data.encoding import check_prompts
@@ -51,7 +52,7 @@ class Selection:
     kept_score: float
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Draw, choose and imitate; the result names the new checkpoint and policy."""
     settings: RftSettings = context.settings
     start = open_start(context)
@@ -172,9 +173,8 @@ def _write(path: Path, selection: Selection) -> None:
         for one in selection.kept
     ]
     text = json.dumps({"kept": rows, "mean_score": selection.mean_score, "kept_score": selection.kept_score})
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    with atomic_write(path) as file:
+        file.write(text.encode())
 
 
 def _read(path: Path) -> Selection:

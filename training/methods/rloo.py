@@ -44,7 +44,7 @@ CURVES = {
 }
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Reinforce a policy; the result names the new checkpoint and policy."""
     from training.models.loading import load_base
 

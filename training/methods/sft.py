@@ -62,7 +62,7 @@ class TokenRow(TypedDict):
     length: int
 
 
-def train(context: RunContext) -> dict[str, Any]:
+def run(context: RunContext) -> dict[str, Any]:
     """Train a policy on a dataset's demonstrations; the result names the new checkpoint and policy."""
     from feedback.datasets.examples import list_demonstrations
 

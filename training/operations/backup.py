@@ -35,8 +35,9 @@ from typing import IO, Any
 from feedback.database.engine import Database, open_database
 from feedback.database.snapshot import loaded_copy, open_copy, save_copy
 from feedback.errors import Conflict, HomeInUse, InvalidInput, StudioError
+from feedback.files import sync_tree
 from feedback.outputs import find_output, is_full
-from training.checkpoints.atomic_directory import exchange, sync_tree
+from training.checkpoints.atomic_directory import exchange
 from training.home import SESSION_KEY, STUDIO_LOCK, WORKER_LOCK, Home
 from training.operations.archives import check_member, opened_archive
 

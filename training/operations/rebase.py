@@ -16,6 +16,7 @@ from typing import Any
 
 from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput, NotFound
+from feedback.files import atomic_write
 from feedback.store.models.bases import BaseUse, list_bases, move_base, noted_base_hash
 from feedback.store.models.checkpoints import get_checkpoint
 from feedback.store.models.policies import check_can_reply, check_has_weights, get_policy
@@ -182,9 +183,8 @@ def _tell_adapters(directory: Path, old: str, new: str) -> None:
             config = json.loads(path.read_text(encoding="utf-8"))
             if config.get("base_model_name_or_path") != old:
                 continue
-            partial = path.with_name(f".{path.name}.partial")
-            partial.write_text(json.dumps({**config, "base_model_name_or_path": new}, indent=2), encoding="utf-8")
-            partial.replace(path)
+            with atomic_write(path) as file:
+                file.write(json.dumps({**config, "base_model_name_or_path": new}, indent=2).encode())
 
 
 def _listed(hashes: list[str]) -> str:

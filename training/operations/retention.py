@@ -29,7 +29,7 @@ STATES = "trainer"  # where a run keeps what it can resume from
 
 
 @dataclass(frozen=True)
-class Limits:
+class RetentionLimits:
     """How much may stay: the best ``keep_best`` of each kind always; beyond them by age in days, or by size."""
 
     keep_best: int = 3
@@ -56,7 +56,7 @@ class Removal:
     checkpoint: CheckpointRow | None = None
 
 
-def plan_removals(db: Database, home: Home, limits: Limits) -> list[Removal]:
+def plan_removals(db: Database, home: Home, limits: RetentionLimits) -> list[Removal]:
     """What the limits would take away, oldest first; nothing is touched."""
     limits.check()
     rows = [row for row in list_checkpoints(db) if row.removed_at is None]
@@ -114,7 +114,7 @@ def best(db: Database, rows: list[CheckpointRow], count: int) -> set[str]:
     return kept
 
 
-def _beyond(home: Home, rows: list[CheckpointRow], free: list[Removal], limits: Limits) -> list[Removal]:
+def _beyond(home: Home, rows: list[CheckpointRow], free: list[Removal], limits: RetentionLimits) -> list[Removal]:
     """Of what may go (oldest first), what age and size say must; all of it where neither limit was given."""
     if limits.days is None and limits.gigabytes is None:
         return free
@@ -130,7 +130,7 @@ def _beyond(home: Home, rows: list[CheckpointRow], free: list[Removal], limits: 
     return gone
 
 
-def _old_states(db: Database, home: Home, limits: Limits) -> list[Removal]:
+def _old_states(db: Database, home: Home, limits: RetentionLimits) -> list[Removal]:
     if limits.days is None:
         return []
     found = []

@@ -1,18 +1,21 @@
 """One frozen base loaded once, and the roles that live on it: policy, value, reward_0 … reward_K-1, reference.
 
 A role is a named adapter over the base, some with a scalar head. The reference is the base with every adapter off,
-or, where the policy's parent has an adapter of its own, that adapter frozen: it is what the caller says it is.
+or, where the policy's parent has an adapter of its own, a frozen copy of that adapter (``reference_adapter``).
 
-Forward **and backward** of a role belong inside its context. An adapter that is switched between the two gets no
-gradient and no error (PEFT 0.21), so the context sets the gradient flags itself and looks at them again on leaving:
+Run both forward **and backward** of a role inside ``with backbone.role(name):``. When an adapter is switched between
+the two, PEFT 0.21 drops the gradient without an error, so the context sets the gradient flags itself and checks them
+again on leaving:
 
-    with roles.acting("policy", training=True) as policy:
+    with backbone.role("policy", training=True) as policy:
         loss = …policy.log_probs(batch, temperature)…
         loss.backward()
 
-Sequences are padded on the right, prompt and reply next to each other. Then causal attention alone keeps the
+Sequences are padded on the right, the prompt directly followed by its reply. Then causal attention alone keeps the
 padding out of every real token, positions count from 0, and no mask is ever derived from token ids: a pad token
 that is also the end token does no harm.
+
+Shapes: ids (row, position), hidden states (row, position, hidden), log-probabilities and values (row, token).
 """
 
 from __future__ import annotations
@@ -25,38 +28,38 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
 from training.models.loading import HEAD_FILE, probe_tokens
-from training.speedups.core_pool import Crew
-from training.speedups.frozen_layers import Kept, Trunk
-from training.speedups.sparse_mlp import TopLayer
+from training.ppo.batch import ReplyBatch, _numbered, _picked, _spread
+from training.speedups.core_pool import CorePool
+from training.speedups.frozen_layers import FrozenLayers, HiddenStateCache
+from training.speedups.sparse_mlp import SparseMlp
 
 if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from training.models.reward_heads import Pooling
-    from training.speedups.direct_forward import LeanForward
-from training.ppo.batch import Batch, _numbered, _picked, _spread
+    from training.speedups.direct_forward import DirectForward
 
 REFERENCE = "reference"
 CHUNK_LOGITS = 2**22  # numbers of a chunk of logits: 16 MB in fp32
 
 
-class Adapters(Protocol):
-    """What the roles need of a kind of adapter. ``PeftAdapters`` is one; a home-made kind offers the same."""
+class AdapterSwitch(Protocol):
+    """The operations a backbone needs from a kind of adapter. ``PeftAdapters`` implements them for PEFT."""
 
     def names(self) -> list[str]:
-        """Every adapter there is."""
+        """Return the name of every adapter."""
         ...
 
     def activate(self, name: str | None) -> None:
-        """Put one adapter over the base; None for the bare base."""
+        """Activate one adapter over the base; None for the bare base."""
         ...
 
     def active(self) -> str | None:
-        """The adapter over the base at present."""
+        """Return the name of the active adapter."""
         ...
 
     def parameters(self, name: str) -> dict[str, nn.Parameter]:
-        """The weights of one adapter, by names that do not hold the adapter's own."""
+        """Return the weights of one adapter by names that do not contain the adapter's own."""
         ...
 
     def save(self, name: str, directory: Path) -> None:
@@ -64,10 +67,12 @@ class Adapters(Protocol):
         ...
 
 
-class Roles:
-    """The base, its adapters and heads. ``banned`` tokens are never drawn, so no probability is given to them."""
+class Backbone:
+    """One base model with its adapters and heads. ``banned`` tokens are never drawn and get no probability."""
 
-    def __init__(self, base: str, model: Any, tokenizer: Any, adapters: Adapters, banned: Sequence[int] = ()) -> None:
+    def __init__(
+        self, base: str, model: Any, tokenizer: Any, adapters: AdapterSwitch, banned: Sequence[int] = ()
+    ) -> None:
         import torch
 
         self.base = base
@@ -75,40 +80,40 @@ class Roles:
         self.tokenizer = tokenizer
         self.adapters = adapters
         self.heads: dict[str, Any] = {}
-        self.reference_is: str | None = None
-        self.trunk: Trunk | None = None
-        self.top: TopLayer | None = None
-        self.lean: LeanForward | None = None
-        self.crew = Crew()
+        self.reference_adapter: str | None = None
+        self.frozen_layers: FrozenLayers | None = None
+        self.sparse_mlp: SparseMlp | None = None
+        self.direct_forward: DirectForward | None = None
+        self.core_pool = CorePool()
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
         model.requires_grad_(False)
-        model.eval()  # no dropout anywhere: the policy that learns is the policy that drew
+        model.eval()  # no dropout anywhere: the policy that trains is the policy that drew the replies
 
     @property
-    def backbone(self) -> Any:
-        """The model without its language-model head."""
+    def decoder(self) -> Any:
+        """The base model without its language-model head."""
         return self.model.base_model
 
     def states(self, ids: Tensor, positions: Tensor) -> Tensor:
-        """The last hidden states (row, position, width) as the adapter over the base makes them now."""
-        if self.lean is not None:
-            return self.lean(ids, positions)
-        return self.backbone(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
+        """Return the last hidden states (row, position, hidden) of ids (row, position) under the active adapter."""
+        if self.direct_forward is not None:
+            return self.direct_forward(ids, positions)
+        return self.decoder(input_ids=ids, position_ids=positions, use_cache=False).last_hidden_state  # type: ignore[no-any-return]
 
     def logits(self, states: Tensor) -> Tensor:
-        """The language-model head on hidden states (…, width), in fp32."""
+        """Return fp32 logits (…, vocabulary) of hidden states (…, hidden)."""
         logits = self.model.get_output_embeddings()(states).float()
         cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
         return logits if cap is None else cap * (logits / cap).tanh()
 
     def check_head(self) -> None:
-        """Refuse a model whose logits are made in a way that ``logits`` does not know: training it would go astray."""
+        """Raise InvalidInput for a model whose logits differ from those that ``logits`` computes."""
         import torch
 
         ids = probe_tokens(self.model)
         with torch.no_grad():
-            own = self.logits(self.backbone(input_ids=ids, use_cache=False).last_hidden_state)
+            own = self.logits(self.decoder(input_ids=ids, use_cache=False).last_hidden_state)
             expected = self.model(input_ids=ids, use_cache=False).logits.float()
         if not torch.allclose(own, expected, rtol=1e-2, atol=1e-2):
             raise InvalidInput(
@@ -116,44 +121,45 @@ class Roles:
                 f"{type(self.model).__name__}); train it by dpo instead."
             )
 
-    def checkpoint_layers(self) -> None:
-        """Keep only what enters each layer and compute the rest again on the way back: less memory, a third slower.
+    def enable_gradient_checkpointing(self) -> None:
+        """Store only the input of each layer and recompute the rest in backward: less memory, a third slower.
 
-        Transformers does this only in training mode, which would also switch dropout on.
+        Transformers does this only in training mode, which would also enable dropout.
         """
         for layer in self.layers:
-            layer.forward = _recomputed(layer.forward)
+            layer.forward = _checkpointed(layer.forward)
 
     @property
     def layers(self) -> nn.ModuleList:
-        """The layers of the backbone, from below."""
+        """The transformer layers, lowest first."""
         from torch import nn
 
-        stacks = [part for part in self.backbone.children() if isinstance(part, nn.ModuleList)]
+        stacks = [part for part in self.decoder.children() if isinstance(part, nn.ModuleList)]
         return max(stacks, key=len)
 
-    def hold_still(self, first: int) -> None:
-        """Let the layers below ``first`` keep still in every role; call it once all adapters are there."""
+    def freeze_below(self, first: int) -> None:
+        """Freeze the layers below ``first`` in every role; call it after all adapters were added."""
         if first:
-            self.trunk = Trunk(self.layers, first)
+            self.frozen_layers = FrozenLayers(self.layers, first)
 
-    def read_sparingly(self) -> None:
-        """Let the top layer's MLP work only where it is read, if it is one that looks at no other position.
+    def use_sparse_mlp(self) -> None:
+        """Evaluate the last layer's MLP only where it is read, if its output depends on no other position.
 
-        Not together with ``checkpoint_layers``: a layer run again on the way back no longer knows what was read.
+        Not together with ``enable_gradient_checkpointing``: a layer that is recomputed in backward no longer knows
+        which positions were read.
         """
         import torch
 
-        top, ids = TopLayer(self.layers[-1]), probe_tokens(self.model)
+        sparse_mlp, ids = SparseMlp(self.layers[-1]), probe_tokens(self.model)
         with torch.no_grad():
-            whole = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
-            with top.read_at(torch.tensor([ids.shape[1] - 1], device=self.device)):
-                alone = self.backbone(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
-        if top.fits and torch.allclose(alone, whole, rtol=1e-2, atol=1e-2):
-            self.top = top
+            whole = self.decoder(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
+            with sparse_mlp.read_at(torch.tensor([ids.shape[1] - 1], device=self.device)):
+                alone = self.decoder(input_ids=ids, use_cache=False).last_hidden_state[0, -1]
+        if sparse_mlp.fits and torch.allclose(alone, whole, rtol=1e-2, atol=1e-2):
+            self.sparse_mlp = sparse_mlp
 
     def add_head(self, role: str, weight: Tensor | None = None, bias: float = 0.0, pooling: Pooling = "last") -> Any:
-        """Give a role a scalar head in fp32 that reads as ``pooling`` says: the weights given (1, width), or zeros."""
+        """Add a scalar fp32 head with the given ``pooling`` to a role: ``weight`` (1, hidden), or zeros."""
         import torch
 
         from training.models.reward_heads import scalar_head
@@ -168,35 +174,35 @@ class Roles:
         return head
 
     def parameters_of(self, role: str) -> dict[str, nn.Parameter]:
-        """Adapter and head of a role by stable names."""
+        """Return the adapter and head weights of a role by stable names."""
         own = self.adapters.parameters(role)
         if role in self.heads:
             own |= {f"head.{name}": value for name, value in self.heads[role].named_parameters()}
         return own
 
-    def learning_of(self, role: str) -> dict[str, nn.Parameter]:
-        """What of a role's weights learns: all but those in layers that keep still."""
-        still = self.trunk.still if self.trunk is not None else set()
-        return {name: value for name, value in self.parameters_of(role).items() if id(value) not in still}
+    def trainable_parameters(self, role: str) -> dict[str, nn.Parameter]:
+        """Return the weights of a role outside the frozen layers."""
+        frozen = self.frozen_layers.frozen if self.frozen_layers is not None else set()
+        return {name: value for name, value in self.parameters_of(role).items() if id(value) not in frozen}
 
-    def still_of(self, role: str) -> dict[str, nn.Parameter]:
-        """What of a role's weights lies in layers that keep still."""
-        learning = self.learning_of(role)
-        return {name: value for name, value in self.parameters_of(role).items() if name not in learning}
+    def frozen_parameters(self, role: str) -> dict[str, nn.Parameter]:
+        """Return the weights of a role inside the frozen layers."""
+        trainable = self.trainable_parameters(role)
+        return {name: value for name, value in self.parameters_of(role).items() if name not in trainable}
 
-    def are_still_alike(self, one: str, other: str) -> bool:
-        """Whether the layers that keep still make the same of a reply in both roles."""
+    def share_frozen_layers(self, one: str, other: str) -> bool:
+        """Return whether the frozen layers of both roles have equal weights, and so equal hidden states."""
         import torch
 
-        mine, yours = self.still_of(one), self.still_of(other)
+        mine, yours = self.frozen_parameters(one), self.frozen_parameters(other)
         return mine.keys() == yours.keys() and all(torch.equal(mine[name], yours[name]) for name in mine)
 
     def state_of(self, role: str) -> dict[str, Tensor]:
-        """Copies of a role's weights, on the CPU."""
+        """Return copies of a role's weights, on the CPU."""
         return {name: value.detach().cpu().clone() for name, value in self.parameters_of(role).items()}
 
     def load_state(self, role: str, state: Mapping[str, Tensor]) -> None:
-        """Put a role's weights back; names that do not fit are refused."""
+        """Load a role's weights; InvalidInput if the names do not match."""
         import torch
 
         own = self.parameters_of(role)
@@ -208,7 +214,7 @@ class Roles:
                 value.copy_(state[name])
 
     def save(self, role: str, directory: Path) -> None:
-        """Write a role's adapter, and its head beside it, into a directory."""
+        """Write a role's adapter, and its head if it has one, into a directory."""
         from safetensors.torch import save_file
 
         directory.mkdir(parents=True, exist_ok=True)
@@ -217,79 +223,84 @@ class Roles:
             save_file(dict(self.heads[role].state_dict()), directory / HEAD_FILE)
 
     @contextmanager
-    def acting(self, role: str, *, training: bool = False) -> Iterator[Role]:
-        """The base in one role for the time of the block, learning only if ``training``; not to be nested."""
+    def role(self, role: str, *, training: bool = False) -> Iterator[Role]:
+        """Activate one role for the length of the block, with gradients if ``training``; must not be nested."""
         import torch
 
-        adapter = self.reference_is if role == REFERENCE else role
+        adapter = self.reference_adapter if role == REFERENCE else role
         self.adapters.activate(adapter)
-        learning = {id(value) for value in self.learning_of(role).values()} if training else set()
-        everything = self._everything()
-        for value in everything:
-            value.requires_grad_(id(value) in learning)
+        trainable = {id(value) for value in self.trainable_parameters(role).values()} if training else set()
+        weights = self._all_weights()
+        for value in weights:
+            value.requires_grad_(id(value) in trainable)
         try:
             with torch.set_grad_enabled(training):
                 yield Role(self, role)
-            self._check_untouched(role, adapter, everything, learning)
+            self._check_flags(role, adapter, weights, trainable)
         finally:
-            for value in everything:
+            for value in weights:
                 value.requires_grad_(False)
 
-    def _everything(self) -> list[nn.Parameter]:
+    def _all_weights(self) -> list[nn.Parameter]:
         adapters = (self.adapters.parameters(name).values() for name in self.adapters.names())
         heads = (head.parameters() for head in self.heads.values())
         return [*itertools.chain.from_iterable(adapters), *itertools.chain.from_iterable(heads)]
 
-    def _check_untouched(
-        self, role: str, adapter: str | None, everything: Sequence[nn.Parameter], learning: set[int]
+    def _check_flags(
+        self, role: str, adapter: str | None, weights: Sequence[nn.Parameter], trainable: set[int]
     ) -> None:
-        """Whatever switched adapters or flags inside the block has cost the role its gradients: say so, loudly."""
+        """Raise RuntimeError if adapters or flags were switched inside the block: the role lost its gradients."""
         if self.adapters.active() != adapter:
             raise RuntimeError(f"inside the role {role!r} the adapter was switched to {self.adapters.active()!r}")
-        if any(value.requires_grad != (id(value) in learning) for value in everything):
+        if any(value.requires_grad != (id(value) in trainable) for value in weights):
             raise RuntimeError(f"inside the role {role!r} the gradient flags were changed")
 
 
 class Role:
-    """The base as it acts in one role; valid inside ``Roles.acting`` only."""
+    """The base in one role; valid only inside ``Backbone.role``."""
 
-    def __init__(self, roles: Roles, name: str) -> None:
-        self._roles = roles
+    def __init__(self, backbone: Backbone, name: str) -> None:
+        self._backbone = backbone
         self.name = name
 
     def hidden(
-        self, ids: Tensor, rows: Sequence[int] = (), kept: Kept | None = None, read: Tensor | None = None
+        self, ids: Tensor, rows: Sequence[int] = (), cache: HiddenStateCache | None = None, read: Tensor | None = None
     ) -> Tensor:
-        """The last hidden states (row, position, width) of right-padded sequences, after the final norm.
+        """Return the last hidden states (row, position, hidden) of right-padded ids, after the final norm.
 
-        With ``kept``, what layers that keep still make of the ``rows`` is worked out once and then remembered there.
-        With ``read`` (place,), numbers of row × position, the states elsewhere are not to be read.
+        With ``cache``, the output of the frozen layers for ``rows`` is computed once and then taken from it.
+        With ``read`` (place,), numbers of row × position, the states at other places are undefined.
         """
         import torch
 
-        trunk, top, positions = self._roles.trunk, self._roles.top, torch.arange(ids.shape[1], device=ids.device)[None]
+        frozen_layers, sparse_mlp = self._backbone.frozen_layers, self._backbone.sparse_mlp
+        positions = torch.arange(ids.shape[1], device=ids.device)[None]
         with (
-            trunk.known(kept, rows, ids.shape[1]) if trunk is not None else nullcontext(),
-            top.read_at(read) if top is not None else nullcontext(),
+            frozen_layers.cached(cache, rows, ids.shape[1]) if frozen_layers is not None else nullcontext(),
+            sparse_mlp.read_at(read) if sparse_mlp is not None else nullcontext(),
         ):
-            return self._roles.states(ids, positions)
+            return self._backbone.states(ids, positions)
 
     def log_probs(
-        self, batch: Batch, temperature: float = 1.0, rows: Sequence[int] = (), kept: Kept | None = None
+        self,
+        batch: ReplyBatch,
+        temperature: float = 1.0,
+        rows: Sequence[int] = (),
+        cache: HiddenStateCache | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Log-probability of each token of the replies at a temperature, and the entropy there: (row, token), fp32.
+        """Return the log-probability of each reply token at a temperature, and the entropy: both (row, token), fp32.
 
-        Logits exist for a chunk of reply positions at a time; where gradients are wanted of several chunks they are
-        made again on the way back. The entropy is worked out only where no gradient is wanted, else it is 0. Places
-        without a token hold 0. ``rows`` and ``kept`` as for ``hidden``.
+        Logits exist for one chunk of reply positions at a time; with gradients and several chunks they are recomputed
+        in backward. The entropy is computed only without gradients, else it is 0. Padded places hold 0. ``rows`` and
+        ``cache`` as for ``hidden``.
         """
         import torch
         from torch.utils.checkpoint import checkpoint
 
         real = batch.mask.bool()
         read, targets = _numbered(batch.places, batch.ids.shape[1])[real], batch.targets[real]
-        states = self.hidden(batch.ids, rows, kept, read).flatten(0, 1)[read]
-        size = max(1, CHUNK_LOGITS // self._roles.model.get_output_embeddings().weight.shape[0])
+        states = self.hidden(batch.ids, rows, cache, read).flatten(0, 1)[read]
+        size = max(1, CHUNK_LOGITS // self._backbone.model.get_output_embeddings().weight.shape[0])
         found = []
         for part, wanted in zip(states.split(size), targets.split(size), strict=True):
             if torch.is_grad_enabled() and len(states) > size:
@@ -299,45 +310,45 @@ class Role:
         log_probs, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
         return _spread(log_probs, real), _spread(entropies, real)
 
-    def values(self, batch: Batch, rows: Sequence[int] = (), kept: Kept | None = None) -> Tensor:
-        """The scalar head at the places from which each token of the replies was drawn: (row, token), fp32.
+    def values(self, batch: ReplyBatch, rows: Sequence[int] = (), cache: HiddenStateCache | None = None) -> Tensor:
+        """Return the scalar head at the places from which each reply token was drawn: (row, token), fp32.
 
-        ``rows`` and ``kept`` as for ``hidden``.
+        ``rows`` and ``cache`` as for ``hidden``.
         """
         last = batch.places.gather(1, batch.mask.sum(1, keepdim=True).long() - 1)
         read = _numbered(batch.places, batch.ids.shape[1])[batch.mask.bool()]
-        values = self._headed(batch.ids, last, read, rows, kept)
+        values = self._headed(batch.ids, last, read, rows, cache)
         return _picked(values, batch.places).squeeze(-1) * batch.mask
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
-        """The scalar head at the last real token of each sequence: (row,), fp32."""
+        """Return the scalar head at the last real token of each sequence: (row,), fp32."""
         last = (lengths - 1)[:, None]
         return _picked(self._headed(ids, last, _numbered(last, ids.shape[1]).view(-1)), last).view(-1)
 
     def _headed(
-        self, ids: Tensor, last: Tensor, read: Tensor, rows: Sequence[int] = (), kept: Kept | None = None
+        self, ids: Tensor, last: Tensor, read: Tensor, rows: Sequence[int] = (), cache: HiddenStateCache | None = None
     ) -> Tensor:
-        """The scalar head over all positions (row, position, 1); a head that adds up reads all until the ``last``."""
+        """Return the scalar head at all positions (row, position, 1); a pooling head reads all up to ``last``."""
         import torch
 
         from training.models.reward_heads import pooling_of
 
-        head = self._roles.heads[self.name]
+        head = self._backbone.heads[self.name]
         if pooling_of(head) != "last":
             until = torch.arange(ids.shape[1], device=ids.device) <= last
             read = until.flatten().nonzero().squeeze(1)
-        return head(self.hidden(ids, rows, kept, read).float())  # type: ignore[no-any-return]
+        return head(self.hidden(ids, rows, cache, read).float())  # type: ignore[no-any-return]
 
     def _chunk(self, states: Tensor, targets: Tensor, temperature: float) -> tuple[Tensor, Tensor]:
         import torch
 
         from training.speedups.token_log_probs import TokenLogProbs
 
-        logits = self._roles.logits(states)
+        logits = self._backbone.logits(states)
         if temperature != 1.0:
             logits = logits / temperature
-        # In place and unseen by autograd: a probability of 0 has no gradient, and the head needs not what it gave
-        logits.detach().index_fill_(-1, self._roles.banned, -1e9)
+        # In place and hidden from autograd: a probability of 0 has no gradient, and the head does not need its output
+        logits.detach().index_fill_(-1, self._backbone.banned, -1e9)
         if torch.is_grad_enabled():
             wanted: Tensor = TokenLogProbs.apply(logits, targets)
             return wanted, torch.zeros_like(wanted)
@@ -345,8 +356,8 @@ class Role:
         return log_probs.gather(-1, targets[:, None]).squeeze(-1), -(log_probs.exp() * log_probs).sum(-1)
 
 
-def _recomputed(forward: Any) -> Any:
-    def again(*args: Any, **kwargs: Any) -> Any:
+def _checkpointed(forward: Any) -> Any:
+    def recomputed(*args: Any, **kwargs: Any) -> Any:
         import torch
         from torch.utils.checkpoint import checkpoint
 
@@ -354,4 +365,4 @@ def _recomputed(forward: Any) -> Any:
             return forward(*args, **kwargs)
         return checkpoint(forward, *args, use_reentrant=False, **kwargs)
 
-    return again
+    return recomputed

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from feedback.errors import CheckpointError, InvalidInput
 from training.models.loading import parameter_count
 from training.settings.train import LARGE_MODEL
-from training.speedups.fused_lora import MergedLora
+from training.speedups.fused_lora import FusedLora
 
 if TYPE_CHECKING:
     from torch import nn
@@ -29,7 +29,7 @@ class PeftAdapters:
         self._model = model
         self._wrapper: Any = None
         self._layers: list[tuple[str, Any]] = []
-        self._merged: dict[int, MergedLora] = {}
+        self._fused: dict[int, FusedLora] = {}
         self._parameters: dict[str, dict[str, nn.Parameter]] = {}
 
     def create(self, name: str, config: Any) -> None:
@@ -68,8 +68,8 @@ class PeftAdapters:
 
     def activate(self, name: str | None) -> None:
         """Put one adapter over the base, None for the bare base; gradient flags stay as they are."""
-        for merged in self._merged.values():
-            merged.forget()
+        for fused in self._fused.values():
+            fused.invalidate()
         for _, layer in self._layers:
             # What PEFT's own calls do, but for the gradient flags, through which they walk in every layer at every step
             layer._disable_adapters = name is None
@@ -130,7 +130,7 @@ class PeftAdapters:
         ]
         self._parameters = {}
         self._wrapper.eval().requires_grad_(False)  # a new adapter comes switched to training, perhaps with dropout
-        self._merge_products()
+        self._fuse_lora_layers()
         if not self.parameters(name):
             raise InvalidInput(
                 f"An adapter of the kind {config.peft_type} has no weights inside the layers of the model."
@@ -150,13 +150,13 @@ class PeftAdapters:
                 "kind. Train the reward model, or the parent, again with the same `adapter` setting."
             )
 
-    def _merge_products(self) -> None:
+    def _fuse_lora_layers(self) -> None:
         """One product per layer instead of three; a large model's memory has no room for its weights twice."""
         if parameter_count(self._model) >= LARGE_MODEL:
             return
         for _, layer in self._layers:
-            if id(layer) not in self._merged and MergedLora.fits(layer):
-                self._merged[id(layer)] = MergedLora(layer)
+            if id(layer) not in self._fused and FusedLora.fits(layer):
+                self._fused[id(layer)] = FusedLora(layer)
 
 
 def get_state(wrapper: Any, name: str) -> dict[str, Any]:

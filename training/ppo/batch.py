@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Batch:
+class ReplyBatch:
     """Prompts with their replies, padded on the right.
 
     ``ids`` (row, position); ``places`` (row, token) the position whose hidden state foretells that token of the
@@ -26,7 +26,7 @@ class Batch:
 
 def make_batch(
     prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], pad: int, device: Any = "cpu"
-) -> Batch:
+) -> ReplyBatch:
     """Token ids of prompts and replies as one padded batch; a reply has at least one token."""
     import torch
 
@@ -37,7 +37,7 @@ def make_batch(
     mask = (torch.arange(longest) < torch.tensor([[len(reply)] for reply in replies])).float()
     starts = torch.tensor([[len(prompt) - 1] for prompt in prompts])
     places = (starts + torch.arange(longest)).clamp(max=width - 1)
-    return Batch(ids.to(device), places.to(device), targets.to(device), mask.to(device))
+    return ReplyBatch(ids.to(device), places.to(device), targets.to(device), mask.to(device))
 
 
 def _numbered(places: Tensor, width: int) -> Tensor:

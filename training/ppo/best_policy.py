@@ -1,58 +1,57 @@
-"""Which policy a run of reinforcement keeps: of those looked at within its budget the one that is worth most.
+"""The policy that a run of reinforcement learning keeps: within the KL budget, the one with the best snapshot.
 
-The parent is looked at too, and is what is left only where nothing that was learnt stayed within the budget: it is
-there already, and a run that gives it back under another name has made nothing. Where no look found a policy within
-the budget, or there are none, the one that drew the last replies within it is kept.
+The parent has a snapshot too, but is kept only if no trained policy stayed within the budget: it exists already, and
+a run that returns it under another name has achieved nothing. Where no snapshot found a policy within the budget, or
+none was taken, the policy that drew the last replies within it is kept.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from training.ppo.backbone import Roles
-from training.ppo.canary import Canary, Look
+from training.ppo.backbone import Backbone
+from training.ppo.canary import Canary, Snapshot
 
 if TYPE_CHECKING:
     from training.settings.ppo import PpoSettings
 
 
 class BestPolicy:
-    """The weights to keep so far, and the look that chose them, if one did."""
+    """The best weights so far, and the snapshot that selected them, if one did."""
 
-    def __init__(self, roles: Roles, canary: Canary, settings: PpoSettings) -> None:
-        self.roles, self.canary, self.settings = roles, canary, settings
-        # While the value learns alone the policy is its parent as it was
+    def __init__(self, backbone: Backbone, canary: Canary, settings: PpoSettings) -> None:
+        self.backbone, self.canary, self.settings = backbone, canary, settings
+        # While the value trains alone, the policy equals its parent
         self.unchanged_until = settings.value_warmup if settings.baseline == "value" else 0
         self.weights: dict[str, Any] | None = None
-        self.look: Look | None = None
+        self.snapshot: Snapshot | None = None
 
     @property
     def was_chosen(self) -> bool:
-        """Whether a look chose a policy that has learnt something."""
-        return self.look is not None and self.look.iteration > self.unchanged_until
+        """Whether a snapshot selected a policy that has been trained."""
+        return self.snapshot is not None and self.snapshot.iteration > self.unchanged_until
 
     def drew(self, iteration: int) -> None:
-        """The policy as it is drew an iteration's replies, and is within the budget."""
+        """Record that the current policy drew an iteration's replies and is within the budget."""
         if self.weights is None or (iteration > self.unchanged_until and not self.was_chosen):
             self._keep(None)
 
-    def seen(self, look: Look) -> None:
-        """The policy as it is was looked at."""
-        worth_more = not self.was_chosen or self.canary.worth(look) > self._worth()
-        if look.kl <= self.settings.kl_budget and worth_more:
-            self._keep(look)
+    def seen(self, snapshot: Snapshot) -> None:
+        """Keep the current policy if its snapshot is within the budget and the best so far."""
+        worth_more = not self.was_chosen or self.canary.worth(snapshot) > self._worth()
+        if snapshot.kl <= self.settings.kl_budget and worth_more:
+            self._keep(snapshot)
 
     def put_back(self, log: Callable[[str], None]) -> dict[str, Any]:
-        """Put what is kept into the policy's role; its figures, and in the log what there is to warn of."""
+        """Load the kept weights into the policy's role and return the figures; warnings go to ``log``."""
         if self.weights is not None:
-            self.roles.load_state("policy", self.weights)
-        if self.look is None:
+            self.backbone.load_state("policy", self.weights)
+        if self.snapshot is None:
             log("kept: the policy that drew the last replies within kl_budget")
             return {}
-        log(f"kept: the policy after iteration {self.look.iteration}")
-        parent = self.canary.worth(self.canary.looks[0])
+        log(f"kept: the policy after iteration {self.snapshot.iteration}")
+        parent = self.canary.worth(self.canary.snapshots[0])
         if not self.was_chosen:
             log(
                 "warning: the policy is its parent unchanged: nothing that was learnt stayed within kl_budget; "
@@ -63,23 +62,23 @@ class BestPolicy:
                 f"warning: on the prompts kept apart the policy is worth {self._worth():.2f} and its parent "
                 f"{parent:.2f}; compare them before you promote it"
             )
-        return {f"best_{name}": value for name, value in asdict(self.look).items() if value is not None}
+        return {f"best_{name}": value for name, value in self.snapshot.to_state().items() if value is not None}
 
     def to_state(self) -> dict[str, Any] | None:
-        """What is kept as plain values and tensors."""
+        """Return what is kept as plain values and tensors."""
         if self.weights is None:
             return None
-        return {"look": asdict(self.look) if self.look else None, "policy": self.weights}
+        return {"look": self.snapshot.to_state() if self.snapshot else None, "policy": self.weights}
 
     def load_state(self, state: Mapping[str, Any] | None) -> None:
-        """Go on from what was kept before."""
+        """Continue from the state of an earlier attempt."""
         if state is not None:
             self.weights = state["policy"]
-            self.look = Look(**state["look"]) if state["look"] else None
+            self.snapshot = Snapshot.from_state(state["look"]) if state["look"] else None
 
-    def _keep(self, look: Look | None) -> None:
-        self.weights, self.look = self.roles.state_of("policy"), look
+    def _keep(self, snapshot: Snapshot | None) -> None:
+        self.weights, self.snapshot = self.backbone.state_of("policy"), snapshot
 
     def _worth(self) -> float:
-        assert self.look is not None
-        return self.canary.worth(self.look)
+        assert self.snapshot is not None
+        return self.canary.worth(self.snapshot)

@@ -15,8 +15,8 @@ from feedback.errors import RunFailed
 from training.checkpoints.resume_state import read_state, write_state
 from training.models.loading import parameter_count
 from training.ppo import objectives
-from training.ppo.backbone import Role, Roles
-from training.ppo.batch import Batch
+from training.ppo.backbone import Backbone, Role
+from training.ppo.batch import ReplyBatch
 from training.ppo.best_policy import BestPolicy
 from training.ppo.canary import Canary
 from training.ppo.metrics import Step, group_figures, policy_figures, rollout_figures, value_figures
@@ -24,7 +24,7 @@ from training.ppo.reward_roles import Judges, ScoreScale
 from training.ppo.rollouts import PromptPool, Rollout, batches, measure, part_of, penalties, roll_out
 from training.reporting.reporter import DryRunDone, Reporter
 from training.settings.ppo import PpoSettings
-from training.speedups.frozen_layers import Kept
+from training.speedups.frozen_layers import HiddenStateCache
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -34,14 +34,15 @@ STATE_FILE = "state.pt"
 ADAM_EPSILON = 1e-5  # Huang et al. 2024: the usual 1e-8 makes the first steps of a new adapter wild
 OnRollout = Callable[[Rollout], None]
 Loss = TypeVar("Loss", objectives.PolicyLoss, objectives.ValueLoss)
+RoleLoss = Callable[[Role, list[int], ReplyBatch], Loss]
 
 
 class Learner:
-    """The loop and all it must remember; everything else follows from seed and iteration."""
+    """The PPO loop and its state; everything else follows from seed and iteration."""
 
     def __init__(
         self,
-        roles: Roles,
+        backbone: Backbone,
         judges: Judges,
         pool: PromptPool,
         canary: Canary,
@@ -52,10 +53,10 @@ class Learner:
         ends: Sequence[int],
         on_rollout: OnRollout = lambda rollout: None,
     ) -> None:
-        self.roles, self.judges, self.pool, self.canary = roles, judges, pool, canary
+        self.backbone, self.judges, self.pool, self.canary = backbone, judges, pool, canary
         self.settings, self.reporter, self.directory = settings, reporter, directory
         self.ends, self.on_rollout = ends, on_rollout
-        size = parameter_count(roles.model)
+        size = parameter_count(backbone.model)
         self.micro_batch = settings.micro_batch_for(size)
         self.rates = {"policy": settings.rate_for(size)}
         if settings.baseline == "value":
@@ -64,23 +65,23 @@ class Learner:
         self.iteration = 0
         self.beta = settings.beta
         self.scale: ScoreScale | None = None
-        self.open: Rollout | None = None  # drawn and scored, not yet learnt from
-        self.best = BestPolicy(roles, canary, settings)
-        self.proxy: float | None = None
+        self.open: Rollout | None = None  # drawn and scored, not yet trained on
+        self.best = BestPolicy(backbone, canary, settings)
+        self.train_score: float | None = None
         self.ending = ""
-        self._kept: dict[str, Kept] = {}
+        self._hidden_states: dict[str, HiddenStateCache] = {}
 
     def learn(self) -> dict[str, Any]:
-        """Go on until all iterations are done or there is a reason to stop; leaves the best policy in its role."""
+        """Train until all iterations are done or there is a reason to stop; leave the best policy in its role."""
         if self.reporter.watch.dry_run:
             self.try_out()
         self.resume()
-        self.look()
+        self.take_snapshot()
         while self.iteration < self.settings.iterations and not self.ending:
             began = time.monotonic()
             rollout = self.open or self.draw()
             if self.is_spent(rollout):
-                self.look()
+                self.take_snapshot()
                 self.save()
                 break
             advantages, returns = self.advantages(rollout)
@@ -89,12 +90,12 @@ class Learner:
             self.adapt(rollout)
             self.log(rollout, returns, step, drawn - began, time.monotonic() - drawn)
             self.iteration, self.open = self.iteration + 1, None
-            self.look()
+            self.take_snapshot()
             self.save()
         return self.finish()
 
     def try_out(self) -> NoReturn:
-        """One iteration that leaves nothing, and ``DryRunDone`` with what it tells of a whole run."""
+        """Run one iteration that saves nothing; raise ``DryRunDone`` with the estimate for a whole run."""
         from training.trainer.running import peak_memory_mb
 
         self.on_rollout, began = lambda rollout: None, time.monotonic()
@@ -103,16 +104,16 @@ class Learner:
         seconds = time.monotonic() - began
         found = {"seconds_per_step": round(seconds, 3), "seconds_in_all": round(seconds * self.settings.iterations)}
         reward = round(float(rollout.judged.mean()), 3)  # the score is 0 here: it is measured by these very replies
-        memory = peak_memory_mb(self.roles.device.type)
+        memory = peak_memory_mb(self.backbone.device.type)
         raise DryRunDone(self.reporter.told | {"dry_run": True, **found, "peak_memory_mb": memory, "reward": reward})
 
     def draw(self) -> Rollout:
-        """Draw an iteration's replies, have them judged, and work out what there is to know about their tokens."""
+        """Draw an iteration's replies, score them, and compute log-probabilities and values of their tokens."""
         self.reporter.check()
         done = self.iteration / self.settings.iterations
         self.reporter.report(done, f"iteration {self.iteration + 1} of {self.settings.iterations}: drawing replies")
         rollout = roll_out(
-            self.roles, self.pool, self.judges, self.settings, self.iteration, self.ends, self.reporter.check
+            self.backbone, self.pool, self.judges, self.settings, self.iteration, self.ends, self.reporter.check
         )
         if self.scale is None:
             self.set_scale(rollout)
@@ -125,62 +126,62 @@ class Learner:
         return rollout
 
     def measure(self, rollout: Rollout) -> None:
-        """Fill in what the roles make of the replies, and keep what layers that keep still made of them."""
-        self._kept = measure(self.roles, self.pool, rollout, self.settings, self.micro_batch)
+        """Fill in log-probabilities, entropies and values, and cache the hidden states of the frozen layers."""
+        self._hidden_states = measure(self.backbone, self.pool, rollout, self.settings, self.micro_batch)
 
     def set_scale(self, rollout: Rollout) -> None:
-        """Measure the judges on the parent's replies, once, and let the value speak on the same scale."""
+        """Fit the score scale on the parent's replies, once, and rescale the value head to it."""
         import torch
 
         self.scale = ScoreScale.fitted(rollout.judged)
-        head = self.roles.heads.get("value")
+        head = self.backbone.heads.get("value")
         if head is not None and head.weight.any():  # one that begins at zero says the mean of every scale already
             with torch.no_grad():
                 head.weight.div_(self.scale.deviation[0])
                 head.bias.sub_(self.scale.mean[0]).div_(self.scale.deviation[0])
 
     def scored(self, rollout: Rollout) -> Tensor:
-        """One score per reply: the judges' on the parent's scale, less the penalty for having no end or no body."""
+        """Return scores (reply,): the judges' on the parent's scale, less the penalty for a missing end or body."""
         settings = self.settings
         assert self.scale is not None
         scores = self.scale.applied(rollout.judged, settings.combine, settings.doubt, settings.score_clip)
         return scores - penalties(rollout.replies, rollout.ended, settings)
 
     def is_spent(self, rollout: Rollout) -> bool:
-        """Whether who drew these replies is further from the parent than a run may go; it ends."""
-        settings, distance = self.settings, float(rollout.distances.mean())
-        self.proxy = float(rollout.scores.mean())
-        if distance <= settings.kl_budget:
+        """Return whether the policy that drew these replies exceeds the KL budget, which ends the run."""
+        settings, kl = self.settings, float(rollout.reply_kl.mean())
+        self.train_score = float(rollout.scores.mean())
+        if kl <= settings.kl_budget:
             self.best.drew(self.iteration)
             return False
         self.ending = (
-            f"the policy is {distance:.1f} nats per reply from its parent, and kl_budget is "
+            f"the policy is {kl:.1f} nats per reply from its parent, and kl_budget is "
             f"{settings.kl_budget:g}; raise beta to hold it closer"
         )
         self.reporter.metrics(self.iteration + 1, **rollout_figures(rollout))
         return True
 
     def advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
-        """How much better than expected each token was, whitened over the batch, and the returns: (reply, token)."""
+        """Return the advantages, whitened over the batch, and the returns: both (reply, token)."""
         settings, mask = self.settings, rollout.mask
-        log_ratio = objectives.divergence_k1(rollout.log_probs, rollout.reference)
+        log_ratio = objectives.kl_k1(rollout.log_probs, rollout.reference)
         rewards = objectives.token_rewards(rollout.scores, log_ratio, mask, self.beta)
         if settings.baseline == "leave_one_out":
-            better = objectives.leave_one_out(rewards.sum(1), settings.per_prompt)
-            advantages, returns = better[:, None] * mask, rewards.sum(1, keepdim=True) * mask
+            by_reply = objectives.leave_one_out(rewards.sum(1), settings.per_prompt)
+            advantages, returns = by_reply[:, None] * mask, rewards.sum(1, keepdim=True) * mask
         else:
-            # While the value alone learns, it is shown what really came in the end
+            # While the value trains alone, its target is the full return (λ = 1)
             lam = 1.0 if self.warming else settings.lam
             advantages, returns = objectives.generalized_advantages(rewards, rollout.values, mask, settings.gamma, lam)
         return objectives.whiten(advantages, mask), returns
 
     @property
     def warming(self) -> bool:
-        """Whether only the value learns as yet."""
+        """Whether the value still trains alone."""
         return self.settings.baseline == "value" and self.iteration < self.settings.value_warmup
 
     def optimize(self, rollout: Rollout, advantages: Tensor, returns: Tensor) -> Step:
-        """Go over the replies in minibatches, each role forward and backward in its own context, then its step."""
+        """Train on the replies in minibatches: forward, backward and optimizer step of each role in its own context."""
         settings, step = self.settings, Step(defaultdict(float))
         self._set_rates()
         for epoch in range(settings.epochs):
@@ -190,59 +191,57 @@ class Learner:
                 self.reporter.check()
                 part = rows[start : start + settings.batch_size]
                 tokens = int(rollout.mask[part].sum())
-                before = step.sums["divergence"]
+                kl_before = step.sums["kl_sum"]
                 if not self.warming:
                     self._policy_step(rollout, advantages, part, tokens, step)
                 if settings.baseline == "value":
                     self._value_step(rollout, returns, part, tokens, step)
                 step.tokens += tokens
                 step.minibatches += 1
-                if (step.sums["divergence"] - before) / tokens > settings.divergence_stop:
+                if (step.sums["kl_sum"] - kl_before) / tokens > settings.divergence_stop:
                     return step
         return step
 
     def _policy_step(self, rollout: Rollout, advantages: Tensor, rows: list[int], tokens: int, step: Step) -> None:
-        settings, kept = self.settings, self._kept["policy"]
+        settings, cache = self.settings, self._hidden_states["policy"]
+        clip_high = settings.clip_high or settings.clip
 
-        def loss(policy: Role, places: list[int], batch: Batch) -> objectives.PolicyLoss:
-            new, _ = policy.log_probs(batch, settings.temperature, places, kept)
-            old, wanted = part_of(rollout.log_probs, places, batch), part_of(advantages, places, batch)
-            up = settings.clip_high or settings.clip
-            return objectives.policy_loss(new, old, wanted, batch.mask, tokens, settings.clip, up)
+        def loss(policy: Role, places: list[int], batch: ReplyBatch) -> objectives.PolicyLoss:
+            log_probs, _ = policy.log_probs(batch, settings.temperature, places, cache)
+            old_log_probs, own = part_of(rollout.log_probs, places, batch), part_of(advantages, places, batch)
+            return objectives.policy_loss(log_probs, old_log_probs, own, batch.mask, tokens, settings.clip, clip_high)
 
         for found in self._descend("policy", loss, rollout, rows, step):
             step.sums["policy_loss"] += float(found.loss) * tokens
-            step.sums["clipped"] += float(found.clipped)
-            step.sums["divergence"] += float(found.divergence)
+            step.sums["clip_count"] += float(found.clip_count)
+            step.sums["kl_sum"] += float(found.kl_sum)
 
     def _value_step(self, rollout: Rollout, returns: Tensor, rows: list[int], tokens: int, step: Step) -> None:
-        clip, kept = None if self.warming else self.settings.value_clip, self._kept["value"]
+        clip, cache = None if self.warming else self.settings.value_clip, self._hidden_states["value"]
 
-        def loss(value: Role, places: list[int], batch: Batch) -> objectives.ValueLoss:
-            new, old = value.values(batch, places, kept), part_of(rollout.values, places, batch)
-            return objectives.value_loss(new, old, part_of(returns, places, batch), batch.mask, tokens, clip)
+        def loss(value: Role, places: list[int], batch: ReplyBatch) -> objectives.ValueLoss:
+            values, old_values = value.values(batch, places, cache), part_of(rollout.values, places, batch)
+            return objectives.value_loss(values, old_values, part_of(returns, places, batch), batch.mask, tokens, clip)
 
         for found in self._descend("value", loss, rollout, rows, step):
             step.sums["value_loss"] += float(found.loss) * tokens
-            step.sums["value_clipped"] += float(found.clipped)
+            step.sums["value_clip_count"] += float(found.clip_count)
 
-    def _descend(
-        self, role: str, loss: Callable[[Role, list[int], Batch], Loss], rollout: Rollout, rows: list[int], step: Step
-    ) -> list[Loss]:
-        """One step of a role on some replies: the crew goes forward and backward, gradients add up in a fixed order."""
+    def _descend(self, role: str, loss: RoleLoss[Loss], rollout: Rollout, rows: list[int], step: Step) -> list[Loss]:
+        """Take one optimizer step of a role on some replies; gradients of the micro-batches add up in a fixed order."""
         import torch
 
-        own = list(self.roles.learning_of(role).values())
-        with self.roles.acting(role, training=True) as actor:
+        own = list(self.backbone.trainable_parameters(role).values())
+        with self.backbone.role(role, training=True) as actor:
 
-            def work(part: tuple[list[int], Batch]) -> tuple[Loss, Sequence[Tensor | None]]:
+            def work(part: tuple[list[int], ReplyBatch]) -> tuple[Loss, Sequence[Tensor | None]]:
                 found = loss(actor, *part)
                 self._check_finite(f"{role} loss", float(found.loss), role)
                 return found, torch.autograd.grad(found.loss, own, allow_unused=True)
 
-            parts = batches(self.roles, self.pool, rollout, self.micro_batch, rows)
+            parts = batches(self.backbone, self.pool, rollout, self.micro_batch, rows)
             found: list[Loss] = []
-            for one, gradients in self.roles.crew.each(work, parts):
+            for one, gradients in self.backbone.core_pool.each(work, parts):
                 found.append(one._replace(loss=one.loss.detach()))
                 _add_to(own, gradients)
         step.sums[f"{role}_norm"] += self._take_step(role)
@@ -257,10 +256,10 @@ class Learner:
             )
 
     def _take_step(self, role: str) -> float:
-        """Shorten the role's gradient, step, and forget it; gives its length. One that is no number spoils nothing."""
+        """Clip the role's gradient, step, and return its norm; RunFailed before the step if it is not finite."""
         from torch.nn.utils import clip_grad_norm_
 
-        own = list(self.roles.learning_of(role).values())
+        own = list(self.backbone.trainable_parameters(role).values())
         # A few may have none: models exist that read the weight of a projection without calling it
         if all(value.grad is None for value in own):
             raise RunFailed(
@@ -275,29 +274,29 @@ class Learner:
     def _optimizer(self, role: str, rate: float) -> Any:
         from torch.optim import AdamW
 
-        return AdamW(self.roles.learning_of(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0, fused=True)
+        return AdamW(
+            self.backbone.trainable_parameters(role).values(), lr=rate, eps=ADAM_EPSILON, weight_decay=0.0, fused=True
+        )
 
     def _set_rates(self) -> None:
-        factor = rate_factor(self.settings, self.iteration)
+        factor = lr_multiplier(self.settings, self.iteration)
         for role, optimizer in self.optimizers.items():
             for group in optimizer.param_groups:
                 group["lr"] = self.rates[role] * factor
 
     def adapt(self, rollout: Rollout) -> None:
-        """Follow the distance from the parent with what it costs, where a distance is asked for."""
-        settings, distance = self.settings, float(rollout.distances.mean())
+        """Adapt the KL coefficient β towards ``kl_target``, if there is one."""
+        settings, kl = self.settings, float(rollout.reply_kl.mean())
         if settings.kl_target is not None and not self.warming:
             self.beta = objectives.adapted_beta(
-                self.beta, distance, settings.kl_target, len(rollout.replies), settings.kl_horizon
+                self.beta, kl, settings.kl_target, len(rollout.replies), settings.kl_horizon
             )
 
     def log(self, rollout: Rollout, returns: Tensor, step: Step, drawing: float, learning: float) -> None:
-        """One metric point per curve, and a line that says how far the run is."""
+        """Report one metric point per curve, and the progress line."""
         values = rollout_figures(rollout)
-        values |= {
-            "beta": self.beta,
-            "learning_rate": self.rates["policy"] * rate_factor(self.settings, self.iteration),
-        }
+        learning_rate = self.rates["policy"] * lr_multiplier(self.settings, self.iteration)
+        values |= {"beta": self.beta, "learning_rate": learning_rate}
         values |= {"drawing_seconds": drawing, "learning_seconds": learning}
         if not self.warming:
             values |= policy_figures(step)
@@ -312,14 +311,16 @@ class Learner:
             f"{values['kl']:.1f} nats",
         )
 
-    def look(self) -> None:
-        """Look at the prompts kept apart when it is time; keep the policy that does best there, raise an alarm."""
+    def take_snapshot(self) -> None:
+        """Take a snapshot of the canary when one is due; keep the best policy, and raise the alarm."""
         last = bool(self.ending) or self.iteration >= self.settings.iterations
         if not self.canary.due(self.iteration, last):
             return
-        look = self.canary.look(self.roles, self.iteration, self.proxy, self.ends, self.reporter.check)
-        self.reporter.metrics(self.iteration, **look.figures())
-        self.best.seen(look)
+        snapshot = self.canary.take_snapshot(
+            self.backbone, self.iteration, self.train_score, self.ends, self.reporter.check
+        )
+        self.reporter.metrics(self.iteration, **snapshot.figures())
+        self.best.seen(snapshot)
         if self.canary.alarmed():
             self.reporter.log(
                 "ALARM: the training score rises while the held-out score falls, three looks in a row: the policy "
@@ -329,19 +330,19 @@ class Learner:
                 self.ending = self.ending or "the held-out score falls while the training score rises"
 
     def finish(self) -> dict[str, Any]:
-        """Put the best policy into its role, and say what came of the run."""
+        """Load the best policy into its role, and return the figures of the run."""
         if self.ending:
             self.reporter.log(f"stopped after iteration {self.iteration}: {self.ending}")
         figures: dict[str, Any] = {"iterations": self.iteration, "beta": self.beta}
         if self.ending:
             figures["stopped"] = self.ending
-        # Without looks the last weights are as good as any, unless it was they that went too far
-        if self.canary.looks or self.ending:
+        # Without snapshots the last weights are as good as any, unless they exceeded the KL budget
+        if self.canary.snapshots or self.ending:
             figures |= self.best.put_back(self.reporter.log)
         return figures
 
     def save(self) -> None:
-        """Write all there is to remember under a temporary name, then rename it: a state is whole or not there."""
+        """Write the state of the run, atomically, every ``save_every`` iterations."""
         if self.iteration % self.settings.save_every:
             return
         state = {
@@ -349,43 +350,43 @@ class Learner:
             "beta": self.beta,
             "scale": asdict(self.scale) if self.scale else None,
             "best": self.best.to_state(),
-            "proxy": self.proxy,
+            "proxy": self.train_score,
             "ending": self.ending,
             "canary": self.canary.to_state(),
-            "roles": {role: self.roles.state_of(role) for role in self.rates},
+            "roles": {role: self.backbone.state_of(role) for role in self.rates},
             "optimizers": {role: optimizer.state_dict() for role, optimizer in self.optimizers.items()},
             "open": self.open.to_state() if self.open is not None else None,
         }
         write_state(self.directory / STATE_FILE, state)
 
     def resume(self) -> None:
-        """Take up the state an earlier attempt left, if it left one."""
+        """Load the state of an earlier attempt, if there is one."""
         state = read_state(self.directory / STATE_FILE, self.reporter.log)
         if state is None:
             return
         self.iteration, self.beta = state["iteration"], state["beta"]
-        self.proxy, self.ending = state["proxy"], state["ending"]
+        self.train_score, self.ending = state["proxy"], state["ending"]
         self.best.load_state(state["best"])
         self.scale = ScoreScale(**state["scale"]) if state["scale"] else None
         self.canary.load_state(state["canary"])
         for role, weights in state["roles"].items():
-            self.roles.load_state(role, weights)
+            self.backbone.load_state(role, weights)
             self.optimizers[role].load_state_dict(state["optimizers"][role])
         self.open = Rollout.from_state(state["open"]) if state["open"] else None
         if self.open is not None:
-            self.measure(self.open)  # the same again, and with it what the layers that keep still make of the replies
+            self.measure(self.open)  # the same figures again, and with them the hidden states of the frozen layers
         self.reporter.log(f"going on from iteration {self.iteration + 1}" + (", replies drawn" if self.open else ""))
 
 
 def _add_to(weights: Sequence[Tensor], gradients: Sequence[Tensor | None]) -> None:
-    """Add gradients to those there are, so that one batch's can be let go before the next one's."""
+    """Add gradients to ``weight.grad``, so that one micro-batch's can be freed before the next one's."""
     for weight, gradient in zip(weights, gradients, strict=True):
         if gradient is not None:
             weight.grad = gradient if weight.grad is None else weight.grad.add_(gradient)
 
 
-def rate_factor(settings: PpoSettings, iteration: int) -> float:
-    """The share of the learning rate in an iteration: rising over the warm-up, then falling as the schedule says."""
+def lr_multiplier(settings: PpoSettings, iteration: int) -> float:
+    """Return the factor of the learning rate in an iteration: linear warm-up, then the schedule."""
     rising = settings.warmup * settings.iterations
     if iteration < rising:
         return (iteration + 1) / (rising + 1)

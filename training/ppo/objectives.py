@@ -1,11 +1,11 @@
-"""The arithmetic of policy optimisation: pure functions of tensors, proved with numbers worked by hand.
+"""The equations of PPO as pure functions of tensors, tested against numbers worked by hand.
 
-Shapes: ``(reply, token)`` for what happens at each token of a reply, right-padded, with a mask that is 1 on the
-tokens of the reply, its end token included. Nothing here reads a padded place: what stands there is never a number
-that counts, and no gradient flows through it. Logarithms are natural, so divergences are in nats.
+Shapes: ``(reply, token)`` for quantities at each token of a reply, right-padded, with a mask that is 1 on the tokens
+of the reply, its end token included. Values at padded places never affect a result, and no gradient flows through
+them. Logarithms are natural, so divergences are in nats.
 
-Losses are sums divided by a token count that the caller gives: the count of the whole minibatch. Divided by its
-own count, a micro-batch of short replies would weigh its tokens more than one of long replies.
+Losses are sums divided by ``tokens``, the token count of the whole minibatch. Divided by its own count, a micro-batch
+of short replies would weigh its tokens more than one of long replies.
 """
 
 from __future__ import annotations
@@ -17,31 +17,31 @@ if TYPE_CHECKING:
 
     from training.settings.train import Combination
 
-MAX_LOG_RATIO = 20.0  # e^20: beyond it a ratio says only that something is wrong, and would overflow
+MAX_LOG_RATIO = 20.0  # e^20: a larger ratio only says that something is wrong, and would overflow
 
 
 class PolicyLoss(NamedTuple):
-    """The clipped policy loss, with sums over tokens that a metric divides by the token count."""
+    """The clipped policy loss, the number of clipped tokens, and the sum over tokens of the KL from the old policy."""
 
     loss: Tensor
-    clipped: Tensor
-    divergence: Tensor
+    clip_count: Tensor
+    kl_sum: Tensor
 
 
 class ValueLoss(NamedTuple):
-    """The clipped value loss, and how many tokens were clipped."""
+    """The clipped value loss, and the number of clipped tokens."""
 
     loss: Tensor
-    clipped: Tensor
+    clip_count: Tensor
 
 
 def masked_mean(values: Tensor, mask: Tensor) -> Tensor:
-    """The mean over the places where the mask is 1."""
+    """Return the mean of ``values`` over the places where ``mask`` is 1; both of any one shape."""
     return (values * mask).sum() / mask.sum().clamp(min=1)
 
 
 def whiten(values: Tensor, mask: Tensor) -> Tensor:
-    """Zero mean and unit variance over the masked places of the whole batch; 0 elsewhere.
+    """Scale ``values`` (reply, token) to mean 0 and variance 1 over the tokens of the whole batch; 0 at padded places.
 
     The variance is the biased one (divided by n), as in the first published code (Ziegler et al. 2019).
     """
@@ -50,27 +50,28 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
     return (values - mean) * (variance + 1e-8).rsqrt() * mask
 
 
-def divergence_k1(log_probs: Tensor, reference: Tensor) -> Tensor:
-    """Per token, log π − log π_ref on what π drew: unbiased for KL(π‖π_ref), and negative as often as chance has it.
+def kl_k1(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
+    """Return log π − log π_ref per token (reply, token): an unbiased estimate of KL(π‖π_ref) on tokens drawn from π.
 
-    Subtracted from the reward it gives the gradient of the KL; differentiated as a loss it does not.
+    Subtracted from the reward it gives the gradient of the KL; differentiated as a loss it does not. Single tokens can
+    be negative.
     """
-    return log_probs - reference
+    return log_probs - ref_log_probs
 
 
-def divergence_k3(log_ratio: Tensor) -> Tensor:
-    """Per token, r − 1 − log r with r = e^−log_ratio: an estimate of the same KL that is never negative (Schulman).
+def kl_k3(log_ratio: Tensor) -> Tensor:
+    """Return r − 1 − log r with r = e^−log_ratio, per token: an estimate of the KL that is never negative (Schulman).
 
-    For showing and for stopping; in the reward it would bias the gradient.
+    For metrics and for early stopping; in the reward it would bias the gradient.
     """
     bounded = (-log_ratio).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     return bounded.exp() - 1 - bounded
 
 
 def token_rewards(scores: Tensor, log_ratio: Tensor, mask: Tensor, beta: float) -> Tensor:
-    """What each token earns: −β·k1 everywhere, and the reply's score at its last token.
+    """Return the reward of each token (reply, token): −β·k1, plus the reply's score at its last token.
 
-    ``scores`` (reply,), ``log_ratio`` and ``mask`` (reply, token). A reply has at least one token, its end.
+    Shapes: ``scores`` (reply,), ``log_ratio`` and ``mask`` (reply, token). A reply has at least one token, its end.
     """
     rewards = -beta * log_ratio * mask
     last = (mask.sum(1).long() - 1).clamp(min=0)
@@ -80,87 +81,104 @@ def token_rewards(scores: Tensor, log_ratio: Tensor, mask: Tensor, beta: float) 
 def generalized_advantages(
     rewards: Tensor, values: Tensor, mask: Tensor, gamma: float, lam: float
 ) -> tuple[Tensor, Tensor]:
-    """Advantages and returns by generalised advantage estimation (Schulman et al. 2016, eq. 16); (reply, token).
+    """Return advantages and returns by generalized advantage estimation (Schulman et al. 2016, eq. 16).
 
-    ``values[:, t]`` is what was expected before token t was drawn; after the end it counts as 0. Returns are
+    ``values[:, t]`` is the value of the state from which token t was drawn; the value after the end is 0. Returns are
     advantages plus values, before any whitening.
+
+    Shapes: all (reply, token).
     """
     import torch
 
     values = values * mask
     advantages = torch.zeros_like(values)
-    ahead = torch.zeros_like(values[:, 0])
+    last_gae = torch.zeros_like(values[:, 0])
     for t in range(values.shape[1] - 1, -1, -1):
-        following = values[:, t + 1] if t + 1 < values.shape[1] else torch.zeros_like(ahead)
-        surprise = rewards[:, t] + gamma * following - values[:, t]
-        ahead = (surprise + gamma * lam * ahead) * mask[:, t]
-        advantages[:, t] = ahead
+        next_value = values[:, t + 1] if t + 1 < values.shape[1] else torch.zeros_like(last_gae)
+        delta = rewards[:, t] + gamma * next_value - values[:, t]
+        last_gae = (delta + gamma * lam * last_gae) * mask[:, t]
+        advantages[:, t] = last_gae
     return advantages, (advantages + values) * mask
 
 
 def leave_one_out(rewards: Tensor, group: int) -> Tensor:
-    """Each reply's reward less the mean reward of the other replies to its prompt (Ahmadian et al. 2024, eq. 7).
+    """Return each reply's reward less the mean reward of the other replies to its prompt: (reply,).
 
-    ``rewards`` (reply,), the replies to one prompt next to each other, ``group`` of them.
+    Ahmadian et al. 2024, eq. 7. ``rewards`` (reply,) holds ``group`` consecutive replies per prompt.
     """
     by_prompt = rewards.view(-1, group)
-    others = (by_prompt.sum(1, keepdim=True) - by_prompt) / (group - 1)
-    return (by_prompt - others).reshape(-1)
+    baseline = (by_prompt.sum(1, keepdim=True) - by_prompt) / (group - 1)
+    return (by_prompt - baseline).reshape(-1)
 
 
 def policy_loss(
-    new: Tensor, old: Tensor, advantages: Tensor, mask: Tensor, tokens: int, low: float, high: float
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    tokens: int,
+    clip_low: float,
+    clip_high: float,
 ) -> PolicyLoss:
-    """The clipped surrogate of PPO (Schulman et al. 2017, eq. 7) on log-probabilities; (reply, token).
+    """Return the clipped surrogate loss of PPO (Schulman et al. 2017, eq. 7).
 
-    The ratio is kept within 1 − low and 1 + high. ``tokens`` is the count of the whole minibatch. ``divergence``
-    sums k3 of the new policy from the one that drew the replies.
+    The ratio is clipped to [1 − clip_low, 1 + clip_high]. ``tokens`` is the count of the whole minibatch. ``kl_sum``
+    sums k3 of the new policy from the old one, which drew the replies.
+
+    Shapes: all tensors (reply, token); the results are scalars.
     """
-    log_ratio = ((new - old) * mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
+    log_ratio = (kl_k1(log_probs, old_log_probs) * mask).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
     ratio = log_ratio.exp()
-    free = -advantages * ratio
-    held = -advantages * ratio.clamp(1 - low, 1 + high)
-    loss = (free.maximum(held) * mask).sum() / tokens
-    clipped = ((held > free) * mask).sum()
-    return PolicyLoss(loss, clipped.detach(), (divergence_k3(-log_ratio.detach()) * mask).sum())
+    unclipped = -advantages * ratio
+    clipped = -advantages * ratio.clamp(1 - clip_low, 1 + clip_high)
+    loss = (unclipped.maximum(clipped) * mask).sum() / tokens
+    clip_count = ((clipped > unclipped) * mask).sum()
+    return PolicyLoss(loss, clip_count.detach(), (kl_k3(-log_ratio.detach()) * mask).sum())
 
 
-def value_loss(new: Tensor, old: Tensor, returns: Tensor, mask: Tensor, tokens: int, clip: float | None) -> ValueLoss:
-    """Half the squared error of the value, or of the value held within ``clip`` of the old one if that is worse.
+def value_loss(
+    values: Tensor, old_values: Tensor, returns: Tensor, mask: Tensor, tokens: int, clip: float | None
+) -> ValueLoss:
+    """Return half the squared error of the value, or of the value clipped around the old one if that is larger.
 
-    ``clip`` None leaves the value free, as the warm-up needs it.
+    ``clip`` is the largest distance from the old value; None, as in the warm-up, does not clip.
+
+    Shapes: all tensors (reply, token); the results are scalars.
     """
-    free = (new - returns) ** 2
-    held = free if clip is None else (old + (new - old).clamp(-clip, clip) - returns) ** 2
-    loss = 0.5 * (free.maximum(held) * mask).sum() / tokens
-    return ValueLoss(loss, ((held > free) * mask).sum().detach())
+    unclipped = (values - returns) ** 2
+    clipped = unclipped if clip is None else (old_values + (values - old_values).clamp(-clip, clip) - returns) ** 2
+    loss = 0.5 * (unclipped.maximum(clipped) * mask).sum() / tokens
+    return ValueLoss(loss, ((clipped > unclipped) * mask).sum().detach())
 
 
-def adapted_beta(beta: float, divergence: float, target: float, replies: int, horizon: int) -> float:
-    """The KL coefficient after ``replies`` more replies (Ziegler et al. 2019, sec. 2.2): up when the divergence lies
-    above its target, down when below, by at most 0.2·replies/horizon.
+def adapted_beta(beta: float, kl: float, target: float, replies: int, horizon: int) -> float:
+    """Return the KL coefficient after ``replies`` more replies (Ziegler et al. 2019, sec. 2.2).
 
-    ``divergence`` and ``target`` are nats per reply.
+    It rises while the KL is above its target and falls while it is below, by at most 0.2·replies/horizon. ``kl`` and
+    ``target`` are in nats per reply.
     """
-    error = min(max(divergence / target - 1, -0.2), 0.2)
+    error = min(max(kl / target - 1, -0.2), 0.2)
     return beta * (1 + error * replies / horizon)
 
 
 def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
-    """The share of the returns' variance that the values foretold: 1 is all, 0 no better than their mean."""
+    """Return 1 − Var(returns − values) / Var(returns) over the tokens, a scalar.
+
+    1 is perfect, 0 is no better than predicting the mean; it can be negative. Shapes: all (reply, token).
+    """
     mean = masked_mean(returns, mask)
     total = masked_mean((returns - mean) ** 2, mask)
     error = returns - values
-    left = masked_mean((error - masked_mean(error, mask)) ** 2, mask)
-    return 1 - left / (total + 1e-8)
+    residual = masked_mean((error - masked_mean(error, mask)) ** 2, mask)
+    return 1 - residual / (total + 1e-8)
 
 
-def combined_scores(scores: Tensor, how: Combination, doubt: float = 0.5) -> Tensor:
+def combined_scores(scores: Tensor, combination: Combination, variance_penalty: float = 0.5) -> Tensor:
     """One score per reply from several judges' (judge, reply), as ``rewards.scorers.combined`` makes one of a list.
 
-    ``uncertain`` subtracts ``doubt`` times the variance over the judges (Coste et al. 2023, UWO).
+    ``uncertain`` subtracts ``variance_penalty`` times the variance over the judges (Coste et al. 2023, UWO).
     """
-    if how == "worst":
+    if combination == "worst":
         return scores.min(0).values
     mean = scores.mean(0)
-    return mean if how == "mean" else mean - doubt * scores.var(0, unbiased=False)
+    return mean if combination == "mean" else mean - variance_penalty * scores.var(0, unbiased=False)

@@ -24,7 +24,7 @@ from training.rewards.functions import RewardFunction
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from training.ppo.backbone import Role, Roles
+    from training.ppo.backbone import Backbone, Role
     from training.ppo.backbone_adapters import PeftAdapters
     from training.settings.train import Combination
 
@@ -48,20 +48,19 @@ class Judges(Protocol):
 
 @dataclass
 class RewardRoles:
-    """Reward checkpoints as roles on the shared base; ``roles_named`` are their adapters, ``names`` what people call
-    them.
+    """Reward checkpoints as roles on the shared base: ``role_names`` name their adapters, ``names`` are for people.
 
     Rows end before the token ``unread`` where they end with it: models of earlier versions were trained to read so.
     """
 
-    roles: Roles
-    roles_named: list[str]
+    backbone: Backbone
+    role_names: list[str]
     names: list[str]
     unread: int | None = None
 
     def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
         """Each reply read to its end by each reward model, whether the policy ended it or not."""
-        found = self.score_rows([encode_exchange(self.roles.tokenizer, m, reply).ids for m, reply in exchanges])
+        found = self.score_rows([encode_exchange(self.backbone.tokenizer, m, reply).ids for m, reply in exchanges])
         _refuse_nonsense(found, self.names, exchanges)
         return found
 
@@ -69,21 +68,23 @@ class RewardRoles:
         """The score each reward model gives token rows: (judge, row), fp32; rows beyond the window are truncated."""
         import torch
 
-        window = window_of(self.roles.model)
+        window = window_of(self.backbone.model)
         read = [_without_last(list(row)[:window], self.unread) for row in rows]
         order = sorted(range(len(read)), key=lambda i: -len(read[i]))
-        found = torch.zeros(len(self.roles_named), len(read))
+        found = torch.zeros(len(self.role_names), len(read))
         parts = [order[start : start + SCORING_BATCH] for start in range(0, len(order), SCORING_BATCH)]
 
         def score(judge: Role, places: Sequence[int]) -> Tensor:
             width = max(len(read[i]) for i in places)
             ids = torch.tensor([read[i] + [0] * (width - len(read[i])) for i in places])
             lengths = torch.tensor([len(read[i]) for i in places])
-            return judge.scores(ids.to(self.roles.device), lengths.to(self.roles.device)).cpu()
+            return judge.scores(ids.to(self.backbone.device), lengths.to(self.backbone.device)).cpu()
 
-        for number, role in enumerate(self.roles_named):
-            with self.roles.acting(role) as judge:
-                for places, scores in zip(parts, self.roles.crew.map(partial(score, judge), parts), strict=True):
+        for number, role in enumerate(self.role_names):
+            with self.backbone.role(role) as judge:
+                for places, scores in zip(
+                    parts, self.backbone.core_pool.map(partial(score, judge), parts), strict=True
+                ):
                     found[number, places] = scores
         return found
 
@@ -123,14 +124,14 @@ class ScoreScale:
         kept = [float(value) if value > LEAST_SPREAD else 1.0 for value in deviation]
         return cls(rewards.mean(1).tolist(), kept)
 
-    def applied(self, rewards: Tensor, how: Combination, doubt: float, clip: float) -> Tensor:
+    def applied(self, rewards: Tensor, combination: Combination, variance_penalty: float, clip: float) -> Tensor:
         """One score per reply of the judges' rewards (judge, reply), cut at ``clip`` deviations."""
         mean, deviation = rewards.new_tensor(self.mean), rewards.new_tensor(self.deviation)
         scores = (rewards - mean[:, None]) / deviation[:, None]
-        return combined_scores(scores, how, doubt).clamp(-clip, clip)
+        return combined_scores(scores, combination, variance_penalty).clamp(-clip, clip)
 
 
-def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path, base: str) -> RewardRoles:
+def read_reward(backbone: Backbone, adapters: PeftAdapters, role: str, directory: Path, base: str) -> RewardRoles:
     """A reward checkpoint as a role: adapter and head, refused unless base, files, head and probe match.
 
     An ensemble becomes a role for each of its members, and the judges that are given back are all of them.
@@ -139,19 +140,19 @@ def read_reward(roles: Roles, adapters: PeftAdapters, role: str, directory: Path
 
     manifest = check_checkpoint(directory, "reward", base)
     (head,) = manifest.heads
-    judges = RewardRoles(roles, [], [], None if manifest.reads_end else roles.tokenizer.pad_token_id)
+    judges = RewardRoles(backbone, [], [], None if manifest.reads_end else backbone.tokenizer.pad_token_id)
     for number in range(1, manifest.members + 1):
         own = role if number == 1 else f"{role}_{member_name(number)}"
         place = directory if number == 1 else directory / member_name(number)
         adapters.read(own, place)
         weights = load_file(place / ADAPTER_FILE)
         weight = next(value for name, value in weights.items() if name.endswith(f"{head}.weight"))
-        roles.add_head(own, weight, pooling=manifest.pooling)
-        judges.roles_named.append(own)
+        backbone.add_head(own, weight, pooling=manifest.pooling)
+        judges.role_names.append(own)
         judges.names.append(manifest.name if manifest.members == 1 else f"{manifest.name} {number}")
-    rows = [prompt + reply for prompt, reply in probe_exchanges(manifest.probe, roles.tokenizer, directory, base)]
+    rows = [prompt + reply for prompt, reply in probe_exchanges(manifest.probe, backbone.tokenizer, directory, base)]
     found = judges.score_rows(rows).mean(0).tolist()
-    if not manifest.probe.agrees_with(found, str(roles.model.dtype).removeprefix("torch.")):
+    if not manifest.probe.agrees_with(found, str(backbone.model.dtype).removeprefix("torch.")):
         raise CheckpointError(
             f"The reward checkpoint {directory} does not score as it did when it was saved: {listed(found)} instead of "
             f"{listed(manifest.probe.values)}. It is not used; train it again."

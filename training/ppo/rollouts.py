@@ -1,7 +1,7 @@
-"""What one iteration of learning by reinforcement draws: prompts, replies, their scores and log-probabilities.
+"""Rollouts of one PPO iteration: prompts, replies, their scores and log-probabilities.
 
-Everything random follows from seed and iteration, so that a resumed run draws what the interrupted one would have,
-and no generator's state has to be kept.
+Everything random follows from seed and iteration, so a resumed run draws what the interrupted one would have drawn,
+and no generator's state has to be saved.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from training.generation.decoding import Decoded, decode
 from training.models.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
-from training.ppo.backbone import REFERENCE, Role, Roles
-from training.ppo.batch import Batch, make_batch
+from training.ppo.backbone import REFERENCE, Backbone, Role
+from training.ppo.batch import ReplyBatch, make_batch
+from training.ppo.objectives import kl_k1
 from training.ppo.reward_roles import Judges
-from training.speedups.frozen_layers import Kept
+from training.speedups.frozen_layers import HiddenStateCache
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -58,10 +59,10 @@ class PromptPool:
 
 @dataclass
 class Rollout:
-    """One iteration's replies. Lists and the first axis of every tensor are in the order of the draw.
+    """One iteration's replies. Lists and the reply axis of every tensor are in the order of the draw.
 
-    ``judged`` (judge, reply) is what the judges said, ``scores`` (reply,) what was made of it. The rest is (reply,
-    token): ``log_probs`` of the policy that drew, ``reference``, ``values``, ``entropy``, and the ``mask``.
+    Shapes: ``judged`` (judge, reply), the raw scores; ``scores`` (reply,), combined and scaled. The rest is (reply,
+    token): ``log_probs`` of the policy that drew, ``reference`` log-probabilities, ``values``, ``entropy``, ``mask``.
     """
 
     iteration: int
@@ -79,18 +80,18 @@ class Rollout:
     mask: Tensor = field(repr=False)
 
     def to_state(self) -> dict[str, Any]:
-        """The rollout as plain values and tensors, to be taken up again after an interruption."""
+        """Return the rollout as plain values and tensors, for a saved state."""
         return asdict(self)
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Rollout:
-        """The rollout that was put away."""
+        """Return the rollout that ``to_state`` described."""
         return cls(**state)
 
     @property
-    def distances(self) -> Tensor:
-        """How much likelier each reply is than under the reference, in nats: (reply,)."""
-        return ((self.log_probs - self.reference) * self.mask).sum(1)
+    def reply_kl(self) -> Tensor:
+        """The log-ratio of each reply to the reference, an estimate of its KL in nats: (reply,)."""
+        return (kl_k1(self.log_probs, self.reference) * self.mask).sum(1)
 
 
 def encode_pool(
@@ -114,7 +115,7 @@ def reply_seed(seed: int, iteration: int, place: int) -> int:
 
 
 def draw_replies(
-    roles: Roles,
+    backbone: Backbone,
     role: str,
     prompts: Sequence[PoolPrompt],
     seeds: Sequence[int],
@@ -123,17 +124,17 @@ def draw_replies(
     check: Callable[[], None],
 ) -> list[Decoded]:
     """Replies of a role to the prompts."""
-    with roles.acting(role):
+    with backbone.role(role):
         return decode(
-            roles.model,
+            backbone.model,
             [prompt.tokens for prompt in prompts],
             seeds,
             ends=ends,
-            banned=roles.banned.tolist(),
+            banned=backbone.banned.tolist(),
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             check=check,
-            lean=roles.lean,
+            direct_forward=backbone.direct_forward,
         )
 
 
@@ -144,7 +145,7 @@ def text_of(tokenizer: Any, decoded: Decoded) -> str:
 
 
 def roll_out(
-    roles: Roles,
+    backbone: Backbone,
     pool: PromptPool,
     judges: Judges,
     settings: PpoSettings,
@@ -159,8 +160,8 @@ def roll_out(
     places = [p for p in pool.drawn(iteration * groups, groups) for _ in range(settings.per_prompt)]
     seeds = [reply_seed(settings.seed, iteration, number) for number in range(len(places))]
     prompts = [pool.prompts[place] for place in places]
-    decoded = draw_replies(roles, "policy", prompts, seeds, settings, ends, check)
-    texts = [text_of(roles.tokenizer, one) for one in decoded]
+    decoded = draw_replies(backbone, "policy", prompts, seeds, settings, ends, check)
+    texts = [text_of(backbone.tokenizer, one) for one in decoded]
     judged = judges.scores([(prompt.messages, text) for prompt, text in zip(prompts, texts, strict=True)])
     empty = torch.zeros(len(places), max(len(one.tokens) for one in decoded))
     return Rollout(
@@ -189,22 +190,22 @@ def penalties(replies: Sequence[Sequence[int]], ended: Sequence[bool], settings:
 
 
 def measure(
-    roles: Roles, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int
-) -> dict[str, Kept]:
+    backbone: Backbone, pool: PromptPool, rollout: Rollout, settings: PpoSettings, micro_batch: int
+) -> dict[str, HiddenStateCache]:
     """Fill in log-probabilities of policy and reference, entropies and values, by the forward that training uses.
 
-    Taken from generation they would be those of another arithmetic, and the first ratio would not be 1. Gives what the
-    layers that keep still made of the replies in each role that learns. In the reference they make the same as in the
-    policy, which began as the reference and does not change there; in the value too, where it began as the policy.
+    Those computed during generation differ by rounding, so the first ratio would not be 1. Returns the cache of hidden
+    states of each role that trains. The reference shares the policy's cache, because the policy began as the reference
+    and its frozen layers do not change; the value shares it where it began as the policy.
     """
     import torch
 
-    parts = list(batches(roles, pool, rollout, micro_batch))
-    kept = {"policy": Kept()}
-    kept["value"] = kept["policy"] if roles.are_still_alike("policy", "value") else Kept()
+    parts = list(batches(backbone, pool, rollout, micro_batch))
+    caches = {"policy": HiddenStateCache()}
+    caches["value"] = caches["policy"] if backbone.share_frozen_layers("policy", "value") else HiddenStateCache()
 
-    def log_probs(part: tuple[list[int], Batch], role: Role) -> tuple[Tensor, Tensor]:
-        return role.log_probs(part[1], settings.temperature, part[0], kept["policy"])
+    def log_probs(part: tuple[list[int], ReplyBatch], role: Role) -> tuple[Tensor, Tensor]:
+        return role.log_probs(part[1], settings.temperature, part[0], caches["policy"])
 
     def gathered(found: Sequence[Tensor]) -> Tensor:
         whole = torch.zeros_like(rollout.mask)
@@ -212,22 +213,24 @@ def measure(
             whole[rows, : values.shape[1]] = values.cpu()
         return whole
 
-    with roles.acting("policy") as policy:
-        found = roles.crew.map(partial(log_probs, role=policy), parts)
+    with backbone.role("policy") as policy:
+        found = backbone.core_pool.map(partial(log_probs, role=policy), parts)
     rollout.log_probs, rollout.entropy = (gathered(one) for one in zip(*found, strict=True))
-    with roles.acting(REFERENCE) as reference:
-        found = roles.crew.map(partial(log_probs, role=reference), parts)
+    with backbone.role(REFERENCE) as reference:
+        found = backbone.core_pool.map(partial(log_probs, role=reference), parts)
     rollout.reference = gathered([one for one, _ in found])
     rollout.values = torch.zeros_like(rollout.mask)
     if settings.baseline == "value":
-        with roles.acting("value") as value:
-            rollout.values = gathered(roles.crew.map(lambda one: value.values(one[1], one[0], kept["value"]), parts))
-    return kept
+        with backbone.role("value") as value:
+            rollout.values = gathered(
+                backbone.core_pool.map(lambda one: value.values(one[1], one[0], caches["value"]), parts)
+            )
+    return caches
 
 
 def batches(
-    roles: Roles, pool: PromptPool, rollout: Rollout, size: int, rows: Sequence[int] | None = None
-) -> Iterator[tuple[list[int], Batch]]:
+    backbone: Backbone, pool: PromptPool, rollout: Rollout, size: int, rows: Sequence[int] | None = None
+) -> Iterator[tuple[list[int], ReplyBatch]]:
     """Rows of a rollout in batches of like length, longest first, each with its places in the rollout."""
     chosen = range(len(rollout.replies)) if rows is None else rows
     length = {row: len(pool.prompts[rollout.prompts[row]].tokens) + len(rollout.replies[row]) for row in chosen}
@@ -235,10 +238,10 @@ def batches(
     for start in range(0, len(order), size):
         part = order[start : start + size]
         prompts = [pool.prompts[rollout.prompts[row]].tokens for row in part]
-        yield part, make_batch(prompts, [rollout.replies[row] for row in part], 0, roles.device)
+        yield part, make_batch(prompts, [rollout.replies[row] for row in part], 0, backbone.device)
 
 
-def part_of(values: Tensor, rows: Sequence[int], batch: Batch) -> Tensor:
+def part_of(values: Tensor, rows: Sequence[int], batch: ReplyBatch) -> Tensor:
     """The rows of a rollout's tensor that belong to a batch, as wide as the batch and where it is."""
     return values[list(rows), : batch.mask.shape[1]].to(batch.mask.device)
 
@@ -250,7 +253,7 @@ def generations_of(rollout: Rollout, pool: PromptPool, policy_id: str, run_id: s
     """
     from feedback.types import Generation
 
-    distances = rollout.distances.tolist()
+    reply_kl = rollout.reply_kl.tolist()
     drawn = {"temperature": settings.temperature, "top_p": 1.0, "top_k": 0, "max_new_tokens": settings.max_new_tokens}
     return [
         Generation(
@@ -262,7 +265,7 @@ def generations_of(rollout: Rollout, pool: PromptPool, policy_id: str, run_id: s
                 **drawn,
                 "iteration": rollout.iteration,
                 "score": round(float(rollout.scores[row]), 4),
-                "kl": round(distances[row], 4),
+                "kl": round(reply_kl[row], 4),
             },
             finish_reason="stop" if rollout.ended[row] else "length",
             tokens=len(rollout.replies[row]) - rollout.ended[row],

@@ -22,7 +22,7 @@ from training.data.encoding import check_prompts
 from training.generation.sampling import banned_tokens, end_tokens
 from training.models.base_fit import embedding_rows
 from training.models.loading import LoadedPolicy, load_base, parameter_count
-from training.ppo.backbone import Roles
+from training.ppo.backbone import Backbone
 from training.ppo.backbone_adapters import PeftAdapters
 from training.ppo.canary import Canary
 from training.ppo.reward_roles import FunctionJudge, Judges, RewardRoles, read_reward
@@ -31,7 +31,7 @@ from training.reporting.reporter import Reporter, RunContext
 from training.rewards.functions import get_reward_function
 from training.settings.ppo import PpoSettings
 from training.settings.train import LARGE_MODEL
-from training.speedups.core_pool import Crew
+from training.speedups.core_pool import CorePool
 from training.trainer.policy_run import Start, open_start, save_policy_checkpoint, work_prompts
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ class Ready:
     """All that a learner is given, and what the run starts from."""
 
     start: Start
-    roles: Roles
+    backbone: Backbone
     adapters: PeftAdapters
     judges: Judges
     pool: PromptPool
@@ -62,12 +62,12 @@ def prepare(context: RunContext) -> Ready:
     parent = start.parent
     rewards = [_reward_directory(context, key, parent.base) for key in settings.reward_checkpoints()]
     watch = _reward_directory(context, settings.canary_reward, parent.base) if settings.canary_reward else None
-    roles, adapters, ends, models = build_roles(parent.base, start.adapter, rewards, settings)
+    backbone, adapters, ends, models = build_backbone(parent.base, start.adapter, rewards, settings)
     judges: Judges = models
     if settings.reward_function is not None:
         judges = FunctionJudge(get_reward_function(settings.reward_function))
-    watchers = judges if watch is None else read_reward(roles, adapters, CANARY_ROLE, watch, parent.base)
-    learning, apart = split_prompts(_encoded(context, roles, start.dataset, settings), settings, context.progress)
+    watchers = judges if watch is None else read_reward(backbone, adapters, CANARY_ROLE, watch, parent.base)
+    learning, apart = split_prompts(_encoded(context, backbone, start.dataset, settings), settings, context.progress)
     pool = PromptPool(learning, settings.seed)
     parent_id, run_id = parent.id, context.run.id
 
@@ -78,17 +78,17 @@ def prepare(context: RunContext) -> Ready:
         tag = f"gen-{run_id.partition('-')[2]}-{rollout.iteration}"
         save_generations_once(context.db, generations, [f"{tag}-{place}" for place in range(len(generations))])
 
-    return Ready(start, roles, adapters, judges, pool, Canary(apart, watchers, settings), ends, keep)
+    return Ready(start, backbone, adapters, judges, pool, Canary(apart, watchers, settings), ends, keep)
 
 
-def build_roles(
+def build_backbone(
     base: str,
     parent_adapter: Path | None,
     rewards: Sequence[Path],
     settings: PpoSettings,
     device: str | None = None,
-) -> tuple[Roles, PeftAdapters, list[int], RewardRoles]:
-    """The base with its roles, the tokens that end a reply, and the reward models as judges.
+) -> tuple[Backbone, PeftAdapters, list[int], RewardRoles]:
+    """Return the backbone, its adapters, the tokens that end a reply, and the reward models as judges.
 
     A parent's adapter is copied to the policy and kept, frozen, as the reference; without one the policy gets a new
     adapter and the reference is the bare base. The value begins as a copy of the first reward model, or where there is
@@ -96,15 +96,15 @@ def build_roles(
     """
     import torch
 
-    from training.speedups.direct_forward import LeanForward, lighten_norms
+    from training.speedups.direct_forward import DirectForward, use_torch_rms_norms
 
     model, tokenizer = load_base(base, device)
     ends = end_tokens(LoadedPolicy(model, tokenizer, base))
     adapters = PeftAdapters(model)
-    roles = Roles(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends, embedding_rows(model)))
-    roles.check_head()
-    lighten_norms(model)
-    roles.lean = LeanForward.of(model)
+    backbone = Backbone(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends, embedding_rows(model)))
+    backbone.check_head()
+    use_torch_rms_norms(model)
+    backbone.direct_forward = DirectForward.of(model)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)  # the new adapters' start
         if parent_adapter is None:
@@ -112,49 +112,49 @@ def build_roles(
         else:
             adapters.read("policy", parent_adapter)
             adapters.read("reference", parent_adapter)
-            roles.reference_is = "reference"
-        judges = RewardRoles(roles, [], [])
+            backbone.reference_adapter = "reference"
+        judges = RewardRoles(backbone, [], [])
         for number, directory in enumerate(rewards):
-            found = read_reward(roles, adapters, f"reward_{number}", directory, base)
-            judges.roles_named += found.roles_named
+            found = read_reward(backbone, adapters, f"reward_{number}", directory, base)
+            judges.role_names += found.role_names
             judges.names += found.names
         if settings.baseline == "value":
-            _add_value(roles, adapters, rewards, settings)
+            _add_value(backbone, adapters, rewards, settings)
     if parameter_count(model) >= LARGE_MODEL:
-        roles.checkpoint_layers()
+        backbone.enable_gradient_checkpointing()
     else:
-        roles.read_sparingly()
-        if roles.device.type == "cpu":
-            roles.crew = Crew(torch.get_num_threads())
-    roles.hold_still(settings.still_layers_for(parameter_count(model), len(roles.layers)))
-    return roles, adapters, ends, judges
+        backbone.use_sparse_mlp()
+        if backbone.device.type == "cpu":
+            backbone.core_pool = CorePool(torch.get_num_threads())
+    backbone.freeze_below(settings.still_layers_for(parameter_count(model), len(backbone.layers)))
+    return backbone, adapters, ends, judges
 
 
-def _add_value(roles: Roles, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:
+def _add_value(backbone: Backbone, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:
     from training.models.reward_heads import pooling_of
 
     if not rewards:  # a reward function has no weights to begin from; the policy's at least are of the right kind
         adapters.create("value", copy.deepcopy(adapters.config("policy")))
-        roles.load_state("value", roles.state_of("policy"))
-        roles.add_head("value")
+        backbone.load_state("value", backbone.state_of("policy"))
+        backbone.add_head("value")
         return
     adapters.read("value", rewards[0])
-    first = roles.heads["reward_0"]
-    roles.add_head("value", first.weight.detach(), pooling=pooling_of(first))
+    first = backbone.heads["reward_0"]
+    backbone.add_head("value", first.weight.detach(), pooling=pooling_of(first))
 
 
 def publish(context: RunContext, ready: Ready, figures: dict[str, Any]) -> dict[str, Any]:
     """Save the policy as it is in its role, with the value beside it, and enter both into the home."""
     from feedback.store.content.generations import hand_over_generations
 
-    roles, heads = ready.roles, [role for role in ready.adapters.names() if role == "value"]
-    with roles.acting("policy"):
-        probe = measure_probe("policy", roles.model, roles.tokenizer)
+    backbone, heads = ready.backbone, [role for role in ready.adapters.names() if role == "value"]
+    with backbone.role("policy"):
+        probe = measure_probe("policy", backbone.model, backbone.tokenizer)
 
     def write(directory: Path) -> None:
-        roles.save("policy", directory)
+        backbone.save("policy", directory)
         for role in heads:
-            roles.save(role, directory / role)
+            backbone.save(role, directory / role)
 
     adapter = Adapter.of(ready.adapters.config("policy").to_dict())
     checkpoint, policy = save_policy_checkpoint(
@@ -177,11 +177,13 @@ def split_prompts(
     return shuffled[count:], shuffled[:count]
 
 
-def _encoded(context: RunContext, roles: Roles, dataset: DatasetRow | None, settings: PpoSettings) -> list[PoolPrompt]:
+def _encoded(
+    context: RunContext, backbone: Backbone, dataset: DatasetRow | None, settings: PpoSettings
+) -> list[PoolPrompt]:
     prompts = work_prompts(context, dataset)
     if not prompts:
         raise NotEnoughData("There are no prompts to reply to: `studio prompts import FILE` adds some.")
-    pool, too_long = encode_pool(roles.tokenizer, roles.model, prompts, settings.max_new_tokens)
+    pool, too_long = encode_pool(backbone.tokenizer, backbone.model, prompts, settings.max_new_tokens)
     if too_long:
         context.progress.log(
             f"warning: {too_long} of {len(prompts)} prompts are left out: with {settings.max_new_tokens} tokens for "
@@ -192,7 +194,7 @@ def _encoded(context: RunContext, roles: Roles, dataset: DatasetRow | None, sett
             f"None of the {len(prompts)} prompts leaves room for {settings.max_new_tokens} tokens of reply in the "
             "model's window, or its chat template refuses them. Lower max_new_tokens or import other prompts."
         )
-    check_prompts(roles.tokenizer, [prompt.messages for prompt in pool], context.progress)
+    check_prompts(backbone.tokenizer, [prompt.messages for prompt in pool], context.progress)
     return pool
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import sys
 import threading
 import time
@@ -19,6 +18,7 @@ from typing import IO, Any
 
 from feedback.database.engine import Database
 from feedback.errors import RunCancelled
+from feedback.files import atomic_write
 from feedback.store.models.runs import get_run, last_step, save_metrics, update_run
 from feedback.types import MetricPoint, RunState, now
 from training.home import Home
@@ -181,10 +181,9 @@ def _forget_lines(path: Path, step: int) -> None:
         return
     # Split at line feeds alone: a reply may hold other signs at which text breaks; and a kill may cut one in half
     kept = [line for line in path.read_text(encoding="utf-8", errors="replace").split("\n") if _is_before(line, step)]
-    partial = path.with_name(f".{path.name}.partial")
-    with contextlib.suppress(OSError):  # a full disk: the file keeps lines that are told twice
-        partial.write_text("".join(f"{line}\n" for line in kept), encoding="utf-8")
-        os.replace(partial, path)
+    # A full disk: the file keeps lines that are reported twice
+    with contextlib.suppress(OSError), atomic_write(path) as file:
+        file.write("".join(f"{line}\n" for line in kept).encode())
 
 
 def _read_points(path: Path) -> list[MetricPoint]:

@@ -1,7 +1,8 @@
-"""What scores replies while a policy learns: a reward checkpoint, several together, or a reward function.
+"""Scorers of replies during training: one reward checkpoint, several combined, or a reward function.
 
-Several models score together as their mean, as the lowest of them (worst-case optimisation) or as the mean less
-``doubt`` times their variance (uncertainty-weighted optimisation; Coste et al. 2023, arXiv 2310.02743, eq. 5-6).
+Several models score together as their mean, as the lowest of them (worst-case optimization) or as the mean less
+``variance_penalty`` times their variance (uncertainty-weighted optimization; Coste et al. 2023, arXiv 2310.02743,
+eq. 5-6).
 """
 
 from __future__ import annotations
@@ -37,11 +38,11 @@ class Panel:
 
     models: Sequence[LoadedReward]
     combination: Combination = "mean"
-    doubt: float = 0.5
+    variance_penalty: float = 0.5
 
     def score_all(self, exchanges: Sequence[tuple[Messages, str]]) -> list[float]:
         """The combined score of each (messages, reply)."""
-        return [combined(scores, self.combination, self.doubt) for scores in self.opinions(exchanges)]
+        return [combined(scores, self.combination, self.variance_penalty) for scores in self.opinions(exchanges)]
 
     def opinions(self, exchanges: Sequence[tuple[Messages, str]]) -> list[tuple[float, ...]]:
         """What each model says of each exchange: one tuple per exchange, one score per model."""
@@ -51,11 +52,11 @@ class Panel:
         return list(zip(*(reward_scores(member, exchanges) for member in members), strict=True))
 
 
-def combined(scores: Sequence[float], combination: Combination, doubt: float) -> float:
+def combined(scores: Sequence[float], combination: Combination, variance_penalty: float) -> float:
     """One score from several models' scores of the same reply."""
     if combination == "worst":
         return min(scores)
-    return fmean(scores) - (doubt * pvariance(scores) if combination == "uncertain" else 0.0)
+    return fmean(scores) - (variance_penalty * pvariance(scores) if combination == "uncertain" else 0.0)
 
 
 def checkpoint_keys(reward: str) -> list[str]:
@@ -72,7 +73,7 @@ def open_scorer(
     reward: str | None,
     reward_function: str | None,
     combination: Combination = "mean",
-    doubt: float = 0.5,
+    variance_penalty: float = 0.5,
     device: str | None = None,
 ) -> Scorer:
     """The scorer that settings name: reward checkpoints separated by commas, or a reward function."""
@@ -82,7 +83,7 @@ def open_scorer(
         return get_reward_function(reward_function)
     if reward is None:
         raise InvalidInput("Give either reward (a checkpoint) or reward_function.")
-    return Panel([open_reward(db, home, key, device) for key in checkpoint_keys(reward)], combination, doubt)
+    return Panel([open_reward(db, home, key, device) for key in checkpoint_keys(reward)], combination, variance_penalty)
 
 
 def open_picker(db: Database, home: Home, picker: str, device: str | None = None) -> Scorer:

@@ -13,7 +13,8 @@ from feedback.store.models.runs import get_run, list_runs, transition_run
 from feedback.tables import RunRow
 from feedback.types import RunState, now
 
-HOPELESS = frozenset({RunState.failed, RunState.cancelled})
+# States from which a run does not succeed by itself.
+UNSUCCESSFUL = frozenset({RunState.failed, RunState.cancelled})
 
 
 def check_after(db: Database, run_id: str | None) -> RunRow | None:
@@ -21,7 +22,7 @@ def check_after(db: Database, run_id: str | None) -> RunRow | None:
     if run_id is None:
         return None
     run = get_run(db, run_id)
-    if run.state in HOPELESS:
+    if run.state in UNSUCCESSFUL:
         raise Conflict(
             f"Run {run.id} is {run.state.value}, so nothing can come after it; "
             f"resume it first with `studio runs resume {run.id}`."
@@ -46,7 +47,7 @@ def give_up_waiting(db: Database) -> list[RunRow]:
         if run.after is None:
             continue
         before = get_run(db, run.after)
-        if before.state not in HOPELESS:
+        if before.state not in UNSUCCESSFUL:
             continue
         error = (
             f"It waited for run {before.id}, which is {before.state.value}"

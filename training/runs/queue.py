@@ -25,7 +25,7 @@ from feedback.errors import (
 )
 from feedback.store.models.runs import get_run, save_run, transition_run
 from feedback.tables import RunRow
-from feedback.types import MAX_PRIORITY, Run, RunState, now, number_not_truth
+from feedback.types import MAX_PRIORITY, Run, RunState, now, reject_bool
 from training.home import Home
 from training.methods import METHODS
 from training.runs.dependencies import check_after, promised_names
@@ -168,7 +168,7 @@ def _seen(db: Database, run_id: str) -> RunRow:
 
 def _priority(given: Any) -> int:
     try:
-        number = int(number_not_truth(given))
+        number = int(reject_bool(given))
         if number != float(given) or abs(number) > MAX_PRIORITY:
             raise ValueError
     except (TypeError, ValueError, OverflowError):

@@ -11,8 +11,8 @@ import json
 from pathlib import Path
 
 from feedback.errors import CheckpointError, StudioError
+from feedback.files import atomic_write
 from feedback.store.models.policies import get_champion, get_policy
-from training.checkpoints.atomic_directory import sync
 from training.checkpoints.hashing import describe_base
 from training.checkpoints.manifest import ADAPTER_FILE
 from training.checkpoints.opening import policy_directory
@@ -39,10 +39,8 @@ def check_same_start(context: RunContext) -> None:
             if known.get(name, value) != value:
                 raise CheckpointError(_changed(context, name, known[name], value))
     if known != found and found:
-        partial = path.with_name(f".{RECORD}.partial")
-        partial.write_text(json.dumps(found, indent=2) + "\n")
-        sync(partial)
-        partial.replace(path)
+        with atomic_write(path) as file:
+            file.write(f"{json.dumps(found, indent=2)}\n".encode())
 
 
 def _hashes(context: RunContext) -> dict[str, str]:

@@ -137,11 +137,11 @@ class PpoSettings(_Drawn):
     def micro_batch_for(self, parameters: int) -> int:
         """Replies that a forward takes at once; never more than a batch.
 
-        On a small base a crew works on the parts of a batch side by side, and shorter ones hold less padding.
+        On a small base a core pool processes the parts of a batch in parallel, and shorter ones hold less padding.
         """
         return min(self.micro_batch or 4, self.batch_size)
 
     def still_layers_for(self, parameters: int, layers: int) -> int:
-        """The layers that keep still in a base of so many parameters and layers; the last always learns."""
+        """The number of frozen layers for a base of ``parameters`` and ``layers``; the last layer always trains."""
         usual = 0 if parameters >= LARGE_MODEL else 2 * layers // 3
         return min(usual if self.still_layers is None else self.still_layers, layers - 1)

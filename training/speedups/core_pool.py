@@ -1,11 +1,11 @@
-"""Threads that share a CPU by batches: each works on one of its own, on one core, instead of all on every product.
+"""A pool of threads, each pinned to one core, that process the micro-batches of a small model side by side.
 
-The products of a small model are too short to be shared out: four cores on one product wait for each other as long as
-they compute. Torch lets go of Python's lock while it computes, so threads do run side by side; what a batch comes to
-does not depend on how many there are, since each product is one core's work whatever the number.
+The matrix products of a small model are too short to be split: four cores on one product wait for each other as long
+as they compute. Torch releases Python's lock while it computes, so threads do run in parallel. The result of a batch
+does not depend on the size of the pool, because each product is computed by one core in any case.
 
-Gradients do not add up by themselves here: two threads that add to one ``grad`` do so in an order of chance. Take them
-from ``torch.autograd.grad`` and add them in the order of the batches.
+Gradients are not accumulated here: two threads that add to one ``grad`` do so in a random order. Take gradients from
+``torch.autograd.grad`` and add them in the order of the batches.
 """
 
 from __future__ import annotations
@@ -16,47 +16,52 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import TypeVar
 
-LOCK_SECONDS = 2e-5  # for which one holds Python's lock while another waits; the usual 5 ms are 20 products long
+# Seconds a thread holds Python's lock while another waits; the default of 5 ms is as long as 20 products.
+LOCK_SECONDS = 2e-5
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-class Crew:
-    """So many threads of one core each; a crew of one works in the thread that asks, with all the cores torch has."""
+class CorePool:
+    """A pool of ``size`` threads, each pinned to one core.
+
+    With ``size=1`` work runs in the calling thread and uses every core torch has.
+    """
 
     def __init__(self, size: int = 1) -> None:
-        self._pool = ThreadPoolExecutor(size, "crew", _take_one_core) if size > 1 else None
+        self._pool = ThreadPoolExecutor(size, "core", _take_one_core) if size > 1 else None
 
     def map(self, work: Callable[[Item], Result], items: Iterable[Item]) -> list[Result]:
-        """What ``work`` makes of each item, in the order of the items; gradients are wanted as in the caller.
+        """Return ``work(item)`` of each item, in the order of the items; gradients are enabled as in the caller.
 
-        Raises what the first item in this order raised, once no other is at work: what follows may change the model.
+        Raises what the first failing item in this order raised, after every other thread has finished, because the
+        caller may change the model next.
         """
         return list(self.each(work, items))
 
     def each(self, work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """As ``map``, one result at a time, so that who adds them up need not hold them all."""
+        """Yield the results of ``map`` one at a time, so that a caller that sums them need not hold them all."""
         if self._pool is None:
             yield from (work(item) for item in items)
             return
         import torch
 
-        wanted = torch.is_grad_enabled()  # a thread has a switch of its own
+        grad_enabled = torch.is_grad_enabled()  # each thread has a switch of its own
 
-        def alike(item: Item) -> Result:
-            with torch.set_grad_enabled(wanted):
+        def with_same_grad_mode(item: Item) -> Result:
+            with torch.set_grad_enabled(grad_enabled):
                 return work(item)
 
-        usual = sys.getswitchinterval()
+        switch_interval = sys.getswitchinterval()
         sys.setswitchinterval(LOCK_SECONDS)
         futures: deque[Future[Result]] = deque()
         try:
-            futures.extend(self._pool.submit(alike, item) for item in items)
+            futures.extend(self._pool.submit(with_same_grad_mode, item) for item in items)
             while futures:
                 yield futures.popleft().result()
         finally:
-            sys.setswitchinterval(usual)
+            sys.setswitchinterval(switch_interval)
             for future in futures:
                 future.cancel()
             wait(futures)
@@ -65,4 +70,4 @@ class Crew:
 def _take_one_core() -> None:
     import torch
 
-    torch.set_num_threads(1)  # holds for the thread that says it
+    torch.set_num_threads(1)  # applies to the calling thread only

@@ -1,8 +1,8 @@
-"""A decoder's layers one after another, and nothing of what the model's own forward does around them at every call.
+"""A forward pass that calls a decoder's layers directly, without the overhead of the model's own ``forward``.
 
-That forward looks for packed sequences, builds masks and wraps what it gives back; on a small model that is some per
-cent of its time, and in threads it holds Python's lock meanwhile. A mask is made once here, by who decodes, for all
-tokens to come. Only for models found to make the same either way.
+The model's own forward looks for packed sequences, builds masks and wraps its output; on a small model that takes a
+few percent of the time, and it holds Python's lock meanwhile. Here the decoding loop builds one mask for all tokens
+to come. Used only for models whose output is the same either way.
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from torch import Tensor
 from training.models.loading import probe_tokens
 
 
-def lighten_norms(model: Any) -> None:
-    """Give each RMS norm in fp32 torch's own, one call in place of seven, where it makes the same.
+def use_torch_rms_norms(model: Any) -> None:
+    """Replace each fp32 RMS norm by ``torch.rms_norm``, one call instead of seven, where the results agree.
 
-    A norm that takes more than the states, as one with a gate does, stays as it is.
+    A norm that takes more than the states, such as a gated one, is left as it is.
     """
     for norm in model.modules():
         weight, epsilon = getattr(norm, "weight", None), getattr(norm, "variance_epsilon", None)
@@ -34,18 +34,18 @@ def lighten_norms(model: Any) -> None:
             norm.forward = light
 
 
-class LeanForward:
+class DirectForward:
     """The embedding, layers and final norm of a causal model, called directly."""
 
     def __init__(self, backbone: Any) -> None:
-        self._backbone = backbone  # its parts are asked for at each call: an adapter that comes later may replace one
+        self._backbone = backbone  # parts are looked up at each call, because a later adapter may replace one
 
     @classmethod
-    def of(cls, model: Any) -> LeanForward | None:
-        """The lean forward of a model, or None where it would not be the same."""
+    def of(cls, model: Any) -> DirectForward | None:
+        """Return the direct forward of a model, or None where its output would differ."""
         config = model.config.get_text_config()
         kinds = getattr(config, "layer_types", None)
-        # Layers with a window, or without attention, want masks of their own
+        # Layers with a sliding window, or without attention, need masks of their own
         alike = set(kinds) == {"full_attention"} if kinds else not getattr(config, "sliding_window", None)
         if not alike or config._attn_implementation != "sdpa" or getattr(config, "final_logit_softcapping", None):
             return None
@@ -53,17 +53,19 @@ class LeanForward:
         with torch.no_grad():
             expected = model(input_ids=ids, use_cache=False).logits
             try:
-                lean = cls(model.base_model)
-                found = model.get_output_embeddings()(lean(ids, torch.arange(ids.shape[1], device=ids.device)[None]))
+                direct_forward = cls(model.base_model)
+                found = model.get_output_embeddings()(
+                    direct_forward(ids, torch.arange(ids.shape[1], device=ids.device)[None])
+                )
             except (AttributeError, TypeError, ValueError, RuntimeError):
-                return None  # it has other parts, or layers that are called in another way
-        return lean if torch.allclose(found, expected, rtol=1e-2, atol=1e-2) else None
+                return None  # the model has other parts, or layers with another signature
+        return direct_forward if torch.allclose(found, expected, rtol=1e-2, atol=1e-2) else None
 
     def __call__(self, ids: Tensor, positions: Tensor, mask: Tensor | None = None, cache: Any = None) -> Tensor:
-        """The last hidden states (row, position, width) after the final norm.
+        """Return the last hidden states (row, position, hidden) after the final norm.
 
-        ``mask`` (row, 1, 1, position) is added to the attention of one new token per row; without it attention is
-        causal, and nothing is padded on the left.
+        ``mask`` (row, 1, 1, position) is added to the attention of one new token per row. Without it attention is
+        causal, so the rows must not be padded on the left.
         """
         backbone = self._backbone
         states = backbone.embed_tokens(ids)

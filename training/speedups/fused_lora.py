@@ -1,12 +1,12 @@
-"""LoRA in one product: the adapter is added into a copy of the weight once, and then every forward is the bare layer's.
+"""LoRA in one matrix product: the adapter is added to a copy of the weight, which every forward then uses.
 
-Beside the base's product, PEFT's layer takes two thin ones, a scaling and a sum over the whole output, forward and
-backward; on a small model these take as long as a third of the layer itself. Here ``W + s·B·A`` is worked out when a
-role begins to act, forward is one product with it, and backward takes one more for what came in and four thin ones for
-A and B. Exact but for rounding; with B at its start, zero, the copy is the very weight, so a new policy is its
-reference bit for bit.
+In addition to the base's product, PEFT's layer needs two thin ones, a scaling and a sum over the whole output, forward
+and backward; on a small model these take a third of the time of the layer itself. Here ``W + s·B·A`` is computed when
+an adapter becomes active. Forward is one product with it; backward needs one more for the input's gradient and four
+thin ones for A and B. Exact up to rounding. While B is zero, as at its start, the copy equals the weight, so a new
+policy equals its reference bit for bit.
 
-For fp32 alone: in 16 bits the sum would round the adapter away.
+For fp32 only: in 16 bits the sum would round the adapter away.
 """
 
 from __future__ import annotations
@@ -18,39 +18,39 @@ from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
 
-class MergedLora:
-    """Takes a LoRA layer's forward over, wherever its active adapter is plain LoRA over an fp32 layer."""
+class FusedLora:
+    """Replacement for a LoRA layer's forward wherever its active adapter is plain LoRA over an fp32 layer."""
 
     def __init__(self, layer: LoraLinear) -> None:
         self._layer = layer
         self._base: nn.Linear = layer.base_layer  # type: ignore[assignment]
         self._usual = layer.forward
-        self._acting: tuple[Tensor, Tensor, Tensor, float] | None = None
+        self._current: tuple[Tensor, Tensor, Tensor, float] | None = None
         layer.forward = self._forward  # type: ignore[method-assign]
 
     @staticmethod
     def fits(layer: Any) -> bool:
-        """Whether the layer is LoRA over a plain linear layer in fp32."""
+        """Return whether the layer is LoRA over a plain linear layer in fp32."""
         base = layer.base_layer
         return type(layer) is LoraLinear and type(base) is nn.Linear and base.weight.dtype is torch.float32
 
-    def forget(self) -> None:
-        """The adapter may have changed, or another may act now: work the weight out again at the next forward."""
-        self._acting = None
+    def invalidate(self) -> None:
+        """Compute the fused weight again at the next forward: the adapter changed, or another is active now."""
+        self._current = None
 
     def _forward(self, x: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         layer = self._layer
         if layer.disable_adapters or layer.merged or args or kwargs:
             return self._usual(x, *args, **kwargs)
-        acting = self._acting or self._merge()
-        if acting is None:
+        fused = self._current or self._fuse()
+        if fused is None:
             return self._usual(x)
         if not torch.is_grad_enabled():
-            return nn.functional.linear(x, acting[0], self._base.bias)
-        return _Product.apply(x, self._base.bias, *acting)  # type: ignore[no-any-return]
+            return nn.functional.linear(x, fused[0], self._base.bias)
+        return _Product.apply(x, self._base.bias, *fused)  # type: ignore[no-any-return]
 
-    def _merge(self) -> tuple[Tensor, Tensor, Tensor, float] | None:
-        """The merged weight and what it is made of; None where the active adapter is more than a sum."""
+    def _fuse(self) -> tuple[Tensor, Tensor, Tensor, float] | None:
+        """Compute the fused weight (out, in) and return it with A, B and the scale; None for more than plain LoRA."""
         layer = self._layer
         name = layer.active_adapters[0]
         if not self._is_plain(name):
@@ -60,8 +60,8 @@ class MergedLora:
         scale = layer.scaling[name]
         with torch.no_grad():
             weight = torch.addmm(self._base.weight, up, down, alpha=scale)
-        self._acting = (weight, down, up, scale)  # two threads may both come here, and work out the same
-        return self._acting
+        self._current = (weight, down, up, scale)  # two threads may both compute it; the results are equal
+        return self._current
 
     def _is_plain(self, name: str) -> bool:
         layer = self._layer
@@ -75,7 +75,7 @@ class MergedLora:
 
 
 class _Product(torch.autograd.Function):
-    """``x`` (…, in) times a merged weight (out, in); gradients for ``x`` and for A (rank, in) and B (out, rank)."""
+    """``x`` (…, in) times a fused weight (out, in); gradients for ``x`` and for A (rank, in) and B (out, rank)."""
 
     @staticmethod
     def forward(

@@ -1,8 +1,8 @@
-"""The top layer's MLP works where its result is read, and nowhere else.
+"""The last layer's MLP, evaluated only at the positions whose hidden states are read.
 
-Attention mixes positions; an MLP does not. Above the top layer nothing mixes them any more, so of a prompt, of the
-padding, and where one score is wanted of all but one place, what the last MLP makes is thrown away. Where few layers
-learn, that MLP is a third of a step.
+Attention mixes positions; an MLP does not, and nothing above the last layer does. The output of the last MLP is
+therefore discarded at every position of the prompt and of the padding, and at all but one position where a single
+score is wanted. Where few layers train, that MLP is a third of a step.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ if TYPE_CHECKING:
 
 
 class _Forward(threading.local):
-    """The forward that a thread is in: which places of (row × position) will be read; None means all."""
+    """The forward pass that a thread is in: which places of (row × position) will be read; None means all."""
 
     read: Tensor | None = None
 
 
-class TopLayer:
-    """Takes the forward of the top layer's MLP over; a layer without a part of that name stays as it is.
+class SparseMlp:
+    """Replacement for the forward of the last layer's MLP; a layer without an ``mlp`` is left as it is.
 
-    ``fits`` is off once an MLP was seen that takes or gives more than the states: it is left to work everywhere.
+    ``fits`` turns False once the MLP takes or returns more than the states; it then runs at every position.
     """
 
     def __init__(self, layer: nn.Module) -> None:
@@ -37,7 +37,7 @@ class TopLayer:
 
     @contextmanager
     def read_at(self, places: Tensor | None) -> Iterator[None]:
-        """Of forwards in the block only these places are read, numbered row by row; the MLP adds 0 to all others."""
+        """Evaluate the MLP only at ``places`` (place,), numbers of row × position; elsewhere it adds 0."""
         self._now.read = places
         try:
             yield
@@ -47,12 +47,12 @@ class TopLayer:
     def _sparing(self, forward: Callable[..., Any]) -> Callable[..., Any]:
         def sparing(states: Tensor, *args: Any, **kwargs: Any) -> Any:
             places = self._now.read
-            self.fits = self.fits and not args and not kwargs  # what else it is given may be as wide as the states
+            self.fits = self.fits and not args and not kwargs  # another argument may be as wide as the states
             if places is None or not self.fits:
                 return forward(states, *args, **kwargs)
             flat = states.flatten(0, 1)
             made = forward(flat[places][None])
-            if isinstance(made, tuple):  # a mixture of experts that tells its choices too
+            if isinstance(made, tuple):  # a mixture of experts that returns its routing too
                 self.fits = False
                 return forward(states)
             return flat.new_zeros(flat.shape).index_copy(0, places, made[0]).view_as(states)

@@ -30,6 +30,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
+from feedback.files import atomic_write
 from training.bundled import PROMPTS_DIR, STARTER_DIR
 from training.starter.corpus import examples, requests
 from training.starter.loss import Encoded, batches, encode, reply_loss
@@ -167,9 +168,8 @@ def _report(step: int, total: int, mine: int, loss: float, seen: int, seconds: f
 
 
 def _save_state(model, optimizer, step: int, path: Path) -> None:  # type: ignore[no-untyped-def]
-    partial = path.with_suffix(".partial")
-    torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, partial)
-    partial.replace(path)
+    with atomic_write(path) as file:
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, file)
 
 
 def _resume(model, optimizer, path: Path, device: str) -> int:  # type: ignore[no-untyped-def]

@@ -56,10 +56,10 @@ def encode(corpus: list[Example], tokenizer: PreTrainedTokenizerBase) -> Encoded
     return Encoded(tokens, starts, np.array(replies), counts < 0.004 * len(tokens))
 
 
-Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+TokenBatch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
-def batches(data: Encoded, budget: int, seed: int) -> Iterator[Batch]:
+def batches(data: Encoded, budget: int, seed: int) -> Iterator[TokenBatch]:
     """One pass: (tokens, labels, copied), each (rows, length), rows of similar length."""
     rng = Random(seed)
     order = list(range(len(data)))
@@ -89,7 +89,7 @@ def _groups(chunk: list[int], lengths: np.ndarray, budget: int) -> Iterator[list
     yield group
 
 
-def _collate(data: Encoded, group: list[int], width: int) -> Batch:
+def _collate(data: Encoded, group: list[int], width: int) -> TokenBatch:
     copied = torch.zeros(len(group), width, dtype=torch.bool)
     tokens = torch.zeros(len(group), width, dtype=torch.long)
     labels = torch.full((len(group), width), IGNORED)
@@ -105,7 +105,7 @@ def _collate(data: Encoded, group: list[int], width: int) -> Batch:
     return tokens, labels, copied
 
 
-def reply_loss(model: LlamaForCausalLM, batch: Batch, copy_weight: float = 1.0) -> torch.Tensor:
+def reply_loss(model: LlamaForCausalLM, batch: TokenBatch, copy_weight: float = 1.0) -> torch.Tensor:
     """Mean cross-entropy per reply token, words copied from the prompt weighing ``copy_weight``.
 
     The vocabulary is only computed where a label is. Rows are padded on the right and attention is causal, so no mask is needed.

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from training.checkpoints.atomic_directory import sync, sync_tree
+from feedback.files import atomic_write, sync, sync_tree
 from training.trainer.distributed import rank
 
 SEAL = "sealed.json"
@@ -62,11 +62,8 @@ def seal(directory: Path) -> None:
     sync_tree(directory)
     files = [path for path in sorted(directory.rglob("*")) if path.is_file() and not _is_unsealed(path)]
     told = {path.relative_to(directory).as_posix(): [path.stat().st_size, _digest(path)] for path in files}
-    partial = directory / f".{SEAL}.partial"
-    partial.write_text(json.dumps(told))
-    sync(partial)
-    partial.replace(directory / SEAL)
-    sync(directory)
+    with atomic_write(directory / SEAL) as file:
+        file.write(json.dumps(told).encode())
     sync(directory.parent)
 
 

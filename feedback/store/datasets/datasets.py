@@ -144,7 +144,7 @@ def list_datasets(db: Database) -> list[DatasetRow]:
         return list(session.exec(query.order_by(col(DatasetRow.created_at).desc(), col(DatasetRow.id))))
 
 
-def twin_of(db: Database, dataset: DatasetRow) -> str | None:
+def find_identical_dataset(db: Database, dataset: DatasetRow) -> str | None:
     """The name of the oldest other dataset of the same hash, which holds the same judgments and the same pairs."""
     query = select(DatasetRow.name).where(DatasetRow.hash == dataset.hash, DatasetRow.id != dataset.id)
     query = query.where(col(DatasetRow.name).not_like(f"{_UNFINISHED}%"))

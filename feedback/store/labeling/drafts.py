@@ -11,7 +11,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session
 
 from feedback.database.engine import Database
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.errors import LeaseLost, NotFound
 from feedback.store.rows import as_row, value_of
 from feedback.tables import DraftRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
@@ -87,7 +87,7 @@ _KEEP = {
     "sqlite": _insert_or_update(sqlite.insert(_DRAFT)),
     "postgresql": _insert_or_update(postgresql.insert(_DRAFT)),
 }
-_FORGET = Prepared(
+_FORGET = CompiledStatement(
     delete(_DRAFT).where(
         _DRAFT.c.matchup_id == bindparam("of_matchup"), _DRAFT.c.annotator == bindparam("of_annotator")
     )

@@ -21,9 +21,9 @@ from sqlalchemy import ColumnElement, Connection, Integer, bindparam, func, sele
 from sqlmodel import Session
 
 from feedback.database.engine import Database
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.store.labeling.pool import LEASE, MATCHUP, free_for
-from feedback.types import LeaseState, MatchupState, Part, Purpose
+from feedback.types import WORK_PURPOSES, LeaseState, MatchupState, Part
 
 IDLE_SECONDS = 60.0
 """How long a page may be silent. Browsers let a hidden page speak once a minute, so its leases may come and go."""
@@ -148,20 +148,19 @@ def reach_of(
             free = _FREE.first(connection, annotator=annotator, session=page[1], idle=idle, at=at)[0]
     others = [row for row in held if row not in mine]
     if left is None:
-        left = int(free) + sum(row.purpose in _WORK for row in mine)
+        left = int(free) + sum(row.purpose in WORK_PURPOSES for row in mine)
         if counts:
             counts.note(page, judged, left)
     return Reach(left, len(others), max((row.expires_at for row in others), default=None))
 
 
-_WORK = (Purpose.collect, Purpose.evaluate)
 _IS_IDLE: ColumnElement[bool] = (
     (LEASE.c.state == LeaseState.leased)
     & LEASE.c.session.is_not(None)
     & (LEASE.c.part == Part.annotator)
     & (_SEEN <= _SINCE)
 )
-_IDLE_OF = Prepared(
+_IDLE_OF = CompiledStatement(
     select(LEASE.c.id)
     .where(
         LEASE.c.annotator == bindparam("annotator"),
@@ -174,12 +173,12 @@ _IDLE_OF = Prepared(
     .with_for_update(skip_locked=True)
 )
 _OTHERS_IDLE = select(LEASE.c.id).where(LEASE.c.session != bindparam("session"), _IS_IDLE)
-_END = Prepared(
+_END = CompiledStatement(
     update(LEASE)
     .where(LEASE.c.id.in_(_OTHERS_IDLE.with_for_update(skip_locked=True)))
     .values(state=LeaseState.expired, ended_at=bindparam("at"))
 )
-_HELD = Prepared(
+_HELD = CompiledStatement(
     select(LEASE.c.session, LEASE.c.expires_at, _SEEN.label("seen"), MATCHUP.c.purpose)
     .join(MATCHUP, MATCHUP.c.id == LEASE.c.matchup_id)
     .where(
@@ -193,4 +192,4 @@ _HELD = Prepared(
 _BUSY = (LEASE.c.expires_at > bindparam("at")) & (
     LEASE.c.session.is_(None) | (LEASE.c.session == bindparam("session")) | (_SEEN > _SINCE)
 )
-_FREE = Prepared(select(func.count()).select_from(free_for(_BUSY).limit(COUNTED).subquery()))
+_FREE = CompiledStatement(select(func.count()).select_from(free_for(_BUSY).limit(COUNTED).subquery()))

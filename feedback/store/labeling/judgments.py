@@ -15,7 +15,7 @@ from sqlmodel import Session, col, select
 
 from feedback.columns import new_id
 from feedback.database.engine import Database
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.errors import NotFound
 from feedback.rules import consensus
 from feedback.store.labeling import idle_leases
@@ -333,7 +333,7 @@ def _release_held(session: Session, annotator: str, session_key: str | None, at:
 
 
 _OTHER, _MINE = JUDGMENT.alias("other"), JUDGMENT.alias("mine")
-_LEASED = Prepared(
+_LEASED = CompiledStatement(
     choose(
         *LEASE.c,
         *(column.label(f"matchup_{column.name}") for column in MATCHUP.c),
@@ -348,14 +348,14 @@ _LEASED = Prepared(
     .outerjoin(JUDGMENT, JUDGMENT.c.lease_id == LEASE.c.id)
     .where(LEASE.c.id == bindparam("lease_id"))
 )
-_LOCK_LEASE = Prepared(choose(LEASE.c.id).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
-_LOCK_MATCHUP = Prepared(
+_LOCK_LEASE = CompiledStatement(choose(LEASE.c.id).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
+_LOCK_MATCHUP = CompiledStatement(
     choose(MATCHUP.c.id)
     .where(MATCHUP.c.id == choose(LEASE.c.matchup_id).where(LEASE.c.id == bindparam("lease_id")).scalar_subquery())
     .with_for_update()
 )
 _GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
-_TEXTS = Prepared(
+_TEXTS = CompiledStatement(
     choose(_GENERATION.c.id, _GENERATION.c.text).where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
 )
 _BY_VERDICT = (
@@ -363,9 +363,9 @@ _BY_VERDICT = (
     .where(JUDGMENT.c.state == JudgmentState.current)
     .group_by(JUDGMENT.c.verdict)
 )
-_TALLY = Prepared(_BY_VERDICT)
-_TALLY_OF = Prepared(_BY_VERDICT.where(JUDGMENT.c.annotator == bindparam("annotator")))
-_OF_MATCHUP = Prepared(
+_TALLY = CompiledStatement(_BY_VERDICT)
+_TALLY_OF = CompiledStatement(_BY_VERDICT.where(JUDGMENT.c.annotator == bindparam("annotator")))
+_OF_MATCHUP = CompiledStatement(
     choose(
         JUDGMENT.c.id,
         JUDGMENT.c.annotator,
@@ -376,11 +376,11 @@ _OF_MATCHUP = Prepared(
         JUDGMENT.c.part,
     ).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
 )
-_INSERT = Prepared(insert(JUDGMENT))
-_END_LEASE = Prepared(
+_INSERT = CompiledStatement(insert(JUDGMENT))
+_END_LEASE = CompiledStatement(
     update(LEASE).where(LEASE.c.id == bindparam("lease_id")).values(state=bindparam("ended"), ended_at=bindparam("at"))
 )
-_SETTLE = Prepared(
+_SETTLE = CompiledStatement(
     update(MATCHUP)
     .where(MATCHUP.c.id == bindparam("matchup_id"))
     .values(state=bindparam("settled"), required=bindparam("needed"))

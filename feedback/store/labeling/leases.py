@@ -18,7 +18,7 @@ from sqlmodel import Session, col, select
 
 from feedback.columns import new_id
 from feedback.database.engine import Database, one_at_a_time
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.errors import LeaseLost, NotFound
 from feedback.store.labeling import idle_leases, pool
 from feedback.store.labeling.pool import LEASE
@@ -287,12 +287,12 @@ _OVERDUE = (
     .where(LEASE.c.state == LeaseState.leased, LEASE.c.expires_at <= bindparam("at"))
     .with_for_update(skip_locked=True)
 )
-_EXPIRE = Prepared(
+_EXPIRE = CompiledStatement(
     update(LEASE).where(LEASE.c.id.in_(_OVERDUE)).values(state=LeaseState.expired, ended_at=bindparam("at"))
 )
-_INSERT = Prepared(insert(LEASE))
-_BY_ID = Prepared(choose(LEASE).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
-_HELD = Prepared(
+_INSERT = CompiledStatement(insert(LEASE))
+_BY_ID = CompiledStatement(choose(LEASE).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
+_HELD = CompiledStatement(
     choose(LEASE)
     .where(
         LEASE.c.session == bindparam("session"),
@@ -302,21 +302,21 @@ _HELD = Prepared(
     )
     .order_by(LEASE.c.created_at, LEASE.c.id)
 )
-_ORDERS = Prepared(
+_ORDERS = CompiledStatement(
     choose(LEASE.c.annotator, LEASE.c.state, LEASE.c.shown_order)
     .where(LEASE.c.matchup_id == bindparam("matchup_id"))
     .order_by(LEASE.c.created_at, LEASE.c.id)
 )
-_MY_ORDER = Prepared(
+_MY_ORDER = CompiledStatement(
     choose(LEASE.c.shown_order)
     .where(LEASE.c.matchup_id == bindparam("matchup_id"), LEASE.c.annotator == bindparam("annotator"))
     .order_by(LEASE.c.created_at.desc())
     .limit(1)
 )
-_MATCHUP_OF = Prepared(
+_MATCHUP_OF = CompiledStatement(
     choose(pool.MATCHUP.c.kind, pool.MATCHUP.c.generation_ids).where(pool.MATCHUP.c.id == bindparam("matchup_id"))
 )
-_TEXTS = Prepared(
+_TEXTS = CompiledStatement(
     choose(_GENERATION.c.id, _GENERATION.c.text, _GENERATION.c.finish_reason, _PROMPT.c.messages)
     .join(_PROMPT, _PROMPT.c.id == _GENERATION.c.prompt_id)
     .where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))

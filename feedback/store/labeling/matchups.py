@@ -12,15 +12,13 @@ from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
 from feedback.database.engine import Database
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.errors import Conflict, InvalidInput
 from feedback.store.content.prompts import was_brought
 from feedback.store.labeling.pool import MATCHUP
 from feedback.store.rows import as_row, get_by_key, in_chunks, reason_of
 from feedback.tables import GenerationRow, LeaseRow, MatchupAuthorRow, MatchupRow, PromptRow
-from feedback.types import LeaseState, Matchup, MatchupState, Purpose, Split, now
-
-WORK = (Purpose.collect, Purpose.evaluate)
+from feedback.types import WORK_PURPOSES, LeaseState, Matchup, MatchupState, Purpose, Split, now
 
 
 @dataclass(frozen=True)
@@ -57,7 +55,7 @@ def save_gold(db: Database, matchup_id: str, gold: dict[str, Any]) -> MatchupRow
     with db.write() as session:
         original = get_by_key(session, MatchupRow, "matchup", matchup_id)
         session.refresh(original, with_for_update=True)  # a vote or an undo under way decides its state first
-        if original.purpose not in WORK:
+        if original.purpose not in WORK_PURPOSES:
             raise Conflict(f"Matchup {matchup_id} is a check already ({original.purpose.value}).")
         try:
             value = Matchup(
@@ -85,7 +83,7 @@ def is_asked_as_gold(session: Session, matchup: MatchupRow) -> bool:
             MatchupRow.prompt_id == matchup.prompt_id, MatchupRow.purpose == Purpose.gold
         )
     )
-    return matchup.purpose in WORK and any(set(ids) == set(matchup.generation_ids) for ids in gold)
+    return matchup.purpose in WORK_PURPOSES and any(set(ids) == set(matchup.generation_ids) for ids in gold)
 
 
 def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
@@ -106,7 +104,7 @@ def list_matched(db: Database, prompt_ids: Sequence[str]) -> set[str]:
     return {generation for ids in found for generation in ids}
 
 
-def count_matchups(db: Database, *, purposes: Sequence[Purpose] = WORK) -> MatchupCounts:
+def count_matchups(db: Database, *, purposes: Sequence[Purpose] = WORK_PURPOSES) -> MatchupCounts:
     """How full the pool is of what is for these purposes."""
     with db.read() as session:
         by_state = dict(
@@ -155,7 +153,7 @@ def list_prompts_without_open_matchup(db: Database, *, limit: int, split: Split 
     """
     used = select(MatchupRow.prompt_id, func.count().label("times")).group_by(col(MatchupRow.prompt_id)).subquery()
     waiting = select(MatchupRow.prompt_id).where(
-        MatchupRow.state == MatchupState.open, col(MatchupRow.purpose).in_(WORK)
+        MatchupRow.state == MatchupState.open, col(MatchupRow.purpose).in_(WORK_PURPOSES)
     )
     query = (
         select(PromptRow)
@@ -192,6 +190,6 @@ def _save_authors(session: Session, rows: Sequence[MatchupRow]) -> None:
     session.add_all(MatchupAuthorRow(matchup_id=matchup_id, annotator=name) for matchup_id, name in sorted(pairs))
 
 
-_IS_OPEN_WORK = (MATCHUP.c.state == MatchupState.open) & MATCHUP.c.purpose.in_(WORK)
-_OPEN_WORK = Prepared(choose(MATCHUP.c.id).where(_IS_OPEN_WORK).limit(bindparam("below", type_=Integer)))
-_COUNT_OPEN = Prepared(choose(func.count()).where(_IS_OPEN_WORK))
+_IS_OPEN_WORK = (MATCHUP.c.state == MatchupState.open) & MATCHUP.c.purpose.in_(WORK_PURPOSES)
+_OPEN_WORK = CompiledStatement(choose(MATCHUP.c.id).where(_IS_OPEN_WORK).limit(bindparam("below", type_=Integer)))
+_COUNT_OPEN = CompiledStatement(choose(func.count()).where(_IS_OPEN_WORK))

@@ -11,7 +11,7 @@ from datetime import datetime
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, bindparam, exists, func, insert, select
 
 from feedback.columns import new_id
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.store.rows import record
 from feedback.tables import JudgmentRow, LeaseRow, MatchupAuthorRow, MatchupRow
 from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
@@ -158,11 +158,11 @@ _NEXT = (
     .order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
     .limit(1)
 )
-_NEXT_ON_SQLITE = Prepared(_NEXT)
-_NEXT_FREE = Prepared(_NEXT.with_for_update(skip_locked=True, of=MATCHUP))
-_NEXT_LOCKED = Prepared(_NEXT.with_for_update(of=MATCHUP))
-_STILL_NEXT = Prepared(_NEXT.where(MATCHUP.c.id == bindparam("matchup_id")))
-_GOLD = Prepared(_open(Purpose.gold).where(*_NEW_TO_ME).order_by(func.random()).limit(1))
+_NEXT_ON_SQLITE = CompiledStatement(_NEXT)
+_NEXT_FREE = CompiledStatement(_NEXT.with_for_update(skip_locked=True, of=MATCHUP))
+_NEXT_LOCKED = CompiledStatement(_NEXT.with_for_update(of=MATCHUP))
+_STILL_NEXT = CompiledStatement(_NEXT.where(MATCHUP.c.id == bindparam("matchup_id")))
+_GOLD = CompiledStatement(_open(Purpose.gold).where(*_NEW_TO_ME).order_by(func.random()).limit(1))
 _DISPUTED = (
     select(MATCHUP)
     .where(
@@ -176,14 +176,14 @@ _DISPUTED = (
     .limit(1)
     .with_for_update(skip_locked=True, of=MATCHUP)
 )
-_WAITING_REPEAT = Prepared(
+_WAITING_REPEAT = CompiledStatement(
     _open(Purpose.repeat)
     .where(MATCHUP.c.reserved_for == _ME, *_NEW_TO_ME)
     .order_by(MATCHUP.c.created_at, MATCHUP.c.id)
     .limit(1)
 )
 _COPY = MATCHUP.alias("copy")
-_REPEATABLE = Prepared(
+_REPEATABLE = CompiledStatement(
     select(MATCHUP)
     .join(JUDGMENT, JUDGMENT.c.matchup_id == MATCHUP.c.id)
     .where(

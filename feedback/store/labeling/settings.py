@@ -1,4 +1,4 @@
-"""Versions of what holds for all labeling: guidelines and checks. A change adds a version; none is overwritten."""
+"""Versioned settings of labeling: guidelines and checks. A change adds a version; none is overwritten."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
 from feedback.database.engine import Database, one_at_a_time
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.store.rows import as_row, value_of
 from feedback.tables import ChecksRow, GuidelinesRow
 from feedback.types import Checks, Guidelines
@@ -65,28 +65,28 @@ def _newest_first() -> SelectOfScalar[GuidelinesRow]:
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The versions in force; None where none was ever saved and the product's own stand."""
+class LabelingSettings:
+    """The newest versions; None where none was ever saved, so that the defaults apply."""
 
     guidelines: GuidelinesRow | None = None
     checks: ChecksRow | None = None
 
 
-class InForce:
-    """The settings in force. A version never changes, so one that was read once is only asked for its number."""
+class CurrentSettings:
+    """Cache of the newest settings. A version never changes, so only its number is read again."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
-        self._known: tuple[tuple[int | None, int | None], Settings] = (None, None), Settings()
+        self._known: tuple[tuple[int | None, int | None], LabelingSettings] = (None, None), LabelingSettings()
 
-    def now(self) -> Settings:
-        """The settings as of now, also when another process has just saved new ones."""
+    def now(self) -> LabelingSettings:
+        """Return the settings as of now, including those another process has just saved."""
         with self.db.glance() as connection:
             guidelines, checks = _NEWEST.first(connection)
         known, settings = self._known
         if known != (guidelines, checks):
             with self.db.read() as session:
-                settings = Settings(
+                settings = LabelingSettings(
                     session.get_one(GuidelinesRow, guidelines) if guidelines else None,
                     session.get_one(ChecksRow, checks) if checks else None,
                 )
@@ -94,7 +94,7 @@ class InForce:
         return settings
 
 
-_NEWEST = Prepared(
+_NEWEST = CompiledStatement(
     choose(
         choose(func.max(GuidelinesRow.__table__.c.version)).scalar_subquery(),  # type: ignore[attr-defined]
         choose(func.max(ChecksRow.__table__.c.version)).scalar_subquery(),  # type: ignore[attr-defined]

@@ -9,7 +9,7 @@ from sqlalchemy import select as choose
 from sqlmodel import col, select
 
 from feedback.database.engine import Database
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.store.people.audit import add_event
 from feedback.store.rows import as_row, record
 from feedback.tables import CredentialRow, UserRow
@@ -54,7 +54,7 @@ def end_credential(db: Database, credential_id: str, *, actor: str, verb: str) -
 
 # Asked with every request of whoever is signed in.
 _CREDENTIAL, _USER = CredentialRow.__table__, UserRow.__table__  # type: ignore[attr-defined]
-_LIVE = Prepared(
+_LIVE = CompiledStatement(
     choose(*_CREDENTIAL.c, *(column.label(f"user_{column.name}") for column in _USER.c))
     .join(_USER, _USER.c.id == _CREDENTIAL.c.user_id)
     .where(

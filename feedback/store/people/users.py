@@ -12,7 +12,7 @@ from sqlmodel import Session, col, select
 
 from feedback.columns import new_id
 from feedback.database.engine import Database, one_at_a_time
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.errors import Conflict
 from feedback.store.people.audit import add_event
 from feedback.store.rows import as_row, get_by_key
@@ -134,4 +134,4 @@ def _end_credentials(session: Session, user_id: str, kind: str | None = None) ->
     session.execute(query.values(ended_at=now()))
 
 
-_ANYBODY = Prepared(choose(UserRow.__table__.c.id).limit(1))  # type: ignore[attr-defined]  # asked with every request
+_ANYBODY = CompiledStatement(choose(UserRow.__table__.c.id).limit(1))  # type: ignore[attr-defined]  # asked with every request

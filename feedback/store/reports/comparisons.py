@@ -1,4 +1,4 @@
-"""Head to head: pairs of two policies' replies that were put before people only to learn which policy they prefer."""
+"""Head-to-head comparisons: pairs of two policies' replies that people judged to compare the policies."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ _SECOND = GenerationRow.__table__.alias("second_reply")  # type: ignore[attr-def
 
 
 @dataclass(frozen=True)
-class Duel:
-    """What one person said of a pair: ``verdict`` in stored order, ``first`` the policy of the first reply."""
+class PairComparison:
+    """One person's answer to a pair: ``verdict`` in stored order, ``first`` the policy of the first reply."""
 
     prompt_id: str
     annotator: str
@@ -33,13 +33,13 @@ class Duel:
 
 @dataclass
 class HeadToHead:
-    """The duels of two policies, oldest judgment first, and how many of their pairs still wait for somebody."""
+    """The comparisons of two policies, oldest judgment first, and how many of their pairs wait for an answer."""
 
-    duels: list[Duel] = field(default_factory=list)
+    comparisons: list[PairComparison] = field(default_factory=list)
     waiting: int = 0
 
 
-def list_duels(db: Database, policy_id: str) -> dict[str, HeadToHead]:
+def list_comparisons(db: Database, policy_id: str) -> dict[str, HeadToHead]:
     """What people said in force of the pairs of this policy, by the id of the other; skips and rules are left out.
 
     Of held-out prompts alone: a batch that evaluates may hold pairs of work prompts, on which either policy may have
@@ -53,7 +53,7 @@ def list_duels(db: Database, policy_id: str) -> dict[str, HeadToHead]:
     for row in rows:
         found = met.setdefault(_other(row, policy_id), HeadToHead())
         if row.verdict is not None and (row.part is Part.adjudicator or row.id not in settled):
-            found.duels.append(Duel(row.prompt_id, row.annotator, row.verdict, row.first))
+            found.comparisons.append(PairComparison(row.prompt_id, row.annotator, row.verdict, row.first))
     for row in waiting.values():
         met[_other(row, policy_id)].waiting += 1
     return met
@@ -107,7 +107,7 @@ def count_met(db: Database, one: str, other: str) -> dict[str, int]:
     return Counter(row.prompt_id for row in rows.values())
 
 
-def withdraw_duels(db: Database, one: str, other: str) -> int:
+def withdraw_comparisons(db: Database, one: str, other: str) -> int:
     """Retire the pairs of two policies that nobody has judged or holds; returns how many. Asking again draws others."""
     with db.write() as session:
         rows = session.connection().execute(_said_of(one)).all()

@@ -19,7 +19,7 @@ from feedback.store.content.prompts import MARKED, mark_evaluation
 from feedback.store.models.foreign_policies import fit_in, is_foreign
 from feedback.store.people.users import list_pseudonyms
 from feedback.store.rows import check_keepable, reason_of, rows_by_id
-from feedback.store.transfer.consistency import Testimony, check_coherent
+from feedback.store.transfer.consistency import JudgmentRows, check_coherent
 from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow, PolicyRow, PromptRow
 from feedback.types import CANNOT_REPLY, JudgmentState
 
@@ -216,7 +216,7 @@ def _restore(
 
 
 @dataclass(frozen=True)
-class _Line(Testimony):
+class _Line(JudgmentRows):
     """An archived judgment as rows, with the policies whose replies it is about."""
 
     policies: list[PolicyRow]

@@ -19,8 +19,8 @@ _OF_A_RANKING = (Verdict.both_bad, Verdict.skip)
 
 
 @dataclass(frozen=True)
-class Testimony:
-    """A judgment as rows, with all that it is about."""
+class JudgmentRows:
+    """A judgment and everything it refers to, as rows."""
 
     judgment: JudgmentRow
     lease: LeaseRow
@@ -29,32 +29,32 @@ class Testimony:
     generations: list[GenerationRow]
 
 
-def check_coherent(told: Testimony) -> None:
+def check_coherent(rows: JudgmentRows) -> None:
     """Raise InvalidInput with the first thing that one row says and another contradicts."""
-    _check_references(told)
-    judgment, matchup = told.judgment, told.matchup
-    texts = {reply.id: reply.text for reply in told.generations}
+    _check_references(rows)
+    judgment, matchup = rows.judgment, rows.matchup
+    texts = {reply.id: reply.text for reply in rows.generations}
     unknown = [key for key in matchup.generation_ids if key not in texts]
     if unknown:
         known = ", ".join(texts) or "none"
         raise InvalidInput(f"matchup.generation_ids names {unknown[0]!r}, which is not among the generations ({known})")
     _check_answer(judgment, matchup)
-    for noun, order in (("judgment", judgment.shown_order), ("lease", told.lease.shown_order)):
+    for noun, order in (("judgment", judgment.shown_order), ("lease", rows.lease.shown_order)):
         _check_order(noun, order, len(matchup.generation_ids))
     remarks = {name: getattr(judgment, name) for name in ("edited", "spans", "criteria")}
     in_order = [texts[key] for key in matchup.generation_ids]
     to_stored(remarks, range(len(in_order)), in_order)
 
 
-def _check_references(told: Testimony) -> None:
-    judgment, lease, matchup, prompt = told.judgment, told.lease, told.matchup, told.prompt
+def _check_references(rows: JudgmentRows) -> None:
+    judgment, lease, matchup, prompt = rows.judgment, rows.lease, rows.matchup, rows.prompt
     agreeing = [
         ("judgment.matchup_id", judgment.matchup_id, matchup.id),
         ("judgment.lease_id", judgment.lease_id, lease.id),
         ("lease.matchup_id", lease.matchup_id, matchup.id),
         ("lease.annotator", lease.annotator, judgment.annotator),
         ("matchup.prompt_id", matchup.prompt_id, prompt.id),
-        *((f"generations.{i}.prompt_id", reply.prompt_id, prompt.id) for i, reply in enumerate(told.generations)),
+        *((f"generations.{i}.prompt_id", reply.prompt_id, prompt.id) for i, reply in enumerate(rows.generations)),
     ]
     for name, said, meant in agreeing:
         if said != meant:

@@ -35,7 +35,7 @@ from feedback.types import (
     Verdict,
     content_hash,
     now,
-    storable_throughout,
+    reject_unstorable_values,
 )
 
 # Votes a transaction: some 300 rows, which SQLite writes in about 30 ms. Others wait no longer than that.
@@ -212,7 +212,7 @@ def _draft(source: str, number: int, vote: ImportedVote) -> _Draft:
     """A vote as valid rows. What no database can hold is refused before it is hashed, which would fail at it."""
     try:
         for name, what in _TEXTS.items():
-            storable_throughout(getattr(vote, name), what)
+            reject_unstorable_values(getattr(vote, name), what)
         return _rows(number, vote)
     except ValidationError as error:
         raise InvalidLine(source, number, reason_of(error)) from error

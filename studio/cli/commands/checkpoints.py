@@ -11,7 +11,7 @@ from feedback.errors import InvalidInput
 from feedback.store.models.checkpoints import list_checkpoints
 from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_json, show_table
-from training.operations.retention import Limits, plan_removals, protected, remove
+from training.operations.retention import RetentionLimits, plan_removals, protected, remove
 
 checkpoints = typer.Typer(no_args_is_help=True, help="What training left on disk.")
 
@@ -58,7 +58,7 @@ def prune(
     Promoted policies, their ancestors and whatever a waiting run needs are never touched, nor is any manifest.
     """
     with opened(context) as session:
-        planned = plan_removals(session.db, session.home, Limits(keep_best, days, gigabytes))
+        planned = plan_removals(session.db, session.home, RetentionLimits(keep_best, days, gigabytes))
         listed = [
             {"name": one.name, "megabytes": round(one.size / 1e6, 2), "days": round(one.days, 1)} for one in planned
         ]

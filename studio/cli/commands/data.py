@@ -14,7 +14,7 @@ from feedback.errors import InvalidInput
 from feedback.formats import FORMATS, export_dataset, import_file
 from feedback.formats.base.prompts import read_prompts
 from feedback.store.content.prompts import SavedPrompts, list_prompts, save_prompts
-from feedback.store.datasets.datasets import get_dataset, list_datasets, list_pairs, twin_of
+from feedback.store.datasets.datasets import find_identical_dataset, get_dataset, list_datasets, list_pairs
 from feedback.types import CUT_REPLY, DatasetFilters, MatchupKind, Source, Split, Weighting
 from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_fields, show_json, show_line, show_table, tell
@@ -152,7 +152,7 @@ def freeze_dataset(
             weighting=weighting,
         )
         row = freeze(session.db, name, filters)
-        twin = twin_of(session.db, row)
+        twin = find_identical_dataset(session.db, row)
     if twin is not None:
         tell(f"{row.name} holds the same judgments and pairs as {twin}: nothing new was judged for it.")
     notes = split_notes(row.counts, test_share)

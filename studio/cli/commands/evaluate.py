@@ -8,7 +8,7 @@ import typer
 
 from feedback.errors import InvalidInput
 from feedback.store.models.policies import get_policy
-from feedback.store.reports.comparisons import withdraw_duels
+from feedback.store.reports.comparisons import withdraw_comparisons
 from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_fields, show_json
 from studio.cli.session.waiting import submit_and_wait
@@ -92,5 +92,5 @@ def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int 
 
 def _stop_asking(context: typer.Context, a: str, b: str) -> None:
     with opened(context) as session:
-        count = withdraw_duels(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
+        count = withdraw_comparisons(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
     typer.echo(f"{count} pairs are withdrawn; what people said stays. `studio evaluate {a} {b} --people` asks again.")

@@ -13,7 +13,7 @@ from feedback.tables import PolicyRow, ScorecardRow
 from studio.cli.session.context import Session, opened
 from studio.cli.session.output import AsJson, show_fields, show_json, show_table, tell
 from training.checkpoints.registration import add_examined
-from training.evaluation.gate import Limits, in_words
+from training.evaluation.gate import GateLimits, in_words
 from training.evaluation.gate_evidence import decide_policy
 from training.evaluation.standing import judge_of, speaking
 from training.operations.rebase import rebase
@@ -149,7 +149,7 @@ def gate(
 ) -> None:
     """Say whether a policy may serve by what was measured: PROMOTE, HOLD or REJECT, and why. Changes nothing."""
     with opened(context) as session:
-        decision = decide_policy(session.db, policy, against, Limits(margin=margin, kl=kl))
+        decision = decide_policy(session.db, policy, against, GateLimits(margin=margin, kl=kl))
     if as_json:
         show_json(decision.as_json())
         return

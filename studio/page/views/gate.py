@@ -9,17 +9,17 @@ from feedback.tables import BenchmarkRow
 from studio.page.commands import on_the_page
 from studio.page.html import Html, badge, element, join, plain_text, range_plot, table
 from training.evaluation.benchmark_comparison import Compared, Comparison
-from training.evaluation.gate import Answer, Decision, Verdict
-from training.evaluation.paired_tests import Finding
+from training.evaluation.gate import Answer, Decision, GateVerdict
+from training.evaluation.paired_tests import PairedFinding
 
-_TONES = {Verdict.promote: "good", Verdict.hold: "warn", Verdict.reject: "bad"}
+_TONES = {GateVerdict.promote: "good", GateVerdict.hold: "warn", GateVerdict.reject: "bad"}
 _MARKS = {
     Answer.passed: ("passed", "good"),
     Answer.failed: ("failed", "bad"),
     Answer.unclear: ("cannot tell", "warn"),
     Answer.note: ("note", "neutral"),
 }
-_FINDINGS = {Finding.better: "good", Finding.worse: "bad", Finding.unclear: "neutral"}
+_FINDINGS = {PairedFinding.better: "good", PairedFinding.worse: "bad", PairedFinding.unclear: "neutral"}
 SMALLEST_SCALE = 0.02
 
 

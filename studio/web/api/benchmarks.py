@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query
 
 from studio.web.api.dependencies import Given
 from training.evaluation.benchmark_comparison import comparison_json
-from training.evaluation.gate import Limits
+from training.evaluation.gate import GateLimits
 
 router = APIRouter(prefix="/api", tags=["benchmarks"])
 
@@ -62,4 +62,4 @@ def gate(
     kl: Annotated[float | None, Query(ge=0)] = None,
 ) -> dict[str, Any]:
     """May this policy serve? PROMOTE, HOLD or REJECT, with every sentence the verdict rests on. Changes nothing."""
-    return services.evaluation.decide(key, against, Limits(margin=margin, kl=kl)).as_json()
+    return services.evaluation.decide(key, against, GateLimits(margin=margin, kl=kl)).as_json()

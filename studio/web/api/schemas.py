@@ -11,13 +11,13 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_valida
 from pydantic_core import PydanticCustomError
 
 from feedback.rules.annotations import MAX_SPANS
-from feedback.types import MAX_PRIORITY, DatasetFilters, ShownVerdict, Split, UserRole, number_not_truth
+from feedback.types import MAX_PRIORITY, DatasetFilters, ShownVerdict, Split, UserRole, reject_bool
 
 Whole = Annotated[int, Field(strict=True)]
 """A number that was meant as one: neither ``true`` nor ``"2"``, which would be counted as 1 and 2 by silence."""
 
-Integer = Annotated[int, BeforeValidator(number_not_truth)]
-Real = Annotated[float, BeforeValidator(number_not_truth)]
+Integer = Annotated[int, BeforeValidator(reject_bool)]
+Real = Annotated[float, BeforeValidator(reject_bool)]
 """Numbers outside a judgment: ``"2"`` may mean 2, as in a run's settings, but ``true`` is none here either."""
 
 

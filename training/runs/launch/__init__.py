@@ -24,8 +24,8 @@ class Urgency(IntEnum):
     kill = 2
 
 
-class Sight(NamedTuple):
-    """What a launcher sees of a run that the run cannot say itself: what it waits for, or how it went silently."""
+class Observation(NamedTuple):
+    """Facts about a run that the run cannot report itself: what it waits for, or how it ended without a word."""
 
     waits: str = ""
     gone: str = ""
@@ -44,15 +44,15 @@ class Launcher(Protocol):
         """Whether a run could begin at this moment; while none can, none is claimed."""
         ...
 
-    def minds(self, db: Database, run: RunRow) -> bool:
-        """Whether this launcher answers for the run, whoever launched it: it sees to its end, and counts it."""
+    def owns(self, db: Database, run: RunRow) -> bool:
+        """Return whether this launcher is responsible for the run, whoever launched it: it ends it, and counts it."""
         ...
 
     def launch(self, run: RunRow) -> Launched | None:
         """Begin the run in a fresh process that outlives the caller; None where its pid is not known yet."""
         ...
 
-    def watch(self, run: RunRow) -> Sight | None:
+    def watch(self, run: RunRow) -> Observation | None:
         """Look after a run that is starting or running; None when there is nothing to tell."""
         ...
 

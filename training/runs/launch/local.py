@@ -22,7 +22,7 @@ import psutil
 from feedback.database.engine import Database
 from feedback.tables import RunRow
 from training.home import Home
-from training.runs.launch import Launched, Sight, Urgency
+from training.runs.launch import Launched, Observation, Urgency
 
 EXECUTE = (sys.executable, "-m", "training.execute")
 # A standby holds half a gigabyte; below this much free memory the run itself needs it more.
@@ -81,7 +81,7 @@ class LocalLauncher:
         """This machine is always there."""
         return True
 
-    def minds(self, db: Database, run: RunRow) -> bool:
+    def owns(self, db: Database, run: RunRow) -> bool:
         """Whatever would be a process of this machine."""
         return is_here(db, run)
 
@@ -93,7 +93,7 @@ class LocalLauncher:
         self._children.append(process)
         return Launched(process.pid, started_at(process.pid))
 
-    def watch(self, run: RunRow) -> Sight | None:
+    def watch(self, run: RunRow) -> Observation | None:
         """Nothing: pid and start say all there is to know here, and anybody can look at them."""
         return None
 

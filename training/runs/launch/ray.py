@@ -19,7 +19,7 @@ from feedback.database.engine import Database
 from feedback.tables import RunRow
 from feedback.types import RunState
 from training.home import Home
-from training.runs.launch import Launched, Sight, Urgency
+from training.runs.launch import Launched, Observation, Urgency
 from training.runs.launch.cluster import RayCluster
 from training.runs.launch.ray_jobs import ClusterAway, Job, JobRefused, RayJobs
 from training.runs.launch.ticket import Ticket, withdraw_ticket, write_ticket
@@ -74,7 +74,7 @@ class RayLauncher:
         self._is_back()
         return True
 
-    def minds(self, db: Database, run: RunRow) -> bool:
+    def owns(self, db: Database, run: RunRow) -> bool:
         """Whatever was handed to a cluster, waiting there or at work on one of its machines."""
         return (run.host or "").startswith(f"{PLACE}:")
 
@@ -86,7 +86,7 @@ class RayLauncher:
             self._is_away(error)
         return None
 
-    def watch(self, run: RunRow) -> Sight | None:
+    def watch(self, run: RunRow) -> Observation | None:
         """Speak for a run that waits for room, and find one whose process is gone."""
         if not self._is_due(_job_id(run), "watch"):
             return None
@@ -94,14 +94,14 @@ class RayLauncher:
         if time.monotonic() >= self._away_until:
             try:
                 job = self._jobs.look(_job_id(run))
-                sight = self._sight_of_working(run, job) if has_begun else self._sight_of_waiting(run, job)
+                observation = self._observe_working(run, job) if has_begun else self._observe_waiting(run, job)
             except ClusterAway as error:
                 self._is_away(error)
             else:
                 self._is_back()
-                return sight
+                return observation
         # It has nothing to lose by waiting, and there is no saying that it is lost.
-        return None if has_begun else Sight(waits="waiting for the cluster, which does not answer")
+        return None if has_begun else Observation(waits="waiting for the cluster, which does not answer")
 
     def end(self, run: RunRow, urgency: Urgency) -> bool:
         """Take the ticket of a run that waits, which ends it; ask Ray to stop one that works and does not heed."""
@@ -148,7 +148,7 @@ class RayLauncher:
             withdraw_ticket(self.home, run.id, run.attempt)
             raise
 
-    def _sight_of_waiting(self, run: RunRow, job: Job | None) -> Sight | None:
+    def _observe_waiting(self, run: RunRow, job: Job | None) -> Observation | None:
         """Of a run that has not begun nothing is lost as long as its job can be handed over again."""
         if job is None or job.waited_too_long:
             if job is not None:
@@ -156,23 +156,23 @@ class RayLauncher:
             try:
                 self._submit(run)
             except JobRefused as error:
-                return Sight(gone=f"The run could not be launched: {str(error).rstrip('.')}.")
-            return Sight(waits=self._room)
+                return Observation(gone=f"The run could not be launched: {str(error).rstrip('.')}.")
+            return Observation(waits=self._room)
         if job.waits:
-            return Sight(waits=self._room)
+            return Observation(waits=self._room)
         if not job.is_over:
             return None  # Python is on its way, which it has the usual time for
         withdraw_ticket(self.home, run.id, run.attempt)
         words = self._jobs.last_words(_job_id(run), job)
-        return Sight(gone=f"The job {_job_id(run)} ended before the run began: {words}")
+        return Observation(gone=f"The job {_job_id(run)} ended before the run began: {words}")
 
-    def _sight_of_working(self, run: RunRow, job: Job | None) -> Sight | None:
+    def _observe_working(self, run: RunRow, job: Job | None) -> Observation | None:
         silent = self._is_silent(run)
         if (job is not None and not job.is_over) or not silent:
             return None
         words = "it knows of no such job any more" if job is None else self._jobs.last_words(_job_id(run), job)
         node = (run.host or "").removeprefix(f"{PLACE}:")
-        return Sight(
+        return Observation(
             gone=f"The process (pid {run.pid} on {node}) ended without a word of its own; Ray says: "
             f"{words.rstrip('.')}; its last lines are in `studio runs logs {run.id}`; resume it with "
             f"`studio runs resume {run.id}`."

@@ -17,6 +17,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from feedback.errors import Conflict, InvalidInput
+from feedback.files import atomic_write
 from training.home import Home
 from training.runs.launch.local import this_host
 
@@ -44,11 +45,8 @@ def write_ticket(home: Home, run_id: str, ticket: Ticket) -> Path:
     """Lay a ticket down, in place of any for this attempt."""
     path = ticket_path(home, run_id, ticket.attempt)
     path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.name}.partial-{os.getpid()}")
-    partial.unlink(missing_ok=True)
-    with open(partial, "x", opener=lambda name, flags: os.open(name, flags, 0o600), encoding="utf-8") as file:
-        json.dump(asdict(ticket), file)
-    partial.replace(path)
+    with atomic_write(path, mode=0o600) as file:
+        file.write(json.dumps(asdict(ticket)).encode())
     return path
 
 

@@ -1,4 +1,4 @@
-"""Prepared statements: the same rows and errors as SQLAlchemy's own execution, on both databases."""
+"""Compiled statements: the same rows and errors as SQLAlchemy's own execution, on both databases."""
 
 from __future__ import annotations
 
@@ -9,13 +9,12 @@ from sqlalchemy import bindparam, func, insert, select
 from sqlalchemy.exc import IntegrityError
 
 from feedback.database.engine import Database, open_database
-from feedback.database.statements import Prepared
+from feedback.database.statements import CompiledStatement
 from feedback.labeling import assignment
-from feedback.store.labeling.matchups import WORK
 from feedback.store.labeling.pool import MATCHUP
 from feedback.store.people import users
 from feedback.tables import LeaseRow
-from feedback.types import LeaseState, MatchupState, User, UserRole
+from feedback.types import WORK_PURPOSES, LeaseState, MatchupState, User, UserRole
 from tests.factories import make_matchup
 
 LEASE = LeaseRow.__table__
@@ -31,9 +30,11 @@ def test_values_come_back_as_they_went_in(database: Database) -> None:
     matchup = make_matchup(database)
     columns = {"id": "lea-1", "created_at": AT, "matchup_id": matchup.id, "annotator": "Zoë %s 'x'", "session": None}
     more = {"source": "human", "shown_order": [1, 0], "state": LeaseState.leased, "expires_at": AT, "part": "annotator"}
-    find = Prepared(select(LEASE).where(LEASE.c.annotator == bindparam("who"), LEASE.c.state == LeaseState.leased))
+    find = CompiledStatement(
+        select(LEASE).where(LEASE.c.annotator == bindparam("who"), LEASE.c.state == LeaseState.leased)
+    )
     with database.transaction() as connection:
-        Prepared(insert(LEASE)).all(connection, **columns, **more)
+        CompiledStatement(insert(LEASE)).all(connection, **columns, **more)
         found = find.first(connection, who="Zoë %s 'x'")
         assert find.first(connection, who="zoë") is None
     assert (found.id, found.created_at, found.session, found.shown_order) == ("lea-1", AT, None, [1, 0])
@@ -42,7 +43,7 @@ def test_values_come_back_as_they_went_in(database: Database) -> None:
 
 def test_a_list_may_have_any_length(database: Database) -> None:
     rows = [make_matchup(database) for _ in range(4)]
-    find = Prepared(select(MATCHUP.c.id).where(MATCHUP.c.id.in_(bindparam("ids", expanding=True))))
+    find = CompiledStatement(select(MATCHUP.c.id).where(MATCHUP.c.id.in_(bindparam("ids", expanding=True))))
     with database.reading() as connection:
         for count in (3, 1, 0, 4):
             wanted = [row.id for row in rows[:count]]
@@ -55,16 +56,18 @@ def test_an_error_is_sqlalchemys_and_undoes_all(database: Database) -> None:
     assert task is not None
     columns = {"id": task.lease_id, "created_at": AT, "matchup_id": task.matchup_id, "annotator": "bob"}
     more = {"source": "human", "shown_order": [0, 1], "state": "leased", "expires_at": AT, "part": "annotator"}
-    retire = Prepared(MATCHUP.update().values(state=MatchupState.retired))
+    retire = CompiledStatement(MATCHUP.update().values(state=MatchupState.retired))
     with pytest.raises(IntegrityError), database.transaction() as connection:
         retire.all(connection)
-        Prepared(insert(LEASE)).all(connection, **columns, **more)
+        CompiledStatement(insert(LEASE)).all(connection, **columns, **more)
     with database.reading() as connection:
         assert connection.execute(select(MATCHUP.c.state)).scalar() is MatchupState.open
 
 
 def test_what_never_changes_stands_in_the_sql_so_that_a_partial_index_is_used(db: Database) -> None:
-    live = Prepared(select(LEASE.c.id).where(LEASE.c.state == LeaseState.leased, LEASE.c.expires_at <= bindparam("at")))
+    live = CompiledStatement(
+        select(LEASE.c.id).where(LEASE.c.state == LeaseState.leased, LEASE.c.expires_at <= bindparam("at"))
+    )
     seen: list[str] = []
     with db.reading() as connection:
         driver = connection.connection.driver_connection
@@ -78,7 +81,7 @@ def test_what_never_changes_stands_in_the_sql_so_that_a_partial_index_is_used(db
 def test_open_work_is_counted_from_an_index_alone_and_the_pool_is_still_walked_in_order(db: Database) -> None:
     for _ in range(30):
         make_matchup(db)
-    is_open = (MATCHUP.c.state == MatchupState.open) & MATCHUP.c.purpose.in_(WORK)
+    is_open = (MATCHUP.c.state == MatchupState.open) & MATCHUP.c.purpose.in_(WORK_PURPOSES)
     walk = select(MATCHUP).where(is_open).order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
     with db.transaction() as connection:
         connection.exec_driver_sql("ANALYZE")  # a planner that knows the table must not sort the pool either

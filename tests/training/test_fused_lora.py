@@ -12,7 +12,7 @@ from peft import LoraConfig, PeftModelForCausalLM
 
 from training.models.loading import load_base
 from training.ppo.backbone_adapters import PeftAdapters
-from training.speedups.fused_lora import MergedLora
+from training.speedups.fused_lora import FusedLora
 
 IDS = torch.arange(5, 25).view(2, 10)
 
@@ -29,7 +29,7 @@ def stirred(adapters: PeftAdapters, name: str, seed: int) -> None:
 
 
 def merged_layers(adapters: PeftAdapters) -> int:
-    return sum(isinstance(getattr(layer.forward, "__self__", None), MergedLora) for _, layer in adapters._layers)
+    return sum(isinstance(getattr(layer.forward, "__self__", None), FusedLora) for _, layer in adapters._layers)
 
 
 @pytest.fixture

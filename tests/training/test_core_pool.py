@@ -1,4 +1,4 @@
-"""A crew does what a loop does, in the loop's order, with gradients as the caller wants them."""
+"""A core pool returns what a loop returns, in the order of the loop, with gradients enabled as in the caller."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import threading
 import pytest
 import torch
 
-from training.speedups.core_pool import Crew
+from training.speedups.core_pool import CorePool
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_results_are_in_the_order_of_the_items(size: int) -> None:
-    assert Crew(size).map(lambda item: item * item, range(20)) == [item * item for item in range(20)]
+    assert CorePool(size).map(lambda item: item * item, range(20)) == [item * item for item in range(20)]
 
 
 def test_members_work_at_the_same_time_on_one_core_each() -> None:
@@ -24,29 +24,29 @@ def test_members_work_at_the_same_time_on_one_core_each() -> None:
         return torch.get_num_threads()
 
     cores = torch.get_num_threads()
-    assert Crew(3).map(work, range(3)) == [1, 1, 1]
+    assert CorePool(3).map(work, range(3)) == [1, 1, 1]
     assert torch.get_num_threads() == cores
 
 
-def test_pythons_lock_changes_hands_sooner_while_a_crew_is_at_work() -> None:
+def test_pythons_lock_changes_hands_sooner_while_a_pool_is_at_work() -> None:
     usual = sys.getswitchinterval()
-    assert max(Crew(2).map(lambda _: sys.getswitchinterval(), range(3))) < usual / 10
+    assert max(CorePool(2).map(lambda _: sys.getswitchinterval(), range(3))) < usual / 10
     assert sys.getswitchinterval() == usual
     with pytest.raises(ZeroDivisionError):
-        Crew(2).map(lambda number: 1 / number, range(3))
+        CorePool(2).map(lambda number: 1 / number, range(3))
     assert sys.getswitchinterval() == usual
 
 
 @pytest.mark.parametrize("size", [1, 3])
 def test_gradients_are_wanted_as_in_the_caller(size: int) -> None:
-    crew = Crew(size)
-    assert crew.map(lambda _: torch.is_grad_enabled(), range(4)) == [True] * 4
+    core_pool = CorePool(size)
+    assert core_pool.map(lambda _: torch.is_grad_enabled(), range(4)) == [True] * 4
     with torch.no_grad():
-        assert crew.map(lambda _: torch.is_grad_enabled(), range(4)) == [False] * 4
+        assert core_pool.map(lambda _: torch.is_grad_enabled(), range(4)) == [False] * 4
 
 
 def test_a_failure_is_told_when_nobody_is_at_work_any_more() -> None:
-    """The trap: who hears of it switches adapters while others still read them."""
+    """The trap: the caller switches adapters while other threads still read them."""
     begun, go_on, done = threading.Event(), threading.Event(), threading.Event()
 
     def work(item: int) -> None:
@@ -59,7 +59,7 @@ def test_a_failure_is_told_when_nobody_is_at_work_any_more() -> None:
         done.set()
 
     with pytest.raises(ValueError, match="item 0"):
-        Crew(2).map(work, range(2))
+        CorePool(2).map(work, range(2))
     assert done.is_set()
 
 
@@ -71,7 +71,7 @@ def test_results_can_be_let_go_one_by_one(size: int) -> None:
         pass
 
     living: list[weakref.ref[Large]] = []
-    for made in Crew(size).each(lambda _: Large(), range(12)):
+    for made in CorePool(size).each(lambda _: Large(), range(12)):
         living.append(weakref.ref(made))
         del made
         assert sum(one() is not None for one in living[:-1]) == 0
@@ -85,4 +85,4 @@ def test_the_first_item_in_order_that_fails_is_told(size: int) -> None:
         return item
 
     with pytest.raises(ValueError, match="item 2"):
-        Crew(size).map(work, range(7))
+        CorePool(size).map(work, range(7))

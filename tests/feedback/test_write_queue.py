@@ -14,21 +14,21 @@ from typing import IO
 
 import pytest
 
-from feedback.database.write_queue import Turns
+from feedback.database.write_queue import WriteQueue
 
 
 def write_in_turns(path: str, name: str, log: str, start: float, rounds: int) -> None:
-    turns = Turns(Path(path))
+    queue = WriteQueue(Path(path))
     time.sleep(max(0.0, start - time.time()))
     for _ in range(rounds):
-        with turns.wait(), open(log, "a") as lines:
+        with queue.wait(), open(log, "a") as lines:
             lines.write(f"{name}\n")
             lines.flush()
             time.sleep(0.002)
 
 
 def hold_for_ever(path: str, ready: str) -> None:
-    with Turns(Path(path)).wait():
+    with WriteQueue(Path(path)).wait():
         Path(ready).touch()
         time.sleep(600)
 
@@ -51,7 +51,10 @@ def test_processes_take_turns_and_each_comes_to_its_end(tmp_path: Path) -> None:
 
 
 def test_whoever_has_just_written_comes_after_whoever_waits(tmp_path: Path) -> None:
-    writer, waiter = Turns(tmp_path / "db"), Turns(tmp_path / "db")  # files of their own, as two processes have
+    writer, waiter = (
+        WriteQueue(tmp_path / "db"),
+        WriteQueue(tmp_path / "db"),
+    )  # files of their own, as two processes have
     order: list[str] = []
 
     def wait() -> None:
@@ -82,11 +85,11 @@ def is_locked(file: IO[str]) -> bool:
 
 
 def test_threads_exclude_each_other(tmp_path: Path) -> None:
-    turns, inside, most = Turns(tmp_path / "db"), [], []
+    queue, inside, most = WriteQueue(tmp_path / "db"), [], []
 
     def work() -> None:
         for _ in range(50):
-            with turns.wait():
+            with queue.wait():
                 inside.append(1)
                 most.append(len(inside))
                 inside.pop()
@@ -108,7 +111,7 @@ def test_a_killed_writer_opens_the_door(tmp_path: Path) -> None:
     assert holder.pid
     os.kill(holder.pid, signal.SIGKILL)
     holder.join()
-    with Turns(tmp_path / "db").wait():
+    with WriteQueue(tmp_path / "db").wait():
         pass
 
 
@@ -123,11 +126,11 @@ def test_a_stopped_writer_holds_the_others_up_once_and_not_for_ever(
         time.sleep(0.02)
     assert holder.pid
     os.kill(holder.pid, signal.SIGSTOP)
-    turns = Turns(tmp_path / "db")
+    queue = WriteQueue(tmp_path / "db")
 
     def write_thrice() -> None:
         for _ in range(3):
-            with turns.wait():
+            with queue.wait():
                 pass
         written.set()
 
@@ -140,12 +143,12 @@ def test_a_stopped_writer_holds_the_others_up_once_and_not_for_ever(
         os.kill(holder.pid, signal.SIGKILL)
     holder.join()
     late[0].join(30)
-    with turns.wait(), open(tmp_path / "db.turn") as door:
+    with queue.wait(), open(tmp_path / "db.turn") as door:
         assert is_locked(door)  # the turn is taken again
     with open(tmp_path / "db.turn") as door:
         assert not is_locked(door)
 
 
 def test_a_database_in_memory_needs_no_files(tmp_path: Path) -> None:
-    with Turns(None).wait():
+    with WriteQueue(None).wait():
         assert list(tmp_path.iterdir()) == []

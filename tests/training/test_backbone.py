@@ -14,7 +14,7 @@ from feedback.errors import CheckpointError, InvalidInput
 from training.adapters.bottleneck import BottleneckConfig
 from training.checkpoints.manifest import ADAPTER_FILE
 from training.models.loading import load_base
-from training.ppo.backbone import HEAD_FILE, Roles
+from training.ppo.backbone import HEAD_FILE, Backbone
 from training.ppo.backbone_adapters import PeftAdapters
 from training.ppo.batch import make_batch
 
@@ -35,52 +35,52 @@ def stir(adapters: PeftAdapters, name: str, seed: int) -> None:
         value.data.copy_(0.3 * torch.randn(value.shape, generator=generator))
 
 
-def make_roles(base: Path, *names: str, **options: Any) -> tuple[Roles, PeftAdapters]:
+def make_backbone(base: Path, *names: str, **options: Any) -> tuple[Backbone, PeftAdapters]:
     model, tokenizer = load_base(str(base), "cpu")
     adapters = PeftAdapters(model)
-    roles = Roles(str(base), model, tokenizer, adapters, **options)
+    backbone = Backbone(str(base), model, tokenizer, adapters, **options)
     for number, name in enumerate(names):
         with torch.random.fork_rng():
             torch.manual_seed(number)
             adapters.create(name, lora())
         stir(adapters, name, number)
-    return roles, adapters
+    return backbone, adapters
 
 
 def batch() -> Any:
     return make_batch(PROMPTS, REPLIES, 0)
 
 
-def base_weights(roles: Roles) -> dict[str, torch.Tensor]:
-    own = {id(value) for name in roles.adapters.names() for value in roles.adapters.parameters(name).values()}
-    return {name: value.detach().clone() for name, value in roles.model.named_parameters() if id(value) not in own}
+def base_weights(backbone: Backbone) -> dict[str, torch.Tensor]:
+    own = {id(value) for name in backbone.adapters.names() for value in backbone.adapters.parameters(name).values()}
+    return {name: value.detach().clone() for name, value in backbone.model.named_parameters() if id(value) not in own}
 
 
-def gradients(roles: Roles, role: str) -> dict[str, torch.Tensor]:
-    return {name: value.grad.clone() for name, value in roles.parameters_of(role).items() if value.grad is not None}
+def gradients(backbone: Backbone, role: str) -> dict[str, torch.Tensor]:
+    return {name: value.grad.clone() for name, value in backbone.parameters_of(role).items() if value.grad is not None}
 
 
-def learn(roles: Roles, role: str) -> None:
-    with roles.acting(role, training=True) as acting:
-        loss = acting.values(batch()).square().sum() if role in roles.heads else -acting.log_probs(batch())[0].sum()
+def learn(backbone: Backbone, role: str) -> None:
+    with backbone.role(role, training=True) as actor:
+        loss = actor.values(batch()).square().sum() if role in backbone.heads else -actor.log_probs(batch())[0].sum()
         loss.backward()
 
 
 @pytest.fixture
-def roles(tiny_base: Path) -> Iterator[Roles]:
-    made, _ = make_roles(tiny_base, "policy", "value", "reward_0")
+def backbone(tiny_base: Path) -> Iterator[Backbone]:
+    made, _ = make_backbone(tiny_base, "policy", "value", "reward_0")
     width = made.model.config.hidden_size
     for number, role in enumerate(("value", "reward_0")):
         made.add_head(role, torch.randn(1, width, generator=torch.Generator().manual_seed(number)), bias=0.5)
     yield made
 
 
-def test_the_log_probs_are_those_of_the_model_itself(roles: Roles) -> None:
-    found, entropy = (part for part in policy_log_probs(roles, temperature=0.7))
-    roles.adapters.activate("policy")
+def test_the_log_probs_are_those_of_the_model_itself(backbone: Backbone) -> None:
+    found, entropy = (part for part in policy_log_probs(backbone, temperature=0.7))
+    backbone.adapters.activate("policy")
     for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
         with torch.no_grad():
-            logits = roles.model(input_ids=torch.tensor([prompt + reply])).logits[0] / 0.7
+            logits = backbone.model(input_ids=torch.tensor([prompt + reply])).logits[0] / 0.7
         expected = logits.log_softmax(-1)[len(prompt) - 1 : -1]
         picked = expected.gather(1, torch.tensor(reply)[:, None])[:, 0]
         torch.testing.assert_close(found[row, : len(reply)], picked, atol=1e-5, rtol=1e-5)
@@ -88,43 +88,43 @@ def test_the_log_probs_are_those_of_the_model_itself(roles: Roles) -> None:
         assert not found[row, len(reply) :].any() and not entropy[row, len(reply) :].any()
 
 
-def policy_log_probs(roles: Roles, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
-    with roles.acting("policy") as policy:
+def policy_log_probs(backbone: Backbone, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    with backbone.role("policy") as policy:
         return policy.log_probs(batch(), temperature)
 
 
-def test_chunks_of_logits_add_up(roles: Roles, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = policy_log_probs(roles)
-    learn(roles, "policy")
-    expected = gradients(roles, "policy")
-    roles.model.zero_grad()
-    vocabulary = roles.model.config.vocab_size
+def test_chunks_of_logits_add_up(backbone: Backbone, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = policy_log_probs(backbone)
+    learn(backbone, "policy")
+    expected = gradients(backbone, "policy")
+    backbone.model.zero_grad()
+    vocabulary = backbone.model.config.vocab_size
     monkeypatch.setattr("training.ppo.backbone.CHUNK_LOGITS", 3 * vocabulary)
-    for one, other in zip(whole, policy_log_probs(roles), strict=True):
+    for one, other in zip(whole, policy_log_probs(backbone), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-6)
-    learn(roles, "policy")
-    for name, gradient in gradients(roles, "policy").items():
+    learn(backbone, "policy")
+    for name, gradient in gradients(backbone, "policy").items():
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4)
 
 
 def test_banned_tokens_get_no_probability(tiny_base: Path) -> None:
-    roles, _ = make_roles(tiny_base, "policy", banned=[0, 2, 3, 4])
-    roles.adapters.activate("policy")
+    backbone, _ = make_backbone(tiny_base, "policy", banned=[0, 2, 3, 4])
+    backbone.adapters.activate("policy")
     with torch.no_grad():
-        logits = roles.model(input_ids=torch.tensor([PROMPTS[0] + REPLIES[0]])).logits[0]
+        logits = backbone.model(input_ids=torch.tensor([PROMPTS[0] + REPLIES[0]])).logits[0]
     logits[:, [0, 2, 3, 4]] = -torch.inf
     expected = logits.log_softmax(-1)[len(PROMPTS[0]) - 1, REPLIES[0][0]]
-    found, entropy = policy_log_probs(roles)
+    found, entropy = policy_log_probs(backbone)
     assert found[0, 0].item() == pytest.approx(expected.item(), abs=1e-5)
     assert entropy.isfinite().all()
 
 
-def test_values_and_scores_are_read_where_they_belong(roles: Roles) -> None:
+def test_values_and_scores_are_read_where_they_belong(backbone: Backbone) -> None:
     """Values before each token of the reply, the score at its last one: no end, end first and full length alike."""
     made = batch()
-    with roles.acting("value") as value:
+    with backbone.role("value") as value:
         values = value.values(made)
-    with roles.acting("reward_0") as reward:
+    with backbone.role("reward_0") as reward:
         lengths = torch.tensor([len(p) + len(r) for p, r in zip(PROMPTS, REPLIES, strict=True)])
         scores = reward.scores(made.ids, lengths)
     for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
@@ -133,20 +133,20 @@ def test_values_and_scores_are_read_where_they_belong(roles: Roles) -> None:
             ("value", values[row, : len(reply)], slice(len(prompt) - 1, -1)),
             ("reward_0", scores[row : row + 1], slice(-1, None)),
         ):
-            with roles.acting(role) as acting, torch.no_grad():
-                expected = roles.heads[role](acting.hidden(alone))[0, place, 0]
+            with backbone.role(role) as actor, torch.no_grad():
+                expected = backbone.heads[role](actor.hidden(alone))[0, place, 0]
             torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
         assert not values[row, len(reply) :].any()
 
 
-def test_a_summed_head_adds_up_what_it_reads_up_to_each_place(roles: Roles) -> None:
-    roles.add_head("reward_0", roles.heads["reward_0"].weight.detach(), bias=0.25, pooling="sum")
+def test_a_summed_head_adds_up_what_it_reads_up_to_each_place(backbone: Backbone) -> None:
+    backbone.add_head("reward_0", backbone.heads["reward_0"].weight.detach(), bias=0.25, pooling="sum")
     made = batch()
-    with roles.acting("reward_0") as reward:
+    with backbone.role("reward_0") as reward:
         lengths = torch.tensor([len(p) + len(r) for p, r in zip(PROMPTS, REPLIES, strict=True)])
         scores, values = reward.scores(made.ids, lengths), reward.values(made)
         for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
-            said = reward.hidden(torch.tensor([prompt + reply]))[0] @ roles.heads["reward_0"].weight[0]
+            said = reward.hidden(torch.tensor([prompt + reply]))[0] @ backbone.heads["reward_0"].weight[0]
             assert scores[row].item() == pytest.approx(said.sum().item() / 32 + 0.25, abs=1e-5)
             assert values[row, 0].item() == pytest.approx(said[: len(prompt)].sum().item() / 32 + 0.25, abs=1e-5)
 
@@ -155,131 +155,131 @@ def test_adalora_beside_another_is_refused_in_words(tiny_base: Path) -> None:
     """PEFT lets one learn, and would say so as a ValueError about models."""
     from peft import AdaLoraConfig
 
-    _, adapters = make_roles(tiny_base)
+    _, adapters = make_backbone(tiny_base)
     shape = AdaLoraConfig(target_modules="all-linear", total_step=10, task_type="CAUSAL_LM")
     adapters.create("reward_0", shape)
     with pytest.raises(InvalidInput, match=r"'policy' cannot lie beside 'reward_0'.*adapter=lora"):
         adapters.create("policy", shape)
 
 
-def test_putting_an_adapter_over_the_base_turns_no_gradient_on(roles: Roles) -> None:
+def test_putting_an_adapter_over_the_base_turns_no_gradient_on(backbone: Backbone) -> None:
     for name in ("policy", None, "value", "value"):
-        roles.adapters.activate(name)
-        assert roles.adapters.active() == name
-        assert not any(value.requires_grad for value in roles.model.parameters())
+        backbone.adapters.activate(name)
+        assert backbone.adapters.active() == name
+        assert not any(value.requires_grad for value in backbone.model.parameters())
 
 
-def test_padding_beside_a_row_changes_nothing(roles: Roles) -> None:
-    together = policy_log_probs(roles)[0]
+def test_padding_beside_a_row_changes_nothing(backbone: Backbone) -> None:
+    together = policy_log_probs(backbone)[0]
     for row, (prompt, reply) in enumerate(zip(PROMPTS, REPLIES, strict=True)):
-        with roles.acting("policy") as policy:
+        with backbone.role("policy") as policy:
             alone, _ = policy.log_probs(make_batch([prompt], [reply], 0))
         torch.testing.assert_close(together[row, : len(reply)], alone[0], atol=1e-5, rtol=1e-5)
     # Whatever the pad token is, even the end token, nobody reads it
-    with roles.acting("policy") as policy:
+    with backbone.role("policy") as policy:
         padded_by_end, _ = policy.log_probs(make_batch(PROMPTS, REPLIES, 1))
     assert torch.equal(together, padded_by_end)
 
 
 @pytest.mark.parametrize("checkpointed", [False, True], ids=["plain", "checkpointed"])
 @pytest.mark.parametrize("role", ["policy", "value"])
-def test_a_role_learns_as_if_it_were_alone(tiny_base: Path, roles: Roles, role: str, checkpointed: bool) -> None:
-    alone, adapters = make_roles(tiny_base, role)
+def test_a_role_learns_as_if_it_were_alone(tiny_base: Path, backbone: Backbone, role: str, checkpointed: bool) -> None:
+    alone, adapters = make_backbone(tiny_base, role)
     for name, value in adapters.parameters(role).items():
-        value.data.copy_(roles.adapters.parameters(role)[name])
-    if role in roles.heads:
-        alone.add_head(role, roles.heads[role].weight.detach(), bias=0.5)
+        value.data.copy_(backbone.adapters.parameters(role)[name])
+    if role in backbone.heads:
+        alone.add_head(role, backbone.heads[role].weight.detach(), bias=0.5)
     learn(alone, role)
     if checkpointed:
-        roles.checkpoint_layers()
+        backbone.enable_gradient_checkpointing()
     for other in ("policy", "reward_0", role):  # whoever acted before leaves no trace
-        learn(roles, other)
+        learn(backbone, other)
         if other != role:
-            roles.model.zero_grad()
-    roles.model.zero_grad()
-    for head in roles.heads.values():
+            backbone.model.zero_grad()
+    backbone.model.zero_grad()
+    for head in backbone.heads.values():
         head.zero_grad()
-    learn(roles, role)
+    learn(backbone, role)
     expected = gradients(alone, role)
-    assert gradients(roles, role).keys() == expected.keys() == roles.parameters_of(role).keys()
-    for name, gradient in gradients(roles, role).items():
+    assert gradients(backbone, role).keys() == expected.keys() == backbone.parameters_of(role).keys()
+    for name, gradient in gradients(backbone, role).items():
         assert gradient.abs().max() > 0, name
         torch.testing.assert_close(gradient, expected[name], atol=1e-5, rtol=1e-4)
 
 
-def test_a_batch_of_several_roles_is_what_each_gives_alone(roles: Roles) -> None:
+def test_a_batch_of_several_roles_is_what_each_gives_alone(backbone: Backbone) -> None:
     """PEFT can give each row an adapter of its own; layers of one product do not stand in its way."""
     ids, names = torch.arange(5, 30).repeat(4, 1), ["policy", "__base__", "value", "reward_0"]
-    with torch.no_grad(), roles.acting("policy"):
-        mixed = roles.adapters._wrapper(input_ids=ids, adapter_names=names).logits  # type: ignore[attr-defined]
+    with torch.no_grad(), backbone.role("policy"):
+        mixed = backbone.adapters._wrapper(input_ids=ids, adapter_names=names).logits  # type: ignore[attr-defined]
     for row, name in enumerate(names):
-        with roles.acting("reference" if name == "__base__" else name):
-            alone = roles.model(input_ids=ids[row : row + 1]).logits[0]
+        with backbone.role("reference" if name == "__base__" else name):
+            alone = backbone.model(input_ids=ids[row : row + 1]).logits[0]
             torch.testing.assert_close(mixed[row], alone, atol=1e-4, rtol=1e-4)
     assert not torch.allclose(mixed[0], mixed[1], atol=1e-3)
 
 
-def test_only_the_acting_role_changes_and_the_base_never(roles: Roles) -> None:
-    before, states = base_weights(roles), {name: roles.state_of(name) for name in ("policy", "value", "reward_0")}
-    reference = reference_logits(roles)
-    optimizer = torch.optim.AdamW(roles.parameters_of("policy").values(), lr=0.1)
-    learn(roles, "policy")
-    learn(roles, "value")  # has gradients of its own, and no step
+def test_only_the_acting_role_changes_and_the_base_never(backbone: Backbone) -> None:
+    before, states = base_weights(backbone), {name: backbone.state_of(name) for name in ("policy", "value", "reward_0")}
+    reference = reference_logits(backbone)
+    optimizer = torch.optim.AdamW(backbone.parameters_of("policy").values(), lr=0.1)
+    learn(backbone, "policy")
+    learn(backbone, "value")  # has gradients of its own, and no step
     optimizer.step()
     for role, state in states.items():
-        changed = {name for name, value in roles.state_of(role).items() if not torch.equal(value, state[name])}
+        changed = {name for name, value in backbone.state_of(role).items() if not torch.equal(value, state[name])}
         assert changed == (set(state) if role == "policy" else set()), role
-    assert all(torch.equal(value, before[name]) for name, value in base_weights(roles).items())
-    assert torch.equal(reference_logits(roles), reference)
+    assert all(torch.equal(value, before[name]) for name, value in base_weights(backbone).items())
+    assert torch.equal(reference_logits(backbone), reference)
 
 
-def reference_logits(roles: Roles) -> torch.Tensor:
-    with roles.acting("reference"):
-        return torch.as_tensor(roles.model(input_ids=torch.arange(5, 30)[None]).logits)
+def reference_logits(backbone: Backbone) -> torch.Tensor:
+    with backbone.role("reference"):
+        return torch.as_tensor(backbone.model(input_ids=torch.arange(5, 30)[None]).logits)
 
 
-def test_the_reference_is_the_bare_base_and_says_so_by_its_weights(tiny_base: Path, roles: Roles) -> None:
+def test_the_reference_is_the_bare_base_and_says_so_by_its_weights(tiny_base: Path, backbone: Backbone) -> None:
     bare, _ = load_base(str(tiny_base), "cpu")
     with torch.no_grad():
-        assert torch.equal(reference_logits(roles), bare(input_ids=torch.arange(5, 30)[None]).logits)
+        assert torch.equal(reference_logits(backbone), bare(input_ids=torch.arange(5, 30)[None]).logits)
 
 
 def test_a_parents_adapter_is_the_reference_where_it_is_named(tiny_base: Path, tmp_path: Path) -> None:
-    first, _ = make_roles(tiny_base, "policy")
+    first, _ = make_backbone(tiny_base, "policy")
     first.save("policy", tmp_path)
-    roles, again = make_roles(tiny_base)
+    backbone, again = make_backbone(tiny_base)
     again.read("policy", tmp_path)
     again.read("reference", tmp_path)
-    roles.reference_is = "reference"
-    with first.acting("policy"):
+    backbone.reference_adapter = "reference"
+    with first.role("policy"):
         expected = first.model(input_ids=torch.arange(5, 30)[None]).logits
-    assert torch.equal(reference_logits(roles), expected)
+    assert torch.equal(reference_logits(backbone), expected)
     stir(again, "policy", 9)
-    assert torch.equal(reference_logits(roles), expected)
+    assert torch.equal(reference_logits(backbone), expected)
 
 
-def test_flags_are_off_outside_and_only_the_roles_own_inside(roles: Roles) -> None:
+def test_flags_are_off_outside_and_only_the_roles_own_inside(backbone: Backbone) -> None:
     def learning() -> set[int]:
-        heads = itertools.chain.from_iterable(head.parameters() for head in roles.heads.values())
-        return {id(value) for value in [*roles.model.parameters(), *heads] if value.requires_grad}
+        heads = itertools.chain.from_iterable(head.parameters() for head in backbone.heads.values())
+        return {id(value) for value in [*backbone.model.parameters(), *heads] if value.requires_grad}
 
-    with roles.acting("value", training=True):
-        assert learning() == {id(value) for value in roles.parameters_of("value").values()}
+    with backbone.role("value", training=True):
+        assert learning() == {id(value) for value in backbone.parameters_of("value").values()}
     assert not learning()
-    with roles.acting("value"):
+    with backbone.role("value"):
         assert not learning() and not torch.is_grad_enabled()
     assert not learning()
 
 
-def test_an_adapter_switched_inside_a_role_is_found_out(roles: Roles) -> None:
-    with pytest.raises(RuntimeError, match="adapter was switched to 'value'"), roles.acting("policy", training=True):
-        roles.adapters.activate("value")
-    with pytest.raises(RuntimeError, match="gradient flags were changed"), roles.acting("policy", training=True):
-        next(iter(roles.parameters_of("value").values())).requires_grad_(True)
+def test_an_adapter_switched_inside_a_role_is_found_out(backbone: Backbone) -> None:
+    with pytest.raises(RuntimeError, match="adapter was switched to 'value'"), backbone.role("policy", training=True):
+        backbone.adapters.activate("value")
+    with pytest.raises(RuntimeError, match="gradient flags were changed"), backbone.role("policy", training=True):
+        next(iter(backbone.parameters_of("value").values())).requires_grad_(True)
 
 
-def own_of(roles: Roles) -> list[Any]:
-    return list(roles.model.parameters())
+def own_of(backbone: Backbone) -> list[Any]:
+    return list(backbone.model.parameters())
 
 
 @pytest.mark.parametrize("kind", ["lora", "dora", "rslora", "ia3", "bottleneck"])
@@ -295,26 +295,26 @@ def test_any_kind_of_peft_adapter_plays_a_role(tiny_base: Path, kind: str) -> No
             task_type="CAUSAL_LM", target_modules=["k_proj", "down_proj"], feedforward_modules=["down_proj"]
         ),
     }[kind]
-    roles, adapters = make_roles(tiny_base)
+    backbone, adapters = make_backbone(tiny_base)
     adapters.create("policy", config)
     adapters.create("value", config)
-    other = roles.state_of("value")
-    before = reference_logits(roles)
-    optimizer = torch.optim.SGD(roles.parameters_of("policy").values(), lr=0.05)
+    other = backbone.state_of("value")
+    before = reference_logits(backbone)
+    optimizer = torch.optim.SGD(backbone.parameters_of("policy").values(), lr=0.05)
     for _ in range(3):
-        learn(roles, "policy")
-        learning = {id(value) for value in roles.parameters_of("policy").values()}
-        assert learning and all((value.grad is not None) == (id(value) in learning) for value in own_of(roles))
+        learn(backbone, "policy")
+        learning = {id(value) for value in backbone.parameters_of("policy").values()}
+        assert learning and all((value.grad is not None) == (id(value) in learning) for value in own_of(backbone))
         optimizer.step()
         optimizer.zero_grad()
-    assert torch.equal(reference_logits(roles), before)
-    assert all(torch.equal(value, other[name]) for name, value in roles.state_of("value").items())
-    with roles.acting("policy"):
-        assert not torch.equal(roles.model(input_ids=torch.arange(5, 30)[None]).logits, before)
+    assert torch.equal(reference_logits(backbone), before)
+    assert all(torch.equal(value, other[name]) for name, value in backbone.state_of("value").items())
+    with backbone.role("policy"):
+        assert not torch.equal(backbone.model(input_ids=torch.arange(5, 30)[None]).logits, before)
 
 
 def test_adapters_of_two_kinds_on_one_base_are_refused_in_words(tiny_base: Path) -> None:
-    _, adapters = make_roles(tiny_base)
+    _, adapters = make_backbone(tiny_base)
     adapters.create("policy", lora())
     config = BottleneckConfig(layout="houlsby", reduction=4, task_type="CAUSAL_LM")
     with pytest.raises(InvalidInput, match=r"'reward_0' is of the kind BOTTLENECK and 'policy' of the kind LORA"):
@@ -324,50 +324,50 @@ def test_adapters_of_two_kinds_on_one_base_are_refused_in_words(tiny_base: Path)
 
 @pytest.mark.parametrize("start", ["pissa", "olora", "pissa_niter_4"])
 def test_an_adapter_that_would_change_the_base_is_refused(tiny_base: Path, start: str) -> None:
-    _, adapters = make_roles(tiny_base)
+    _, adapters = make_backbone(tiny_base)
     with pytest.raises(InvalidInput, match=f"starts as '{start}' changes the base"):
         adapters.create("policy", lora(init_lora_weights=start))
 
 
 def test_what_is_saved_is_read_again_bit_for_bit_and_by_plain_peft(
-    tiny_base: Path, roles: Roles, tmp_path: Path
+    tiny_base: Path, backbone: Backbone, tmp_path: Path
 ) -> None:
     from peft import AutoPeftModelForCausalLM
     from safetensors.torch import load_file
 
-    roles.save("policy", tmp_path / "policy")
-    roles.save("value", tmp_path / "value")
+    backbone.save("policy", tmp_path / "policy")
+    backbone.save("value", tmp_path / "value")
     head = load_file(tmp_path / "value" / HEAD_FILE)
-    assert torch.equal(head["weight"], roles.heads["value"].weight) and head["bias"].item() == 0.5
-    again, adapters = make_roles(tiny_base)
+    assert torch.equal(head["weight"], backbone.heads["value"].weight) and head["bias"].item() == 0.5
+    again, adapters = make_backbone(tiny_base)
     adapters.read("value", tmp_path / "value")
     again.add_head("value", head["weight"], float(head["bias"]))
-    assert all(torch.equal(value, again.state_of("value")[name]) for name, value in roles.state_of("value").items())
+    assert all(torch.equal(value, again.state_of("value")[name]) for name, value in backbone.state_of("value").items())
 
     plain = AutoPeftModelForCausalLM.from_pretrained(tmp_path / "policy")
     ids = torch.arange(5, 30)[None]
-    with roles.acting("policy"):
-        torch.testing.assert_close(plain(input_ids=ids).logits, roles.model(input_ids=ids).logits)
+    with backbone.role("policy"):
+        torch.testing.assert_close(plain(input_ids=ids).logits, backbone.model(input_ids=ids).logits)
 
 
-def test_an_adapter_that_lacks_weights_is_refused(roles: Roles, tiny_base: Path, tmp_path: Path) -> None:
+def test_an_adapter_that_lacks_weights_is_refused(backbone: Backbone, tiny_base: Path, tmp_path: Path) -> None:
     from safetensors.torch import load_file, save_file
 
-    roles.save("policy", tmp_path)
+    backbone.save("policy", tmp_path)
     weights = load_file(tmp_path / ADAPTER_FILE)
     weights.pop(next(iter(weights)))
     save_file(weights, tmp_path / ADAPTER_FILE, metadata={"format": "pt"})
-    _, adapters = make_roles(tiny_base)
+    _, adapters = make_backbone(tiny_base)
     with pytest.raises(CheckpointError, match="does not fit its base: it lacks"):
         adapters.read("policy", tmp_path)
 
 
 def test_a_model_with_a_head_of_its_own_making_is_refused(tiny_base: Path) -> None:
-    roles, _ = make_roles(tiny_base, "policy")
-    roles.check_head()
-    real = roles.model.lm_head.forward
-    roles.model.forward = lambda **given: type(
-        "Out", (), {"logits": 3 * real(roles.backbone(**given).last_hidden_state)}
+    backbone, _ = make_backbone(tiny_base, "policy")
+    backbone.check_head()
+    real = backbone.model.lm_head.forward
+    backbone.model.forward = lambda **given: type(
+        "Out", (), {"logits": 3 * real(backbone.decoder(**given).last_hidden_state)}
     )
     with pytest.raises(InvalidInput, match="makes its logits in a way"):
-        roles.check_head()
+        backbone.check_head()
