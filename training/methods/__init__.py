@@ -31,7 +31,7 @@ class Method:
 
     @property
     def module(self) -> str:
-        """The module that holds its ``train``."""
+        """The module that holds its ``run``."""
         return f"training.methods.{self.name}"
 
     @property
