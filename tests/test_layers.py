@@ -174,3 +174,9 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in '{heavy}'.split() if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_tests_mirror_the_rooms() -> None:
+    tests = ROOT / "tests"
+    asked = {path.parent.relative_to(tests) for package in ROOMS for path in (tests / package).rglob("test_*.py")}
+    assert [str(room) for room in sorted(asked) if not (ROOT / room).is_dir()] == []
