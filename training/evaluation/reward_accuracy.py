@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from feedback.errors import NotEnoughData
+from feedback.rules.votes import TIE_SHARE
 from feedback.types import PreferencePair, SamplingSettings, ShownVerdict, content_hash
 from training.data.encoding import as_dicts
 from training.evaluation.intervals import Share, clustered_trials
@@ -131,7 +132,7 @@ def share_right(prompts: Sequence[str], chosen: Sequence[float], rejected: Seque
 
 def agreement(better: Sequence[float], worse: Sequence[float]) -> float:
     """In how many pairs the better side has the higher number; equal numbers count half."""
-    return sum((a > b) + 0.5 * (a == b) for a, b in zip(better, worse, strict=True))
+    return sum((a > b) + TIE_SHARE * (a == b) for a, b in zip(better, worse, strict=True))
 
 
 def length_only(better: Sequence[int], worse: Sequence[int]) -> float:

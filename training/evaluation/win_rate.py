@@ -13,6 +13,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedback.errors import NotEnoughData
+from feedback.rules.votes import TIE_SHARE
 from feedback.types import SamplingSettings, ShownVerdict
 from training.evaluation.divergence import _divergence
 from training.evaluation.intervals import Share, clustered
@@ -23,7 +24,7 @@ from training.rewards.scorers import Scorer
 
 OnProgress = Callable[[float, str], None]
 
-_WORTH = {ShownVerdict.left: 1.0, ShownVerdict.tie: 0.5, ShownVerdict.right: 0.0}
+_WORTH = {ShownVerdict.left: 1.0, ShownVerdict.tie: TIE_SHARE, ShownVerdict.right: 0.0}
 
 
 def compare_policies(
