@@ -22,10 +22,10 @@ class Divergence:
     per_token: float
 
 
-def _divergence(
+def divergence_if_local(
     a: Replier, b: Replier, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]]
 ) -> Divergence | None:
-    """KL of A from B on A's replies; None where one cannot say how likely the other's replies are."""
+    """Return the KL of A from B on A's replies; None for an endpoint, or for models that tokenize differently."""
     if isinstance(a, Endpoint) or isinstance(b, Endpoint) or not read_alike(a, b):
         return None
     return divergence(a, b, prompts, replies)
