@@ -14,8 +14,8 @@ from feedback.store.content import generations, prompts
 from feedback.store.labeling import matchups
 from feedback.store.models import policies
 from feedback.store.models.benchmarks import save_benchmark
-from feedback.tables import BenchmarkRow, GenerationRow, MatchupRow, PolicyRow, PromptRow
-from feedback.types import Generation, Policy, Prompt, ShownVerdict, Source, Split
+from feedback.tables import BenchmarkRow, GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromptRow
+from feedback.types import Generation, Policy, Prompt, SamplingSettings, ShownVerdict, Source, Split
 
 _numbers = itertools.count(1)
 
@@ -27,7 +27,24 @@ def make_policy(db: Database, name: str | None = None, **fields: Any) -> PolicyR
 def make_prompt(db: Database, text: str | None = None, split: Split = Split.work) -> PromptRow:
     content = text or f"Tell me about thing number {next(_numbers)}."
     saved = prompts.save_prompts(db, [Prompt(messages=[{"role": "user", "content": content}], split=split)])
-    return prompts.get_prompt(db, saved.ids[0])
+    return get_prompt(db, saved.ids[0])
+
+
+def get_prompt(db: Database, prompt_id: str) -> PromptRow:
+    with db.read() as session:
+        return session.get_one(PromptRow, prompt_id)
+
+
+def get_generation(db: Database, generation_id: str) -> GenerationRow:
+    with db.read() as session:
+        return session.get_one(GenerationRow, generation_id)
+
+
+def replies_of_lease(db: Database, lease_id: str) -> list[GenerationRow]:
+    """The replies a lease is about, in stored order."""
+    with db.read() as session:
+        matchup = session.get_one(MatchupRow, session.get_one(LeaseRow, lease_id).matchup_id)
+        return [session.get_one(GenerationRow, generation_id) for generation_id in matchup.generation_ids]
 
 
 def make_generations(
@@ -98,3 +115,12 @@ def keep_benchmark(db: Database, policy: str, scores: Sequence[float], task: str
 
     logged = [sample(number, score) for number, score in enumerate(scores)]
     return save_benchmark(db, *from_report({}, {task: logged}, policy).results[0])
+
+
+def draw_again(policy: Any, messages: Any, settings: SamplingSettings, seed: int) -> Any:
+    """The reply that was drawn with this seed: policy, prompt, settings and seed name a generation for ever."""
+    from training.generation import sampling
+
+    draw = sampling._Draw(0, 0, messages, sampling._encoded(policy, messages, settings), seed)
+    with sampling._ready(policy):
+        return sampling._draw_batch(policy, [draw], settings)[0]

@@ -14,6 +14,9 @@ from typing import Any, Protocol, TypeVar
 
 from feedback.types import Verdict
 
+TIE_SHARE = 0.5
+"""What a tie gives to each side, where a win gives 1 and a loss 0."""
+
 
 class Edited(Protocol):
     """What an edit is read from: a stored judgment, or what an export reads of one."""

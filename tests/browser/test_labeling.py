@@ -10,7 +10,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from feedback.database.engine import Database
-from feedback.store.labeling import judgments, leases
+from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from feedback.types import JudgmentState, Verdict
 from tests import factories
@@ -39,7 +39,7 @@ def shown_texts(page: Page) -> list[str]:
 
 def chosen_text(db: Database, judgment) -> str:
     """The text the stored verdict calls better."""
-    _, _, generations = leases.get_lease_contents(db, leases.get_lease(db, judgment.lease_id))
+    generations = factories.replies_of_lease(db, judgment.lease_id)
     return generations[0 if judgment.verdict is Verdict.first else 1].text
 
 

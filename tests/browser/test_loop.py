@@ -10,11 +10,12 @@ from playwright.sync_api import Page, expect
 
 from feedback.store.content import generations
 from feedback.store.datasets import datasets
-from feedback.store.labeling import judgments, leases
+from feedback.store.labeling import judgments
 from feedback.store.models import policies, runs
 from feedback.store.reports import lineage
 from feedback.types import JudgmentState, RunState, Source
 from tests.browser.conftest import Studio, lease_of, open_tab, press
+from tests.factories import replies_of_lease
 
 pytestmark = pytest.mark.timeout(600)
 OpenPage = Callable[..., Page]
@@ -23,7 +24,7 @@ RUN_MS = 300_000  # a training run on a busy machine without a GPU
 
 def authors_of_shown(studio: Studio, page: Page) -> set[str]:
     """Which policies wrote the pair on the screen; the page cannot know, so the database is asked."""
-    _, _, shown = leases.get_lease_contents(studio.db, leases.get_lease(studio.db, lease_of(page)))
+    shown = replies_of_lease(studio.db, lease_of(page))
     return {policies.get_policy(studio.db, row.policy_id).name for row in shown}
 
 

@@ -14,7 +14,7 @@ from sqlmodel import select
 
 from feedback.datasets import examples, freeze
 from feedback.store.datasets import datasets as dataset_store
-from feedback.store.labeling import judgments, leases, settings
+from feedback.store.labeling import judgments, settings
 from feedback.store.models import policies
 from feedback.tables import JudgmentRow, LeaseRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
@@ -52,8 +52,7 @@ def shown_texts(page: Page) -> list[str]:
 
 
 def stored_texts(studio: Studio, row: JudgmentRow) -> list[str]:
-    _, _, generations = leases.get_lease_contents(studio.db, leases.get_lease(studio.db, row.lease_id))
-    return [one.text for one in generations]
+    return [one.text for one in factories.replies_of_lease(studio.db, row.lease_id)]
 
 
 def judgments_of(studio: Studio, lease: str) -> list[JudgmentRow]:

@@ -52,7 +52,7 @@ def put(db: Database, texts: list[str], ask: str | list[dict[str, str]] = "Tell 
     policy = policies.get_champion(db) or policies.promote_policy(db, factories.make_policy(db, "author-of-all").id)
     messages = ask if isinstance(ask, list) else [{"role": "user", "content": ask}]
     prompt_id = prompts.save_prompts(db, [Prompt(messages=messages)]).ids[0]
-    rows = factories.make_generations(db, prompts.get_prompt(db, prompt_id), policy, texts)
+    rows = factories.make_generations(db, factories.get_prompt(db, prompt_id), policy, texts)
     kind = MatchupKind.pair if len(texts) == 2 else MatchupKind.rank
     value = Matchup(prompt_id=prompt_id, generation_ids=[row.id for row in rows], kind=kind)
     return matchups.save_matchups(db, [value])[0]

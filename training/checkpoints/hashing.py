@@ -21,11 +21,12 @@ def describe_base(base: str) -> str:
     directory = base_directory(base)
     digest = hashlib.sha256((directory / "config.json").read_bytes())
     for path in sorted([*directory.glob("*.safetensors"), *directory.glob("*.bin")]):
-        digest.update(f"{path.name}:{path.stat().st_size}:{_file_hash(path)}".encode())
+        digest.update(f"{path.name}:{path.stat().st_size}:{hash_file(path)}".encode())
     return digest.hexdigest()
 
 
-def _file_hash(path: Path) -> str:
+def hash_file(path: Path) -> str:
+    """Return the hash of a file of weights: of all of it, or above ``_SAMPLE_ABOVE`` of its size and sampled blocks."""
     size = path.stat().st_size
     digest = hashlib.sha256()
     with path.open("rb") as file:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from feedback.errors import CheckpointError, InvalidInput
-from training.checkpoints.hashing import _file_hash, describe_base, tensor_names
+from training.checkpoints.hashing import describe_base, hash_file, tensor_names
 from training.checkpoints.manifest import ADAPTER_FILE, Manifest, has_own_name, read_manifest
 from training.checkpoints.probe import check_probe
 from training.models.ensemble import attach_members
@@ -25,7 +25,7 @@ def check_checkpoint(directory: Path, kind: str, base: str | None = None) -> Man
                 f"The checkpoint {directory} is incomplete: {name} is missing. Where its weights were removed to save "
                 f"space, train it again{how}."
             )
-        if _file_hash(path) != expected:
+        if hash_file(path) != expected:
             raise CheckpointError(f"The checkpoint {directory} is damaged: {name} is not what was saved.")
     missing = [head for head in manifest.heads if not _has_head(directory, head)]
     if missing:

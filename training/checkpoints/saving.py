@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from feedback.database.engine import Database
     from feedback.tables import CheckpointRow, RunRow
     from training.home import Home
-from training.checkpoints.hashing import _file_hash
+from training.checkpoints.hashing import hash_file
 from training.checkpoints.manifest import MANIFEST_FILE, Adapter, Manifest, has_own_name, read_manifest
 
 _FULL_DISK = {errno.ENOSPC, errno.EFBIG, errno.EDQUOT}
@@ -40,7 +40,7 @@ def save_checkpoint(home: Home, name: str, write: Callable[[Path], None], manife
         with atomic_directory(final) as partial:
             write(partial)
             weights = sorted(partial.rglob("*.safetensors"))
-            files = {str(path.relative_to(partial)): _file_hash(path) for path in weights}
+            files = {str(path.relative_to(partial)): hash_file(path) for path in weights}
             written = {"files": files, "adapter": Adapter.saved_in(partial) or manifest.adapter}
             saved = manifest.model_copy(update=written)
             (partial / MANIFEST_FILE).write_text(saved.model_dump_json(indent=2))

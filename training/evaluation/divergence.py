@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from training.generation.endpoint import Endpoint
 from training.generation.sampling import Replier, Reply
 from training.models.chat import Messages, encode_prompt
+from training.models.kl import kl_k1
 from training.models.loading import LoadedPolicy
 from training.models.scoring import reply_log_probs
 
@@ -21,10 +22,10 @@ class Divergence:
     per_token: float
 
 
-def _divergence(
+def divergence_if_local(
     a: Replier, b: Replier, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]]
 ) -> Divergence | None:
-    """KL of A from B on A's replies; None where one cannot say how likely the other's replies are."""
+    """Return the KL of A from B on A's replies; None for an endpoint, or for models that tokenize differently."""
     if isinstance(a, Endpoint) or isinstance(b, Endpoint) or not read_alike(a, b):
         return None
     return divergence(a, b, prompts, replies)
@@ -57,7 +58,7 @@ def divergence(
     pad = policy.tokenizer.pad_token_id
     own_sums = reply_log_probs(policy.model, pad, exchanges)
     other_sums = reply_log_probs(reference.model, pad, exchanges)
-    ratios = [x - y for x, y in zip(own_sums, other_sums, strict=True)]
+    ratios = [kl_k1(own, other) for own, other in zip(own_sums, other_sums, strict=True)]
     mean = sum(ratios) / len(ratios)
     spread = sum((ratio - mean) ** 2 for ratio in ratios) / max(1, len(ratios) - 1)
     tokens = sum(len(ids) for _, ids in exchanges)

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any
 
 from feedback.database.engine import Database
+from feedback.rules.votes import TIE_SHARE
 from feedback.store.content.prompts import list_prompts
 from feedback.store.models.policies import list_policies
 from feedback.store.models.runs import list_runs
@@ -73,9 +74,9 @@ def _alike(db: Database, policy_id: str) -> dict[str, int]:
 def _figures(policy_id: str, found: HeadToHead, alike: int) -> dict[str, Any]:
     won: dict[str, list[float]] = {}
     for comparison in found.comparisons:
-        first, second = _WORTH.get(comparison.verdict, (0.5, 0.5))
+        first, second = _WORTH.get(comparison.verdict, (TIE_SHARE, TIE_SHARE))
         won.setdefault(comparison.prompt_id, []).append(first if comparison.first == policy_id else second)
-    units = [*won.values(), *[[0.5]] * (alike if won else 0)]
+    units = [*won.values(), *[[TIE_SHARE]] * (alike if won else 0)]
     share = clustered_trials([sum(scores) for scores in units], [len(scores) for scores in units])
     verdicts, said = [comparison.verdict for comparison in found.comparisons], max(1, len(found.comparisons))
     return {

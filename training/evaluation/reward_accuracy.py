@@ -7,10 +7,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from feedback.errors import NotEnoughData
+from feedback.rules.votes import TIE_SHARE
 from feedback.types import PreferencePair, SamplingSettings, ShownVerdict, content_hash
 from training.data.encoding import as_dicts
 from training.evaluation.intervals import Share, clustered_trials
-from training.evaluation.win_rate import OnProgress, _answered, _drawn, _named, _verdict
+from training.evaluation.win_rate import OnProgress, answered_prompts, compare_scores, interval_figures, sample_replies
 from training.generation.sampling import Replier, fitting
 from training.models.chat import Messages, is_encodable
 from training.models.loading import LoadedReward
@@ -39,8 +40,8 @@ def measure_reward(
     sampling = sampling or SamplingSettings()
     usable = fitting(policy, prompts, sampling)
     report = on_progress or (lambda fraction, text: None)
-    replies = _drawn(policy, usable, max(2, samples), sampling, seed, batch_size, report, 0.0) if usable else []
-    kept = _answered(replies)
+    replies = sample_replies(policy, usable, max(2, samples), sampling, seed, batch_size, report, 0.0) if usable else []
+    kept = answered_prompts(replies)
     usable, replies = [usable[i] for i in kept], [replies[i] for i in kept]
     pairs = [
         (messages, own[i].text, own[i + 1].text)
@@ -64,7 +65,7 @@ def reward_figures(
 
     rng = random.Random(seed)
     pairs = [pair for pair in pairs if is_encodable(reward.tokenizer, pair[0], pair[1:])]
-    verdicts = [_verdict(*oracle.score_all([(m, x), (m, y)])) for m, x, y in pairs]
+    verdicts = [compare_scores(*oracle.score_all([(m, x), (m, y)])) for m, x, y in pairs]
     first = [noisy(verdict, noise, rng) for verdict in verdicts]
     second = [noisy(verdict, noise, rng) for verdict in verdicts]
     decisive = [i for i, verdict in enumerate(first) if verdict is not ShownVerdict.tie]
@@ -79,7 +80,7 @@ def reward_figures(
     share = share_right([content_hash(list(map(dict, messages))) for messages, _, _ in ordered], chosen, rejected)
     same = sum(first[i] is second[i] for i in decisive) / len(decisive)
     return {
-        **_named("accuracy", share),
+        **interval_figures("accuracy", share),
         "length_only_accuracy": length_only(
             [len(good.split()) for _, good, _ in ordered], [len(bad.split()) for _, _, bad in ordered]
         ),
@@ -131,7 +132,7 @@ def share_right(prompts: Sequence[str], chosen: Sequence[float], rejected: Seque
 
 def agreement(better: Sequence[float], worse: Sequence[float]) -> float:
     """In how many pairs the better side has the higher number; equal numbers count half."""
-    return sum((a > b) + 0.5 * (a == b) for a, b in zip(better, worse, strict=True))
+    return sum((a > b) + TIE_SHARE * (a == b) for a, b in zip(better, worse, strict=True))
 
 
 def length_only(better: Sequence[int], worse: Sequence[int]) -> float:

@@ -13,8 +13,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from feedback.errors import NotEnoughData
+from feedback.rules.votes import TIE_SHARE
 from feedback.types import SamplingSettings, ShownVerdict
-from training.evaluation.divergence import _divergence
+from training.evaluation.divergence import divergence_if_local
 from training.evaluation.intervals import Share, clustered
 from training.generation.sampling import REFUSED, Replier, Reply, fitting, sample
 from training.models.chat import Messages
@@ -23,7 +24,7 @@ from training.rewards.scorers import Scorer
 
 OnProgress = Callable[[float, str], None]
 
-_WORTH = {ShownVerdict.left: 1.0, ShownVerdict.tie: 0.5, ShownVerdict.right: 0.0}
+_WORTH = {ShownVerdict.left: 1.0, ShownVerdict.tie: TIE_SHARE, ShownVerdict.right: 0.0}
 
 
 def compare_policies(
@@ -56,23 +57,23 @@ def compare_policies(
             "Import prompts with the split 'evaluation'."
         )
     report = on_progress or (lambda fraction, text: None)
-    replies_a = _drawn(a, usable, samples * best_of, sampling, 2 * seed, batch_size, report, 0.0)
+    replies_a = sample_replies(a, usable, samples * best_of, sampling, 2 * seed, batch_size, report, 0.0)
     moved_on = replies_a
     if best_of > 1 and picker is not None:
         report(0.45, "picking")
         replies_a = picked(picker, usable, replies_a, best_of)
-    replies_b = _drawn(b, usable, samples, sampling, 2 * seed + 1, batch_size, report, 0.45)
+    replies_b = sample_replies(b, usable, samples, sampling, 2 * seed + 1, batch_size, report, 0.45)
     report(0.9, "judging")
-    kept = _answered(moved_on, replies_b)
+    kept = answered_prompts(moved_on, replies_b)
     usable, moved_on = [usable[i] for i in kept], [moved_on[i] for i in kept]
     replies_a, replies_b = [replies_a[i] for i in kept], [replies_b[i] for i in kept]
     means, ties = win_means(oracle, usable, replies_a, replies_b, noise, random.Random(seed))
     share = clustered(means, per_cluster=samples)
     report(0.95, "measuring the distance")
-    moved = _divergence(a, b, usable, [own[:samples] for own in moved_on])
+    moved = divergence_if_local(a, b, usable, [own[:samples] for own in moved_on])
     chosen = {"best_of": best_of, "best_of_kl": math.log(best_of) - (best_of - 1) / best_of} if best_of > 1 else {}
     return {
-        **_named("win_rate", share),
+        **interval_figures("win_rate", share),
         "ties": ties,
         "n_prompts": len(usable),
         "n_refused": len(prompts) - len(usable),
@@ -111,15 +112,15 @@ def win_means(
     scores_b = _scored(oracle, prompts, replies_b)
     means, ties, total = [], 0, 0
     for own, others in zip(scores_a, scores_b, strict=True):
-        verdicts = [noisy(_verdict(x, y), noise, rng) for x in own for y in others]
+        verdicts = [noisy(compare_scores(x, y), noise, rng) for x in own for y in others]
         means.append(sum(_WORTH[verdict] for verdict in verdicts) / len(verdicts))
         ties += verdicts.count(ShownVerdict.tie)
         total += len(verdicts)
     return means, ties / total
 
 
-def _answered(*replies: Sequence[Sequence[Reply]]) -> list[int]:
-    """The places of the prompts that nobody refused. NotEnoughData when fewer than two are left."""
+def answered_prompts(*replies: Sequence[Sequence[Reply]]) -> list[int]:
+    """Return the indices of the prompts that every policy replied to; NotEnoughData for fewer than two."""
     refused = {i for own in replies for i, drawn in enumerate(own) if any(r.finish_reason == REFUSED for r in drawn)}
     kept = [i for i in range(len(replies[0])) if i not in refused]
     if len(kept) < 2:
@@ -139,7 +140,7 @@ def describe_replies(replies: Sequence[Sequence[Reply]]) -> dict[str, float]:
     }
 
 
-def _drawn(
+def sample_replies(
     policy: Replier,
     prompts: Sequence[Messages],
     samples: int,
@@ -149,6 +150,8 @@ def _drawn(
     report: OnProgress,
     start: float,
 ) -> list[list[Reply]]:
+    """Draw ``samples`` replies to each prompt, and report the progress from ``start`` on."""
+
     def on_progress(drawn: int, wanted: int) -> None:
         report(start + 0.45 * drawn / wanted, f"{drawn} of {wanted} replies")
 
@@ -164,11 +167,13 @@ def _scored(
     return [[next(scores) for _ in own] for own in replies]
 
 
-def _verdict(left: float, right: float) -> ShownVerdict:
+def compare_scores(left: float, right: float) -> ShownVerdict:
+    """Return which side scores higher, or a tie."""
     return {"first": ShownVerdict.left, "second": ShownVerdict.right, "tie": ShownVerdict.tie}[better(left, right)]
 
 
-def _named(name: str, share: Share) -> dict[str, float]:
+def interval_figures(name: str, share: Share) -> dict[str, float]:
+    """Return a share and the bounds of its interval as the figures of a scorecard."""
     low, high = ("low", "high") if name == "win_rate" else (f"{name}_low", f"{name}_high")
     return {name: share.value, low: share.low, high: share.high}
 

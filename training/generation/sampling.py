@@ -104,13 +104,6 @@ def sample(
     return [[replies[p, j] for j in range(k)] for p in range(len(prompts))]
 
 
-def draw_again(policy: Replier, messages: Messages, settings: SamplingSettings, seed: int) -> Reply:
-    """The reply that was drawn with this seed: a generation's policy, prompt, settings and seed name it for ever."""
-    draw = _Draw(0, 0, messages, _encoded(policy, messages, settings), seed)
-    with _ready(policy):
-        return _draw_batch(policy, [draw], settings)[0]
-
-
 def fits(policy: Replier, messages: Messages, settings: SamplingSettings) -> None:
     """Raise PromptTooLong when this prompt and its reply do not fit the model's window, so far as that is known."""
     _encoded(policy, messages, settings)

@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
 from training.models.loading import HEAD_FILE, probe_tokens
-from training.ppo.batch import ReplyBatch, _numbered, _picked, _spread
+from training.ppo.batch import ReplyBatch, flat_places, gather_states, scatter_tokens
 from training.speedups.core_pool import CorePool
 from training.speedups.frozen_layers import FrozenLayers, HiddenStateCache
 from training.speedups.sparse_mlp import SparseMlp
@@ -298,7 +298,7 @@ class Role:
         from torch.utils.checkpoint import checkpoint
 
         real = batch.mask.bool()
-        read, targets = _numbered(batch.places, batch.ids.shape[1])[real], batch.targets[real]
+        read, targets = flat_places(batch.places, batch.ids.shape[1])[real], batch.targets[real]
         states = self.hidden(batch.ids, rows, cache, read).flatten(0, 1)[read]
         size = max(1, CHUNK_LOGITS // self._backbone.model.get_output_embeddings().weight.shape[0])
         found = []
@@ -308,7 +308,7 @@ class Role:
             else:
                 found.append(self._chunk(part, wanted, temperature))
         log_probs, entropies = (torch.cat(parts) for parts in zip(*found, strict=True))
-        return _spread(log_probs, real), _spread(entropies, real)
+        return scatter_tokens(log_probs, real), scatter_tokens(entropies, real)
 
     def values(self, batch: ReplyBatch, rows: Sequence[int] = (), cache: HiddenStateCache | None = None) -> Tensor:
         """Return the scalar head at the places from which each reply token was drawn: (row, token), fp32.
@@ -316,14 +316,14 @@ class Role:
         ``rows`` and ``cache`` as for ``hidden``.
         """
         last = batch.places.gather(1, batch.mask.sum(1, keepdim=True).long() - 1)
-        read = _numbered(batch.places, batch.ids.shape[1])[batch.mask.bool()]
+        read = flat_places(batch.places, batch.ids.shape[1])[batch.mask.bool()]
         values = self._headed(batch.ids, last, read, rows, cache)
-        return _picked(values, batch.places).squeeze(-1) * batch.mask
+        return gather_states(values, batch.places).squeeze(-1) * batch.mask
 
     def scores(self, ids: Tensor, lengths: Tensor) -> Tensor:
         """Return the scalar head at the last real token of each sequence: (row,), fp32."""
         last = (lengths - 1)[:, None]
-        return _picked(self._headed(ids, last, _numbered(last, ids.shape[1]).view(-1)), last).view(-1)
+        return gather_states(self._headed(ids, last, flat_places(last, ids.shape[1]).view(-1)), last).view(-1)
 
     def _headed(
         self, ids: Tensor, last: Tensor, read: Tensor, rows: Sequence[int] = (), cache: HiddenStateCache | None = None

@@ -14,8 +14,8 @@ if TYPE_CHECKING:
 class ReplyBatch:
     """Prompts with their replies, padded on the right.
 
-    ``ids`` (row, position); ``places`` (row, token) the position whose hidden state foretells that token of the
-    reply; ``targets`` and ``mask`` (row, token) the reply's tokens and which of them are real.
+    Shapes: ``ids`` (row, position); ``places`` (row, token), the position whose hidden state predicts that token of
+    the reply; ``targets`` and ``mask`` (row, token), the reply's tokens and which of them are real.
     """
 
     ids: Tensor
@@ -27,7 +27,7 @@ class ReplyBatch:
 def make_batch(
     prompts: Sequence[Sequence[int]], replies: Sequence[Sequence[int]], pad: int, device: Any = "cpu"
 ) -> ReplyBatch:
-    """Token ids of prompts and replies as one padded batch; a reply has at least one token."""
+    """Return token ids of prompts and replies as one padded batch; a reply has at least one token."""
     import torch
 
     rows = [[*prompt, *reply] for prompt, reply in zip(prompts, replies, strict=True)]
@@ -40,18 +40,18 @@ def make_batch(
     return ReplyBatch(ids.to(device), places.to(device), targets.to(device), mask.to(device))
 
 
-def _numbered(places: Tensor, width: int) -> Tensor:
-    """Places (row, token) as numbers of row × position."""
+def flat_places(places: Tensor, width: int) -> Tensor:
+    """Return places (row, token) as indices into the flattened (row × position), same shape."""
     import torch
 
     return places + width * torch.arange(len(places), device=places.device)[:, None]
 
 
-def _picked(states: Tensor, places: Tensor) -> Tensor:
-    """The hidden states (row, token, width) at the given places (row, token)."""
+def gather_states(states: Tensor, places: Tensor) -> Tensor:
+    """Return the states (row, token, hidden) of states (row, position, hidden) at places (row, token)."""
     return states.gather(1, places[..., None].expand(-1, -1, states.shape[-1]))
 
 
-def _spread(values: Tensor, real: Tensor) -> Tensor:
-    """Values of the real tokens put back into (row, token), 0 elsewhere."""
+def scatter_tokens(values: Tensor, real: Tensor) -> Tensor:
+    """Put the values (n,) of the n real tokens into the shape of ``real`` (row, token); 0 elsewhere."""
     return values.new_zeros(real.shape).masked_scatter(real, values)

@@ -12,9 +12,9 @@ from dataclasses import asdict, dataclass
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any
 
+from training.models.kl import kl_k1
 from training.ppo.backbone import REFERENCE, Backbone
 from training.ppo.batch import make_batch
-from training.ppo.objectives import kl_k1
 from training.ppo.reward_roles import Judges, ScoreScale
 from training.ppo.rollouts import PoolPrompt, draw_replies, penalties, reply_seed, text_of
 from training.rewards.functions import no_repetition

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 from feedback.errors import RunFailed
 from training.checkpoints.resume_state import read_state, write_state
+from training.models.kl import kl_k1
 from training.models.loading import parameter_count
 from training.ppo import objectives
 from training.ppo.backbone import Backbone, Role
@@ -164,7 +165,7 @@ class Learner:
     def advantages(self, rollout: Rollout) -> tuple[Tensor, Tensor]:
         """Return the advantages, whitened over the batch, and the returns: both (reply, token)."""
         settings, mask = self.settings, rollout.mask
-        log_ratio = objectives.kl_k1(rollout.log_probs, rollout.reference)
+        log_ratio = kl_k1(rollout.log_probs, rollout.reference)
         rewards = objectives.token_rewards(rollout.scores, log_ratio, mask, self.beta)
         if settings.baseline == "leave_one_out":
             by_reply = objectives.leave_one_out(rewards.sum(1), settings.per_prompt)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from training.models.kl import kl_k1, kl_k3
 from training.ppo import objectives
 
 if TYPE_CHECKING:
@@ -37,12 +38,12 @@ def rollout_figures(rollout: Rollout) -> dict[str, float]:
     """Return the replies' reward, score, KL from the parent (nats per reply), entropy (nats), end rate and lengths."""
     mask = rollout.mask
     lengths = sorted(len(reply) for reply in rollout.replies)
-    log_ratio = objectives.kl_k1(rollout.log_probs, rollout.reference)
+    log_ratio = kl_k1(rollout.log_probs, rollout.reference)
     figures = {
         "reward": float(rollout.judged.mean()),
         "score": float(rollout.scores.mean()),
         "kl": float(rollout.reply_kl.mean()),
-        "kl_k3": float((objectives.kl_k3(log_ratio) * mask).sum(1).mean()),
+        "kl_k3": float((kl_k3(log_ratio) * mask).sum(1).mean()),
         "entropy": float(objectives.masked_mean(rollout.entropy, mask)),
         "end_rate": sum(rollout.ended) / len(rollout.ended),
         "tokens": sum(lengths) / len(lengths),

@@ -12,12 +12,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
+from training.models.kl import MAX_LOG_RATIO, kl_k1, kl_k3
+
 if TYPE_CHECKING:
     from torch import Tensor
-
-    from training.settings.train import Combination
-
-MAX_LOG_RATIO = 20.0  # e^20: a larger ratio only says that something is wrong, and would overflow
 
 
 class PolicyLoss(NamedTuple):
@@ -48,24 +46,6 @@ def whiten(values: Tensor, mask: Tensor) -> Tensor:
     mean = masked_mean(values, mask)
     variance = masked_mean((values - mean) ** 2, mask)
     return (values - mean) * (variance + 1e-8).rsqrt() * mask
-
-
-def kl_k1(log_probs: Tensor, ref_log_probs: Tensor) -> Tensor:
-    """Return log π − log π_ref per token (reply, token): an unbiased estimate of KL(π‖π_ref) on tokens drawn from π.
-
-    Subtracted from the reward it gives the gradient of the KL; differentiated as a loss it does not. Single tokens can
-    be negative.
-    """
-    return log_probs - ref_log_probs
-
-
-def kl_k3(log_ratio: Tensor) -> Tensor:
-    """Return r − 1 − log r with r = e^−log_ratio, per token: an estimate of the KL that is never negative (Schulman).
-
-    For metrics and for early stopping; in the reward it would bias the gradient.
-    """
-    bounded = (-log_ratio).clamp(-MAX_LOG_RATIO, MAX_LOG_RATIO)
-    return bounded.exp() - 1 - bounded
 
 
 def token_rewards(scores: Tensor, log_ratio: Tensor, mask: Tensor, beta: float) -> Tensor:
@@ -171,14 +151,3 @@ def explained_variance(values: Tensor, returns: Tensor, mask: Tensor) -> Tensor:
     error = returns - values
     residual = masked_mean((error - masked_mean(error, mask)) ** 2, mask)
     return 1 - residual / (total + 1e-8)
-
-
-def combined_scores(scores: Tensor, combination: Combination, variance_penalty: float = 0.5) -> Tensor:
-    """One score per reply from several judges' (judge, reply), as ``rewards.scorers.combined`` makes one of a list.
-
-    ``uncertain`` subtracts ``variance_penalty`` times the variance over the judges (Coste et al. 2023, UWO).
-    """
-    if combination == "worst":
-        return scores.min(0).values
-    mean = scores.mean(0)
-    return mean if combination == "mean" else mean - variance_penalty * scores.var(0, unbiased=False)

@@ -18,8 +18,8 @@ from training.checkpoints.manifest import ADAPTER_FILE
 from training.checkpoints.probe import listed, probe_exchanges
 from training.models.chat import Messages, encode_exchange, window_of
 from training.models.ensemble import member_name
-from training.ppo.objectives import combined_scores
 from training.rewards.functions import RewardFunction
+from training.rewards.scorers import combine_scores
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -128,7 +128,7 @@ class ScoreScale:
         """One score per reply of the judges' rewards (judge, reply), cut at ``clip`` deviations."""
         mean, deviation = rewards.new_tensor(self.mean), rewards.new_tensor(self.deviation)
         scores = (rewards - mean[:, None]) / deviation[:, None]
-        return combined_scores(scores, combination, variance_penalty).clamp(-clip, clip)
+        return combine_scores(scores, combination, variance_penalty).clamp(-clip, clip)
 
 
 def read_reward(backbone: Backbone, adapters: PeftAdapters, role: str, directory: Path, base: str) -> RewardRoles:

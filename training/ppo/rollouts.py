@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from training.generation.decoding import Decoded, decode
 from training.models.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
+from training.models.kl import kl_k1
 from training.ppo.backbone import REFERENCE, Backbone, Role
 from training.ppo.batch import ReplyBatch, make_batch
-from training.ppo.objectives import kl_k1
 from training.ppo.reward_roles import Judges
 from training.speedups.frozen_layers import HiddenStateCache
 

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import fmean, pvariance
 from typing import TYPE_CHECKING, Protocol
 
 from feedback.errors import InvalidInput, UnknownSetting
@@ -17,11 +16,13 @@ from training.models.chat import Messages
 from training.models.ensemble import members_of
 from training.models.loading import LoadedReward
 from training.rewards.functions import get_reward_function
+from training.settings.train import Combination
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from feedback.database.engine import Database
     from training.home import Home
-from training.settings.train import Combination
 
 
 class Scorer(Protocol):
@@ -42,7 +43,12 @@ class Panel:
 
     def score_all(self, exchanges: Sequence[tuple[Messages, str]]) -> list[float]:
         """The combined score of each (messages, reply)."""
-        return [combined(scores, self.combination, self.variance_penalty) for scores in self.opinions(exchanges)]
+        import torch
+
+        if not exchanges:
+            return []
+        scores = torch.tensor(self.opinions(exchanges), dtype=torch.float64).T
+        return combine_scores(scores, self.combination, self.variance_penalty).tolist()  # type: ignore[no-any-return]
 
     def opinions(self, exchanges: Sequence[tuple[Messages, str]]) -> list[tuple[float, ...]]:
         """What each model says of each exchange: one tuple per exchange, one score per model."""
@@ -52,11 +58,15 @@ class Panel:
         return list(zip(*(reward_scores(member, exchanges) for member in members), strict=True))
 
 
-def combined(scores: Sequence[float], combination: Combination, variance_penalty: float) -> float:
-    """One score from several models' scores of the same reply."""
+def combine_scores(scores: Tensor, combination: Combination, variance_penalty: float = 0.5) -> Tensor:
+    """Combine the scores (model, reply) that several models give into one score per reply (reply,).
+
+    ``uncertain`` subtracts ``variance_penalty`` times the biased variance over the models (Coste et al. 2023, UWO).
+    """
     if combination == "worst":
-        return min(scores)
-    return fmean(scores) - (variance_penalty * pvariance(scores) if combination == "uncertain" else 0.0)
+        return scores.min(0).values
+    mean = scores.mean(0)
+    return mean if combination == "mean" else mean - variance_penalty * scores.var(0, unbiased=False)
 
 
 def checkpoint_keys(reward: str) -> list[str]:

@@ -8,7 +8,7 @@ from sqlalchemy import update
 from sqlmodel import col, select
 
 from feedback.database.engine import Database
-from feedback.store.rows import as_row, get_by_key, in_chunks
+from feedback.store.rows import as_row, in_chunks
 from feedback.tables import GenerationRow
 from feedback.types import Generation
 
@@ -45,12 +45,6 @@ def hand_over_generations(db: Database, run_id: str, policy_id: str) -> None:
     """
     with db.write() as session:
         session.execute(update(GenerationRow).where(col(GenerationRow.run_id) == run_id).values(policy_id=policy_id))
-
-
-def get_generation(db: Database, generation_id: str) -> GenerationRow:
-    """The generation with this id."""
-    with db.read() as session:
-        return get_by_key(session, GenerationRow, "generation", generation_id)
 
 
 def list_newest_generations(db: Database, run_id: str, limit: int) -> list[GenerationRow]:

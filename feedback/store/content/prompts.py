@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 
 from feedback.database.chunks import Saved, save_in_chunks
 from feedback.database.engine import Database
-from feedback.store.rows import as_row, get_by_key, in_chunks
+from feedback.store.rows import as_row, in_chunks
 from feedback.tables import DatasetJudgmentRow, DatasetRow, JudgmentRow, MatchupRow, PromptRow
 from feedback.types import ASKED_HERE, Prompt, Split
 
@@ -125,12 +125,6 @@ def _bring(session: Session, stored: Iterable[PromptRow], offered: Sequence[Prom
         if row.content_hash in meant and ASKED_HERE in row.tags:
             row.tags = [tag for tag in row.tags if tag != ASKED_HERE]
             session.add(row)
-
-
-def get_prompt(db: Database, prompt_id: str) -> PromptRow:
-    """The prompt with this id."""
-    with db.read() as session:
-        return get_by_key(session, PromptRow, "prompt", prompt_id)
 
 
 def list_prompts(

@@ -22,7 +22,7 @@ from feedback.database.statements import CompiledStatement
 from feedback.errors import LeaseLost, NotFound
 from feedback.store.labeling import idle_leases, pool
 from feedback.store.labeling.pool import LEASE
-from feedback.store.rows import record, rows_by_id
+from feedback.store.rows import record
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow
 from feedback.types import CUT, LeaseState, MatchupKind, Part, Purpose, Source
 
@@ -200,15 +200,6 @@ def get_screen(db: Database, lease: LeaseRow) -> Screen:
     """What a lease puts before its holder."""
     with db.reading() as connection:
         return _screen(connection, lease)
-
-
-def get_lease_contents(db: Database, lease: LeaseRow) -> tuple[MatchupRow, PromptRow, list[GenerationRow]]:
-    """What a lease is about: its matchup, the prompt, and the generations in stored order."""
-    with db.read() as session:
-        matchup = session.get_one(MatchupRow, lease.matchup_id)
-        prompt = session.get_one(PromptRow, matchup.prompt_id)
-        rows = rows_by_id(session, GenerationRow, matchup.generation_ids)
-        return matchup, prompt, [rows[generation_id] for generation_id in matchup.generation_ids]
 
 
 def _lease(

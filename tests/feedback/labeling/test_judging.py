@@ -10,7 +10,7 @@ from feedback.labeling import assignment, judging
 from feedback.store.labeling import judgments, matchups
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState, Matchup, MatchupKind, MatchupState, ShownVerdict, Verdict
-from tests.factories import make_generations, make_matchup, make_policy, make_prompt
+from tests.factories import get_generation, make_generations, make_matchup, make_policy, make_prompt
 
 
 def the_judgment(db: Database) -> JudgmentRow:
@@ -34,7 +34,6 @@ def test_a_ranking_says_the_same_of_each_reply_in_either_order(order: list[int],
 def test_the_preferred_text_is_the_one_the_person_saw_on_that_side(db: Database) -> None:
     for _ in range(8):
         make_matchup(db)
-    from feedback.store.content import generations
 
     while (task := assignment.lease_next(db, "ann")) is not None:
         wanted = task.responses[1]
@@ -42,7 +41,7 @@ def test_the_preferred_text_is_the_one_the_person_saw_on_that_side(db: Database)
         row = next(r for r in judgments.list_judgments(db) if r.id == done.judgment_id)
         matchup = matchups.get_matchup(db, row.matchup_id)
         index = 0 if row.verdict is Verdict.first else 1
-        assert generations.get_generation(db, matchup.generation_ids[index]).text == wanted
+        assert get_generation(db, matchup.generation_ids[index]).text == wanted
         assert (row.strength, row.rationale) == (3, "clearer")
 
 

@@ -17,13 +17,13 @@ from feedback.store.content.generations import list_generations
 from feedback.store.labeling.matchups import count_matchups
 from feedback.store.models.policies import get_champion, get_policy, list_policies, promote_policy
 from feedback.types import SamplingSettings
-from tests.factories import judge_by, longer, make_prompt
+from tests.factories import draw_again, judge_by, longer, make_prompt
 from tests.training.served import Served, complaint, reply_to, serving
 from training.checkpoints.opening import open_policy, open_replier
 from training.checkpoints.registration import add_policy, serve_model
 from training.evaluation.win_rate import compare_policies
 from training.generation.endpoint import KEY_VARIABLE, Endpoint, key_variable, split_base
-from training.generation.sampling import draw_again, sample
+from training.generation.sampling import sample
 from training.home import Home
 from training.loop.plan import Plan
 from training.loop.rounds import Loop

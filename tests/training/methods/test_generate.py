@@ -12,8 +12,7 @@ from feedback.store.content.generations import list_generations
 from feedback.store.content.prompts import save_prompts
 from feedback.store.labeling.matchups import count_matchups
 from feedback.types import Prompt, SamplingSettings
-from tests.factories import make_prompt
-from training.generation.sampling import draw_again
+from tests.factories import draw_again, make_prompt
 from training.methods import METHODS, generate
 from training.methods.generate import chunks
 from training.models.loading import LoadedPolicy, load_base

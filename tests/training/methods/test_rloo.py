@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
 from feedback.errors import NotEnoughData, NotFound, UnknownSetting
 from feedback.store.content.prompts import list_prompts, save_prompts
@@ -26,7 +27,7 @@ from training.models.chat import Messages
 from training.models.loading import LoadedPolicy, load_base
 from training.reporting.reporter import DryRunDone, LocalProgress, Watch
 from training.rewards import functions
-from training.rewards.scorers import checkpoint_keys, combined, open_picker
+from training.rewards.scorers import Panel, checkpoint_keys, combine_scores, open_picker
 from training.runs.queue import submit
 from training.settings.rft import RftSettings
 from training.settings.rloo import RlooSettings
@@ -133,10 +134,11 @@ def test_a_reward_that_cannot_tell_replies_apart_teaches_nothing(tiny_base: Path
 
 
 def test_several_judges_score_together() -> None:
-    scores = [1.0, 3.0]
-    assert combined(scores, "mean", 9.0) == 2.0
-    assert combined(scores, "worst", 9.0) == 1.0
-    assert combined(scores, "uncertain", 0.5) == 2.0 - 0.5 * 1.0
+    scores = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
+    assert combine_scores(scores, "mean", 9.0).item() == 2.0
+    assert combine_scores(scores, "worst", 9.0).item() == 1.0
+    assert combine_scores(scores, "uncertain", 0.5).item() == 2.0 - 0.5 * 1.0
+    assert Panel([]).score_all([]) == []
     assert checkpoint_keys("one, two") == ["one", "two"]
     assert best_of_kl(4) == pytest.approx(math.log(4) - 0.75)
 

@@ -12,11 +12,11 @@ from feedback.database.engine import Database
 from feedback.datasets.examples import list_demonstrations, list_labelled_replies, list_rankings
 from feedback.datasets.freeze import freeze
 from feedback.errors import RunFailed
-from feedback.store.content.prompts import get_prompt, save_prompts
+from feedback.store.content.prompts import save_prompts
 from feedback.store.datasets.datasets import list_pairs
 from feedback.store.models.policies import promote_policy, save_policy
 from feedback.types import DatasetFilters, Message, Policy, PreferencePair, Prompt, Role
-from tests.factories import judge_by, make_matchup, make_prompt
+from tests.factories import get_prompt, judge_by, make_matchup, make_prompt
 from tests.training.conftest import make_pair
 from tests.training.families import FAMILIES, ZEPHYR, save_model, tokenizer_of
 from tests.training.models.test_chat_families import METASPACE

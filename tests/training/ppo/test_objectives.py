@@ -9,7 +9,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from training.models.kl import kl_k1, kl_k3
 from training.ppo import objectives
+from training.rewards.scorers import combine_scores
 
 F64 = {"dtype": torch.float64}
 
@@ -185,11 +187,11 @@ def test_further_padding_changes_nothing() -> None:
 
 def test_the_two_estimates_of_the_divergence_agree_with_the_exact_one() -> None:
     policy, reference = torch.tensor([0.7, 0.2, 0.1], **F64), torch.tensor([0.4, 0.4, 0.2], **F64)
-    log_ratio = objectives.kl_k1(policy.log(), reference.log())
+    log_ratio = kl_k1(policy.log(), reference.log())
     exact = (policy * log_ratio).sum().item()
-    assert (policy * objectives.kl_k3(log_ratio)).sum().item() == pytest.approx(exact)
-    assert (objectives.kl_k3(log_ratio) >= 0).all()
-    assert objectives.kl_k3(torch.tensor([math.log(2)], **F64)).item() == pytest.approx(0.5 - 1 + math.log(2))
+    assert (policy * kl_k3(log_ratio)).sum().item() == pytest.approx(exact)
+    assert (kl_k3(log_ratio) >= 0).all()
+    assert kl_k3(torch.tensor([math.log(2)], **F64)).item() == pytest.approx(0.5 - 1 + math.log(2))
 
 
 def test_beta_follows_the_divergence_and_never_jumps() -> None:
@@ -208,6 +210,6 @@ def test_explained_variance_of_a_perfect_a_useless_and_a_harmful_value() -> None
 
 def test_judges_are_combined_as_asked() -> None:
     scores = torch.tensor([[1.0, 4.0], [3.0, 4.0]], **F64)
-    assert objectives.combined_scores(scores, "mean").tolist() == [2.0, 4.0]
-    assert objectives.combined_scores(scores, "worst").tolist() == [1.0, 4.0]
-    assert objectives.combined_scores(scores, "uncertain", 0.5).tolist() == [1.5, 4.0]
+    assert combine_scores(scores, "mean").tolist() == [2.0, 4.0]
+    assert combine_scores(scores, "worst").tolist() == [1.0, 4.0]
+    assert combine_scores(scores, "uncertain", 0.5).tolist() == [1.5, 4.0]
