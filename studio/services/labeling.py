@@ -58,14 +58,11 @@ class Labeling(Acts):
     """Acts of those who judge."""
 
     @act(UserRole.annotator)
-    def lease_task(self, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
-        """A matchup nobody else holds, leased to the annotator; None when the pool has none for them."""
-        annotator = self.speaker(annotator)
-        return self._lease(annotator, None, self._checks())
-
-    @act(UserRole.annotator)
     def lease_with_guidelines(self, annotator: str = LOCAL_ANNOTATOR) -> tuple[Task | None, str]:
-        """As ``lease_task``, with what annotators are asked now: one look at the settings for both."""
+        """A matchup nobody else holds, leased to the annotator, and what annotators are asked now.
+
+        None when the pool has no matchup for them. Both take one look at the settings.
+        """
         annotator = self.speaker(annotator)
         settings = self.shared.in_force.now()
         task = self._lease(annotator, None, settings.checks or CHECKS)
