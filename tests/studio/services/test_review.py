@@ -267,7 +267,7 @@ def test_the_shares_of_gold_and_repeats_are_settings_that_hold_from_the_next_tas
     saved = client.post("/api/checks", json={"gold_share": 0.5}).json()
     assert saved == {"version": 2, "gold_share": 0.5, "repeat_share": 0.0, "repeat_after": 3600}
     for name in (f"person-{number}" for number in range(20)):
-        services.labeling.lease_task(name)
+        services.labeling.lease_with_guidelines(name)[0]
     assert any(lease.matchup_id == gold.id for lease in every_lease(db))
 
     refused = client.post("/api/checks", json={"repeat_share": 0.7, "gold_share": 0.1})

@@ -84,7 +84,7 @@ def test_undo_gives_the_pair_back_and_frees_the_next(services: Services, db: Dat
 
 def test_a_lease_of_somebody_else_is_refused(services: Services, db: Database, champion) -> None:
     fill(db, champion, 1)
-    task = services.labeling.lease_task("ann")
+    task = services.labeling.lease_with_guidelines("ann")[0]
     with pytest.raises(LeaseLost):
         services.labeling.judge(task.lease_id, "ben", verdict="left")
 
@@ -300,9 +300,9 @@ def test_counts_say_what_a_dataset_would_hold(services: Services, db: Database, 
 def test_a_skip_is_told_apart_from_a_judgment(services: Services, db: Database, champion) -> None:
     fill(db, champion, 3)
     for _ in range(2):
-        services.labeling.judge(services.labeling.lease_task().lease_id, skip_reason="not_said")
-    services.labeling.judge(services.labeling.lease_task().lease_id, verdict="tie")
-    assert services.labeling.lease_task() is None
+        services.labeling.judge(services.labeling.lease_with_guidelines()[0].lease_id, skip_reason="not_said")
+    services.labeling.judge(services.labeling.lease_with_guidelines()[0].lease_id, verdict="tie")
+    assert services.labeling.lease_with_guidelines()[0] is None
     assert services.labeling.label_counts() == LabelCounts(done=1, left=0, skipped=2, pool=2)
 
 
