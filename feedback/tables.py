@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import JSON, Index, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
 
-from feedback.columns import EnumText, Moment, new_id
+from feedback.column_types import EnumText, Moment, new_id
 from feedback.types import (
     Act,
     AuditEvent,

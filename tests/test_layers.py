@@ -28,12 +28,12 @@ NOT_AT_IMPORT = {"studio": {"torch", "transformers", "peft", "trl"}}
 
 
 _FEEDBACK = """
-    errors files columns types tables migrations/versions migrations outputs containers jsonl rules database
+    errors files columns types tables migrations/versions migrations outputs packed_files jsonl rules database
     store store/people store/content store/labeling store/models store/datasets store/reports store/transfer
     quality datasets labeling formats/base formats/trl formats
 """
 _TRAINING = """
-    private lost_database home bundled http_answers settings reporting adapters models speedups generation
+    private_files lost_database home bundled http_answers settings reporting adapters models speedups generation
     checkpoints data starter/text starter/families starter rewards trainer evaluation ppo methods runs/launch runs
     operations loop execute worker
 """

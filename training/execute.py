@@ -51,7 +51,7 @@ from training.checkpoints.saving import is_disk_full
 from training.home import Home
 from training.methods import METHODS
 from training.models.base_files import is_out_of_memory
-from training.private import keep_private
+from training.private_files import keep_private
 from training.reporting.progress import Progress
 from training.reporting.reporter import DryRunDone, RunContext, Watch
 from training.runs.launch.local import started_at, this_host

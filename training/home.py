@@ -21,7 +21,7 @@ from feedback.database.engine import Database, open_database
 from feedback.database.read_only import count_tables, open_read_only
 from feedback.errors import HomeInUse, InvalidInput
 from training.lost_database import require_database
-from training.private import mend_modes
+from training.private_files import mend_modes
 
 DEFAULT_HOME = Path("~/.rlhf-studio")
 DATABASE_VARIABLE = "STUDIO_DATABASE_URL"

@@ -22,7 +22,7 @@ from feedback.store.models.runs import claim_next_run, get_run, list_runs, trans
 from feedback.tables import RunRow
 from feedback.types import RunState, now
 from training.home import Home
-from training.private import keep_private
+from training.private_files import keep_private
 from training.runs.dependencies import give_up_waiting
 from training.runs.launch import Launched, Launcher, Urgency
 from training.runs.launch.local import LocalLauncher, is_alive, started_at

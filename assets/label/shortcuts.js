@@ -3,7 +3,7 @@
 // A new key is a line in ``ACTIONS`` of studio/page/views/labeling/tools.py, which the overlay is made from, and a function
 // of the same name in ``studio.acts``, in the script that does it.
 //
-// What a press is called is said in keys.js. Nothing fires while somebody types, with Ctrl, Alt, AltGr or Meta, or from a
+// What a press is called is said in key_names.js. Nothing fires while somebody types, with Ctrl, Alt, AltGr or Meta, or from a
 // key that is held down.
 (() => {
   const studio = window.studio;

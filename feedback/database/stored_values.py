@@ -17,7 +17,7 @@ from sqlalchemy.orm import Mapper
 from sqlalchemy.sql.elements import KeyedColumnElement
 from sqlmodel import SQLModel
 
-from feedback.columns import EnumText, Moment
+from feedback.column_types import EnumText, Moment
 from feedback.database.engine import Database
 from feedback.errors import RESTORE_HINT, DatabaseDamaged
 from feedback.migrations import current_revision, newest_revision

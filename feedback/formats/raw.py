@@ -13,10 +13,10 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from feedback.containers import read_objects
 from feedback.database.engine import Database
 from feedback.errors import InvalidLine
 from feedback.formats.base.format import Export, Format, Row, dropped_by_filters
+from feedback.packed_files import read_objects
 from feedback.store.rows import reason_of
 from feedback.store.transfer import archive
 from feedback.store.transfer.archive import ArchivedJudgment

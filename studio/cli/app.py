@@ -33,7 +33,7 @@ from studio.cli.commands import (
 )
 from studio.cli.session.context import Asked
 from training.home import Home
-from training.private import keep_private
+from training.private_files import keep_private
 
 HOME_OPTIONS = ("--home", "--database-url")
 

@@ -23,7 +23,7 @@ from studio.web.middleware import add_front
 from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_LABEL = "transport keys stage late_words presence ranking text_views annotation_panels messages shortcuts"
+_LABEL = "transport key_names stage late_words presence ranking text_views annotation_panels messages shortcuts"
 _PAGE = "run_card url_state tabs"
 SCRIPTS = (  # in the order they build on
     "page/session.js",

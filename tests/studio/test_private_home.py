@@ -15,7 +15,7 @@ from feedback.datasets.freeze import freeze
 from studio.security.sessions import signing_key
 from tests.factories import judge_by, longer, make_matchup, make_policy
 from training.home import Home
-from training.private import mend_modes
+from training.private_files import mend_modes
 
 ROOT = Path(__file__).parents[2]
 

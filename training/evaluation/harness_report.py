@@ -11,8 +11,8 @@ from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
 
-from feedback.containers import read_objects
 from feedback.errors import InvalidInput, NotFound
+from feedback.packed_files import read_objects
 from feedback.types import Benchmark, BenchmarkItem
 
 CLIP = 1000  # of a long prompt the end is kept, where the question stands

@@ -18,9 +18,9 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from feedback.containers import read_objects
 from feedback.database.engine import Database
 from feedback.errors import InvalidLine
+from feedback.packed_files import read_objects
 from feedback.store.datasets.exports import Messages
 from feedback.store.rows import reason_of
 from feedback.store.transfer.imports import ImportedVote, save_votes

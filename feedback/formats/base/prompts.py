@@ -7,8 +7,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from feedback.containers import read_objects
 from feedback.errors import InvalidInput, InvalidLine
+from feedback.packed_files import read_objects
 from feedback.store.rows import reason_of
 from feedback.types import Prompt, Split
 

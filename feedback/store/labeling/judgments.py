@@ -13,7 +13,7 @@ from sqlalchemy import Connection, bindparam, exists, func, insert, update
 from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
-from feedback.columns import new_id
+from feedback.column_types import new_id
 from feedback.database.engine import Database
 from feedback.database.statements import CompiledStatement
 from feedback.errors import NotFound

@@ -16,7 +16,7 @@ from sqlalchemy import Connection, bindparam, insert, update
 from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
-from feedback.columns import new_id
+from feedback.column_types import new_id
 from feedback.database.engine import Database, one_at_a_time
 from feedback.database.statements import CompiledStatement
 from feedback.errors import LeaseLost, NotFound

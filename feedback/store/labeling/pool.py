@@ -10,7 +10,7 @@ from datetime import datetime
 
 from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, bindparam, exists, func, insert, select
 
-from feedback.columns import new_id
+from feedback.column_types import new_id
 from feedback.database.statements import CompiledStatement
 from feedback.store.rows import record
 from feedback.tables import JudgmentRow, LeaseRow, MatchupAuthorRow, MatchupRow

@@ -10,7 +10,7 @@ from sqlalchemy import select as choose
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
-from feedback.columns import new_id
+from feedback.column_types import new_id
 from feedback.database.engine import Database, one_at_a_time
 from feedback.database.statements import CompiledStatement
 from feedback.errors import Conflict

@@ -13,7 +13,7 @@ from training.home import Home
 from training.operations.backup import back_up
 from training.operations.backup import restore as restore_home
 from training.operations.rebase import missing_bases, missing_in_words, remedy_for
-from training.private import users_umask
+from training.private_files import users_umask
 
 
 def backup(

@@ -21,7 +21,7 @@ from studio.cli.session.output import AsJson, show_fields, show_json, show_line,
 from studio.cli.session.waiting import submit_and_wait
 from studio.worker_keeper import worker_for
 from training.loop.oracle_annotator import annotate
-from training.private import users_umask
+from training.private_files import users_umask
 
 prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")
 dataset = typer.Typer(no_args_is_help=True, help="Frozen snapshots of judgments.")

@@ -19,7 +19,7 @@ from studio.cli.session.output import AsJson, ending_of, run_json, show_fields, 
 from studio.cli.session.waiting import run_to_end
 from studio.metrics_export import metric_lines
 from studio.worker_keeper import worker_for
-from training.private import users_umask
+from training.private_files import users_umask
 from training.runs import lifecycle
 from training.runs import queue as run_queue
 from training.runs.reproduce import command_of, spec_of
