@@ -28,7 +28,7 @@ NOT_AT_IMPORT = {"studio": {"torch", "transformers", "peft", "trl"}}
 
 
 _FEEDBACK = """
-    errors files columns types tables migrations/versions migrations outputs packed_files jsonl rules database
+    errors files column_types types tables migrations/versions migrations outputs packed_files jsonl rules database
     store store/people store/content store/labeling store/models store/datasets store/reports store/transfer
     quality datasets labeling formats/base formats/trl formats
 """
