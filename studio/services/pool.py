@@ -30,7 +30,7 @@ PENDING = (RunState.queued, RunState.starting, RunState.running)
 
 
 class PoolFiller:
-    """Queues the runs that fill the pool, one at a time. Checks no role: whoever judges sets it going."""
+    """Queues the runs that fill the pool, one at a time. It checks no role: each judgment may set it going."""
 
     def __init__(self, db: Database) -> None:
         self.db = db
@@ -67,6 +67,11 @@ class PoolFiller:
             log.exception("The pool was not refilled")
 
     def submit_fill(self, limit: int) -> RunRow:
+        """Queue a run in which the champion replies to ``limit`` prompts; hold ``lock`` meanwhile.
+
+        Raises:
+            NotEnoughData: When no policy serves, or there is no prompt to reply to.
+        """
         champion = policy_store.get_champion(self.db)
         if champion is None:
             raise NotEnoughData(
