@@ -224,7 +224,8 @@
 
   // Wiring -----------------------------------------------------------------------------------------------
 
-  let shownKind = null;
+  let shownKind = null; // of the task whose buttons were last put in order; none after a change of what is in sight
+  addEventListener("resize", () => { shownKind = null; });
   studio.painted = (item) => {
     const note = byId("note-text");
     if (note) note.value = (item && studio.work().rationale) ?? "";
@@ -239,7 +240,7 @@
     studio.reading.paint();
     studio.ranking.show();
     if (item && shownKind !== item.kind) studio.showKeys?.(); // which buttons are in sight has changed
-    shownKind = item?.kind ?? null;
+    shownKind = item && studio.isShown() ? item.kind : null;
     if (item && studio.work().spans?.length) studio.openPanel("marks", null);
   };
 

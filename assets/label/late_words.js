@@ -5,6 +5,7 @@
   const studio = window.studio;
   const { byId } = studio;
   const KEY = "rlhf-studio-late-words"; // a list of {lease, said, html}, oldest first
+  const SENT = "rlhf-studio-undelivered-words"; // a list of {lease, said}
   const REMARKS = ["rationale", "edited", "spans", "criteria", "flag"];
 
   const waiting = () => JSON.parse(studio.stored(KEY) ?? "[]");
@@ -23,7 +24,16 @@
   // Called when a pair goes from the screen and its judgment is not this window's.
   studio.rescue = (lease, content) => {
     const said = Object.fromEntries(REMARKS.filter((name) => content[name]).map((name) => [name, content[name]]));
-    if (Object.keys(said).length) studio.send("late", { lease, said });
+    if (!Object.keys(said).length) return;
+    undelivered([...undelivered().filter((one) => one.lease !== lease), { lease, said }]);
+    studio.send("late", { lease, said });
+  };
+  // Words that the studio has not answered yet, kept in this browser; asked for again after a while, or a reload.
+  const undelivered = (all) => JSON.parse((all ? studio.stored(SENT, JSON.stringify(all)) : studio.stored(SENT)) ?? "[]");
+  studio.deliverLate = () => undelivered().forEach((words) => studio.send("late", words));
+  studio.delivered = (answer) => {
+    undelivered(undelivered().filter((one) => one.lease !== answer.lease));
+    studio.lateWords(answer.late);
   };
   studio.lateWords = (late) => {
     if (late?.judged) keep([...waiting().filter((one) => one.lease !== late.lease), late]);

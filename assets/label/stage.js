@@ -34,24 +34,26 @@
   const send = (act, fields = {}) => {
     const asked = { have: [...cache.keys()], guidelines: guidelines.version, ...fields };
     const number = studio.ask(
-      act === "ahead" ? "deck" : act, asked, (answer) => receive(act, answer), (why) => lost(act, asked, number, why),
+      act === "ahead" ? "deck" : act, asked, (answer) => receive(act, answer), (refusal) => lost(act, asked, number, refusal),
     );
     if (act === "vote" || act === "undo") lastDecisive = number;
     return number;
   };
   studio.send = send;
 
-  const lost = (act, asked, number, why) => {
+  const SOON = [408, 429, 502, 503, 504]; // what may go well a little later
+  const lost = (act, asked, number, refusal) => {
+    const why = !refusal || refusal.status > 503 || [500, 502].includes(refusal.status) ? UNREACHED : refusal.detail;
     if (number === busy) failed(why);
     else if (act === "draft" && asked.lease === stage?.lease) draftState("Not saved yet");
-    else if (act === "late" && !why) setTimeout(() => send(act, asked), AGAIN_MS);
-    else if (act === "add") say(why ?? UNREACHED, "bad");
+    else if (act === "late" && (!refusal || SOON.includes(refusal.status))) setTimeout(studio.deliverLate, AGAIN_MS);
+    else if (act === "add") say(why, "bad");
   };
 
   const receive = (act, answer) => {
     if (act === "draft") return drafted(answer);
     if (act === "figures") return studio.showFigures?.(answer.figures);
-    if (act === "late") return studio.lateWords(answer.late);
+    if (act === "late") return studio.delivered(answer);
     if (act === "add") return studio.lateAdded(answer);
     if (answer.kept) return undefined;
     (answer.deck ?? []).filter((item) => item.html).forEach((item) => cache.set(item.lease, item));
@@ -117,7 +119,7 @@
   };
   const failed = (why) => {
     settle();
-    say(why ?? UNREACHED, "bad");
+    say(why, "bad");
     draftState("Not saved yet: no answer. What you typed is kept", "bad"); // beside the buttons, which are always in sight
   };
   const hold = (number) => {
@@ -156,6 +158,7 @@
       paint(cache.get(deck[0]));
     } else if (isUnseen) {
       showLastTurn();
+      studio.showKeys?.(); // what is hidden cannot take its place in the order of Tab
     }
     if (deck.length === 1 && answer.more) send("ahead");
   };
@@ -211,7 +214,7 @@
   };
 
   // Called once Gradio has built the page, which may build its pieces again later.
-  studio.begin = () => send("deck");
+  studio.begin = () => { send("deck"); studio.deliverLate(); };
   new MutationObserver(() => {
     const pair = byId("pair");
     if (stage && pair && !pair.querySelector("[data-lease]")) paint(stage);

@@ -1,12 +1,13 @@
 // Requests of the labeling screen to /api/label: one POST per act, JSON in both directions.
 //
-// ``studio.ask(act, fields, done, lost)`` sends a request and returns at once. ``done`` gets the answer; ``lost`` gets a
-// sentence when the studio refused the request, and none when it was not reached. Answers may come in another order
-// than the requests went out: each carries the number of its request.
+// ``studio.ask(act, fields, done, lost)`` sends a request and returns its number at once. ``done`` gets the answer.
+// ``lost`` is called when the studio refused the request, with ``{status, detail}``; when it was not reached, or has not
+// answered for a while, with nothing. A late answer goes to ``done`` all the same, since the studio has done what it
+// says. Answers may come in another order than the requests went out: each carries the number of its request.
 (() => {
   const studio = (window.studio = window.studio ?? {});
   const LIMIT_MS = 10000; // a lost request must not lock the page for ever
-  const KEEPALIVE_BYTES = 32 * 1024; // of drafts alone: browsers let 64 KiB in all outlive their page, and send it slower
+  const KEEPALIVE_BYTES = 32 * 1024; // of a draft that is saved while the page is closed: browsers let 64 KiB in all outlive it
   const SESSION_KEY = "rlhf-studio-session";
 
   studio.stored = (key, value) => {
@@ -33,18 +34,26 @@
   };
 
   const post = async (act, body, done, lost) => {
-    const request = {
-      method: "POST", headers: { "Content-Type": "application/json" }, body,
-      signal: AbortSignal.timeout(LIMIT_MS), keepalive: act === "draft" && body.length < KEEPALIVE_BYTES,
+    let isAwaited = true; // told as lost at most once; an answer that comes later still counts
+    const fail = (refusal) => {
+      if (isAwaited) lost(refusal);
+      isAwaited = false;
     };
-    let answer;
+    const overdue = setTimeout(fail, LIMIT_MS);
     try {
-      const response = await fetch(`api/label/${act}`, request);
-      answer = await response.json();
-      if (!response.ok) return lost(response.status < 500 || response.status === 503 ? answer.detail : undefined);
+      const response = await fetch(`api/label/${act}`, {
+        method: "POST", headers: { "Content-Type": "application/json" }, body, keepalive: outlivesPage(act, body),
+      });
+      const answer = await response.json();
+      if (response.ok) done(answer);
+      else fail({ status: response.status, detail: answer.detail });
     } catch {
-      return lost(); // not reached, out of time, or a proxy's page in place of an answer
+      fail(); // not reached, or a proxy's page in place of an answer
+    } finally {
+      clearTimeout(overdue);
     }
-    return done(answer);
   };
+
+  const outlivesPage = (act, body) =>
+    act === "draft" && document.hidden && new TextEncoder().encode(body).length < KEEPALIVE_BYTES;
 })();

@@ -41,7 +41,7 @@ def act(
     Args:
         role: The least role it needs.
         audit: What the audit log calls it. Default: it changes nothing and is not written down.
-        about: The argument that names what was acted on. Default: the id of what the method returns.
+        about: The argument that names what was acted on. Default: the id or version of what the method returns.
         detail: An argument that the audit log keeps as well, under its own name.
 
     Raises:
@@ -57,7 +57,7 @@ def act(
             self.require(checked)
             result = method(self, *values, **named)
             if audit is not None:
-                found = subject(values, named) if subject else getattr(result, "id", None)
+                found = subject(values, named) if subject else _identity(result)
                 more = {str(detail): kept(values, named)} if kept else {}
                 save_event(self.db, self.person.name, audit, str(found or "")[:200], **more)
             return result
@@ -66,6 +66,11 @@ def act(
         return checked
 
     return decorate
+
+
+def _identity(result: object) -> object:
+    """What names a result: its id, or the version of a setting."""
+    return getattr(result, "id", None) or getattr(result, "version", None)
 
 
 def _reader(method: Callable[..., Any], name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:
@@ -103,7 +108,8 @@ class Acts:
         person, rule = self.person, rule_of(wanted)
         if person.role.covers(rule.role):
             return
-        save_event(self.db, person.name, "refused", wanted.__name__, role=person.role.value, needed=rule.role.value)
+        name = f"{type(self).__name__.lower()}.{wanted.__name__}"
+        save_event(self.db, person.name, "refused", name, role=person.role.value, needed=rule.role.value)
         raise NotAllowed(
             f"{person.name} is {_with_article(person.role)} and may not do this; it needs "
             f"{_with_article(rule.role)}. An admin can change roles: `studio users role NAME ROLE`."

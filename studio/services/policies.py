@@ -84,8 +84,8 @@ class Policies(Acts):
         return champion.name if champion else None
 
     @act(UserRole.researcher, audit="policy.promote", about="key")
-    def promote(self, key: str) -> Promotion:
-        """Make a policy the champion and queue a run that fills the pool with its replies.
+    def promote(self, key: str, *, fill: bool = True) -> Promotion:
+        """Make a policy the champion and, with ``fill``, queue a run that fills the pool with its replies.
 
         A run still filling the pool with another policy is cancelled, so that old replies do not come after new; one
         that has people measure it goes on. From the change of champion on nothing is refused: what was asked for has
@@ -93,18 +93,18 @@ class Policies(Acts):
         """
         before = policy_store.get_champion(self.db)
         policy = policy_store.promote_policy(self.db, key)
-        if before is not None and before.id == policy.id:
-            return Promotion(policy, before.name, None)
+        if not fill or (before is not None and before.id == policy.id):
+            return Promotion(policy, before.name if before else None, None)
         filler = self.shared.filler
         with filler.lock:
             filler.cancel_fills_of_others(policy)
             pending = filler.newest_fill(PENDING)
             try:
-                fill = pending or filler.submit_fill(POOL_SIZE)
+                run = pending or filler.submit_fill(POOL_SIZE)
             except StudioError as error:
                 log.warning("The pool was not filled after the promotion: %s", error)
-                fill = None
-        return Promotion(policy, before.name if before else None, fill)
+                run = None
+        return Promotion(policy, before.name if before else None, run)
 
     @act(UserRole.researcher, audit="policy.rebase", about="key")
     def rebase(self, key: str, base: str) -> Rebased:

@@ -619,6 +619,19 @@ def test_a_vote_that_waits_for_the_database_says_so(studio: Studio, open_page: O
     assert last(studio).lease_id == before
 
 
+def test_an_answer_that_comes_after_it_was_given_up_still_counts(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 3)
+    page = open_page(studio)
+    before, held = lease_of(page), []
+    page.route("**/api/label/vote", lambda route: held.append((route, route.fetch())), times=1)
+    page.keyboard.press("1")
+    expect(page.locator("#label-says")).to_contain_text("not saved yet", timeout=15_000)
+    route, answer = held[0]
+    route.fulfill(response=answer)
+    expect(page.locator("#label-says")).to_contain_text("Saved: left.")
+    assert lease_of(page) != before and last(studio).lease_id == before
+
+
 def test_only_active_time_is_measured(studio: Studio, open_page: OpenPage, browser) -> None:
     put_pairs(studio.db, 3)
     context = browser.new_context()

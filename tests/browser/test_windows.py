@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from feedback.store.labeling import judgments
 from feedback.store.models import policies
@@ -272,7 +272,10 @@ def test_a_note_sent_with_a_vote_that_came_second_is_offered_too(studio: Studio,
     expect(page.locator("#late-words")).to_be_hidden()
 
 
-def test_words_whose_pair_went_elsewhere_are_sent_until_they_arrive(studio: Studio, open_page: OpenPage) -> None:
+@pytest.mark.parametrize("failure", ["away", "busy", "reload"])
+def test_words_whose_pair_went_elsewhere_are_sent_until_they_arrive(
+    studio: Studio, open_page: OpenPage, failure: str
+) -> None:
     put_pairs(studio.db, 3)
     page = open_page(studio)
     before = lease_of(page)
@@ -281,8 +284,16 @@ def test_words_whose_pair_went_elsewhere_are_sent_until_they_arrive(studio: Stud
     page.evaluate("document.activeElement.blur()")
     page.request.post(f"{studio.url}/api/judgments", data={"lease": before, "annotator": "local", "verdict": "right"})
     lost: list[str] = []
-    page.route("**/api/label/late", lambda route: (lost.append(route.request.url), route.abort()), times=1)
+
+    def lose(route: Route) -> None:
+        lost.append(route.request.url)
+        route.fulfill(status=503, body='{"detail": "Busy."}') if failure == "busy" else route.abort()
+
+    page.route("**/api/label/late", lose, times=1)
     page.evaluate("window.studio.acts.refresh()")
+    if failure == "reload":
+        until(page, lambda: lost)
+        page.reload()
     expect(page.locator("#late-words")).to_contain_text("Because of the tone.", timeout=10_000)
     assert lost
 

@@ -124,7 +124,8 @@ def rebase_policies(
 def promote(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
     """Make a policy the champion; the next pairs come from it. Undone by promoting the one before."""
     with opened(context) as session:
-        promotion = session.services.policies.promote(policy)
+        has_worker = session.home.worker_holder() is not None  # without one a queued run would wait unseen
+        promotion = session.services.policies.promote(policy, fill=has_worker)
         row, run = promotion.policy, promotion.run
         if as_json:
             show_json(_summary(session, row))

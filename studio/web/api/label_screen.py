@@ -14,10 +14,12 @@ from typing import Any
 from anyio.to_thread import run_sync
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
+from pydantic import ValidationError
 
 from feedback.errors import Conflict, InvalidInput, LeaseLost, NotFound
 from feedback.labeling.amending import REMARKS
 from feedback.labeling.assignment import Task
+from feedback.store.rows import reason_of
 from feedback.tables import ReviewRow
 from feedback.types import UserRole, now
 from studio.page.views.labeling import cards as cards_view
@@ -26,7 +28,7 @@ from studio.page.views.labeling import tools as tools_view
 from studio.services.facade import Services
 from studio.services.labeling import DECK_SIZE, LOCAL_ANNOTATOR
 from studio.web.api.dependencies import Given
-from studio.web.api.schemas import LabelIn
+from studio.web.api.schemas import JudgmentIn, LabelIn
 
 Act = Callable[[Services, LabelIn], dict[str, Any]]
 
@@ -49,8 +51,11 @@ def deck(services: Services, asked: LabelIn) -> dict[str, Any]:
 
 def vote(services: Services, asked: LabelIn) -> dict[str, Any]:
     """Record what was said of the task on screen; the answer names the next."""
-    said = {name: value for name, value in asked.said.items() if name in _SAID}
     lease = asked.lease
+    try:
+        said = _said(asked)
+    except InvalidInput as error:
+        return {"seq": asked.seq, "refused": str(error)}
     if 0 <= asked.guidelines < int(services.labeling.guidelines().version or 0):
         said["guidelines"] = asked.guidelines
     try:
@@ -71,7 +76,7 @@ def vote(services: Services, asked: LabelIn) -> dict[str, Any]:
 def late(services: Services, asked: LabelIn) -> dict[str, Any]:
     """What was typed about a pair that went from the screen: what its judgment lacks, or a draft until it is judged."""
     found = _late(services, asked.lease, _remarks(asked))
-    return {"seq": asked.seq, "late": found}
+    return {"seq": asked.seq, "lease": asked.lease, "late": found}
 
 
 def add(services: Services, asked: LabelIn) -> dict[str, Any]:
@@ -85,7 +90,18 @@ def add(services: Services, asked: LabelIn) -> dict[str, Any]:
 
 
 def _remarks(asked: LabelIn) -> dict[str, Any]:
-    return {name: asked.said[name] for name in REMARKS if asked.said.get(name)}
+    said = _said(asked)
+    return {name: said[name] for name in REMARKS if said.get(name)}
+
+
+def _said(asked: LabelIn) -> dict[str, Any]:
+    """What was said, checked as ``POST /api/judgments`` checks it; InvalidInput for values of another kind."""
+    given = {name: value for name, value in asked.said.items() if name in _SAID}
+    try:
+        judgment = JudgmentIn(lease=asked.lease, **given)
+    except ValidationError as error:
+        raise InvalidInput(reason_of(error)) from error
+    return judgment.model_dump(exclude={"lease", "annotator"}, exclude_none=True)
 
 
 def _late(services: Services, lease: str, said: dict[str, Any]) -> dict[str, Any] | None:

@@ -216,6 +216,19 @@ def test_json_is_all_there_is_on_stdout(studio: Studio, home: Home) -> None:
     assert json.loads(studio("doctor", "--json").stdout)["ok"] is False  # a run waits and no worker is alive
 
 
+def test_a_promotion_fills_the_pool_where_a_worker_runs(studio: Studio, home: Home) -> None:
+    judged_home(home)
+    alone = studio("policies", "promote", "elsewhere")
+    assert alone.stdout == "elsewhere is the champion now; fill the pool with its replies by `studio generate`.\n"
+    assert json.loads(studio("runs", "list", "--json").stdout) == []
+    with home.lock_worker():
+        served = studio("policies", "promote", "starter")
+    (run,) = json.loads(studio("runs", "list", "--json").stdout)
+    assert run["method"] == "generate" and f"run {run['id']} fills the pool" in served.stdout
+    acts = json.loads(studio("audit", "--json").stdout)
+    assert [one["subject"] for one in acts if one["verb"] == "policy.promote"] == ["starter", "elsewhere"]
+
+
 def test_train_refuses_a_name_whose_directory_exists(studio: Studio, home: Home) -> None:
     judged_home(home)
     (home.checkpoints / "left").mkdir()

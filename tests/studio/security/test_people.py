@@ -279,7 +279,7 @@ def test_an_act_is_done_by_whoever_is_signed_in_and_is_written_down(services: Se
     assert [(event.actor, event.verb, event.subject, event.detail.get("reason")) for event in events] == [
         ("the-reviewer", "judgment.exclude", "jud-1", "fast"),
         ("the-reviewer", "judgment.exclude", "jud-2", "slow"),
-        ("the-annotator", "refused", "exclude", None),
+        ("the-annotator", "refused", "desk.exclude", None),
     ]
 
 
@@ -301,7 +301,8 @@ def test_the_page_has_the_same_rules(client: TestClient, crowd: dict) -> None:
                     reached.setdefault(role.value, set()).add("refused")
     assert app is not None
     refusals = audit.list_events(client.app.state.services._shared.db, verb="refused", limit=500)  # type: ignore[attr-defined]
-    by = {role: {event.subject for event in refusals if event.actor == f"the-{role}"} for role in UserRole}
+    refused = [(event.actor, event.subject.partition(".")[2]) for event in refusals]
+    by = {role: {name for actor, name in refused if actor == f"the-{role}"} for role in UserRole}
     assert {"list_policies", "list_datasets", "list_runs", "fill_pool", "get_dataset"} & by[UserRole.annotator]
     assert by[UserRole.researcher] <= {"list_users", "list_audit", "add_user", "disable_user", "enable_user",
                                        "set_user_role", "new_token", "reset_password"}  # fmt: skip

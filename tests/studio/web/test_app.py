@@ -209,6 +209,25 @@ def test_a_request_of_the_screen_that_is_no_act_is_refused(client: TestClient, b
     assert answer.status_code == 422 and why in answer.json()["detail"]
 
 
+@pytest.mark.parametrize(
+    ("said", "why"),
+    [
+        ({"skip_reason": 5}, "skip_reason"),
+        ({"ranking": 5}, "ranking"),
+        ({"verdict": "best"}, "verdict"),
+        ({"verdict": "left", "spans": "all"}, "spans"),
+        ({"verdict": "left", "edited": ["x"]}, "edited"),
+    ],
+)
+def test_what_is_said_of_another_kind_is_refused_in_words(
+    services: Services, db: Database, champion, said: dict, why: str
+) -> None:
+    factories.make_matchup(db, policy=champion)
+    lease = label_screen.deck(services, asked())["deck"][0]["lease"]
+    assert why in label_screen.vote(services, asked(lease=lease, said=said))["refused"]
+    assert judgments.count_judgments(db) == 0
+
+
 def test_the_screen_is_served_over_http(client: TestClient, db: Database) -> None:
     factories.make_matchup(db, texts=["One reply.", "Another reply."])
     body = {"seq": 7, "session": SESSION}
