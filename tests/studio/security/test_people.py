@@ -779,7 +779,7 @@ def test_who_did_what_is_written_down(client: TestClient, db: Database, crowd: d
         ("the-researcher", "dataset.freeze", "d"),
         ("the-researcher", "dataset.export", "d"),
         ("the-researcher", "policy.promote", "base"),
-        ("the-annotator", "refused", "freeze"),
+        ("the-annotator", "refused", "datasets.freeze"),
         ("the-admin", "user.add", "new"),
         ("the-admin", "user.token", "new"),
         ("the-admin", "sign_in", "the-admin from testclient"),
