@@ -30,7 +30,8 @@
   };
   // Words that the studio has not answered yet, kept in this browser; asked for again after a while, or a reload.
   const undelivered = (all) => JSON.parse((all ? studio.stored(SENT, JSON.stringify(all)) : studio.stored(SENT)) ?? "[]");
-  studio.deliverLate = () => undelivered().forEach((words) => studio.send("late", words));
+  studio.deliverLate = (lease) => undelivered()
+    .filter((words) => !lease || words.lease === lease).forEach((words) => studio.send("late", words));
   studio.delivered = (answer) => {
     undelivered(undelivered().filter((one) => one.lease !== answer.lease));
     studio.lateWords(answer.late);

@@ -46,7 +46,7 @@
     const why = !refusal || refusal.status > 503 || [500, 502].includes(refusal.status) ? UNREACHED : refusal.detail;
     if (number === busy) failed(why);
     else if (act === "draft" && asked.lease === stage?.lease) draftState("Not saved yet");
-    else if (act === "late" && (!refusal || SOON.includes(refusal.status))) setTimeout(studio.deliverLate, AGAIN_MS);
+    else if (act === "late" && (!refusal || SOON.includes(refusal.status))) setTimeout(() => studio.deliverLate(asked.lease), AGAIN_MS);
     else if (act === "add") say(why, "bad");
   };
 

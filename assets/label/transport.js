@@ -34,24 +34,25 @@
   };
 
   const post = async (act, body, done, lost) => {
-    let isAwaited = true; // told as lost at most once; an answer that comes later still counts
+    let isAwaited = true; // report a request as lost at most once
     const fail = (refusal) => {
       if (isAwaited) lost(refusal);
       isAwaited = false;
     };
     const overdue = setTimeout(fail, LIMIT_MS);
+    let answer;
     try {
       const response = await fetch(`api/label/${act}`, {
         method: "POST", headers: { "Content-Type": "application/json" }, body, keepalive: outlivesPage(act, body),
       });
-      const answer = await response.json();
-      if (response.ok) done(answer);
-      else fail({ status: response.status, detail: answer.detail });
+      answer = await response.json();
+      if (!response.ok) return fail({ status: response.status, detail: answer.detail });
     } catch {
-      fail(); // not reached, or a proxy's page in place of an answer
+      return fail(); // the studio was not reached, or a proxy answered with a page of its own
     } finally {
       clearTimeout(overdue);
     }
+    return done(answer); // outside of try: an error of the page is not a lost request
   };
 
   const outlivesPage = (act, body) =>

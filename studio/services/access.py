@@ -1,7 +1,7 @@
 """Who may do what: an act is a method with the role it needs, checked and written to the audit log at every call.
 
-A class of acts is bound to the person who asks. A public method without ``@act`` is refused when its class is made, so
-that nothing can be reached whose role nobody has thought of.
+A class of acts is bound to the person who asks. A public method without ``@act`` raises TypeError when its class is
+defined, so every method that can be called has a role.
 """
 
 from __future__ import annotations

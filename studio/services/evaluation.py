@@ -45,7 +45,7 @@ class Remembered:
 
 
 class Evaluation(Acts):
-    """Acts of whoever decides on a policy: benchmarks, comparisons, what people prefer, the gate."""
+    """Acts that inform a promotion: benchmarks, comparisons, human preferences, the gate."""
 
     @act(UserRole.researcher, audit="run.submit", about="tasks")
     def take(self, policy: str, tasks: str, against: str | None = None) -> list[RunRow]:

@@ -272,6 +272,18 @@ def test_a_note_sent_with_a_vote_that_came_second_is_offered_too(studio: Studio,
     expect(page.locator("#late-words")).to_be_hidden()
 
 
+def test_lost_words_of_several_pairs_are_sent_once_each_round(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 3)
+    page = open_page(studio)
+    sent: list[str] = []
+    page.route("**/api/label/late", lambda route: (sent.append(route.request.url), route.abort()))
+    for lease in ("lea-one", "lea-two", "lea-three"):
+        page.evaluate("lease => window.studio.rescue(lease, {rationale: 'Because.'})", lease)
+    page.wait_for_timeout(10_500)  # three more rounds, three seconds apart
+    page.unroute_all(behavior="wait")
+    assert 6 <= len(sent) <= 12
+
+
 @pytest.mark.parametrize("failure", ["away", "busy", "reload"])
 def test_words_whose_pair_went_elsewhere_are_sent_until_they_arrive(
     studio: Studio, open_page: OpenPage, failure: str

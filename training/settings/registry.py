@@ -1,6 +1,6 @@
 """Table of the methods, in the order in which the page offers them.
 
-A method ``x`` is one name in ``NAMES``, its settings class in ``training/settings/x.py``, and a function ``train`` in
+A method ``x`` is one name in ``NAMES``, its settings class in ``training/settings/x.py``, and a function ``run`` in
 ``training/methods/x.py``. Everything else about the method is declared on the settings class.
 """
 

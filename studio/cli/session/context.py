@@ -48,7 +48,7 @@ class Session:
 
     @cached_property
     def services(self) -> Services:
-        """The acts of whoever types, who may do everything: they have the database file too."""
+        """Return the acts with the role of an admin: a user of the shell can read the database file too."""
         from studio.services.facade import Services  # most commands need none of it
 
         return Services(self.home, self.db).acting_as(Person(whoami(), UserRole.admin))
