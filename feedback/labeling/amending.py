@@ -40,9 +40,8 @@ def add_remarks(db: Database, lease_id: str, annotator: str, said: Mapping[str, 
     Raises Conflict where there is no judgment to add to. An edit and a flag replace those of the revision before, which
     stays on record; a note is appended, marks and ratings are put beside the others.
     """
-    return amendments.amend_judgment(
-        db, lease_id, annotator, lambda judgment, texts: _merged(judgment, texts, said), at=now()
-    )
+    with amendments.open_amendment(db, lease_id, annotator, at=now()) as amendment:
+        return amendment.save(_merged(amendment.judgment, amendment.texts, said))
 
 
 def _stored(judgment: JudgmentRow, texts: Sequence[str], said: Mapping[str, Any]) -> dict[str, Any]:

@@ -7,22 +7,27 @@ the only two places where one becomes the other.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
-
-from pydantic import ValidationError
 
 from feedback.database.engine import Database
 from feedback.errors import InvalidInput
 from feedback.labeling.assignment import LEASE_SECONDS, Task, task_of
 from feedback.rules.annotations import MAX_TEXT, to_shown, to_stored
 from feedback.store.labeling import drafts, judgments
-from feedback.store.labeling.judgments import Submitted
-from feedback.store.rows import reason_of
+from feedback.store.labeling.submission import open_submission
+from feedback.store.rows import value_of
 from feedback.tables import LeaseRow, MatchupRow
 from feedback.types import Judgment, MatchupKind, ShownVerdict, Verdict, now
 
-__all__ = ["Submitted", "draft_of", "save_draft", "stored_ranking", "stored_verdict", "submit", "undo_last"]
+
+@dataclass(frozen=True)
+class Submitted:
+    """The judgment a lease led to; ``created`` is False when the same lease had been submitted before."""
+
+    judgment_id: str
+    created: bool
 
 
 def submit(
@@ -60,27 +65,30 @@ def submit(
     if skip_reason is not None and not 0 < len(skip_reason.strip()) <= MAX_TEXT:
         raise InvalidInput(f"skip_reason says why, in 1 to {MAX_TEXT} characters, not {len(skip_reason.strip())}.")
 
-    def build(lease: LeaseRow, matchup: MatchupRow, texts: list[str]) -> Judgment:
-        said = {"rationale": rationale, **remarks}
-        stored = to_stored(said, lease.shown_order, [texts[index] for index in lease.shown_order])
-        try:
-            return Judgment(
-                matchup_id=matchup.id,
-                lease_id=lease.id,
-                annotator=annotator,
-                source=lease.source,
-                verdict=_verdict(verdict, skip_reason, matchup, lease),
-                ranking=None if ranking is None else _ranking(ranking, matchup, lease),
-                strength=_strength(strength),
-                shown_order=lease.shown_order,
-                skip_reason=skip_reason,
-                guidelines=guidelines,
-                **stored,
-            )
-        except ValidationError as error:
-            raise InvalidInput(reason_of(error)) from error
-
-    return judgments.save_judgment(db, lease_id, annotator, build, at=at or now())
+    with open_submission(db, lease_id, annotator, at=at or now()) as submission:
+        if submission.earlier is not None:
+            return Submitted(submission.earlier, created=False)
+        lease, matchup = submission.lease, submission.matchup
+        said = to_stored(
+            {"rationale": rationale, **remarks},
+            lease.shown_order,
+            [submission.texts[index] for index in lease.shown_order],
+        )
+        judgment = value_of(
+            Judgment,
+            matchup_id=matchup.id,
+            lease_id=lease.id,
+            annotator=annotator,
+            source=lease.source,
+            verdict=_verdict(verdict, skip_reason, matchup, lease),
+            ranking=None if ranking is None else _ranking(ranking, matchup, lease),
+            strength=_strength(strength),
+            shown_order=lease.shown_order,
+            skip_reason=skip_reason,
+            guidelines=guidelines,
+            **said,
+        )
+        return Submitted(submission.save(judgment), created=True)
 
 
 def undo_last(
@@ -101,10 +109,12 @@ def save_draft(db: Database, lease_id: str, annotator: str, content: dict[str, A
     LeaseLost as ``submit`` does.
     """
 
-    def build(lease: LeaseRow, texts: list[str]) -> dict[str, Any]:
-        return to_stored(content, lease.shown_order, [texts[index] for index in lease.shown_order])
-
-    return drafts.save_draft(db, lease_id, annotator, build, at=now())
+    at = now()
+    with drafts.open_draft(db, lease_id, annotator, at=at) as draft:
+        order = draft.lease.shown_order
+        kept = to_stored(content, order, [draft.texts[index] for index in order])
+        draft.save(kept)
+    return at if kept else None
 
 
 def draft_of(db: Database, task: Task) -> dict[str, Any]:

@@ -6,7 +6,9 @@ the next revision, with the same verdict.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -18,9 +20,6 @@ from feedback.store.rows import as_row
 from feedback.tables import GenerationRow, JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Judgment, JudgmentState, LeaseState, Verdict
 
-# Gives the remarks of the next revision from the judgment and the texts of the replies in stored order.
-Merge = Callable[[JudgmentRow, list[str]], dict[str, Any]]
-
 
 def find_judged(db: Database, lease_id: str, annotator: str) -> tuple[JudgmentRow, list[str]] | None:
     """What this person's judgment of the lease's matchup is now, with the replies' texts in stored order."""
@@ -29,22 +28,23 @@ def find_judged(db: Database, lease_id: str, annotator: str) -> tuple[JudgmentRo
         return None if judgment is None else (judgment, _texts(session, judgment.matchup_id))
 
 
-def amend_judgment(db: Database, lease_id: str, annotator: str, merge: Merge, *, at: datetime) -> str:
-    """Add a revision with other remarks to this person's judgment of a lease's matchup; the id of the current one.
+@dataclass(frozen=True)
+class Amendment:
+    """A judgment that is being added to, read inside the transaction that ``save`` writes in."""
 
-    Raises Conflict where there is no judgment to add to, and what ``merge`` raises. Nothing is added where ``merge``
-    changes nothing.
-    """
-    with db.write() as session:
-        judgment = _judgment_of(session, lease_id, annotator, lock=True)
-        if judgment is None:
-            raise Conflict("This judgment was taken back or excluded meanwhile, so nothing can be added to it.")
-        changed = merge(judgment, _texts(session, judgment.matchup_id))
+    judgment: JudgmentRow
+    texts: list[str]  # the replies in stored order
+    _session: Session
+    _at: datetime
+
+    def save(self, changed: Mapping[str, Any]) -> str:
+        """Add a revision with these fields changed; the id of what is current now. Call it once."""
+        session, judgment = self._session, self.judgment
         if not changed:
             return judgment.id
-        newest = select(func.max(JudgmentRow.created_at)).where(JudgmentRow.annotator == annotator)
+        newest = select(func.max(JudgmentRow.created_at)).where(JudgmentRow.annotator == judgment.annotator)
         last = session.exec(newest).one()
-        moment = max(at, last + timedelta(microseconds=1)) if last else at
+        moment = max(self._at, last + timedelta(microseconds=1)) if last else self._at
         lease = _copy_of(session.get_one(LeaseRow, judgment.lease_id), judgment, moment)
         judgment.state = JudgmentState.superseded
         session.add(lease)
@@ -55,6 +55,21 @@ def amend_judgment(db: Database, lease_id: str, annotator: str, merge: Merge, *,
         row = as_row(JudgmentRow, value, created_at=moment)
         session.add(row)
         return row.id
+
+
+@contextmanager
+def open_amendment(db: Database, lease_id: str, annotator: str, *, at: datetime) -> Iterator[Amendment]:
+    """Begin the transaction that adds to this person's judgment of a lease's matchup; it commits where the block ends.
+
+    Raises:
+        NotFound: For an unknown lease.
+        Conflict: Where there is no judgment to add to.
+    """
+    with db.write() as session:
+        judgment = _judgment_of(session, lease_id, annotator, lock=True)
+        if judgment is None:
+            raise Conflict("This judgment was taken back or excluded meanwhile, so nothing can be added to it.")
+        yield Amendment(judgment, _texts(session, judgment.matchup_id), session, at)
 
 
 def _judgment_of(session: Session, lease_id: str, annotator: str, *, lock: bool = False) -> JudgmentRow | None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
@@ -18,18 +20,28 @@ from feedback.tables import DraftRow, GenerationRow, JudgmentRow, LeaseRow, Matc
 from feedback.types import Draft, LeaseState
 
 
-def save_draft(
-    db: Database,
-    lease_id: str,
-    annotator: str,
-    build: Callable[[LeaseRow, list[str]], dict[str, Any]],
-    *,
-    at: datetime,
-) -> datetime | None:
-    """Keep what ``build`` makes of the lease and its replies in stored order; the moment it was kept.
+@dataclass(frozen=True)
+class OpenDraft:
+    """What a draft is about, read inside the transaction that ``save`` writes in."""
 
-    An empty draft is deleted, and None comes back. Raises NotFound for an unknown lease, and LeaseLost for
-    somebody else's or one that was submitted: a draft that comes late must not outlive its judgment.
+    lease: LeaseRow
+    texts: list[str]  # the replies in stored order
+    _session: Session
+    _at: datetime
+
+    def save(self, content: dict[str, Any]) -> None:
+        """Keep the draft, in stored order, in place of the earlier one; an empty one is deleted."""
+        draft = value_of(Draft, matchup_id=self.lease.matchup_id, annotator=self.lease.annotator, content=content)
+        put_draft(self._session, draft, self._at)
+
+
+@contextmanager
+def open_draft(db: Database, lease_id: str, annotator: str, *, at: datetime) -> Iterator[OpenDraft]:
+    """Begin the transaction that keeps a draft; it commits where the block ends.
+
+    Raises:
+        NotFound: For an unknown lease.
+        LeaseLost: For a lease of somebody else or one that was submitted: a late draft must not outlive its judgment.
     """
     with db.write() as session:
         # Locked as a vote locks it, and first as there: the vote's draft is either deleted with it or refused after it
@@ -40,10 +52,7 @@ def save_draft(
             raise LeaseLost("This task is no longer yours, so its draft was not kept; ask for a new task.")
         matchup = session.get_one(MatchupRow, lease.matchup_id)
         texts = [session.get_one(GenerationRow, key).text for key in matchup.generation_ids]
-        content = build(lease, texts)
-        draft = value_of(Draft, matchup_id=lease.matchup_id, annotator=annotator, content=content)
-        put_draft(session, draft, at)
-        return at if content else None
+        yield OpenDraft(lease, texts, session, at)
 
 
 def get_draft(db: Database, matchup_id: str, annotator: str) -> DraftRow | None:

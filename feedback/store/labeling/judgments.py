@@ -1,41 +1,28 @@
-"""Judgments: revisions, never overwrites. A lease yields one judgment, however often it is submitted."""
+"""Judgments: how the last one is withdrawn, and how they are counted. They are revisions, never overwritten."""
 
 from __future__ import annotations
 
 import statistics
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from typing import Any
+from datetime import datetime
 
-from sqlalchemy import Connection, bindparam, exists, func, insert, update
+from sqlalchemy import bindparam, func
 from sqlalchemy import select as choose
 from sqlmodel import Session, col, select
 
-from feedback.column_types import new_id
 from feedback.database.engine import Database
 from feedback.database.statements import CompiledStatement
 from feedback.errors import NotFound
-from feedback.rules import consensus
 from feedback.store.labeling import idle_leases
-from feedback.store.labeling.drafts import delete_draft, draft_of_judgment, put_draft
-from feedback.store.labeling.leases import require_live
+from feedback.store.labeling.drafts import draft_of_judgment, put_draft
 from feedback.store.labeling.matchups import is_asked_as_gold
-from feedback.store.labeling.pool import COUNTS, JUDGMENT, LEASE, MATCHUP
-from feedback.store.rows import record
-from feedback.tables import DatasetJudgmentRow, GenerationRow, JudgmentRow, LeaseRow, MatchupRow
-from feedback.types import Judgment, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
+from feedback.store.labeling.pool import COUNTS, JUDGMENT
+from feedback.tables import DatasetJudgmentRow, JudgmentRow, LeaseRow, MatchupRow
+from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
 _DECISIVE = (Verdict.first, Verdict.second)
-
-
-@dataclass(frozen=True)
-class Submitted:
-    """The judgment a lease led to; ``created`` is False when the same lease had been submitted before."""
-
-    judgment_id: str
-    created: bool
 
 
 @dataclass(frozen=True)
@@ -52,48 +39,6 @@ class AnnotatorFigures:
     median_ms: int | None
     edits: int
     flags: int
-
-
-def save_judgment(
-    db: Database,
-    lease_id: str,
-    annotator: str,
-    build: Callable[[LeaseRow, MatchupRow, list[str]], Judgment],
-    *,
-    at: datetime,
-) -> Submitted:
-    """Judge what a lease is about, once. ``build`` makes the judgment from the lease, its matchup and the replies'
-    texts in stored order (plain records, to read from); what it raises undoes all.
-
-    The draft of it ends with it. The same lease again gives the first judgment back. Raises NotFound for an unknown
-    lease and LeaseLost for one that is expired, released or somebody else's.
-    """
-    with db.transaction() as connection:
-        if not db.is_sqlite:
-            # Locked before anything is read (SQLite has one writer): a double click must find the judgment of the
-            # first one, and of two last judgments at once the second must count the first to settle the matchup.
-            _LOCK_LEASE.all(connection, lease_id=lease_id)
-            _LOCK_MATCHUP.all(connection, lease_id=lease_id)
-        found = _LEASED.first(connection, lease_id=lease_id)
-        if found is None:
-            raise NotFound("lease", lease_id, hint="Ask for a new task.")
-        lease, matchup = record(LeaseRow, found, 0), record(MatchupRow, found, len(LEASE.c))
-        if lease.annotator == annotator and found.known is not None:
-            return Submitted(found.known, created=False)
-        require_live(lease, annotator, at)
-        judgment = build(lease, matchup, _texts(connection, matchup))
-        judgment.part = lease.part
-        delete_draft(connection, matchup.id, annotator)
-        others = _OF_MATCHUP.all(connection, matchup_id=matchup.id) if found.others else []
-        _supersede(connection, judgment, [other for other in others if other.annotator == annotator])
-        judgment_id, moment = new_id("jud"), _next_moment(found.last, at)
-        _INSERT.all(connection, id=judgment_id, created_at=moment, **judgment.model_dump(exclude_none=True))
-        skipped = judgment.verdict is Verdict.skip
-        ended = LeaseState.skipped if skipped else LeaseState.submitted
-        _END_LEASE.all(connection, lease_id=lease_id, ended=ended, at=at)
-        if not skipped:
-            _settle(connection, matchup, judgment, others)
-        return Submitted(judgment_id, created=True)
 
 
 def withdraw_last_judgment(
@@ -234,51 +179,6 @@ def list_judgments(
         return list(session.exec(query))
 
 
-def _texts(connection: Connection, matchup: MatchupRow) -> list[str]:
-    texts = {row.id: row.text for row in _TEXTS.all(connection, ids=matchup.generation_ids)}
-    return [texts[key] for key in matchup.generation_ids]
-
-
-def _supersede(connection: Connection, judgment: Judgment, own: Sequence[Any]) -> None:
-    """Number the new revision after this person's earlier ones of the same matchup."""
-    if not own:
-        return
-    previous = max(own, key=lambda other: other.revision)
-    judgment.revision = previous.revision + 1
-    judgment.supersedes = previous.id
-    if previous.state is JudgmentState.current:
-        # First, for the partial unique index refuses the new row while the old one is still current.
-        connection.execute(update(JUDGMENT).where(JUDGMENT.c.id == previous.id).values(state=JudgmentState.superseded))
-
-
-def _next_moment(last: datetime | None, at: datetime) -> datetime:
-    """Now, or just after this person's last judgment when the clock was set back: undo must find the last one."""
-    return at if last is None or last < at else last + timedelta(microseconds=1)
-
-
-def _settle(connection: Connection, matchup: MatchupRow, judgment: Judgment, others: Sequence[Any]) -> None:
-    """A matchup with all the opinions it needs leaves the pool; gold stays for everybody."""
-    if matchup.purpose is Purpose.gold or matchup.state is MatchupState.adjudicated:
-        return
-    if judgment.part is Part.adjudicator:
-        state, required = MatchupState.adjudicated, matchup.required
-    else:
-        answers = [consensus.answer_of(judgment.verdict, judgment.ranking)]
-        answers += [
-            consensus.answer_of(other.verdict, other.ranking)
-            for other in others
-            if other.state is JudgmentState.current
-            and other.annotator != judgment.annotator
-            and other.verdict is not Verdict.skip
-            and other.part is Part.annotator
-        ]
-        state, required = consensus.settle(answers, matchup.required, matchup.max_required)
-        if state is MatchupState.open and matchup.state is MatchupState.retired:
-            state = MatchupState.retired  # a vote may settle what was retired meanwhile, and never brings it back
-    if (state, required) != (matchup.state, matchup.required):
-        _SETTLE.all(connection, matchup_id=matchup.id, settled=state, needed=required)
-
-
 def _state_without(session: Session, judgment: JudgmentRow, matchup: MatchupRow) -> MatchupState:
     """Where a matchup goes without a judgment: one step back if a judgment brought it where it is, else nowhere."""
     if judgment.part is Part.adjudicator:
@@ -332,32 +232,6 @@ def _release_held(session: Session, annotator: str, session_key: str | None, at:
         lease.ended_at = at
 
 
-_OTHER, _MINE = JUDGMENT.alias("other"), JUDGMENT.alias("mine")
-_LEASED = CompiledStatement(
-    choose(
-        *LEASE.c,
-        *(column.label(f"matchup_{column.name}") for column in MATCHUP.c),
-        JUDGMENT.c.id.label("known"),
-        choose(func.max(_MINE.c.created_at))
-        .where(_MINE.c.annotator == LEASE.c.annotator)
-        .scalar_subquery()
-        .label("last"),
-        exists().where(_OTHER.c.matchup_id == LEASE.c.matchup_id).label("others"),
-    )
-    .join(MATCHUP, MATCHUP.c.id == LEASE.c.matchup_id)
-    .outerjoin(JUDGMENT, JUDGMENT.c.lease_id == LEASE.c.id)
-    .where(LEASE.c.id == bindparam("lease_id"))
-)
-_LOCK_LEASE = CompiledStatement(choose(LEASE.c.id).where(LEASE.c.id == bindparam("lease_id")).with_for_update())
-_LOCK_MATCHUP = CompiledStatement(
-    choose(MATCHUP.c.id)
-    .where(MATCHUP.c.id == choose(LEASE.c.matchup_id).where(LEASE.c.id == bindparam("lease_id")).scalar_subquery())
-    .with_for_update()
-)
-_GENERATION = GenerationRow.__table__  # type: ignore[attr-defined]
-_TEXTS = CompiledStatement(
-    choose(_GENERATION.c.id, _GENERATION.c.text).where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
-)
 _BY_VERDICT = (
     choose(JUDGMENT.c.verdict, func.count().label("votes"))
     .where(JUDGMENT.c.state == JudgmentState.current)
@@ -365,23 +239,3 @@ _BY_VERDICT = (
 )
 _TALLY = CompiledStatement(_BY_VERDICT)
 _TALLY_OF = CompiledStatement(_BY_VERDICT.where(JUDGMENT.c.annotator == bindparam("annotator")))
-_OF_MATCHUP = CompiledStatement(
-    choose(
-        JUDGMENT.c.id,
-        JUDGMENT.c.annotator,
-        JUDGMENT.c.revision,
-        JUDGMENT.c.state,
-        JUDGMENT.c.verdict,
-        JUDGMENT.c.ranking,
-        JUDGMENT.c.part,
-    ).where(JUDGMENT.c.matchup_id == bindparam("matchup_id"))
-)
-_INSERT = CompiledStatement(insert(JUDGMENT))
-_END_LEASE = CompiledStatement(
-    update(LEASE).where(LEASE.c.id == bindparam("lease_id")).values(state=bindparam("ended"), ended_at=bindparam("at"))
-)
-_SETTLE = CompiledStatement(
-    update(MATCHUP)
-    .where(MATCHUP.c.id == bindparam("matchup_id"))
-    .values(state=bindparam("settled"), required=bindparam("needed"))
-)
