@@ -9,23 +9,14 @@ worker of another machine, which laid down there what it must know.
 from __future__ import annotations
 
 import argparse
-import array
 import contextlib
-import errno
-import fcntl
-import importlib
 import json
-import logging
 import os
-import select
 import shutil
 import signal
 import sys
-import termios
-import threading
 import time
 import traceback
-import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -34,11 +25,7 @@ from typing import Any, TypeVar
 
 from feedback.database.engine import Database
 from feedback.errors import (
-    CheckpointError,
     DatabaseUnavailable,
-    InvalidInput,
-    NotEnoughData,
-    NotFound,
     RunCancelled,
     StudioError,
 )
@@ -47,10 +34,9 @@ from feedback.store.content.prompts import list_prompts
 from feedback.store.models.runs import get_run
 from feedback.tables import RunRow
 from feedback.types import RunState, Split, now
-from training.checkpoints.saving import is_disk_full
+from training.failures import explain, kind_of
 from training.home import Home
 from training.methods import METHODS
-from training.models.base_files import is_out_of_memory
 from training.private_files import keep_private
 from training.reporting.progress import Progress
 from training.reporting.reporter import DryRunDone, RunContext, Watch
@@ -58,17 +44,9 @@ from training.runs.launch.local import started_at, this_host
 from training.runs.launch.ticket import Ticket, take_ticket
 from training.runs.lifecycle import advance
 from training.settings.parsing import parse_settings
+from training.standby import leave_when_alone, preload, quiet_libraries
 from training.trainer import distributed
 
-HEAVY_MODULES = ("torch", "transformers", "peft", "datasets", "accelerate", "trl")
-# The trainers are behind lazy attributes: asking for them is what imports them.
-HEAVY_CLASSES = {
-    "transformers": ("AutoModelForCausalLM", "AutoTokenizer", "LlamaForCausalLM", "LlamaForSequenceClassification"),
-    "peft": ("LoraConfig", "PeftModel"),
-    "trl": ("DPOTrainer", "RewardTrainer"),
-}
-# Settings that cost memory, dearest first; the first one a method has is named when memory runs out.
-MEMORY_SETTINGS = ("micro_batch", "batch_size", "max_length", "max_new_tokens", "lora_rank")
 DATABASE_PATIENCE_SECONDS = 120.0
 SAMPLE_PROMPTS = 3
 
@@ -162,54 +140,6 @@ def write_to_log(home: Home, run_id: str) -> None:
     os.close(nothing)
 
 
-def preload(while_waiting: Callable[[], None] | None = None) -> str:
-    """Import the heavy libraries at low priority; returns the complaint if one cannot be imported.
-
-    ``while_waiting`` is called several times a second until then.
-
-    A thread does it because Linux gives each thread its own priority, and a lowered one cannot be raised
-    again: the main thread, and all that torch starts from it, must keep theirs.
-    """
-    complaints: list[str] = []
-
-    def import_all() -> None:
-        with contextlib.suppress(OSError):
-            if sys.platform == "linux":
-                os.setpriority(os.PRIO_PROCESS, 0, 10)
-        try:
-            for name in HEAVY_MODULES:
-                module = importlib.import_module(name)
-                for attribute in HEAVY_CLASSES.get(name, ()):
-                    getattr(module, attribute)
-        except Exception as error:  # the run will meet the same error, and report it as its own
-            complaints.append(f"{type(error).__name__}: {error}")
-
-    thread = threading.Thread(target=import_all, name="preload")
-    thread.start()
-    while thread.is_alive():
-        thread.join(0.2)
-        if while_waiting is not None:
-            while_waiting()
-    return "; ".join(complaints)
-
-
-def leave_when_alone() -> None:
-    """End this process when nobody can give it a run any more: its worker is gone and has sent nothing.
-
-    The imports would go on for ten seconds otherwise, and workers that are killed in a row leave one such process
-    each, of half a gigabyte. Nothing is read here: an id that was sent is for ``stand_by``.
-    """
-    ready, _, _ = select.select([sys.stdin.fileno()], [], [], 0)
-    if ready and _waiting_bytes(sys.stdin.fileno()) == 0:
-        os._exit(0)
-
-
-def _waiting_bytes(descriptor: int) -> int:
-    count = array.array("i", [0])
-    fcntl.ioctl(descriptor, termios.FIONREAD, count)
-    return count[0]
-
-
 def execute(db: Database, home: Home, run_id: str, ticket: Ticket | None = None) -> bool:
     """Do one run from ``starting`` to its end; False when it did not succeed or was not ours to do."""
     signal.signal(signal.SIGTERM, _raise_terminated)
@@ -271,32 +201,6 @@ def begin(db: Database, run_id: str, ticket: Ticket | None = None) -> RunRow | N
     return None
 
 
-def explain(error: BaseException, settings: dict[str, Any]) -> str:
-    """One sentence for the person who reads why the run failed."""
-    text = str(error).strip()
-    if isinstance(error, StudioError):
-        return text
-    if is_out_of_memory(error):
-        return f"The run ran out of memory: {_cheaper(settings)}, then start it again."
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-        return "The disk is full: free some space, then resume the run."
-    first_line = text.splitlines()[0] if text else "no message"
-    return f"{type(error).__name__}: {first_line[:400]} (the log has the rest)."
-
-
-def kind_of(error: BaseException) -> str:
-    """What sort of failure it was: memory, diverged, data, disk or crash."""
-    if is_out_of_memory(error):
-        return "memory"
-    if type(error).__name__ == "Diverged":  # by name: its module would bring torch's trainers along
-        return "diverged"
-    if is_disk_full(error):
-        return "disk"
-    if isinstance(error, NotEnoughData | NotFound | InvalidInput):
-        return "data"
-    return "checkpoint" if isinstance(error, CheckpointError) else "crash"
-
-
 def log_line(line: str) -> None:
     """Write a line, with the time, to the run's log; on a full disk the line is lost and the run goes on."""
     with contextlib.suppress(OSError):
@@ -346,15 +250,6 @@ def watch_of(db: Database, settings: Any) -> Watch:
     if every and not rows:
         rows = list_prompts(db, limit=SAMPLE_PROMPTS)
     return Watch(every, tuple(row.messages for row in rows), getattr(settings, "dry_run", False))
-
-
-def quiet_libraries() -> None:
-    """Keep what libraries say to their own developers out of the run's log: it is for the person who trains."""
-    warnings.simplefilter("ignore")
-    for name in ("TRANSFORMERS_VERBOSITY", "DATASETS_VERBOSITY"):
-        os.environ.setdefault(name, "error")
-    for library in (*HEAVY_MODULES, "bitsandbytes"):
-        logging.getLogger(library).setLevel(logging.ERROR)
 
 
 def _write_spec(home: Home, run: RunRow, settings: dict[str, Any]) -> None:
@@ -411,11 +306,6 @@ def _settings_of(run: RunRow) -> dict[str, Any]:
         return parse_settings(run.method, run.config).model_dump()
     except StudioError:
         return run.config
-
-
-def _cheaper(settings: dict[str, Any]) -> str:
-    named = [f"{name} (now {settings[name]})" for name in MEMORY_SETTINGS if isinstance(settings.get(name), int)]
-    return "lower " + " or ".join(named[:2]) if named else "use a smaller model or smaller batches"
 
 
 def _raise_terminated(number: int, frame: object) -> None:

@@ -21,7 +21,8 @@ from feedback.store.models.runs import claim_next_run, get_run, list_metrics
 from feedback.tables import RunRow
 from feedback.types import RunState
 from tests.factories import make_policy
-from training.execute import explain, open_patiently, retry_on_busy
+from training.execute import open_patiently, retry_on_busy
+from training.failures import explain
 from training.home import Home
 from training.runs import lifecycle, queue
 from training.runs.launch.local import this_host
