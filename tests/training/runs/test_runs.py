@@ -102,7 +102,7 @@ def test_submit_refuses_a_name_that_is_taken(db: Database, champion: str) -> Non
     for _ in range(3):
         make_matchup(db)
     judge_by(db, longer)
-    freeze(db, "three")
+    freeze(db, "three", DatasetFilters(test_share=0.0))
     with pytest.raises(Conflict, match="already a policy 'champion-1'"):
         queue.submit(db, "dpo", {"dataset": "three", "name": champion})
 
@@ -111,7 +111,7 @@ def test_submit_refuses_a_name_whose_directory_exists(db: Database, home: Home, 
     for _ in range(3):
         make_matchup(db)
     judge_by(db, longer)
-    freeze(db, "three")
+    freeze(db, "three", DatasetFilters(test_share=0.0))
     (home.checkpoints / "left").mkdir()
     for method in ("dpo", "reward"):
         asked = {"dataset": "three", "name": "left", "allow_few": True}
