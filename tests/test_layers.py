@@ -176,6 +176,13 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     assert loaded.stdout.strip() == "[]"
 
 
+def test_the_services_load_a_noun_when_it_is_asked_for() -> None:
+    code = "import sys, studio.services.facade; print([m for m in sys.modules if m.startswith('studio.services.')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "studio.services.pool" in loaded
+    assert not any(f"services.{noun}'" in loaded for noun in ("datasets", "labeling", "policies", "runs", "users"))
+
+
 def test_tests_mirror_the_rooms() -> None:
     tests = ROOT / "tests"
     asked = {path.parent.relative_to(tests) for package in ROOMS for path in (tests / package).rglob("test_*.py")}
