@@ -147,9 +147,14 @@ def worker_for(home: Home, *, standby: bool) -> Iterator[WorkerKeeper]:
 
 
 def wait_for_run(
-    db: Database, run: RunRow, keeper: WorkerKeeper, *, on_change: Callable[[RunRow], None] | None = None
+    db: Database,
+    run: RunRow,
+    keeper: WorkerKeeper,
+    *,
+    cancel: Callable[[], object],
+    on_change: Callable[[RunRow], None] | None = None,
 ) -> RunRow:
-    """Wait for a run, seeing to its worker; Ctrl-C cancels the run, waits for its end and is raised again."""
+    """Wait for a run, seeing to its worker; Ctrl-C calls ``cancel``, waits for the end and is raised again."""
     with _ctrl_c_at_polls() as check:
 
         def on_poll() -> None:
@@ -160,7 +165,7 @@ def wait_for_run(
             return queue.wait(db, run.id, on_change=on_change, on_poll=on_poll)
         except KeyboardInterrupt:
             if not get_run(db, run.id).state.is_terminal:
-                queue.cancel(db, run.id)
+                cancel()
                 with contextlib.suppress(KeyboardInterrupt):
                     queue.wait(db, run.id, on_change=on_change, on_poll=on_poll, timeout=20)
             raise

@@ -46,6 +46,11 @@ MOST_MODULES = 12
 MOST_LINES = 400
 # Rooms with a module for each method: those are told apart by name, however many there are, and are not counted.
 ROOMS_OF_METHODS = {"training/methods", "training/settings"}
+COMMANDS = "studio/cli/commands"
+# Commands that act beside the services, since they work on a home without a studio or in place of people.
+BESIDE_THE_SERVICES = {"backup", "checkpoints", "loop", "serve"}
+ACTING = ("feedback.store.", "feedback.datasets.", "training.runs.queue", "studio.security.accounts")
+PURE = {"feedback.datasets.split_size.split_notes"}
 
 
 def imports_of(path: Path) -> Iterator[tuple[str, bool]]:
@@ -119,6 +124,24 @@ def upward(path: Path, package: str) -> list[str]:
     return found
 
 
+def past_the_services(path: Path) -> list[str]:
+    """Where a command acts by itself: functions and modules it imports, and each use of the open database.
+
+    Values that the services give may be named: classes begin with a capital letter.
+    """
+    imported = [name for name in modules_of(path) if f"{name}.".startswith(ACTING) and name not in PURE]
+    acting = [name for name in imported if not name.rpartition(".")[2][0].isupper()]
+    opened = [node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Attribute)]
+    return acting + [f"{ast.unparse(node)} in line {node.lineno}" for node in opened if node.attr == "db"]
+
+
+def test_commands_act_through_the_services() -> None:
+    commands = {path.stem: path for path in (ROOT / COMMANDS).glob("*.py")}
+    assert set(commands) >= BESIDE_THE_SERVICES
+    found = {name: past_the_services(path) for name, path in commands.items() if name not in BESIDE_THE_SERVICES}
+    assert {name: past for name, past in found.items() if past} == {}
+
+
 @pytest.mark.parametrize("package", ORDER)
 def test_every_room_has_its_place(package: str) -> None:
     rooms = {room_of(path) for path in (ROOT / package).rglob("*.py")} - {"__init__"}
@@ -157,6 +180,21 @@ def test_the_order_sees_a_breach(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert upward(tmp_path / "feedback" / "store" / "rows.py", "feedback") == []
 
 
+def test_a_command_that_acts_by_itself_is_seen(tmp_path: Path) -> None:
+    breach = tmp_path / "breach.py"
+    breach.write_text(
+        "from feedback.store.people.users import list_users\nfrom feedback.store.labeling import batches\n"
+        "from feedback.store.content.prompts import SavedPrompts\nfrom studio.security import accounts\n"
+        "from feedback.datasets.split_size import split_notes\nfrom feedback.datasets.freeze import freeze\n"
+        "import training.runs.queue as runs\n\ndef later(session):\n    from training.runs.queue import submit\n"
+        "    return session.db, session.services\n"
+    )
+    assert past_the_services(breach) == [
+        "feedback.store.people.users.list_users", "feedback.store.labeling.batches", "studio.security.accounts",
+        "feedback.datasets.freeze.freeze", "training.runs.queue", "training.runs.queue.submit", "session.db in line 11",
+    ]  # fmt: skip
+
+
 def test_the_rule_sees_a_breach(tmp_path: Path) -> None:
     breach = tmp_path / "breach.py"
     breach.write_text("import torch.nn\nfrom studio import app\n\ndef later():\n    import peft\n")
@@ -172,6 +210,13 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
     code = f"import sys, {module}; print([m for m in '{heavy}'.split() if m in sys.modules])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True)
     assert loaded.stdout.strip() == "[]"
+
+
+def test_the_services_load_a_noun_when_it_is_asked_for() -> None:
+    code = "import sys, studio.services.facade; print([m for m in sys.modules if m.startswith('studio.services.')])"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
+    assert "studio.services.pool" in loaded
+    assert not any(f"services.{noun}'" in loaded for noun in ("datasets", "labeling", "policies", "runs", "users"))
 
 
 def test_tests_mirror_the_rooms() -> None:

@@ -34,7 +34,7 @@ class Rule:
 
 
 def act(
-    role: UserRole, audit: str | None = None, *, about: str | None = None, detail: str | None = None
+    role: UserRole, audit: str | None = None, *, about: str | None = None, detail: str | tuple[str, ...] = ()
 ) -> Callable[[Callable[Concatenate[S, P], R]], Callable[Concatenate[S, P], R]]:
     """Make a method an act.
 
@@ -42,7 +42,7 @@ def act(
         role: The least role it needs.
         audit: What the audit log calls it. Default: it changes nothing and is not written down.
         about: The argument that names what was acted on. Default: the id or version of what the method returns.
-        detail: An argument that the audit log keeps as well, under its own name.
+        detail: Arguments that the audit log keeps as well, each under its own name, if they are neither None nor False.
 
     Raises:
         NotAllowed: By the method, when the role of the person who asks does not cover ``role``.
@@ -50,7 +50,8 @@ def act(
 
     def decorate(method: Callable[Concatenate[S, P], R]) -> Callable[Concatenate[S, P], R]:
         subject = _reader(method, about) if about else None
-        kept = _reader(method, detail) if detail else None
+        names = (detail,) if isinstance(detail, str) else detail
+        kept = {name: _reader(method, name) for name in names}
 
         @wraps(method)
         def checked(self: S, /, *values: P.args, **named: P.kwargs) -> R:
@@ -58,7 +59,10 @@ def act(
             result = method(self, *values, **named)
             if audit is not None:
                 found = subject(values, named) if subject else _identity(result)
-                more = {str(detail): kept(values, named)} if kept else {}
+                given = {name: read(values, named) for name, read in kept.items()}
+                more = {
+                    name: str(value)[:200] for name, value in given.items() if not (value is None or value is False)
+                }
                 save_event(self.db, self.person.name, audit, str(found or "")[:200], **more)
             return result
 

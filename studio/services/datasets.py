@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from feedback import formats
 from feedback.datasets import freeze as datasets
@@ -52,7 +53,7 @@ class Datasets(Acts):
     @act(UserRole.researcher, audit="dataset.freeze", about="name")
     def freeze(self, name: str, filters: DatasetFilters | None = None) -> DatasetRow:
         """Freeze the judgments that pass the filters into a named, hashed dataset."""
-        return datasets.freeze(self.db, name.strip(), filters or DatasetFilters())
+        return datasets.freeze(self.db, name, filters or DatasetFilters())
 
     @act(UserRole.researcher)
     def list_datasets(self) -> list[DatasetRow]:
@@ -83,13 +84,23 @@ class Datasets(Acts):
             number += 1
         return f"round-{number}"
 
-    @act(UserRole.researcher, audit="dataset.export", about="key")
+    @act(UserRole.researcher, audit="dataset.export", about="key", detail=("format_name", "split"))
     def export(
         self, key: str, format_name: str, split: str | None = None
     ) -> tuple[formats.Export, formats.Format, Iterator[str]]:
         """A dataset, or one side of its split, in an outside format, and its lines, read as they are taken."""
         export, chosen = formats.open_export(self.db, key, format_name, split)
         return export, chosen, chosen.lines(chosen.rows(export))
+
+    @act(UserRole.admin, audit="dataset.export", about="key", detail=("format_name", "split"))
+    def export_file(self, key: str, format_name: str, out: Path, split: str | None = None) -> formats.ExportReport:
+        """Write a dataset, or one side of its split, to a file of this machine, with a report of what it left out."""
+        return formats.export_dataset(self.db, key, format_name, out, split)
+
+    @act(UserRole.admin, audit="judgments.import", about="path", detail="format_name")
+    def import_file(self, path: Path, format_name: str) -> dict[str, int]:
+        """Read prompts, replies and judgments from a file of this machine: all of it or nothing; what came of it."""
+        return formats.import_file(self.db, path, format_name)
 
     @act(UserRole.researcher)
     def format_names(self) -> list[str]:

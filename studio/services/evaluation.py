@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, TypeVar, cast
 
 from feedback.database.engine import Database
@@ -11,6 +12,7 @@ from feedback.errors import InvalidInput
 from feedback.store.models import benchmarks as benchmark_store
 from feedback.store.models.benchmarks import Both
 from feedback.store.models.policies import get_policy
+from feedback.store.reports.comparisons import withdraw_comparisons
 from feedback.tables import BenchmarkRow, PolicyRow, RunRow
 from feedback.types import UserRole
 from studio.services.access import Acts, act
@@ -18,6 +20,7 @@ from training.evaluation import benchmark_comparison, people
 from training.evaluation.benchmark_comparison import Compared, Comparison
 from training.evaluation.gate import Decision, GateLimits
 from training.evaluation.gate_evidence import decide_policy, opponent_of
+from training.evaluation.harness_report import from_report, read_report
 from training.runs import queue
 
 T = TypeVar("T")
@@ -85,6 +88,11 @@ class Evaluation(Acts):
         a = get_policy(self.db, policy)
         return self._compared(self.db, a.id, opponent_of(self.db, a, against).id, metric)
 
+    @act(UserRole.researcher)
+    def compare_two(self, a: str, b: str, metric: str | None = None) -> Compared:
+        """Two policies, both named, on every task both took."""
+        return self._compared(self.db, get_policy(self.db, a).id, get_policy(self.db, b).id, metric)
+
     def _compared(self, db: Database, a_id: str, b_id: str, metric: str | None = None) -> Compared:
         """What is compared never changes, and a page that watches a run asks every other second."""
         taken = tuple(row.id for key in (a_id, b_id) for row in benchmark_store.list_benchmarks(db, policy_id=key))
@@ -97,6 +105,23 @@ class Evaluation(Acts):
         """The items on which the two of a comparison differ, those that A lost first."""
         key = ("differing", found.a.id, found.b.id, found.metric, limit)
         return self.shared.remembered.once(key, lambda: benchmark_comparison.differing_items(self.db, found, limit))
+
+    @act(UserRole.admin, audit="benchmark.import", about="policy", detail="path")
+    def import_benchmarks(self, policy: str, path: Path) -> tuple[list[BenchmarkRow], list[str]]:
+        """Bring in what lm_eval measured of a policy, from files of this machine, and name the tasks left out."""
+        policy_id = get_policy(self.db, policy).id
+        taken = from_report(*read_report(path), policy_id)
+        return [benchmark_store.save_benchmark(self.db, *one) for one in taken.results], taken.left_out
+
+    @act(UserRole.researcher)
+    def by_people(self, a: str, b: str) -> dict[str, Any] | None:
+        """What people said of one policy beside another, as the figures of a scorecard; None where nobody was asked."""
+        return people.by_people(self.db, get_policy(self.db, a).id, get_policy(self.db, b).id)
+
+    @act(UserRole.researcher, audit="comparison.withdraw", about="a", detail="b")
+    def withdraw(self, a: str, b: str) -> int:
+        """Withdraw the pairs of two policies that people were asked about and nobody has judged; how many."""
+        return withdraw_comparisons(self.db, get_policy(self.db, a).id, get_policy(self.db, b).id)
 
     @act(UserRole.researcher)
     def list_by_people(self, policy: str) -> list[dict[str, Any]]:

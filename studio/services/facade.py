@@ -1,6 +1,7 @@
 """What every tab, every route and the shell are given: the acts of one person over one home, by noun.
 
-An act is one thing a person can do or ask for. Nothing here waits for a model, but ``policies.generate`` (replies on
+An act is one thing a person can do or ask for. A noun is imported when it is first asked for: a command of the shell
+needs one or two of them, and is to begin at once. Nothing here waits for a model, but ``policies.generate`` (replies on
 demand), which is not for annotators.
 """
 
@@ -11,7 +12,7 @@ import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from feedback.database.engine import Database
 from feedback.errors import NotSignedIn
@@ -19,17 +20,19 @@ from feedback.store.labeling.idle_leases import ReachCounts
 from feedback.store.labeling.settings import CurrentSettings
 from feedback.store.people.users import any_user
 from studio.identity import LOCAL, Person
-from studio.services.datasets import Datasets
 from studio.services.evaluation import Evaluation, Remembered
-from studio.services.labeling import Labeling
-from studio.services.policies import Policies
 from studio.services.pool import Pool, PoolFiller
-from studio.services.prompts import Prompts
 from studio.services.replies import ReplyMaker
 from studio.services.review import QualityReports, Review
-from studio.services.runs import Runs
-from studio.services.users import Users
 from training.home import Home
+
+if TYPE_CHECKING:
+    from studio.services.datasets import Datasets
+    from studio.services.labeling import Labeling
+    from studio.services.policies import Policies
+    from studio.services.prompts import Prompts
+    from studio.services.runs import Runs
+    from studio.services.users import Users
 
 T = TypeVar("T")
 
@@ -82,6 +85,8 @@ class Services:
     @cached_property
     def labeling(self) -> Labeling:
         """Tasks, judgments, drafts, guidelines."""
+        from studio.services.labeling import Labeling
+
         return Labeling(self._shared, self._person)
 
     @cached_property
@@ -92,21 +97,29 @@ class Services:
     @cached_property
     def prompts(self) -> Prompts:
         """Prompts."""
+        from studio.services.prompts import Prompts
+
         return Prompts(self._shared, self._person)
 
     @cached_property
     def datasets(self) -> Datasets:
         """What could be frozen, what was, and how it leaves."""
+        from studio.services.datasets import Datasets
+
         return Datasets(self._shared, self._person)
 
     @cached_property
     def runs(self) -> Runs:
         """Background jobs."""
+        from studio.services.runs import Runs
+
         return Runs(self._shared, self._person)
 
     @cached_property
     def policies(self) -> Policies:
         """Policies, the champion, win rates, replies on demand."""
+        from studio.services.policies import Policies
+
         return Policies(self._shared, self._person)
 
     @cached_property
@@ -122,6 +135,8 @@ class Services:
     @cached_property
     def users(self) -> Users:
         """Users, one's own account, the audit log."""
+        from studio.services.users import Users
+
         return Users(self._shared, self._person)
 
     async def in_turn(self, act: Callable[..., T], *values: Any) -> T:

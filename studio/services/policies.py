@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from feedback.errors import InvalidInput, StudioError
+from feedback.errors import InvalidInput, NotAllowed, StudioError
 from feedback.store.datasets import datasets as dataset_store
 from feedback.store.models import checkpoints as checkpoint_store
 from feedback.store.models import policies as policy_store
@@ -17,6 +17,7 @@ from feedback.tables import CheckpointRow, GenerationRow, PolicyRow, RunRow, Sco
 from feedback.types import UserRole
 from studio.services.access import Acts, act
 from studio.services.pool import PENDING, POOL_SIZE
+from training.checkpoints.registration import Added, add_examined
 from training.evaluation import standing
 from training.evaluation.people import PEOPLE, asked_of_people
 from training.operations.rebase import Rebased, rebase
@@ -106,10 +107,20 @@ class Policies(Acts):
                 run = None
         return Promotion(policy, before.name if before else None, run)
 
-    @act(UserRole.researcher, audit="policy.rebase", about="key")
-    def rebase(self, key: str, base: str) -> Rebased:
-        """Say where the base of a policy lies now, for all that stands on it; proved by its hash."""
-        return rebase(self.db, self.home, key, base)
+    @act(UserRole.admin, audit="policy.add", about="model", detail="name")
+    def add(self, model: str, name: str | None = None) -> Added:
+        """Register a model of this machine, of the hub or behind a server; one that is here is examined first."""
+        return add_examined(self.db, model, name)
+
+    @act(UserRole.researcher, audit="policy.rebase", about="key", detail=("base", "unproven"))
+    def rebase(self, key: str, base: str, *, unproven: bool = False) -> Rebased:
+        """Say where the base of a policy lies now, for all that stands on it; proved by its hash.
+
+        With ``unproven`` the word of an admin is taken where nothing recorded which model the base was.
+        """
+        if unproven and not self.person.role.covers(UserRole.admin):
+            raise NotAllowed("Only an admin may say which model a base was where nothing recorded it.")
+        return rebase(self.db, self.home, key, base, unproven=unproven)
 
     @act(UserRole.researcher)
     def lineage(self, key: str) -> dict[str, Any]:
@@ -121,6 +132,11 @@ class Policies(Acts):
         """Every win rate of a policy, with the name of whom it was measured against, in the order they speak."""
         names = {row.id: row.name for row in policy_store.list_policies(self.db)}
         return [(card, names.get(card.against_id or "", "another")) for card in standing.win_rates(self.db, policy_id)]
+
+    @act(UserRole.researcher)
+    def list_scorecards(self, key: str) -> list[ScorecardRow]:
+        """Everything that was measured of a policy and kept, newest first."""
+        return scorecard_store.list_scorecards(self.db, subject_id=policy_store.get_policy(self.db, key).id)
 
     @act(UserRole.researcher)
     def list_reward_models(self) -> list[CheckpointRow]:

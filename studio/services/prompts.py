@@ -11,7 +11,6 @@ from feedback.tables import PromptRow
 from feedback.types import Prompt, Split, UserRole
 from studio.services.access import Acts, act
 from training.bundled import STARTER_BASE
-from training.starter.families import FAMILIES
 
 
 class Prompts(Acts):
@@ -32,4 +31,6 @@ class Prompts(Acts):
         """What the bundled policy understands, a family and an example each; empty when another model serves."""
         if not any(row.base == STARTER_BASE for row in policy_store.list_policies(self.db)):
             return []
+        from training.starter.families import FAMILIES  # only the page asks for them
+
         return [(name, draw(random.Random(name)).prompt) for name, draw in FAMILIES.items()]

@@ -35,7 +35,7 @@ class RunsAsked:
     """Which runs to list; what is None is not asked for. ``before`` is the id of a run: those older than it."""
 
     method: str | None = None
-    state: RunState | None = None
+    states: tuple[RunState, ...] | None = None
     name: str | None = None
     before: str | None = None
 
@@ -95,11 +95,10 @@ class Runs(Acts):
         lifecycle.reconcile(self.db)
         if asked.method is not None:
             settings_class(asked.method)  # a method that does not exist is a mistake, not an empty list
-        states = None if asked.state is None else [asked.state]
         rows = run_store.list_runs(
-            self.db, states=states, method=asked.method, name=asked.name, before=asked.before, limit=limit + 1
+            self.db, states=asked.states, method=asked.method, name=asked.name, before=asked.before, limit=limit + 1
         )
-        total = run_store.count_runs(self.db, states=states, method=asked.method, name=asked.name)
+        total = run_store.count_runs(self.db, states=asked.states, method=asked.method, name=asked.name)
         older = rows[limit - 1].id if len(rows) > limit else None
         return RunsPage(rows[:limit], older, total)
 
@@ -107,6 +106,11 @@ class Runs(Acts):
     def get_run(self, run_id: str) -> RunRow:
         """One run as it is now."""
         lifecycle.reconcile(self.db)
+        return run_store.get_run(self.db, run_id)
+
+    @act(UserRole.researcher)
+    def get_recorded_run(self, run_id: str) -> RunRow:
+        """One run as it was last written, without a look at whether its process lives."""
         return run_store.get_run(self.db, run_id)
 
     @act(UserRole.researcher)

@@ -26,10 +26,21 @@ class Users(Acts):
         return user_store.list_users(self.db)
 
     @act(UserRole.admin)
-    def add_user(self, name: str, role: UserRole | str) -> NewUser:
-        """Add a user; password and token are in the answer and nowhere else."""
-        accounts.require_admin_first(self.db, accounts.known_role(role))
-        return accounts.add_user(self.db, name, role, actor=self.person.name)
+    def count_admins(self) -> int:
+        """How many admins there are who may sign in."""
+        return user_store.count_admins(self.db)
+
+    @act(UserRole.admin)
+    def add_user(
+        self, name: str, role: UserRole | str, *, password: str | None = None, admin_first: bool = True
+    ) -> NewUser:
+        """Add a user; the token, and the password unless it was given, are in the answer and nowhere else.
+
+        With ``admin_first`` the first user must be an admin; the shell does without, for it can always add one.
+        """
+        if admin_first:
+            accounts.require_admin_first(self.db, accounts.known_role(role))
+        return accounts.add_user(self.db, name, role, actor=self.person.name, password=password)
 
     @act(UserRole.admin)
     def set_user_role(self, name: str, role: UserRole | str) -> UserRow:
@@ -52,9 +63,9 @@ class Users(Acts):
         return accounts.new_token(self.db, name, actor=self.person.name)
 
     @act(UserRole.admin)
-    def reset_password(self, name: str) -> tuple[UserRow, str]:
-        """Another password for a user, made up and in plain for this once."""
-        return accounts.reset_password(self.db, name, actor=self.person.name)
+    def reset_password(self, name: str, *, password: str | None = None) -> tuple[UserRow, str]:
+        """Another password for a user, made up unless given, and in plain for this once."""
+        return accounts.reset_password(self.db, name, actor=self.person.name, password=password)
 
     @act(UserRole.annotator)
     def change_own_password(self, current: str, wanted: str, address: str = "unknown") -> None:
@@ -62,6 +73,8 @@ class Users(Acts):
         accounts.change_own_password(self.db, self.person, current, wanted, address=address)
 
     @act(UserRole.admin)
-    def list_audit(self, limit: int = 100, before: int | None = None, actor: str | None = None) -> list[AuditRow]:
+    def list_audit(
+        self, limit: int = 100, before: int | None = None, actor: str | None = None, verb: str | None = None
+    ) -> list[AuditRow]:
         """Who did what when, newest first."""
-        return audit_store.list_events(self.db, limit=limit, before=before, actor=actor)
+        return audit_store.list_events(self.db, limit=limit, before=before, actor=actor, verb=verb)

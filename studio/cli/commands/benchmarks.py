@@ -7,14 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from feedback.store.models.benchmarks import list_benchmarks, save_benchmark
-from feedback.store.models.policies import get_policy, list_policies
 from studio.cli.session.context import Session, opened
 from studio.cli.session.output import AsJson, show_json, show_table, tell
 from studio.cli.session.waiting import submit_and_wait
 from studio.worker_keeper import worker_for
-from training.evaluation.benchmark_comparison import Comparison, compare, comparison_json, differing_items
-from training.evaluation.harness_report import from_report, read_report
+from training.evaluation.benchmark_comparison import Comparison, comparison_json
 
 benchmark = typer.Typer(no_args_is_help=True, help="Tasks of lm-evaluation-harness, compared item by item.")
 
@@ -63,12 +60,9 @@ def show_benchmarks(
 ) -> None:
     """List what policies scored, newest first."""
     with opened(context) as session:
-        chosen = get_policy(session.db, policy).id if policy else None
-        names = {row.id: row.name for row in list_policies(session.db)}
-        rows = [
-            {**row.model_dump(mode="json"), "policy": names[row.policy_id]}
-            for row in list_benchmarks(session.db, policy_id=chosen)
-        ]
+        taken = session.services.evaluation.list_benchmarks(policy or None)
+        names = session.services.runs.names()
+    rows = [{**row.model_dump(mode="json"), "policy": names[row.policy_id]} for row in taken]
     if as_json:
         show_json(rows)
         return
@@ -92,7 +86,7 @@ def show_comparison(
 ) -> None:
     """Compare two policies on the tasks both took: paired, item by item, with what so many items can show at all."""
     with opened(context) as session:
-        found = compare(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id, metric)
+        found = session.services.evaluation.compare_two(a, b, metric)
         differing = {one.task: _differing(session, one, items) for one in found.comparisons if items > 0}
     if as_json:
         comparisons = [{**comparison_json(one), "items": differing.get(one.task, [])} for one in found.comparisons]
@@ -121,11 +115,8 @@ def import_benchmarks(
 ) -> None:
     """Bring in what lm_eval measured elsewhere, with its items."""
     with opened(context) as session:
-        policy_id = get_policy(session.db, policy).id
-        report, samples = read_report(path)
-        taken = from_report(report, samples, policy_id)
-        kept = [save_benchmark(session.db, *one) for one in taken.results]
-    for name in taken.left_out:
+        kept, left_out = session.services.evaluation.import_benchmarks(policy, path)
+    for name in left_out:
         tell(f"{name} has no score of its items, so it is left out.")
     if as_json:
         show_json([row.model_dump(mode="json") for row in kept])
@@ -151,7 +142,7 @@ def _row(one: Comparison) -> tuple[Any, ...]:
 
 
 def _differing(session: Session, one: Comparison, limit: int) -> list[dict[str, Any]]:
-    return [row._asdict() for row in differing_items(session.db, one, limit)]
+    return [row._asdict() for row in session.services.evaluation.list_differing(one, limit)]
 
 
 def _short(text: str) -> str:

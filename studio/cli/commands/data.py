@@ -1,4 +1,4 @@
-"""What is judged and what comes of it: prompts, generate, judge, dataset, export, import."""
+"""What is judged and what comes of it: prompts, generate, dataset, export, import."""
 
 from __future__ import annotations
 
@@ -8,19 +8,16 @@ from typing import Annotated
 
 import typer
 
-from feedback.datasets.freeze import freeze
 from feedback.datasets.split_size import split_notes
 from feedback.errors import InvalidInput
-from feedback.formats import FORMATS, export_dataset, import_file
+from feedback.formats import FORMATS
 from feedback.formats.base.prompts import read_prompts
-from feedback.store.content.prompts import SavedPrompts, list_prompts, save_prompts
-from feedback.store.datasets.datasets import find_identical_dataset, get_dataset, list_datasets, list_pairs
+from feedback.store.content.prompts import SavedPrompts
 from feedback.types import CUT_REPLY, DatasetFilters, MatchupKind, Source, Split, Weighting
 from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_fields, show_json, show_line, show_table, tell
 from studio.cli.session.waiting import submit_and_wait
 from studio.worker_keeper import worker_for
-from training.loop.oracle_annotator import annotate
 from training.private_files import users_umask
 
 prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")
@@ -36,7 +33,7 @@ def import_prompts(
 ) -> None:
     """Add the prompts of a file; those already there are counted, not added again."""
     with opened(context) as session:
-        saved = save_prompts(session.db, read_prompts(file, split=split))
+        saved = session.services.prompts.add_prompts(read_prompts(file, split=split))
     if as_json:
         changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
         show_json({"added": saved.added, "duplicates": saved.duplicates, **changed})
@@ -54,7 +51,7 @@ def show_prompts(
 ) -> None:
     """List prompts."""
     with opened(context) as session:
-        rows = list_prompts(session.db, split=split, limit=limit)
+        rows = session.services.prompts.list_prompts(split, limit)
     if as_json:
         show_json([row.model_dump(mode="json", include={"id", "messages", "split", "tags"}) for row in rows])
         return
@@ -103,26 +100,6 @@ def generate(
         )
 
 
-def judge(
-    context: typer.Context,
-    oracle: Annotated[str, typer.Option(help="shorter, longer, keyword:WORD, reward:CHECKPOINT or a style axis.")],
-    count: Annotated[int, typer.Option(help="How many matchups to judge.")],
-    noise: Annotated[float, typer.Option(help="Share of decisive verdicts that are flipped, 0 to 0.5.")] = 0.0,
-    seed: Annotated[int, typer.Option(help="Seed of the noise and of the shown order.")] = 0,
-    as_json: AsJson = False,
-) -> None:
-    """Let a rule judge in place of a person; its judgments are marked as simulated for ever."""
-    with opened(context) as session:
-        sitting = annotate(session.db, session.home, oracle, count, noise=noise, seed=seed)
-    if as_json:
-        show_json({"annotator": sitting.annotator, "judged": sitting.judged, "ties": sitting.ties})
-    else:
-        typer.echo(f"{sitting.annotator} judged {sitting.judged} matchups, {sitting.ties} of them ties.")
-    if sitting.judged < count:
-        tell(f"The pool ran out after {sitting.judged} of {count}; fill it with `studio generate`.")
-        raise typer.Exit(0 if sitting.judged else 1)
-
-
 @dataset.command("freeze")
 def freeze_dataset(
     context: typer.Context,
@@ -151,8 +128,8 @@ def freeze_dataset(
             split_seed=split_seed,
             weighting=weighting,
         )
-        row = freeze(session.db, name, filters)
-        twin = find_identical_dataset(session.db, row)
+        row = session.services.datasets.freeze(name, filters)
+        twin = session.services.datasets.twin_of(row)
     if twin is not None:
         tell(f"{row.name} holds the same judgments and pairs as {twin}: nothing new was judged for it.")
     notes = split_notes(row.counts, test_share)
@@ -171,7 +148,7 @@ def freeze_dataset(
 def show_datasets(context: typer.Context, as_json: AsJson = False) -> None:
     """List datasets."""
     with opened(context) as session:
-        rows = list_datasets(session.db)
+        rows = session.services.datasets.list_datasets()
     if as_json:
         show_json([row.model_dump(mode="json") for row in rows])
         return
@@ -192,8 +169,8 @@ def show_dataset(
 ) -> None:
     """Show a dataset's counts, drops, filters and first pairs."""
     with opened(context) as session:
-        row = get_dataset(session.db, name)
-        first = list_pairs(session.db, row.id, limit=pairs) if pairs else []
+        row = session.services.datasets.get_dataset(name)
+        first = session.services.datasets.preview_pairs(row.id, pairs) if pairs else []
     if as_json:
         show_json({**row.model_dump(mode="json"), "preview": [pair.model_dump(mode="json") for pair in first]})
         return
@@ -217,7 +194,7 @@ def export(
     with opened(context) as session:
         try:
             with users_umask():
-                report = export_dataset(session.db, name, format, out, split)
+                report = session.services.datasets.export_file(name, format, out, split)
         except OSError as error:
             raise InvalidInput(f"{out} cannot be written: {error.strerror}; name another file.") from error
     if as_json:
@@ -237,7 +214,7 @@ def import_data(
 ) -> None:
     """Read prompts, replies and judgments from a file: all of it, or nothing when a line is wrong."""
     with opened(context) as session:
-        counts = import_file(session.db, file, format)
+        counts = session.services.datasets.import_file(file, format)
     if as_json:
         show_json(counts)
     else:

@@ -7,14 +7,12 @@ from typing import Annotated
 import typer
 
 from feedback.errors import InvalidInput
-from feedback.store.models.policies import get_policy
-from feedback.store.reports.comparisons import withdraw_comparisons
 from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_fields, show_json
 from studio.cli.session.waiting import submit_and_wait
 from studio.worker_keeper import worker_for
 from training.evaluation.gate import in_words
-from training.evaluation.people import asked_of_people, by_people
+from training.evaluation.people import asked_of_people
 
 
 def evaluate(
@@ -75,7 +73,7 @@ def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int 
     """Draw pairs of two policies for people to judge, and say how they judged so far."""
     with opened(context) as session, worker_for(session.home, standby=False) as keeper:
         run = submit_and_wait(session, keeper, "generate", asked_of_people(a, b, prompts, seed))
-        figures = by_people(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
+        figures = session.services.evaluation.by_people(a, b)
     if as_json:
         show_json({"run_id": run.id, **run.result, "people": figures})
         return
@@ -92,5 +90,5 @@ def _ask_people(context: typer.Context, a: str, b: str, prompts: int, seed: int 
 
 def _stop_asking(context: typer.Context, a: str, b: str) -> None:
     with opened(context) as session:
-        count = withdraw_comparisons(session.db, get_policy(session.db, a).id, get_policy(session.db, b).id)
+        count = session.services.evaluation.withdraw(a, b)
     typer.echo(f"{count} pairs are withdrawn; what people said stays. `studio evaluate {a} {b} --people` asks again.")

@@ -1,4 +1,4 @@
-"""Turn the whole loop: generate, judge, train, evaluate, promote."""
+"""What a rule does in place of people: judge, and turn the whole loop. They work beside the services."""
 
 from __future__ import annotations
 
@@ -13,8 +13,29 @@ from studio.cli.session.output import AsJson, show_json, tell
 from studio.cli.session.waiting import run_to_end
 from studio.worker_keeper import worker_for
 from training.checkpoints.registration import find_or_add
+from training.loop.oracle_annotator import annotate
 from training.loop.plan import Plan
 from training.loop.rounds import Loop
+
+
+def judge(
+    context: typer.Context,
+    oracle: Annotated[str, typer.Option(help="shorter, longer, keyword:WORD, reward:CHECKPOINT or a style axis.")],
+    count: Annotated[int, typer.Option(help="How many matchups to judge.")],
+    noise: Annotated[float, typer.Option(help="Share of decisive verdicts that are flipped, 0 to 0.5.")] = 0.0,
+    seed: Annotated[int, typer.Option(help="Seed of the noise and of the shown order.")] = 0,
+    as_json: AsJson = False,
+) -> None:
+    """Let a rule judge in place of a person; its judgments are marked as simulated for ever."""
+    with opened(context) as session:
+        sitting = annotate(session.db, session.home, oracle, count, noise=noise, seed=seed)
+    if as_json:
+        show_json({"annotator": sitting.annotator, "judged": sitting.judged, "ties": sitting.ties})
+    else:
+        typer.echo(f"{sitting.annotator} judged {sitting.judged} matchups, {sitting.ties} of them ties.")
+    if sitting.judged < count:
+        tell(f"The pool ran out after {sitting.judged} of {count}; fill it with `studio generate`.")
+        raise typer.Exit(0 if sitting.judged else 1)
 
 
 def loop(

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from feedback.store.models.policies import get_champion, get_policy, list_policies
-from feedback.store.models.scorecards import list_scorecards
-from feedback.store.reports.lineage import policy_lineage
-from feedback.tables import PolicyRow, ScorecardRow
-from studio.cli.session.context import Session, opened
+from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_fields, show_json, show_table, tell
-from training.checkpoints.registration import add_examined
 from training.evaluation.gate import GateLimits, in_words
-from training.evaluation.gate_evidence import decide_policy
-from training.evaluation.standing import judge_of, speaking
-from training.operations.rebase import rebase
+from training.evaluation.standing import judge_of
+
+if TYPE_CHECKING:
+    from studio.services.policies import PolicySummary
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
 
@@ -25,7 +21,7 @@ policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the ch
 def show_policies(context: typer.Context, as_json: AsJson = False) -> None:
     """List policies, oldest first, with the newest win rate of each."""
     with opened(context) as session:
-        rows = [_summary(session, row) for row in list_policies(session.db)]
+        rows = [_shown(summary) for summary in reversed(session.services.policies.list_policies())]
     if as_json:
         show_json(rows)
         return
@@ -41,10 +37,10 @@ def show_policies(context: typer.Context, as_json: AsJson = False) -> None:
 def show_policy(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
     """Show one policy with its scorecards, and with what people said of it beside others."""
     with opened(context) as session:
-        row = get_policy(session.db, policy)
-        summary = _summary(session, row)
-        cards = [card.model_dump(mode="json") for card in list_scorecards(session.db, subject_id=row.id)]
-        people = session.services.evaluation.list_by_people(row.id)
+        found = session.services.policies.get_policy(policy)
+        summary = _shown(found)
+        cards = [card.model_dump(mode="json") for card in session.services.policies.list_scorecards(found.policy.id)]
+        people = session.services.evaluation.list_by_people(found.policy.id)
     if as_json:
         show_json({**summary, "scorecards": cards, "people": people})
         return
@@ -74,11 +70,11 @@ def add(
     A model that is on this machine is examined first: its configuration, tokenizer, chat template, weights and window.
     """
     with opened(context) as session:
-        added = add_examined(session.db, model, name)
+        added = session.services.policies.add(model, name)
         row, seen = added.policy, added.examination
         if as_json:
             examined = {} if seen is None else {"examined": seen.examined, "not_examined": seen.not_examined}
-            show_json({**_summary(session, row), **examined})
+            show_json({**_shown(session.services.policies.get_policy(row.id)), **examined})
             return
     next_step = f"`studio generate --policy {row.name}` has people judge its replies."
     if seen is None:
@@ -108,7 +104,7 @@ def rebase_policies(
 ) -> None:
     """Say where a base that was moved lies now, for every policy and reward model on it. Its hash proves it."""
     with opened(context) as session:
-        moved = rebase(session.db, session.home, key, new, unproven=unproven)
+        moved = session.services.policies.rebase(key, new, unproven=unproven)
     if as_json:
         show_json(moved.as_json())
         return
@@ -128,7 +124,7 @@ def promote(context: typer.Context, policy: str, as_json: AsJson = False) -> Non
         promotion = session.services.policies.promote(policy, fill=has_worker)
         row, run = promotion.policy, promotion.run
         if as_json:
-            show_json(_summary(session, row))
+            show_json(_shown(session.services.policies.get_policy(row.id)))
             return
     if run is None:
         typer.echo(f"{row.name} is the champion now; fill the pool with its replies by `studio generate`.")
@@ -150,7 +146,7 @@ def gate(
 ) -> None:
     """Say whether a policy may serve by what was measured: PROMOTE, HOLD or REJECT, and why. Changes nothing."""
     with opened(context) as session:
-        decision = decide_policy(session.db, policy, against, GateLimits(margin=margin, kl=kl))
+        decision = session.services.evaluation.decide(policy, against, GateLimits(margin=margin, kl=kl))
     if as_json:
         show_json(decision.as_json())
         return
@@ -162,7 +158,7 @@ def gate(
 def lineage(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
     """Walk from a policy to the people who made it."""
     with opened(context) as session:
-        walked = policy_lineage(session.db, policy)
+        walked = session.services.policies.lineage(policy)
     if as_json:
         show_json(walked)
         return
@@ -202,27 +198,27 @@ def _dataset_lines(dataset: dict[str, Any], judgments: dict[str, Any], indent: s
     ]
 
 
-def _summary(session: Session, row: PolicyRow) -> dict[str, Any]:
-    champion = get_champion(session.db)
-    parent = get_policy(session.db, row.parent_id).name if row.parent_id else None
-    card = speaking(session.db, row)
+def _shown(summary: PolicySummary) -> dict[str, Any]:
+    row = summary.policy
     return {
         "id": row.id,
         "name": row.name,
-        "champion": champion is not None and champion.id == row.id,
-        "parent": parent,
+        "champion": summary.is_champion,
+        "parent": summary.parent,
         "base": row.base,
         "checkpoint_id": row.checkpoint_id,
         "run_id": row.run_id,
         "created_at": row.model_dump(mode="json")["created_at"],
-        "win_rate": None if card is None else _figures(session, card),
+        "win_rate": _figures(summary),
     }
 
 
-def _figures(session: Session, card: ScorecardRow) -> dict[str, Any]:
-    against = get_policy(session.db, card.against_id).name if card.against_id else None
+def _figures(summary: PolicySummary) -> dict[str, Any] | None:
+    card = summary.win_rate
+    if card is None:
+        return None
     figures = {name: card.figures.get(name) for name in ("win_rate", "low", "high", "n_prompts")}
-    return {"against": against, **figures, "judge": judge_of(card)}
+    return {"against": summary.against, **figures, "judge": judge_of(card)}
 
 
 def _win_rate(row: dict[str, Any]) -> str:

@@ -10,8 +10,7 @@ from typing import Annotated
 import typer
 
 from feedback.jsonl import write_lines
-from feedback.labeling.run_replies import USUAL_LIMIT, send_to_annotators
-from feedback.store.models.runs import get_run, list_metrics, list_runs
+from feedback.labeling.run_replies import USUAL_LIMIT
 from feedback.tables import MetricRow, RunRow
 from feedback.types import RunState
 from studio.cli.session.context import Session, opened
@@ -20,8 +19,6 @@ from studio.cli.session.waiting import run_to_end
 from studio.metrics_export import metric_lines
 from studio.worker_keeper import worker_for
 from training.private_files import users_umask
-from training.runs import lifecycle
-from training.runs import queue as run_queue
 from training.runs.reproduce import command_of, spec_of
 from training.settings.parsing import settings_class
 
@@ -39,13 +36,14 @@ def show_runs(
     as_json: AsJson = False,
 ) -> None:
     """List runs, newest first."""
+    from studio.services.runs import RunsAsked  # the help needs none of it
+
     if method is not None:
         settings_class(method)
     with opened(context) as session:
-        lifecycle.reconcile(session.db)
-        rows = list_runs(session.db, states=state or None, method=method, name=name, before=before, limit=limit + 1)
-    more = len(rows) > limit
-    rows = rows[:limit]
+        asked = RunsAsked(method, tuple(state) if state else None, name, before)
+        page = session.services.runs.page_of_runs(asked, limit)
+    rows = page.runs
     if as_json:
         show_json([run_json(row) for row in rows])
         return
@@ -64,19 +62,16 @@ def show_runs(
     is_narrowed = bool(state) or any(value is not None for value in (method, name, before))
     none = "No run is like this." if is_narrowed else "No runs yet."
     show_table(("id", "method", "state", "done", "attempt", "queued", "error"), table, none)
-    if more:
-        typer.echo(
-            f"There are older runs: `--before {rows[-1].id}` shows them, `--limit` shows more at once.", err=True
-        )
+    if page.older is not None:
+        typer.echo(f"There are older runs: `--before {page.older}` shows them, `--limit` shows more at once.", err=True)
 
 
 @runs.command("show")
 def show_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> None:
     """Show one run: state, progress, settings, result, and the newest value of each curve."""
     with opened(context) as session:
-        lifecycle.reconcile(session.db)
-        run = get_run(session.db, run_id)
-        metrics = list_metrics(session.db, run.id)
+        run = session.services.runs.get_run(run_id)
+        metrics = session.services.runs.run_metrics(run.id)
     again = {"command": command_of(run), "spec": spec_of(run)}
     if as_json:
         points = [point.model_dump(mode="json", include={"step", "name", "value", "at"}) for point in metrics]
@@ -97,7 +92,7 @@ def export_metrics(
 ) -> None:
     """Export a run's curves."""
     with opened(context) as session:
-        points = list_metrics(session.db, get_run(session.db, run_id).id)
+        points = session.services.runs.run_metrics(run_id)
     lines = metric_lines(points, kind)
     if out is None:
         typer.echo("".join(lines), nl=False)
@@ -116,7 +111,7 @@ def show_log(
 ) -> None:
     """Print what the run's process said."""
     with opened(context) as session:
-        run = get_run(session.db, run_id)
+        run = session.services.runs.get_recorded_run(run_id)
         path = session.home.log_path(run.id)
         if as_json:
             text = path.read_text(errors="replace") if path.exists() else ""
@@ -132,7 +127,7 @@ def show_log(
 def cancel_run(context: typer.Context, run_id: str, as_json: AsJson = False) -> None:
     """End a waiting run at once; ask a working one to stop."""
     with opened(context) as session:
-        run = run_queue.cancel(session.db, run_id)
+        run = session.services.runs.cancel_run(run_id)
     _tell_state(run, as_json)
 
 
@@ -145,7 +140,7 @@ def annotate_run(
 ) -> None:
     """Send what a run's policy replied while it learnt to the annotators, as pairs."""
     with opened(context) as session:
-        count = len(send_to_annotators(session.db, run_id, limit=limit))
+        count = len(session.services.runs.annotate_run(run_id, limit))
     if as_json:
         show_json({"matchups": count})
         return
@@ -161,7 +156,7 @@ def resume_run(
 ) -> None:
     """Queue a failed, cancelled or interrupted run again, from its last checkpoint, under the same id."""
     with opened(context) as session:
-        run = run_queue.resume(session.db, session.home, run_id)
+        run = session.services.runs.resume_run(run_id)
         if wait:
             with worker_for(session.home, standby=False) as keeper:
                 run = run_to_end(session, keeper, run)
@@ -173,13 +168,14 @@ def resume_run(
 
 def _print_log(session: Session, run: RunRow, *, follow: bool) -> None:
     path = session.home.log_path(run.id)
-    while follow and not path.exists() and not get_run(session.db, run.id).state.is_terminal:
+    look = session.services.runs.get_recorded_run
+    while follow and not path.exists() and not look(run.id).state.is_terminal:
         time.sleep(0.2)
     if not path.exists():
         return
     with path.open(errors="replace") as log:
         while True:
-            ended = get_run(session.db, run.id).state.is_terminal
+            ended = look(run.id).state.is_terminal
             text = log.read()
             typer.echo(text, nl=False)
             if ended or not follow:

@@ -12,7 +12,6 @@ from studio.cli.session.output import AsJson, run_json, show_fields, show_json, 
 from studio.cli.session.waiting import submit_and_wait
 from studio.worker_keeper import worker_for
 from training.methods import METHODS, trainers_without_dataset
-from training.runs import queue as run_queue
 
 TRAINERS = sorted(name for name, method in METHODS.items() if method.kind == "train")
 _FREE = " and ".join(", ".join(trainers_without_dataset()).rsplit(", ", 1))
@@ -48,7 +47,7 @@ def train(
             with worker_for(session.home, standby=False) as keeper:
                 run = submit_and_wait(session, keeper, method, config)
         else:
-            run = run_queue.submit(session.db, method, config, home=session.home)
+            run = session.services.runs.submit_run(method, config)
             if session.home.worker_holder() is None:
                 tell("No worker is alive: the run waits until `studio up` or `studio worker` is started.")
     if as_json:

@@ -8,13 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from feedback.errors import InvalidInput
-from feedback.store.people.audit import list_events
-from feedback.store.people.users import count_admins, list_users, set_user_role, set_user_status
 from feedback.tables import UserRow
-from feedback.types import UserStatus
-from studio.cli.session.context import opened, whoami
+from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_json, show_table, tell
-from studio.security import accounts as people
 
 users = typer.Typer(no_args_is_help=True, help="People with an account: annotator < reviewer < researcher < admin.")
 
@@ -34,8 +30,8 @@ def add(
     """Add a user, with a password for the page and a token for scripts. From the first on, everybody signs in."""
     password = _read_password() if password_stdin else None
     with opened(context, seed=False) as session:
-        made = people.add_user(session.db, name, role, actor=whoami(), password=password)
-        admins = count_admins(session.db)
+        made = session.services.users.add_user(name, role, password=password, admin_first=False)
+        admins = session.services.users.count_admins()
     if as_json:
         secret = {} if password_stdin else {"password": made.password}
         show_json({**_user(made.user), **secret, "token": made.token})
@@ -53,7 +49,7 @@ def add(
 def show(context: typer.Context, as_json: AsJson = False) -> None:
     """List users, disabled ones too."""
     with opened(context, seed=False) as session:
-        rows = list_users(session.db)
+        rows = session.services.users.list_users()
     if as_json:
         show_json([_user(row) for row in rows])
         return
@@ -66,7 +62,7 @@ def show(context: typer.Context, as_json: AsJson = False) -> None:
 def disable(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Shut a user out at once; their judgments stay."""
     with opened(context, seed=False) as session:
-        row = set_user_status(session.db, name, UserStatus.disabled, actor=whoami())
+        row = session.services.users.disable_user(name)
     _tell_of(row, as_json, f"{row.name} is disabled: sessions and token ended, judgments kept.")
 
 
@@ -74,7 +70,7 @@ def disable(context: typer.Context, name: Name, as_json: AsJson = False) -> None
 def enable(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Let a disabled user in again, with the password they had."""
     with opened(context, seed=False) as session:
-        row = set_user_status(session.db, name, UserStatus.active, actor=whoami())
+        row = session.services.users.enable_user(name)
     _tell_of(row, as_json, f"{row.name} may sign in again; `studio users token {row.name}` makes a new token.")
 
 
@@ -87,7 +83,7 @@ def role(
 ) -> None:
     """Give a user another role, from their next request on."""
     with opened(context, seed=False) as session:
-        row = set_user_role(session.db, name, people.known_role(role), actor=whoami())
+        row = session.services.users.set_user_role(name, role)
     _tell_of(row, as_json, f"{row.name} is {row.role.value} now.")
 
 
@@ -95,7 +91,7 @@ def role(
 def token(context: typer.Context, name: Name, as_json: AsJson = False) -> None:
     """Make another token for a user; the one before stops working."""
     with opened(context, seed=False) as session:
-        row, made = people.new_token(session.db, name, actor=whoami())
+        row, made = session.services.users.new_token(name)
     if as_json:
         show_json({**_user(row), "token": made})
     else:
@@ -108,7 +104,7 @@ def password(context: typer.Context, name: Name, password_stdin: FromStdin = Fal
     """Give a user another password, made up unless read; it ends their sessions and a lock-out."""
     given = _read_password() if password_stdin else None
     with opened(context, seed=False) as session:
-        row, made = people.reset_password(session.db, name, actor=whoami(), password=given)
+        row, made = session.services.users.reset_password(name, password=given)
     if as_json:
         show_json(_user(row) if password_stdin else {**_user(row), "password": made})
     elif given is None:
@@ -127,7 +123,7 @@ def audit(
 ) -> None:
     """Show who did what and when. The log can only grow."""
     with opened(context, seed=False) as session:
-        rows = list_events(session.db, limit=limit, actor=actor, verb=verb)
+        rows = session.services.users.list_audit(limit, actor=actor, verb=verb)
     if as_json:
         show_json([row.model_dump(mode="json") for row in rows])
         return

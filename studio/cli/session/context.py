@@ -23,12 +23,8 @@ from training.operations.seed import seed_home
 if TYPE_CHECKING:
     from studio.services.facade import Services
 
-AUDITED = {
-    "prompts import", "generate", "judge", "dataset freeze", "export", "import", "train", "evaluate", "loop",
-    "runs cancel", "runs resume", "policies add", "policies rebase",
-    "benchmark run", "benchmark import",
-}  # fmt: skip
-"""Commands that the audit log tells of when they succeeded; acts of the services and of users write themselves down."""
+AUDITED = {"judge", "loop"}
+"""Commands beside the services, which the audit log tells of when they succeeded; acts write themselves down."""
 
 
 @dataclass(frozen=True)
@@ -49,7 +45,7 @@ class Session:
     @cached_property
     def services(self) -> Services:
         """Return the acts with the role of an admin: a user of the shell can read the database file too."""
-        from studio.services.facade import Services  # most commands need none of it
+        from studio.services.facade import Services  # the help and a misspelt command need none of it
 
         return Services(self.home, self.db).acting_as(Person(whoami(), UserRole.admin))
 

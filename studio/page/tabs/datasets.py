@@ -45,7 +45,7 @@ def freeze(
     seed: float | None = None,
 ) -> tuple[Any, ...]:
     """Freeze what was judged, and show the new dataset."""
-    row = services.datasets.freeze(name, _filters(sources, share, seed))
+    row = services.datasets.freeze(name.strip(), _filters(sources, share, seed))
     gr.Info(datasets_view.frozen_text(row, services.datasets.twin_of(row)))
     counts, table, suggested, split = refresh(services, row.id, sources, share, seed)
     return (counts, table, suggested, *select(services, row.id, format_name)[1:], split)

@@ -100,8 +100,8 @@ def turn_newer(services: Services, selected: str | None, listing: Listing | None
 
 def _asked(listing: Listing | None, trail: Sequence[str]) -> RunsAsked:
     given = listing or {}
-    state = RunState(given["state"]) if given.get("state") else None
-    return RunsAsked(given.get("method"), state, given.get("name"), trail[-1] if trail else None)
+    states = (RunState(given["state"]),) if given.get("state") else None
+    return RunsAsked(given.get("method"), states, given.get("name"), trail[-1] if trail else None)
 
 
 def _is_narrowed(listing: Listing | None) -> bool:

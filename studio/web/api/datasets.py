@@ -25,7 +25,7 @@ def freeze_dataset(body: DatasetIn, services: Given) -> dict[str, Any]:
 
     ``notes`` say what the split came to where that is not what was asked for, or too little to measure anything on.
     """
-    row = services.datasets.freeze(body.name, body.filters)
+    row = services.datasets.freeze(body.name.strip(), body.filters)
     return {
         "dataset_id": row.id,
         "name": row.name,

@@ -39,7 +39,8 @@ def list_runs(
 
     ``name`` is a part of a run's name, of the name of what it made, or of its id; ``total`` counts all that fit.
     """
-    page = services.runs.page_of_runs(RunsAsked(method, state, name or None, before), limit)
+    states = None if state is None else (state,)
+    page = services.runs.page_of_runs(RunsAsked(method, states, name or None, before), limit)
     return {"runs": [_run(row) for row in page.runs], "next": page.older, "total": page.total}
 
 

@@ -24,6 +24,7 @@ from feedback.errors import StudioError
 from feedback.store.content.prompts import count_prompts
 from feedback.store.models.checkpoints import save_checkpoint
 from feedback.store.models.runs import get_run, list_runs, save_metrics, update_run
+from feedback.store.people.audit import list_events
 from feedback.types import Checkpoint, MetricPoint, RunState
 from studio import doctor
 from studio.cli.app import app, home_options_first
@@ -399,6 +400,7 @@ def test_ctrl_c_cancels_the_run_that_is_waited_for(home: Home) -> None:
     assert process.returncode == 130 and get_run(db, run.id).state is RunState.cancelled
     assert f"Run {run.id} is cancelled." in error and "Traceback" not in error
     assert home.worker_holder() is None
+    assert [event.verb for event in list_events(db)] == ["run.cancel", "run.submit"]
     db.dispose()
 
 

@@ -236,7 +236,9 @@ def test_the_commands_find_it_and_mend_it(tmp_path: Path) -> None:
         told = studio("policies", "rebase", "mine", str(new), "--json", home=place)
         assert told.exit_code == 0 and json.loads(told.stdout)["policies"] == ["mine"], told.output
         db = Home(place).open()
-        assert audit.list_events(db, verb="command", limit=1)[0].subject == "policies rebase"
+        (event,) = audit.list_events(db, verb="policy.rebase")
+        assert (event.subject, event.detail) == ("mine", {"base": str(new)}) and event.actor.startswith("shell")
+        assert [one.subject for one in audit.list_events(db, verb="policy.add")] == [str(base)]
         db.dispose()
     assert studio("policies", "rebase", "mine", str(new)).exit_code == 1
 
