@@ -1,5 +1,5 @@
 # make studio   everything for the first use: environment, page, API and worker at http://127.0.0.1:7860
-# make test     lint, types and every test, the browser's included
+# make test     lint, types and the tests, the browser's included      make test-slow   the slow tests, every variant
 # make setup    only the environment, into .venv      make check   lint and types
 # make eval     adds lm-evaluation-harness, for benchmarks of policies (200 MB)
 # make bench    the benchmarks of tests/benchmarks    make lock    pin today's versions into requirements.lock
@@ -14,10 +14,11 @@ VENV := .venv
 PGSERVER_WHEELS := ; python_version < "3.13" and (platform_machine == "x86_64" or sys_platform == "darwin")
 UVLOOP_WHEELS := ; sys_platform != "win32"
 BIN := $(VENV)/bin
+PYTEST = $(BIN)/python -m pytest -n $(JOBS) --dist loadfile
 STAMP := $(VENV)/.installed
 EVAL_STAMP := $(VENV)/.eval-installed
 
-.PHONY: studio test setup eval check format bench lock chromium clean
+.PHONY: studio test test-slow setup eval check format bench lock chromium clean
 
 studio: setup
 	$(BIN)/studio up
@@ -52,7 +53,10 @@ chromium: setup
 	$(BIN)/python tests/browser/chromium.py
 
 test: check chromium eval
-	$(BIN)/python -m pytest -n $(JOBS) --dist loadfile
+	$(PYTEST) -m "not slow"
+
+test-slow: chromium eval
+	$(PYTEST) -m slow
 
 bench: setup
 	$(BIN)/python -m tests.benchmarks.assignment

@@ -15,3 +15,12 @@ def db(tmp_path: Path) -> Iterator[Database]:
     database = open_database(tmp_path / "studio.db")
     yield database
     database.dispose()
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m selects
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what ``slow_except`` marks, but for the cases it names by their ids."""
+    for item in items:
+        for marker in item.iter_markers("slow_except"):
+            if item.callspec.id not in marker.args:  # type: ignore[attr-defined]
+                item.add_marker("slow")

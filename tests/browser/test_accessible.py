@@ -57,6 +57,7 @@ def assert_accessible(page: Page, where: str, name: str) -> None:
     assert page.evaluate(RUN_AXE) == [], where
 
 
+@pytest.mark.slow_except("desk-dark")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_every_tab_with_data(full: Studio, open_page: OpenPage, size: str, scheme: str) -> None:
@@ -103,6 +104,7 @@ def test_every_tab_with_data(full: Studio, open_page: OpenPage, size: str, schem
     assert_accessible(page, "review", name)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_tab_of_an_empty_studio(studio: Studio, open_page: OpenPage, scheme: str) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
@@ -123,6 +125,7 @@ def test_every_tab_of_an_empty_studio(studio: Studio, open_page: OpenPage, schem
         assert_accessible(page, f"empty {tab}", f"axe-phone-{scheme}")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_signing_in_and_the_people_tab(studio: Studio, browser: Browser, scheme: str) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
@@ -149,6 +152,7 @@ def test_signing_in_and_the_people_tab(studio: Studio, browser: Browser, scheme:
         context.close()
 
 
+@pytest.mark.slow
 def test_the_rules_are_not_for_annotators(studio: Studio, browser: Browser) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     users.add_user(studio.db, "ada", "admin", actor="test", password=PASSWORD)

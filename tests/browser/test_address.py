@@ -194,6 +194,7 @@ def test_a_hostile_address_opens_nothing(desk: Studio, open_page: OpenPage) -> N
     at(page, "Review")
 
 
+@pytest.mark.slow
 def test_a_link_outlives_the_sign_in_and_no_role_is_led_to_a_tab_it_does_not_see(
     studio: Studio, browser: Browser
 ) -> None:

@@ -23,7 +23,7 @@ from tests.browser.conftest import Studio, open_tab, press
 from tests.browser.test_hostile_text import PAYLOADS, listen
 from tests.browser.worlds import put
 
-pytestmark = pytest.mark.timeout(400)
+pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 OpenPage = Callable[..., Page]
 
 CHUNKS = ["\n".join(PAYLOADS[start::6]) for start in range(6)]

@@ -19,7 +19,7 @@ from tests.browser.conftest import Studio, open_tab
 from tests.browser.test_hostile_text import PAYLOADS, assert_harmless, listen
 from tests.browser.test_people import PASSWORD, context, sign_in
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
 OpenPage = Callable[..., Page]
 __all__ = ["context"]  # a fixture of the module next door
 

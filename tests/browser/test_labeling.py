@@ -150,6 +150,7 @@ def test_another_browser_gets_another_pair(studio: Studio, open_page: OpenPage) 
     assert len(current(studio.db)) == 1
 
 
+@pytest.mark.slow
 def test_the_server_may_restart_between_two_votes(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 6)
     page = open_page(studio.start("--no-worker"))

@@ -92,6 +92,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         yield running.start("--no-worker")
 
 
+@pytest.mark.slow_except("2560-dark")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280, 2560])
 def test_every_tab_fits_and_reads(furnished: Studio, open_page: OpenPage, width: int, scheme: str) -> None:

@@ -88,6 +88,7 @@ def test_an_annotator_signs_in_judges_and_signs_out(crowd: Studio, context: Brow
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_user_disabled_at_work_is_led_out(crowd: Studio, context: BrowserContext) -> None:
     page = context.new_page()
     crowd.start("--no-worker")
@@ -99,6 +100,7 @@ def test_a_user_disabled_at_work_is_led_out(crowd: Studio, context: BrowserConte
     assert judgments.count_judgments(crowd.db) == 1
 
 
+@pytest.mark.slow
 def test_an_admin_adds_somebody_who_then_signs_in(crowd: Studio, browser: Browser, context: BrowserContext) -> None:
     page = context.new_page()
     crowd.start("--no-worker")
@@ -126,6 +128,7 @@ def test_an_admin_adds_somebody_who_then_signs_in(crowd: Studio, browser: Browse
     other.close()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("strips", [True, False], ids=["prefix taken off", "prefix left on"])
 def test_behind_a_proxy_with_a_prefix(crowd: Studio, context: BrowserContext, strips: bool) -> None:
     page = context.new_page()
@@ -148,6 +151,7 @@ def test_behind_a_proxy_with_a_prefix(crowd: Studio, context: BrowserContext, st
         assert page.url == f"{url}/login"
 
 
+@pytest.mark.slow
 def test_a_proxy_that_hides_the_host_needs_the_whole_address(crowd: Studio, context: BrowserContext) -> None:
     page = context.new_page()
     crowd.start("--no-worker", "--root-path", "/s")
@@ -162,6 +166,7 @@ def test_a_proxy_that_hides_the_host_needs_the_whole_address(crowd: Studio, cont
         assert judgments.count_judgments(crowd.db) == 1
 
 
+@pytest.mark.slow
 def test_a_wrong_prefix_is_told_with_the_setting(crowd: Studio) -> None:
     crowd.start("--no-worker", "--root-path", "/one")
     as_page = {"Accept": "text/html"}

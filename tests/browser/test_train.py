@@ -72,6 +72,7 @@ def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> No
     assert len(ticks) > 2 and all(tick.is_integer() for tick in ticks) and len(set(ticks)) == len(ticks)
 
 
+@pytest.mark.slow
 def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     first, _ = trained(studio, "dpo", 30), trained(studio, "reward", 40)
@@ -85,6 +86,7 @@ def test_the_curve_of_another_run_is_drawn_beside(studio: Studio, open_page: Ope
     expect(page.locator("#first-plot .legendtext").last).to_contain_text("reward", timeout=60_000)
 
 
+@pytest.mark.slow
 def test_what_is_read_on_a_runs_card_stays_open_while_the_run_goes_on(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     run = runs.save_run(studio.db, Run(method="ppo", config={"iterations": 3}))  # it waits: looked at as one that works

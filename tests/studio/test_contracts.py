@@ -468,6 +468,7 @@ WRONG = [
 ]
 
 
+@pytest.mark.slow_except("runs show none", "up --port 99999", "train magic --dataset d", "runs list --home /dev/null")
 @pytest.mark.parametrize(("line", "status"), WRONG, ids=[line for line, _ in WRONG])
 def test_a_mistake_is_told_in_one_line_that_helps(line: str, status: int, studio: Studio) -> None:
     done = studio.command(*line.split())

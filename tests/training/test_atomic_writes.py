@@ -106,6 +106,7 @@ write("new")
 """
 
 
+@pytest.mark.slow_except("lines.jsonl")
 @pytest.mark.parametrize("name", CASES)
 def test_a_kill_in_the_middle_of_a_write_leaves_the_old_file_whole(name: str, tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}

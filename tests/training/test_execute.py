@@ -187,6 +187,7 @@ def test_a_standby_whose_worker_is_gone_does_not_finish_its_imports(home: Home, 
         process.kill()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_sent_during_the_imports_is_not_lost(home: Home, tmp_path: Path) -> None:
     (tmp_path / "slow").mkdir()
     (tmp_path / "slow" / "torch.py").write_text("import time\nprint('importing', flush=True)\ntime.sleep(2)\n")

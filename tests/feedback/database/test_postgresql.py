@@ -103,6 +103,7 @@ def _label(job: tuple[str, int]) -> list[tuple[str, str]]:
     return done
 
 
+@pytest.mark.slow
 def test_eight_annotators_get_exactly_the_judgments_each_matchup_requires(
     postgresql: Database, postgresql_url: str
 ) -> None:

@@ -80,6 +80,7 @@ COMMANDS = [
 ]
 
 
+@pytest.mark.slow_except("UPDATE matchup SET required = 'two'")
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_value_of_another_kind_is_found_by_the_doctor_and_no_command_shows_a_traceback(
     damage: str, home: Home, monkeypatch: pytest.MonkeyPatch

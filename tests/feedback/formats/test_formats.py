@@ -82,6 +82,7 @@ def test_an_imported_policy_without_its_checkpoint_does_not_reply_as_its_base(db
     assert policy_store.promote_policy(db, "kd").note == ""
 
 
+@pytest.mark.slow
 def test_raw_is_the_same_bytes_in_every_process(judged: Database, tmp_path: Path) -> None:
     """Sets of names come in another order in each process; what leaves must not."""
     code = (

@@ -287,6 +287,7 @@ def frozen_pairs(db: Database) -> Counter[tuple[str, str, str]]:
     return Counter((json.dumps([m.model_dump() for m in p.messages]), p.chosen, p.rejected) for p in pairs)
 
 
+@pytest.mark.slow_except("hh")
 @pytest.mark.parametrize("format", PAIR_FORMATS)
 @given(drawn=st.lists(pair_of_replies(), min_size=1, max_size=5, unique_by=lambda one: json.dumps(one[0])))
 @settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -188,6 +188,7 @@ def _label(job: tuple[str, int]) -> tuple[list[str], int]:
     return promised, clashes
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("required", [1, 3])
 def test_eight_processes_never_overfill_a_matchup_and_lose_nothing(tmp_path: Path, required: int) -> None:
     path = tmp_path / "studio.db"

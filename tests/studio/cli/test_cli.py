@@ -158,6 +158,7 @@ def test_a_usage_error_is_typers() -> None:
     assert result.exit_code == 2 and "No such option: --nope" in result.stderr
 
 
+@pytest.mark.slow_except("name")
 @pytest.mark.parametrize(
     "arguments",
     [

@@ -27,6 +27,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
         yield started
 
 
+@pytest.mark.slow
 def test_pages_take_little_room(studio: Running) -> None:
     with httpx.Client(base_url=studio.url, timeout=120) as http:
         config = http.get("/config").json()

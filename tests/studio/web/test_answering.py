@@ -76,6 +76,7 @@ def ask(url: str, policy: str, seconds: float) -> httpx.Response | None:
         return None
 
 
+@pytest.mark.slow
 def test_an_endpoint_that_hangs_takes_nothing_else_along(studio: tuple[Running, Home]) -> None:
     served, home = studio
     with silent_server() as silent, serving("chatty") as good, opened(home) as db:
@@ -118,6 +119,7 @@ def test_replies_have_a_deadline(client: TestClient, db: Database, monkeypatch: 
     assert "POST /api/runs" in answer.json()["detail"]
 
 
+@pytest.mark.slow
 def test_passwords_wait_apart_from_everything_else(studio: tuple[Running, Home]) -> None:
     served, home = studio
     with opened(home) as db:

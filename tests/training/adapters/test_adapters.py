@@ -148,6 +148,7 @@ def test_one_adapter_never_trains_another(tiny_base: Path) -> None:
     assert reached and all(".default." in name for name in reached)
 
 
+@pytest.mark.slow_except("lora")
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_policy_of_each_kind_is_trained_saved_and_loaded(
     make_context: Any, dataset: str, tiny_base: Path, kind: str
@@ -169,6 +170,7 @@ def test_a_policy_of_each_kind_is_trained_saved_and_loaded(
     torch.testing.assert_close(logits(policy.model), before, atol=1e-5, rtol=1e-5)  # folded there and back
 
 
+@pytest.mark.slow_except("lora")
 @pytest.mark.parametrize("kind", [*KINDS, "pissa", "olora"])
 def test_a_reward_model_of_each_kind_keeps_its_head(make_context: Any, dataset: str, kind: str) -> None:
     config = {"dataset": dataset, "name": f"r-{kind}", "adapter": kind, "lora_rank": 4, "reduction": 4, **QUICK}
@@ -190,6 +192,7 @@ assert not any(name.partition(".")[0] in ("training", "studio", "feedback") for 
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", PLAIN)
 def test_plain_peft_loads_what_it_knows_and_gives_the_same_logits(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, kind: str
@@ -205,6 +208,7 @@ def test_plain_peft_loads_what_it_knows_and_gives_the_same_logits(
     torch.testing.assert_close(torch.load(tmp_path / "logits.pt"), logits(outcome.model), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["ia3", "bottleneck", "lora"])
 def test_training_on_begins_at_the_parent_and_not_at_the_bare_base(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, kind: str

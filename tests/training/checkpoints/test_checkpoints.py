@@ -327,6 +327,7 @@ def saving(home: Home, when: str) -> subprocess.Popen[bytes]:
     return subprocess.Popen([sys.executable, "-c", DIE, str(home.path), when], env={**os.environ, "PYTHONPATH": root})
 
 
+@pytest.mark.slow
 def test_a_kill_between_two_renames_leaves_the_checkpoint_that_was(home: Home, plain_manifest: Manifest) -> None:
     place = save_checkpoint(home, "c2", write_something, plain_manifest)
     assert saving(home, "renaming").wait(60) == -signal.SIGKILL
@@ -337,6 +338,7 @@ def test_a_kill_between_two_renames_leaves_the_checkpoint_that_was(home: Home, p
     assert sorted(path.name for path in home.checkpoints.iterdir()) == ["c1", "c2"]
 
 
+@pytest.mark.slow
 def test_what_a_killed_save_left_is_swept_and_what_a_live_one_writes_is_not(
     home: Home, plain_manifest: Manifest
 ) -> None:

@@ -57,6 +57,7 @@ def shared_curves(base: Path, directory: Path, rows: int, processes: int, micro:
     return json.loads((directory / "curves.json").read_text())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("rows", "processes", "micro"), [(25, 2, 0), (29, 3, 0), (29, 2, 2)])
 def test_processes_see_the_rows_that_one_sees(
     rows: int, processes: int, micro: int, tiny_base: Path, tmp_path: Path
@@ -77,6 +78,7 @@ def test_processes_see_the_rows_that_one_sees(
         assert len(curves["loss"]) == shared_steps.STEPS
 
 
+@pytest.mark.slow
 def test_a_micro_batch_changes_nothing(tiny_base: Path, tmp_path: Path) -> None:
     whole = shared_steps.curves(str(tiny_base), tmp_path / "whole", 29, None)
     parts = shared_steps.curves(str(tiny_base), tmp_path / "parts", 29, 4)

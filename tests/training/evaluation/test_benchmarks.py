@@ -242,6 +242,7 @@ def test_samples_that_tell_nothing_item_by_item_are_refused() -> None:
     assert len(items[2].asked) == 1000 and items[2].asked.startswith("…") and "\0" not in items[2].asked
 
 
+@pytest.mark.slow
 def test_what_cannot_be_taken_is_said_before_a_model_is_loaded(
     db: Database, make_context: MakeContext, tiny_policy: PolicyRow, tasks: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -205,6 +205,7 @@ def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: A
     assert Run(method="evaluate", result=result)
 
 
+@pytest.mark.slow
 def test_a_measured_checkpoint_carries_its_newest_scorecard(make_context: Any, tiny_policy: Any, dataset: str) -> None:
     quick = {"dataset": dataset, "min_steps": 1, "epochs": 1}
     METHODS["dpo"].run(make_context("dpo", quick | {"name": "p1"}))

@@ -92,6 +92,7 @@ def mean_chosen(model: Any, tokenizer: Any, pairs: list[PreferencePair]) -> floa
     return sum(reply_log_probs(model, tokenizer.pad_token_id, tokens)) / len(tokens)
 
 
+@pytest.mark.slow
 def test_the_first_step_of_each_method_finds_no_distance_from_a_parent_with_an_adapter(
     tiny_base: Path, parent: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -145,6 +146,7 @@ def asked(pairs: list[PreferencePair]) -> list[list[dict[str, Any]]]:
     return [[m.model_dump(mode="json") for m in pair.messages] for pair in pairs[:2]]
 
 
+@pytest.mark.slow_except("dpo-lora")
 @pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "bottleneck"])
 @pytest.mark.parametrize("method", ["dpo", "kto", "rloo"])
 def test_a_parent_under_any_kind_of_adapter_is_the_reference_itself(
@@ -175,6 +177,7 @@ def test_a_parent_under_any_kind_of_adapter_is_the_reference_itself(
         assert curve(progress, "kl_per_token")[0] == pytest.approx(0.0, abs=1e-4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "kto", "rloo"])
 def test_recomputed_activations_learn_the_same_beside_a_reference(
     tiny_base: Path,
@@ -206,6 +209,7 @@ def test_recomputed_activations_learn_the_same_beside_a_reference(
     assert max(apart.values()) < 1e-4, max(apart, key=lambda name: apart[name])
 
 
+@pytest.mark.slow
 def test_an_adapter_that_cannot_be_trained_on_is_refused_with_the_reason(make_context: Any, dataset: str) -> None:
     quick = {"dataset": dataset, "min_steps": 2, "epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
     for name, kind in (("shrunk", "adalora"), ("wide", "bottleneck"), ("plain", "lora")):
@@ -225,6 +229,7 @@ def test_an_adapter_that_cannot_be_trained_on_is_refused_with_the_reason(make_co
     assert submit(context.db, "reward", quick | {"parent": "shrunk", "adapter": "lora"})  # its base alone is used
 
 
+@pytest.mark.slow_except("sft")
 @pytest.mark.parametrize("method", ["dpo", "kto", "sft", "rloo"])
 def test_only_the_adapter_moves_and_it_does_move(
     tiny_base: Path, parent: Path, pairs: list[PreferencePair], tmp_path: Path, method: str
@@ -257,6 +262,7 @@ def test_only_the_adapter_moves_and_it_does_move(
     assert moved == {name for name in after if ".default." in name}
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_from_its_state_keeps_the_parent_as_its_reference(
     tiny_base: Path, parent: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -280,6 +286,7 @@ def test_a_run_that_goes_on_from_its_state_keeps_the_parent_as_its_reference(
     assert curve(resumed, "loss") == pytest.approx(curve(whole, "loss")[2:], abs=1e-5)
 
 
+@pytest.mark.slow
 def test_a_family_of_policies_each_names_its_parent_as_its_reference(
     make_context: Any, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

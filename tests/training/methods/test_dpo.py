@@ -46,6 +46,7 @@ def log_probs(model: Any, tokenizer: Any, pairs: Sequence[PreferencePair], side:
     return reply_log_probs(model, tokenizer.pad_token_id, exchanges)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("loss", ["sigmoid", "simpo"])
 def test_the_anchor_is_the_chosen_replies_own_likelihood_per_token(
     loss: str, tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path

@@ -114,6 +114,7 @@ def weights(learner: Learner) -> dict[str, torch.Tensor]:
 # Learning ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow_except("leave_one_out")
 @pytest.mark.parametrize("baseline", ["value", "leave_one_out"])
 def test_on_a_bandit_it_reaches_the_known_optimum(tiny_base: Path, tmp_path: Path, baseline: str) -> None:
     """One token, paid when it is a small letter: about one in ten at first, all of them at the optimum."""
@@ -775,6 +776,7 @@ def test_a_run_makes_a_policy_that_can_be_traced_and_keeps_its_rollouts(
     assert get_policy(context.db, "kinder").parent_id == policy.id
 
 
+@pytest.mark.slow
 def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     make_context: Any, dataset: str, tiny_base: Path
 ) -> None:
@@ -806,6 +808,7 @@ def test_a_dry_run_tells_what_to_expect_and_leaves_nothing(make_context: Any, da
     assert list_generations(context.db, run_id=context.run.id) == [] and not context.progress.points
 
 
+@pytest.mark.slow
 def test_no_point_of_a_curve_is_told_twice_or_lost_by_going_on(make_context: Any, dataset: str) -> None:
     config = run_config(reward_function="no_repetition", iterations=3, canary_every=1)
     whole = make_context("ppo", config)

@@ -92,6 +92,7 @@ def trainer_of(method: str, base: str, save_every: int) -> Train:
     return train
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("save_every", [4, 6])  # within the second or third epoch, and between two
 @pytest.mark.parametrize("method", ["dpo", "kto", "sft", "reward", "ranking", "rloo", "grpo"])
 def test_a_run_resumed_beyond_its_first_epoch_ends_the_same(
@@ -133,6 +134,7 @@ def test_the_prompts_of_an_epoch_depend_on_seed_and_epoch_alone() -> None:
     assert order([2]) == [third] and order([1, 2]) == [second, third]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["gpt2", "opt", "gpt_neox"])
 @pytest.mark.parametrize("advantage", ["rloo", "grpo"])
 def test_the_first_step_is_not_away_from_the_parent_though_the_model_has_dropout(

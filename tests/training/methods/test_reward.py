@@ -70,6 +70,7 @@ def test_a_cancel_is_heard(tiny_base: Path, pairs: list[PreferencePair], tmp_pat
     assert not progress.points
 
 
+@pytest.mark.slow
 def test_a_second_attempt_goes_on_where_the_first_one_was_cut_off(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:

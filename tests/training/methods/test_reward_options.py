@@ -123,6 +123,7 @@ def test_the_loss_is_the_mean_of_the_rankings_each_by_its_weight(
     assert loss.item() == pytest.approx(by_hand.item() / 3, rel=1e-4)
 
 
+@pytest.mark.slow
 def test_replies_called_equally_good_are_pulled_to_one_score(make_context: Any, tiny_policy: Any) -> None:
     db = make_context("reward", {"dataset": "d"}).db
     for number in range(6):
@@ -162,6 +163,7 @@ def test_a_strong_preference_asks_for_a_wider_margin(
     assert first[3.0][0] - first[0.0][0] == pytest.approx(math.log1p(math.exp(1.5)) - math.log(2), abs=0.3)
 
 
+@pytest.mark.slow
 def test_label_smoothing_keeps_scores_from_running_apart(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -175,6 +177,7 @@ def test_label_smoothing_keeps_scores_from_running_apart(
     assert 0.0 < spread[0.3] < 2.0 < spread[0.0]
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_the_mean_of_members_that_differ(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -195,6 +198,7 @@ def test_an_ensemble_is_the_mean_of_members_that_differ(
     assert len(curve(progress, "loss")) == len(curve(progress, "member_3_loss")) == 6
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_put_together_on_the_base_its_members_learnt_on(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -211,6 +215,7 @@ def test_an_ensemble_is_put_together_on_the_base_its_members_learnt_on(
     assert asked == ["8bit", "8bit", "8bit"]
 
 
+@pytest.mark.slow
 def test_members_that_were_finished_are_not_trained_again(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:

@@ -73,6 +73,7 @@ def curve(progress: LocalProgress, name: str) -> list[float]:
     return [point.value for point in progress.points if point.name == name]
 
 
+@pytest.mark.slow_except("grpo")
 @pytest.mark.parametrize("advantage", ["rloo", "grpo"])
 def test_what_scores_better_becomes_likelier(tiny_base: Path, tmp_path: Path, advantage: str) -> None:
     progress, scorer = LocalProgress(), Vowels()
@@ -143,6 +144,7 @@ def test_several_judges_score_together() -> None:
     assert best_of_kl(4) == pytest.approx(math.log(4) - 0.75)
 
 
+@pytest.mark.slow
 def test_runs_from_a_reward_checkpoint_and_from_a_function(make_context: Any, dataset: str, vowels: str) -> None:
     quick = {"dataset": dataset, "min_steps": 2, "epochs": 1, "batch_size": 4}
     context = make_context("reward", quick | {"name": "judge"})
@@ -176,6 +178,7 @@ def test_a_dry_run_draws_little_and_leaves_nothing(make_context: Any, vowels: st
     assert not (context.run_dir / "kept.json").exists()
 
 
+@pytest.mark.slow
 def test_a_second_attempt_imitates_what_the_first_one_drew(make_context: Any, dataset: str, vowels: str) -> None:
     config = {
         "dataset": dataset,

@@ -60,6 +60,7 @@ def test_the_end_is_read_though_it_is_the_pad_token(family: str, pooling: Any, t
     assert len({round(score, 4) for score in scores}) == len(scores)
 
 
+@pytest.mark.slow_except("llama-last")
 @pytest.mark.parametrize("pooling", ["last", "sum", "mean"])
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2", "gemma", "phi3"])
 def test_a_judge_on_roles_scores_as_the_checkpoint_was_measured(
@@ -77,6 +78,7 @@ def test_a_judge_on_roles_scores_as_the_checkpoint_was_measured(
     assert judged == pytest.approx(reward_scores(reward, EXCHANGES), abs=1e-3)
 
 
+@pytest.mark.slow
 def test_reward_then_ppo_on_a_base_whose_pad_is_its_end(
     make_context: Any, dataset: str, tiny_base: Path, tmp_path: Path
 ) -> None:
@@ -150,6 +152,7 @@ def test_a_reward_model_of_an_earlier_version_scores_as_it_was_measured(
     assert all(ids[-1] == reward.tokenizer.eos_token_id for ids in ended)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("pooling", "pad_is_end"), [("sum", False), ("mean", False), ("last", True), ("last", False)])
 def test_plain_peft_refuses_what_it_would_score_differently_and_the_card_says_so(
     pooling: Any, pad_is_end: bool, make_context: Any, dataset: str, tiny_base: Path, tmp_path: Path

@@ -134,6 +134,7 @@ def test_a_text_that_once_ended_by_itself_is_not_cut(db: Database, tiny_policy: 
     assert [(one.reply, one.cut) for one in list_demonstrations(db, "twice")] == [("yes yes", False)]
 
 
+@pytest.mark.slow_except("kto")
 @pytest.mark.parametrize("method", ["sft", "dpo", "kto", "reward"])
 def test_each_method_says_how_many_replies_were_cut(make_context: Any, cut_dataset: str, method: str) -> None:
     context = make_context(method, {"dataset": cut_dataset, "min_steps": 1, "epochs": 1, "batch_size": 4})

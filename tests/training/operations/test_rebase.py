@@ -71,6 +71,7 @@ def test_a_missing_base_names_the_command(db: Database, home: Home, tiny_policy:
         open_policy(db, home, "tiny", "cpu")
 
 
+@pytest.mark.slow_except("the old path")
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("by", ["tiny", "grandchild", "judge", "the old path"])
 def test_all_that_stands_on_a_moved_base_finds_it(
@@ -95,6 +96,7 @@ def test_all_that_stands_on_a_moved_base_finds_it(
         assert METHODS["ppo"].run(make_context("ppo", {**ppo, "name": "drawn", "parent": "later"}))["policy"]
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_another_model_is_refused_with_both_hashes(
     db: Database, home: Home, tiny_policy: PolicyRow, tmp_path: Path
@@ -131,6 +133,7 @@ def test_what_nothing_proves_needs_a_word(db: Database, home: Home, tmp_path: Pa
     assert not done.proved and get_policy(db, "early").base == new
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 def test_what_stands_on_another_model_of_the_same_path_stays(
     db: Database, home: Home, tiny_policy: PolicyRow, make_context: MakeContext, tmp_path: Path
@@ -164,6 +167,7 @@ def test_what_cannot_be_said_of_a_place_is_refused(
             rebase(db, home, key, new)
 
 
+@pytest.mark.slow
 def test_a_run_at_work_while_its_base_moves_loses_nothing(
     db: Database, home: Home, tiny_policy: PolicyRow, dataset: str, make_context: MakeContext, tmp_path: Path
 ) -> None:
@@ -189,6 +193,7 @@ def test_a_run_at_work_while_its_base_moves_loses_nothing(
     assert open_policy(db, home, "by-dpo", "cpu") and open_reward(db, home, "by-reward", "cpu")
 
 
+@pytest.mark.slow
 def test_a_run_that_was_stopped_half_way_goes_on_from_the_new_place(
     db: Database, home: Home, tiny_policy: PolicyRow, dataset: str, make_context: MakeContext, tmp_path: Path
 ) -> None:

@@ -262,6 +262,7 @@ def studio(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300)
 
 
+@pytest.mark.slow
 def test_commands_on_a_full_disk_are_sentences(home: Home, db: Database, small_disk: Path) -> None:
     """Home and target on a disk that is full up to the last bytes."""
     for _ in range(2):

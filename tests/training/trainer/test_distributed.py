@@ -92,6 +92,7 @@ def until(true: Any, seconds: float = 200.0) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("method", ["dpo", "reward"])
 def test_two_processes_take_the_steps_of_one(db: Database, home: Home, method: str) -> None:
     alone = finish(db, home, method, name="alone")
@@ -109,6 +110,7 @@ def test_two_processes_take_the_steps_of_one(db: Database, home: Home, method: s
         assert moved and all((one[name] - other[name]).abs().max() < 2e-3 for name in moved)
 
 
+@pytest.mark.slow
 def test_whoever_ends_the_leader_ends_them_all(db: Database, home: Home) -> None:
     run, process = begin(db, home, "dpo", name="long", processes=2, min_steps=5000)
     until(lambda: bool(curve(db, run)))
@@ -145,6 +147,7 @@ def test_a_follower_that_waits_for_nobody_ends_with_its_leader_too() -> None:
             child.kill()
 
 
+@pytest.mark.slow
 def test_a_follower_that_dies_ends_the_run_in_words_and_it_is_resumed(db: Database, home: Home) -> None:
     run, process = begin(db, home, "dpo", name="shared", processes=2, min_steps=300, save_every=5)
     until(lambda: any((home.run_dir(run.id) / "trainer").glob("checkpoint-*/trainer_state.json")))

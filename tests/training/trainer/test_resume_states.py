@@ -99,6 +99,7 @@ def test_a_torn_state_of_an_earlier_release_is_passed_over(
     assert resume_point(trainer, 2) == str(trainer / "checkpoint-2")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("torn", [1, 2])
 def test_a_run_with_torn_states_ends_as_if_it_was_never_cut(
     torn: int, tiny_base: Path, pairs: list[PreferencePair], trainer: Path, tmp_path: Path
@@ -152,6 +153,7 @@ def test_a_torn_state_of_our_own_loop_gives_way_to_the_one_before(
     assert read_state(path)["iteration"] == 5, "killed between two renames"  # type: ignore[index]
 
 
+@pytest.mark.slow
 def test_a_finished_member_that_was_torn_is_trained_again(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:

@@ -90,6 +90,7 @@ def weights_of(model: Any) -> dict[str, Any]:
     return {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
 
 
+@pytest.mark.slow_except("dpo on a parent-adalora")
 @pytest.mark.parametrize("adapter", ["lora", "bottleneck", "adalora"])
 @pytest.mark.parametrize("method", ["reward", "dpo", "dpo on a parent"])
 def test_a_resumed_run_ends_with_the_very_weights_of_an_uninterrupted_one(

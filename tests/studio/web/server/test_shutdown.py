@@ -27,6 +27,7 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str]:
     return process.returncode, output
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("moment", ["import", "lock", "gradio", "line"])
 def test_a_signal_during_the_start_is_heard(tmp_path: Path, number: signal.Signals, moment: str) -> None:
@@ -57,6 +58,7 @@ def loaded(process: subprocess.Popen[str]) -> str:
         return ""
 
 
+@pytest.mark.slow
 def test_a_start_with_a_worker_ends_with_it(tmp_path: Path) -> None:
     home = Home(tmp_path / "home").create()
     process = start(home)
