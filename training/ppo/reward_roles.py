@@ -32,17 +32,24 @@ LEAST_SPREAD = 1e-6
 SCORING_BATCH = 8  # of like length: a wider batch is mostly padding, and leaves a core's cache
 
 
-@dataclass
-class RewardRoles:
-    """Reward checkpoints as roles on the shared base: ``role_names`` name their adapters, ``names`` are for people.
+@dataclass(frozen=True)
+class RewardRole:
+    """A reward model as a role of the backbone; ``name`` is for people.
 
     Rows end before the token ``unread`` where they end with it: models of earlier versions were trained to read so.
     """
 
-    backbone: Backbone
-    role_names: list[str]
-    names: list[str]
+    role: str
+    name: str
     unread: int | None = None
+
+
+@dataclass
+class RewardRoles:
+    """Reward models on the shared base, each member of an ensemble as one of them."""
+
+    backbone: Backbone
+    models: list[RewardRole]
     combination: Combination = "mean"
     variance_penalty: float = 0.5
 
@@ -56,17 +63,22 @@ class RewardRoles:
         A reply is read to its end, whether the policy ended it or not.
         """
         found = self.score_rows([encode_exchange(self.backbone.tokenizer, m, reply).ids for m, reply in exchanges])
-        _refuse_nonsense(found, self.names, exchanges)
+        _refuse_nonsense(found, [model.name for model in self.models], exchanges)
         return found
 
     def score_rows(self, rows: Sequence[Sequence[int]]) -> Tensor:
         """The score each reward model gives token rows: (model, row), fp32; rows beyond the window are truncated."""
         import torch
 
+        return torch.stack([self._score_rows(model, rows) for model in self.models])
+
+    def _score_rows(self, model: RewardRole, rows: Sequence[Sequence[int]]) -> Tensor:
+        import torch
+
         window = window_of(self.backbone.model)
-        read = [_without_last(list(row)[:window], self.unread) for row in rows]
+        read = [_without_last(list(row)[:window], model.unread) for row in rows]
         order = sorted(range(len(read)), key=lambda i: -len(read[i]))
-        found = torch.zeros(len(self.role_names), len(read))
+        found = torch.zeros(len(read))
         parts = [order[start : start + SCORING_BATCH] for start in range(0, len(order), SCORING_BATCH)]
 
         def score(reward: Role, places: Sequence[int]) -> Tensor:
@@ -75,12 +87,9 @@ class RewardRoles:
             lengths = torch.tensor([len(read[i]) for i in places])
             return reward.scores(ids.to(self.backbone.device), lengths.to(self.backbone.device)).cpu()
 
-        for number, role in enumerate(self.role_names):
-            with self.backbone.role(role) as reward:
-                for places, scores in zip(
-                    parts, self.backbone.core_pool.map(partial(score, reward), parts), strict=True
-                ):
-                    found[number, places] = scores
+        with self.backbone.role(model.role) as reward:
+            for places, scores in zip(parts, self.backbone.core_pool.map(partial(score, reward), parts), strict=True):
+                found[places] = scores
         return found
 
 
@@ -117,7 +126,8 @@ def read_reward(backbone: Backbone, adapters: PeftAdapters, role: str, directory
 
     manifest = check_checkpoint(directory, "reward", base)
     (head,) = manifest.heads
-    models = RewardRoles(backbone, [], [], None if manifest.reads_end else backbone.tokenizer.pad_token_id)
+    unread = None if manifest.reads_end else backbone.tokenizer.pad_token_id
+    rewards = RewardRoles(backbone, [])
     for number in range(1, manifest.members + 1):
         own = role if number == 1 else f"{role}_{member_name(number)}"
         place = directory if number == 1 else directory / member_name(number)
@@ -125,16 +135,16 @@ def read_reward(backbone: Backbone, adapters: PeftAdapters, role: str, directory
         weights = load_file(place / ADAPTER_FILE)
         weight = next(value for name, value in weights.items() if name.endswith(f"{head}.weight"))
         backbone.add_head(own, weight, pooling=manifest.pooling)
-        models.role_names.append(own)
-        models.names.append(manifest.name if manifest.members == 1 else f"{manifest.name} {number}")
+        name = manifest.name if manifest.members == 1 else f"{manifest.name} {number}"
+        rewards.models.append(RewardRole(own, name, unread))
     rows = [prompt + reply for prompt, reply in probe_exchanges(manifest.probe, backbone.tokenizer, directory, base)]
-    found = models.score_rows(rows).mean(0).tolist()
+    found = rewards.score_rows(rows).mean(0).tolist()
     if not manifest.probe.agrees_with(found, str(backbone.model.dtype).removeprefix("torch.")):
         raise CheckpointError(
             f"The reward checkpoint {directory} does not score as it did when it was saved: {listed(found)} instead of "
             f"{listed(manifest.probe.values)}. It is not used; train it again."
         )
-    return models
+    return rewards
 
 
 def _without_last(ids: list[int], unread: int | None) -> list[int]:

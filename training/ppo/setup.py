@@ -114,11 +114,9 @@ def build_backbone(
             adapters.read("policy", parent_adapter)
             adapters.read("reference", parent_adapter)
             backbone.reference_adapter = "reference"
-        models = RewardRoles(backbone, [], [], None, settings.combine, settings.doubt)
+        models = RewardRoles(backbone, [], settings.combine, settings.doubt)
         for number, directory in enumerate(rewards):
-            found = read_reward(backbone, adapters, f"reward_{number}", directory, base)
-            models.role_names += found.role_names
-            models.names += found.names
+            models.models += read_reward(backbone, adapters, f"reward_{number}", directory, base).models
         if settings.baseline == "value":
             _add_value(backbone, adapters, rewards, settings)
     if parameter_count(model) >= LARGE_MODEL:

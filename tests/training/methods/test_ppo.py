@@ -782,7 +782,7 @@ def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     METHODS["reward"].run(make_context("reward", config | {"batch_size": 4, "lora_rank": 4}))
     context = make_context("ppo", run_config(reward="jury", dataset=dataset, combine="uncertain", doubt=0.7))
     ready = prepare(context)
-    assert ready.scorer.names == ["jury 1", "jury 2"]
+    assert [model.name for model in ready.scorer.models] == ["jury 1", "jury 2"]
     exchanges: Any = [([{"role": "user", "content": "Say 1."}], reply) for reply in ("yes yes", "no", "perhaps so")]
     found = ready.scorer.scores(exchanges)
     members = members_of(open_reward(context.db, context.home, "jury", "cpu"))
