@@ -123,4 +123,4 @@ def draw_again(policy: Any, messages: Any, settings: SamplingSettings, seed: int
 
     draw = sampling._Draw(0, 0, messages, sampling._encoded(policy, messages, settings), seed)
     with sampling._ready(policy):
-        return sampling._draw_batch(policy, [draw], settings)[0]
+        return sampling._draw_all(policy, [draw], settings, 1, lambda drawn: None)[0]

@@ -39,7 +39,7 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
     from training.adapters.build import adapter_config
     from training.ppo.canary import Canary
     from training.ppo.learner import Learner
-    from training.ppo.reward_roles import RewardRoles
+    from training.ppo.reward_roles import RewardRole, RewardRoles
     from training.ppo.rollouts import PoolPrompt, PromptPool
     from training.ppo.setup import build_backbone
     from training.reporting.reporter import LocalProgress
@@ -54,7 +54,7 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
         backbone, adapters, ends, _ = build_backbone(work["base"], None, [], settings, "cpu")
         adapters.create("reward_0", adapter_config(settings, "CAUSAL_LM"))
         backbone.add_head("reward_0", torch.randn(1, backbone.model.config.hidden_size) * 0.05)
-        judges = RewardRoles(backbone, ["reward_0"], ["random"])
+        scorer = RewardRoles(backbone, [RewardRole("reward_0", "random")])
         pool = [
             PoolPrompt(str(place), [{"role": "user", "content": text}], tuple(ids))
             for place, (text, ids) in enumerate(zip(work["texts"], work["prompts"], strict=True))
@@ -63,9 +63,9 @@ def ours(work: dict[str, Any]) -> dict[str, Any]:
         with tempfile.TemporaryDirectory() as directory:
             learner = Learner(
                 backbone,
-                judges,
+                scorer,
                 PromptPool(pool, 0),
-                Canary([], judges, settings),
+                Canary([], scorer, settings),
                 settings,
                 progress,
                 Path(directory),

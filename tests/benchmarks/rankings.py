@@ -29,7 +29,7 @@ from training.generation.sampling import sample
 from training.methods.reward import train_reward
 from training.models.loading import LoadedPolicy, load_base
 from training.reporting.reporter import LocalProgress
-from training.rewards.oracles import Oracle, get_oracle
+from training.rewards.oracles import Judge, get_oracle
 from training.settings.reward import RewardSettings
 
 PROMPTS = Path("assets/prompts")
@@ -42,7 +42,7 @@ def load_prompts(name: str) -> list[list[dict[str, str]]]:
     return [row["messages"] for row in map(json.loads, lines)]
 
 
-def rank(oracle: Oracle, messages: Sequence[dict[str, str]], replies: Sequence[str], number: int) -> Ranking | None:
+def rank(oracle: Judge, messages: Sequence[dict[str, str]], replies: Sequence[str], number: int) -> Ranking | None:
     """The oracle's ranking of replies; None where it cannot tell any of them apart."""
     scores = oracle.score_all([(messages, reply) for reply in replies])
     if len(set(scores)) == 1:
@@ -56,7 +56,7 @@ def rank(oracle: Oracle, messages: Sequence[dict[str, str]], replies: Sequence[s
     )
 
 
-def accuracy(rankings: Sequence[Ranking], held_out: Any, oracle: Oracle, seed: int) -> tuple[float, float, float]:
+def accuracy(rankings: Sequence[Ranking], held_out: Any, oracle: Judge, seed: int) -> tuple[float, float, float]:
     """How often a reward model trained on rankings is right on held-out pairs, what length knows, and seconds."""
     settings = RewardSettings(dataset="benchmark", rankings=True, seed=seed)
     began = time.perf_counter()

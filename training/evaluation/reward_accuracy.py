@@ -16,13 +16,13 @@ from training.generation.sampling import Replier, fitting
 from training.models.chat import Messages, is_encodable
 from training.models.loading import LoadedReward
 from training.models.scoring import reward_scores
-from training.rewards.oracles import Oracle, noisy
+from training.rewards.oracles import Judge, noisy
 
 
 def measure_reward(
     reward: LoadedReward,
     policy: Replier,
-    oracle: Oracle,
+    oracle: Judge,
     prompts: Sequence[Messages],
     *,
     samples: int = 2,
@@ -54,7 +54,7 @@ def measure_reward(
 
 def reward_figures(
     reward: LoadedReward,
-    oracle: Oracle,
+    oracle: Judge,
     pairs: Sequence[tuple[Messages, str, str]],
     *,
     noise: float = 0.0,

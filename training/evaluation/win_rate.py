@@ -19,7 +19,7 @@ from training.evaluation.divergence import divergence_if_local
 from training.evaluation.intervals import Share, clustered
 from training.generation.sampling import REFUSED, Replier, Reply, fitting, sample
 from training.models.chat import Messages
-from training.rewards.oracles import Oracle, better, noisy
+from training.rewards.oracles import Judge, better, noisy
 from training.rewards.scorers import Scorer
 
 OnProgress = Callable[[float, str], None]
@@ -30,7 +30,7 @@ _WORTH = {ShownVerdict.left: 1.0, ShownVerdict.tie: TIE_SHARE, ShownVerdict.righ
 def compare_policies(
     a: Replier,
     b: Replier,
-    oracle: Oracle,
+    oracle: Judge,
     prompts: Sequence[Messages],
     *,
     samples: int = 2,
@@ -99,7 +99,7 @@ def picked(
 
 
 def win_means(
-    oracle: Oracle,
+    oracle: Judge,
     prompts: Sequence[Messages],
     replies_a: Sequence[Sequence[Reply]],
     replies_b: Sequence[Sequence[Reply]],
@@ -159,11 +159,11 @@ def sample_replies(
 
 
 def _scored(
-    oracle: Oracle | Scorer, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]]
+    scorer: Judge | Scorer, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]]
 ) -> list[list[float]]:
     """Each reply's score, prompt by prompt; asked for in one go, which a reward model needs to be quick."""
     flat = [(messages, reply.text) for messages, own in zip(prompts, replies, strict=True) for reply in own]
-    scores = iter(oracle.score_all(flat))
+    scores = iter(scorer.score_all(flat))
     return [[next(scores) for _ in own] for own in replies]
 
 

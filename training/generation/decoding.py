@@ -1,16 +1,20 @@
-"""Token by token, for many prompts at once: one forward per step and as little as possible beside it.
+"""The decoding loop: one forward per token for a batch of replies, with a KV cache; PPO and ``sample`` both draw by it.
 
-Prompts of like length share a batch, keys and values are written into room set aside at the start, and rows that
-have ended leave the batch once they are a quarter of it. Each row draws from uniform numbers of its own seed, as in
-``training.generation.sampling``, so that a reply does not depend on which others are drawn beside it.
+Prompts of like length share a batch, keys and values are written into room set aside in advance, and rows that have
+ended leave the batch once they are a quarter of it. Each row draws from uniform numbers of its own seed, so a reply
+does not depend on which others are drawn beside it, and torch's global generators are never touched.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
+from functools import partial
+from inspect import signature
 from typing import TYPE_CHECKING, Any
+
+from training.generation.stopping import check_stopped
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -18,6 +22,10 @@ if TYPE_CHECKING:
     from training.speedups.direct_forward import DirectForward
 
 LEAVE_SHARE = 0.25  # ended rows are dropped when they are this share: each drop copies the cache
+ROOM = 128  # tokens by which the room for keys and values grows: each growth copies the cache
+STATE_CACHE = "cache_params"  # what a forward without attention, such as Mamba's, calls its cache
+CACHE_NAMES = ("past_key_values", STATE_CACHE)
+OWN_CACHES = {"minimax"}  # model types with a cache of their own kind: all tokens are computed at each step
 
 
 @dataclass(frozen=True)
@@ -37,23 +45,32 @@ def decode(
     banned: Sequence[int] = (),
     max_new_tokens: int,
     temperature: float = 1.0,
+    top_k: int = 0,
+    top_p: float = 1.0,
     batch_size: int = 128,
     check: Callable[[], None] = lambda: None,
+    on_batch: Callable[[int], None] = lambda drawn: None,
     direct_forward: DirectForward | None = None,
 ) -> list[Decoded]:
-    """Draw one reply to each prompt, in the order of the prompts; temperature 0 takes the likeliest token.
+    """Draw one reply to each prompt (token ids), in the order of the prompts; see ``choose`` for how a token is drawn.
 
-    ``check`` is called before each batch and may raise to stop. No pad token is needed: padding is masked.
-    ``direct_forward`` of the model, if given, computes every token but the first.
+    A reply ends with the first of the ``ends``, which it keeps, or at ``max_new_tokens``. Tokens in ``banned`` are
+    never drawn. ``model`` is a causal model without a wrapper around it. No pad token is needed: padding is masked.
+
+    ``check`` is called before each batch and may raise to stop; so may the check of ``stoppable``, at each token.
+    ``on_batch`` is told after each batch how many replies are drawn. ``direct_forward`` of the model, if given,
+    computes every token but the first.
     """
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     drawn: list[Decoded] = [Decoded((), False)] * len(prompts)
+    draw = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
     for start in range(0, len(order), batch_size):
         check()
         places = order[start : start + batch_size]
         batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens, direct_forward)
-        for place, one in zip(places, batch.run(set(ends), list(banned), temperature), strict=True):
+        for place, one in zip(places, batch.run(set(ends), list(banned), draw), strict=True):
             drawn[place] = one
+        on_batch(start + len(places))
     return drawn
 
 
@@ -71,6 +88,9 @@ class _Batch:
         import torch
 
         self.model, self.direct_forward = model, direct_forward
+        self.accepted: Container[str] = signature(model.forward).parameters
+        named = [] if model.config.model_type in OWN_CACHES else [name for name in CACHE_NAMES if name in self.accepted]
+        self.cache_name = named[0] if named else None
         self.steps = steps
         self.width = max(map(len, prompts))
         device = next(model.parameters()).device
@@ -79,54 +99,76 @@ class _Batch:
         self.mask = torch.ones(len(prompts), self.width + steps, dtype=torch.long, device=device)
         for place, row in enumerate(prompts):
             self.mask[place, : self.width - len(row)] = 0
-        # What the padding adds to the attention of a new token, in the form that every layer wants it
-        self.added = torch.zeros(len(prompts), 1, 1, self.width + steps, dtype=model.dtype, device=device)
-        self.added.masked_fill_(self.mask[:, None, None] == 0, -torch.inf)
+        self.added: Tensor | None = None
+        if direct_forward is not None:
+            # What the padding adds to the attention of a new token, in the form that every layer wants it
+            self.added = torch.zeros(len(prompts), 1, 1, self.width + steps, dtype=model.dtype, device=device)
+            self.added.masked_fill_(self.mask[:, None, None] == 0, -torch.inf)
         self.positions = (self.mask[:, : self.width].cumsum(1) - 1).clamp(min=0)
         self.uniforms = torch.tensor(
-            [[stream.random() for _ in range(steps)] for stream in map(random.Random, seeds)], device=device
-        )
+            [[stream.random() for _ in range(steps)] for stream in map(random.Random, seeds)],
+            dtype=torch.float32,
+            device=device,
+        )  # (row, step)
         self.rows = list(range(len(prompts)))
         self.drawn: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
 
-    def run(self, ends: set[int], banned: list[int], temperature: float) -> list[Decoded]:
+    def run(self, ends: set[int], banned: list[int], draw: Callable[[Tensor, Tensor], Tensor]) -> list[Decoded]:
+        """Decode until every row has ended; ``draw`` gives tokens (row,) for logits and uniform numbers (row, 1)."""
         import torch
 
-        cache = roomy_cache(self.model, self.width + self.steps)
+        cache = None if self.cache_name is None else roomy_cache(self.model, self.width + self.steps)
         ids, positions = self.ids, self.positions
         never = torch.tensor(banned, dtype=torch.long, device=ids.device)
         with torch.inference_mode():
             for step in range(self.steps):
+                check_stopped()
                 logits = self._forward(ids, positions, cache, self.width + step)
                 logits.index_fill_(1, never, -torch.inf)
-                chosen = choose(logits, self.uniforms[:, step : step + 1], temperature)
+                chosen = draw(logits, self.uniforms[:, step : step + 1])
                 alive = self._take(chosen.tolist(), ends)
                 if not alive:
                     break
-                ids, positions = chosen[:, None], positions[:, -1:] + 1
+                ids, positions = self._next(ids, chosen[:, None], positions)
                 if len(alive) <= (1 - LEAVE_SHARE) * len(self.rows):
                     kept = torch.tensor(alive, device=ids.device)
-                    cache.reorder_cache(kept)  # the one way to select rows that recurrent layers have too
+                    if cache is not None:
+                        cache.reorder_cache(kept)  # the one way to select rows that recurrent layers have too
                     ids, positions = ids[kept], positions[kept]
-                    self.mask, self.added, self.uniforms = self.mask[kept], self.added[kept], self.uniforms[kept]
+                    self.mask, self.uniforms = self.mask[kept], self.uniforms[kept]
+                    self.added = None if self.added is None else self.added[kept]
                     self.rows = [self.rows[place] for place in alive]
         return [Decoded(tuple(tokens), ended) for tokens, ended in zip(self.drawn, self.ended, strict=True)]
 
     def _forward(self, ids: Tensor, positions: Tensor, cache: Any, length: int) -> Tensor:
         """Logits (row, vocabulary) after the last of so many positions, in fp32."""
-        if self.direct_forward is not None and ids.shape[1] == 1:
+        if self.direct_forward is not None and self.added is not None and ids.shape[1] == 1:
             states = self.direct_forward(ids, positions, self.added[..., :length], cache)
             return self.model.get_output_embeddings()(states[:, -1]).float()  # type: ignore[no-any-return]
-        out = self.model(
-            input_ids=ids,
-            attention_mask=self.mask[:, :length],
-            position_ids=positions,
-            past_key_values=cache,
-            use_cache=True,
-            logits_to_keep=1,
-        )
+        given: dict[str, Any] = {
+            "input_ids": ids,
+            "attention_mask": self.mask[:, :length],
+            "position_ids": positions,
+            "use_cache": self.cache_name is not None,
+            "logits_to_keep": 1,
+        }
+        if self.cache_name is not None:
+            given[self.cache_name] = cache
+        if self.cache_name == STATE_CACHE and ids.shape[1] == 1:
+            del given["attention_mask"]  # these layers have no attention: only the prompt's padding has to be masked
+        # Some forwards have no positions, others no ``logits_to_keep``
+        out = self.model(**{name: value for name, value in given.items() if name in self.accepted})
         return out.logits[:, -1].float()  # type: ignore[no-any-return]
+
+    def _next(self, ids: Tensor, chosen: Tensor, positions: Tensor) -> tuple[Tensor, Tensor]:
+        """Tokens and positions (row, token) of the next forward: the new ones, or all where the model has no cache."""
+        import torch
+
+        place = positions[:, -1:] + 1
+        if self.cache_name is not None:
+            return chosen, place
+        return torch.cat([ids, chosen], 1), torch.cat([positions, place], 1)
 
     def _take(self, chosen: list[int], ends: set[int]) -> list[int]:
         """Write down what was drawn; the places of the rows that go on."""
@@ -141,16 +183,18 @@ class _Batch:
         return alive
 
 
-def choose(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
+def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """The token each row's uniform number points at: inverse-CDF sampling, exact, one number per token.
 
-    ``logits`` (row, vocabulary), ``uniform`` (row, 1); temperature 0 takes the likeliest.
+    ``logits`` (row, vocabulary) in fp32, ``uniform`` (row, 1) in [0, 1), tokens (row,). Temperature 0 takes the
+    likeliest. ``top_k`` (0 for all) leaves the likeliest tokens and those equal to the last of them, then ``top_p`` (1
+    for all) the fewest that together reach this share of the probability.
     """
     import torch
 
     if temperature == 0:
         return logits.argmax(-1)
-    probabilities = (logits / temperature).softmax(-1)
+    probabilities = _filtered(logits / temperature, top_k, top_p).softmax(-1)
     cumulative = probabilities.cumsum(-1)
     point = uniform.to(cumulative.dtype) * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, point, right=True).clamp_(max=logits.shape[-1] - 1)
@@ -159,28 +203,52 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float) -> Tensor:
     return torch.where(impossible, probabilities.argmax(-1, keepdim=True), chosen).squeeze(1)
 
 
-def roomy_cache(model: Any, room: int) -> Any:
-    """A cache of keys and values with room set aside; layers with a window of their own keep their own kind."""
+def _filtered(logits: Tensor, top_k: int, top_p: float) -> Tensor:
+    """Logits (row, vocabulary) at minus infinity for every token that ``top_k`` or ``top_p`` leaves out."""
+    import torch
+
+    if top_k:
+        least = logits.topk(min(top_k, logits.shape[-1])).values[:, -1:]
+        logits = logits.masked_fill(logits < least, -torch.inf)
+    if top_p < 1.0:
+        ordered, order = logits.sort(-1, descending=True)
+        before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
+        left_out = (before >= top_p).scatter(1, order, before >= top_p)
+        logits = logits.masked_fill(left_out, -torch.inf)
+    return logits
+
+
+def roomy_cache(model: Any, most: int) -> Any:
+    """A cache with room set aside for keys and values, ``most`` tokens in the end; other kinds of layers stay."""
     from transformers.cache_utils import DynamicCache, DynamicLayer
 
     class RoomyLayer(DynamicLayer):  # type: ignore[misc]
-        """Writes into one buffer instead of copying everything at every token."""
+        """Writes into a buffer (row, head, token, size) that grows by ``ROOM`` tokens, and copies only then."""
 
         def update(self, key_states: Tensor, value_states: Tensor, *_: Any, **__: Any) -> tuple[Tensor, Tensor]:
             if not self.is_initialized:
                 self.lazy_initialization(key_states, value_states)
-                rows, heads, _length, size = key_states.shape
-                self.key_room = key_states.new_empty(rows, heads, room, size)
-                self.value_room = value_states.new_empty(rows, heads, room, value_states.shape[-1])
+                self.key_room, self.value_room = key_states[..., :0, :], value_states[..., :0, :]
                 self.used = 0
             end = self.used + key_states.shape[-2]
+            if end > self.key_room.shape[-2]:
+                room = min(most, end + ROOM)
+                self.key_room, self.value_room = self._grown(self.key_room, room), self._grown(self.value_room, room)
             self.key_room[..., self.used : end, :] = key_states
             self.value_room[..., self.used : end, :] = value_states
             self.used = end
             self.keys, self.values = self.key_room[..., :end, :], self.value_room[..., :end, :]
             return self.keys, self.values
 
+        def _grown(self, states: Tensor, room: int) -> Tensor:
+            rows, heads, _length, size = states.shape
+            grown = states.new_empty(rows, heads, room, size)
+            grown[..., : self.used, :] = states[..., : self.used, :]
+            return grown
+
         def reorder_cache(self, beam_idx: Tensor) -> None:
+            if not self.is_initialized:  # a layer that reads another one's keys
+                return
             self.key_room, self.value_room = self.key_room[beam_idx], self.value_room[beam_idx]
             self.keys, self.values = self.key_room[..., : self.used, :], self.value_room[..., : self.used, :]
 

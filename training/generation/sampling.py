@@ -1,4 +1,4 @@
-"""Prompts to replies: batched, left-padded, KV-cached and seeded reply by reply.
+"""Prompts to replies: batched, and seeded reply by reply.
 
 Every reply has its own seed, made from the seed asked for, the prompt and the reply's number, and takes one
 uniform number per token from it. So a reply does not depend on which others were drawn beside it, and the
@@ -9,7 +9,6 @@ behind an endpoint is given the same seeds; how far it heeds them is its server'
 from __future__ import annotations
 
 import hashlib
-import random
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -17,8 +16,8 @@ from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings, content_hash
+from training.generation.decoding import Decoded, decode
 from training.generation.endpoint import IN_FLIGHT, REFUSED, Endpoint
-from training.generation.stopping import check_stopped
 from training.models.base_fit import embedding_rows
 from training.models.chat import (
     Messages,
@@ -92,10 +91,8 @@ def sample(
     with _ready(policy):
         for attempt in range(1 + MAX_REDRAWS):
             draws = [_Draw(p, j, prompts[p], encoded[p], _reply_seed(seed, keys[p], j, attempt)) for p, j in pending]
-            for batch in _batches(draws, at_once(policy, batch_size)):
-                for draw, reply in zip(batch, _draw_batch(policy, batch, settings), strict=True):
-                    replies[draw.prompt, draw.place] = reply
-                report(len(replies), wanted)
+            drawn = _draw_all(policy, draws, settings, batch_size, lambda done: report(max(done, len(replies)), wanted))
+            replies.update({(draw.prompt, draw.place): reply for draw, reply in zip(draws, drawn, strict=True)})
             pending = _repeats(replies, len(prompts), k)
             if (
                 not distinct or not pending or settings.temperature == 0
@@ -133,12 +130,6 @@ def _reply_seed(seed: int, key: str, place: int, attempt: int) -> int:
     return int.from_bytes(digest[:4], "big") >> 1
 
 
-def _batches(draws: Sequence[_Draw], size: int) -> list[list[_Draw]]:
-    """Prompts of like length together, so that little is padded; longest first shows a memory limit at once."""
-    ordered = sorted(draws, key=lambda draw: -len(draw.ids))
-    return [ordered[start : start + size] for start in range(0, len(ordered), size)]
-
-
 def _repeats(replies: dict[tuple[int, int], Reply], prompts: int, k: int) -> list[tuple[int, int]]:
     """Places whose reply is blank or equal to an earlier one of the same prompt."""
     places = []
@@ -154,50 +145,60 @@ def _repeats(replies: dict[tuple[int, int], Reply], prompts: int, k: int) -> lis
     return places
 
 
-def _draw_batch(policy: Replier, batch: Sequence[_Draw], settings: SamplingSettings) -> list[Reply]:
-    """The replies to one batch, each drawn from its own seed."""
+def _draw_all(
+    policy: Replier,
+    draws: Sequence[_Draw],
+    settings: SamplingSettings,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+) -> list[Reply]:
+    """The reply to each draw, from its own seed; ``on_batch`` is told after each batch how many are drawn."""
+    size = at_once(policy, batch_size)
     if isinstance(policy, Endpoint):
-        said = policy.reply_all([(draw.messages, draw.seed) for draw in batch], settings)
-        return [Reply(one.text, one.finish_reason, one.tokens, d.seed) for one, d in zip(said, batch, strict=True)]
-    return _generate(policy, batch, settings)
+        return _ask(policy, draws, settings, size, on_batch)
+    return _decode(policy, draws, settings, size, on_batch)
 
 
-def _generate(policy: LoadedPolicy, batch: Sequence[_Draw], settings: SamplingSettings) -> list[Reply]:
-    """One left-padded call of ``generate``."""
-    import torch
-    from transformers import GenerationConfig, LogitsProcessorList
-
-    tokenizer, model = policy.tokenizer, policy.model
+def _decode(
+    policy: LoadedPolicy,
+    draws: Sequence[_Draw],
+    settings: SamplingSettings,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+) -> list[Reply]:
     ends = end_tokens(policy)
-    width = max(len(draw.ids) for draw in batch)
-    pad = tokenizer.pad_token_id
-    ids = torch.tensor([[pad] * (width - len(draw.ids)) + list(draw.ids) for draw in batch])
-    mask = torch.tensor([[0] * (width - len(draw.ids)) + [1] * len(draw.ids) for draw in batch])
-    # The draw happens in _Chooser. What is left unnamed here, `generate` would take from the model's own file, and
-    # a repetition penalty from there would make the replies another distribution than the one that is trained.
-    config = GenerationConfig(
+    # The adapter's layers lie inside the base; the wrapper around them would only hide what its forward takes
+    model = policy.model.get_base_model() if policy.has_adapter else policy.model
+    drawn = decode(
+        model,
+        [draw.ids for draw in draws],
+        [draw.seed for draw in draws],
+        ends=ends,
+        banned=banned_tokens(policy.tokenizer, ends, embedding_rows(model)),
         max_new_tokens=settings.max_new_tokens,
-        do_sample=False,
-        temperature=1.0,
-        top_p=1.0,
-        top_k=50,
-        repetition_penalty=1.0,
-        no_repeat_ngram_size=0,
-        num_beams=1,
-        eos_token_id=ends,
-        pad_token_id=pad,
-        use_cache=True,
+        temperature=settings.temperature,
+        top_k=settings.top_k,
+        top_p=settings.top_p,
+        batch_size=batch_size,
+        on_batch=on_batch,
     )
-    draw = _Chooser(settings, [d.seed for d in batch], width, banned_tokens(tokenizer, ends, embedding_rows(model)))
-    with torch.no_grad():
-        out = model.generate(
-            input_ids=ids.to(policy.device),
-            attention_mask=mask.to(policy.device),
-            generation_config=config,
-            logits_processor=LogitsProcessorList([draw]),
-        )
-    rows = out[:, width:].tolist()
-    return [_reply(tokenizer, row, set(ends), d.seed) for row, d in zip(rows, batch, strict=True)]
+    return [_reply(policy.tokenizer, one, draw.seed) for one, draw in zip(drawn, draws, strict=True)]
+
+
+def _ask(
+    endpoint: Endpoint,
+    draws: Sequence[_Draw],
+    settings: SamplingSettings,
+    batch_size: int,
+    on_batch: Callable[[int], None],
+) -> list[Reply]:
+    replies: list[Reply] = []
+    for start in range(0, len(draws), batch_size):
+        batch = draws[start : start + batch_size]
+        said = endpoint.reply_all([(draw.messages, draw.seed) for draw in batch], settings)
+        replies += [Reply(one.text, one.finish_reason, one.tokens, d.seed) for one, d in zip(said, batch, strict=True)]
+        on_batch(len(replies))
+    return replies
 
 
 def end_tokens(policy: LoadedPolicy) -> list[int]:
@@ -217,66 +218,10 @@ def banned_tokens(tokenizer: Any, ends: Sequence[int], rows: int) -> list[int]:
     return sorted(i for i in special - set(ends) if i < rows)
 
 
-def _reply(tokenizer: Any, row: Sequence[int], ends: set[int], seed: int) -> Reply:
-    """What stands in a row up to its first end token."""
-    stop = next((i for i, token in enumerate(row) if token in ends), None)
-    body = list(row) if stop is None else list(row[:stop])
-    drawn = body if stop is None else list(row[: stop + 1])
-    return Reply(decode_reply(tokenizer, body), "length" if stop is None else "stop", len(body), seed, tuple(drawn))
-
-
-class _Chooser:
-    """A logits processor that leaves one token possible: the one each row's next uniform number points at.
-
-    Inverse-CDF sampling: exact, one number per token, and independent of device and batch.
-    """
-
-    def __init__(self, settings: SamplingSettings, seeds: Sequence[int], width: int, banned: list[int]) -> None:
-        import torch
-
-        self.settings = settings
-        self.width = width
-        self.banned = banned
-        streams = [random.Random(seed) for seed in seeds]
-        numbers = [[stream.random() for _ in range(settings.max_new_tokens)] for stream in streams]
-        self.uniforms = torch.tensor(numbers, dtype=torch.float64)  # (row, step)
-
-    def __call__(self, input_ids: Any, scores: Any) -> Any:
-        """The scores with every token but the drawn one at minus infinity."""
-        import torch
-
-        check_stopped()
-        scores = scores.float()
-        if self.banned:
-            scores[:, self.banned] = -torch.inf
-        step = input_ids.shape[1] - self.width
-        chosen = scores.argmax(-1, keepdim=True) if self.settings.temperature == 0 else self._drawn(scores, step)
-        return torch.full_like(scores, -torch.inf).scatter_(1, chosen, 0.0)
-
-    def _drawn(self, scores: Any, step: int) -> Any:
-        import torch
-
-        probabilities = self._filtered(scores / self.settings.temperature).softmax(-1)
-        cumulative = probabilities.cumsum(-1)  # (row, vocabulary)
-        point = self.uniforms[:, step : step + 1].to(scores.device, scores.dtype) * cumulative[:, -1:]
-        chosen = torch.searchsorted(cumulative, point, right=True).clamp_(max=scores.shape[-1] - 1)
-        # Rounding can land on a token of probability 0 at the very end of the sum
-        impossible = probabilities.gather(1, chosen) == 0
-        return torch.where(impossible, probabilities.argmax(-1, keepdim=True), chosen)
-
-    def _filtered(self, scores: Any) -> Any:
-        import torch
-
-        if self.settings.top_k:
-            least = scores.topk(min(self.settings.top_k, scores.shape[-1])).values[:, -1:]
-            scores = scores.masked_fill(scores < least, -torch.inf)
-        if self.settings.top_p < 1.0:
-            ordered, order = scores.sort(-1, descending=True)
-            before = ordered.softmax(-1).cumsum(-1) - ordered.softmax(-1)
-            scores = scores.masked_fill(
-                (before >= self.settings.top_p).scatter(1, order, before >= self.settings.top_p), -torch.inf
-            )
-        return scores
+def _reply(tokenizer: Any, drawn: Decoded, seed: int) -> Reply:
+    body = drawn.tokens[:-1] if drawn.ended else drawn.tokens
+    reason = "stop" if drawn.ended else "length"
+    return Reply(decode_reply(tokenizer, body), reason, len(body), seed, drawn.tokens)
 
 
 def fitting(policy: Replier, prompts: Sequence[Messages], sampling: SamplingSettings) -> list[Messages]:

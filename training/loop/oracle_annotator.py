@@ -16,7 +16,7 @@ from feedback.labeling.assignment import Task, lease_next
 from feedback.labeling.judging import submit
 from feedback.types import Checks, MatchupKind, ShownVerdict, Source
 from training.home import Home
-from training.rewards.oracles import Oracle, get_oracle, judge
+from training.rewards.oracles import Judge, get_oracle, judge
 
 # Long enough for a slow reward model, short enough that a killed oracle's lease soon returns to the pool.
 LEASE_SECONDS = 300
@@ -66,7 +66,7 @@ def annotate(
     return AnnotationSession(name, said.total(), said["tie"])
 
 
-def _answer(db: Database, oracle: Oracle, task: Task, noise: float, rng: random.Random) -> str:
+def _answer(db: Database, oracle: Judge, task: Task, noise: float, rng: random.Random) -> str:
     if task.kind is MatchupKind.rank:
         scores = oracle.score_all([(task.messages, reply) for reply in task.responses])
         ranking = [1 + sum(other > score for other in scores) for score in scores]

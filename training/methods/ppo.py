@@ -38,7 +38,7 @@ def learner_of(context: RunContext, ready: Ready) -> Learner:
     """The learner of a run for which all is loaded."""
     return Learner(
         ready.backbone,
-        ready.judges,
+        ready.scorer,
         ready.pool,
         ready.canary,
         context.settings,

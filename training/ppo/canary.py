@@ -1,6 +1,6 @@
 """The canary: held-out prompts that the policy replies to at regular intervals while it trains.
 
-A policy that exploits a flaw of its reward model scores ever higher in training while a judge that was never trained
+A policy that exploits a flaw of its reward model scores ever higher in training while a scorer that was never trained
 against sees no gain, or a loss. The snapshots also decide what a run keeps: the policy with the highest held-out score
 less the cost of its KL from the reference.
 """
@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 from training.models.kl import kl_k1
 from training.ppo.backbone import REFERENCE, Backbone
 from training.ppo.batch import make_batch
-from training.ppo.reward_roles import Judges, ScoreScale
+from training.ppo.reward_roles import ScoreScale
 from training.ppo.rollouts import PoolPrompt, draw_replies, penalties, reply_seed, text_of
 from training.rewards.functions import no_repetition
+from training.rewards.scorers import Scorer
 
 if TYPE_CHECKING:
     from training.settings.ppo import PpoSettings
@@ -58,11 +59,11 @@ class Snapshot:
 
 
 class Canary:
-    """The held-out prompts, their judges, and the snapshots taken so far."""
+    """The held-out prompts, their scorer, and the snapshots taken so far."""
 
-    def __init__(self, prompts: Sequence[PoolPrompt], judges: Judges, settings: PpoSettings) -> None:
+    def __init__(self, prompts: Sequence[PoolPrompt], scorer: Scorer, settings: PpoSettings) -> None:
         self.prompts = prompts
-        self.judges = judges
+        self.scorer = scorer
         self.settings = settings
         self.snapshots: list[Snapshot] = []
         self.scale: ScoreScale | None = None
@@ -85,7 +86,7 @@ class Canary:
         seeds = [reply_seed(self.settings.seed, FIXED_ITERATION, place) for place in range(len(self.prompts))]
         drawn = draw_replies(backbone, "policy", self.prompts, seeds, self.settings, ends, check)
         texts = [text_of(backbone.tokenizer, one) for one in drawn]
-        judged = self.judges.scores([(p.messages, text) for p, text in zip(self.prompts, texts, strict=True)])
+        judged = self.scorer.scores([(p.messages, text) for p, text in zip(self.prompts, texts, strict=True)])
         self.scale = self.scale or ScoreScale.fitted(judged)
         settings, size = self.settings, len(texts)
         scores = self.scale.applied(judged, settings.combine, settings.doubt, settings.score_clip)

@@ -21,9 +21,10 @@ from training.ppo.batch import ReplyBatch
 from training.ppo.best_policy import BestPolicy
 from training.ppo.canary import Canary
 from training.ppo.metrics import Step, group_figures, policy_figures, rollout_figures, value_figures
-from training.ppo.reward_roles import Judges, ScoreScale
+from training.ppo.reward_roles import ScoreScale
 from training.ppo.rollouts import PromptPool, Rollout, batches, measure, part_of, penalties, roll_out
 from training.reporting.reporter import DryRunDone, Reporter
+from training.rewards.scorers import Scorer
 from training.settings.ppo import PpoSettings
 from training.speedups.frozen_layers import HiddenStateCache
 
@@ -44,7 +45,7 @@ class Learner:
     def __init__(
         self,
         backbone: Backbone,
-        judges: Judges,
+        scorer: Scorer,
         pool: PromptPool,
         canary: Canary,
         settings: PpoSettings,
@@ -54,7 +55,7 @@ class Learner:
         ends: Sequence[int],
         on_rollout: OnRollout = lambda rollout: None,
     ) -> None:
-        self.backbone, self.judges, self.pool, self.canary = backbone, judges, pool, canary
+        self.backbone, self.scorer, self.pool, self.canary = backbone, scorer, pool, canary
         self.settings, self.reporter, self.directory = settings, reporter, directory
         self.ends, self.on_rollout = ends, on_rollout
         size = parameter_count(backbone.model)
@@ -114,7 +115,7 @@ class Learner:
         done = self.iteration / self.settings.iterations
         self.reporter.report(done, f"iteration {self.iteration + 1} of {self.settings.iterations}: drawing replies")
         rollout = roll_out(
-            self.backbone, self.pool, self.judges, self.settings, self.iteration, self.ends, self.reporter.check
+            self.backbone, self.pool, self.scorer, self.settings, self.iteration, self.ends, self.reporter.check
         )
         if self.scale is None:
             self.set_scale(rollout)
@@ -142,7 +143,7 @@ class Learner:
                 head.bias.sub_(self.scale.mean[0]).div_(self.scale.deviation[0])
 
     def scored(self, rollout: Rollout) -> Tensor:
-        """Return scores (reply,): the judges' on the parent's scale, less the penalty for a missing end or body."""
+        """Return scores (reply,): the scorer's on the parent's scale, less the penalty for a missing end or body."""
         settings = self.settings
         assert self.scale is not None
         scores = self.scale.applied(rollout.judged, settings.combine, settings.doubt, settings.score_clip)

@@ -18,7 +18,7 @@ from training.models.chat import Messages, decode_reply, encode_prompt, is_encod
 from training.models.kl import kl_k1
 from training.ppo.backbone import REFERENCE, Backbone, Role
 from training.ppo.batch import ReplyBatch, make_batch
-from training.ppo.reward_roles import Judges
+from training.rewards.scorers import Scorer
 from training.speedups.frozen_layers import HiddenStateCache
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class PromptPool:
 class Rollout:
     """One iteration's replies. Lists and the reply axis of every tensor are in the order of the draw.
 
-    Shapes: ``judged`` (judge, reply), the raw scores; ``scores`` (reply,), combined and scaled. The rest is (reply,
+    Shapes: ``judged`` (scorer, reply), the raw scores; ``scores`` (reply,), combined and scaled. The rest is (reply,
     token): ``log_probs`` of the policy that drew, ``reference`` log-probabilities, ``values``, ``entropy``, ``mask``.
     """
 
@@ -147,13 +147,13 @@ def text_of(tokenizer: Any, decoded: Decoded) -> str:
 def roll_out(
     backbone: Backbone,
     pool: PromptPool,
-    judges: Judges,
+    scorer: Scorer,
     settings: PpoSettings,
     iteration: int,
     ends: Sequence[int],
     check: Callable[[], None],
 ) -> Rollout:
-    """Draw one iteration's replies and have them judged; scores and log-probabilities are still empty."""
+    """Draw one iteration's replies and have them scored; scaled scores and log-probabilities are still empty."""
     import torch
 
     groups = settings.episodes // settings.per_prompt
@@ -162,7 +162,7 @@ def roll_out(
     prompts = [pool.prompts[place] for place in places]
     decoded = draw_replies(backbone, "policy", prompts, seeds, settings, ends, check)
     texts = [text_of(backbone.tokenizer, one) for one in decoded]
-    judged = judges.scores([(prompt.messages, text) for prompt, text in zip(prompts, texts, strict=True)])
+    judged = scorer.scores([(prompt.messages, text) for prompt, text in zip(prompts, texts, strict=True)])
     empty = torch.zeros(len(places), max(len(one.tokens) for one in decoded))
     return Rollout(
         iteration=iteration,

@@ -1,6 +1,6 @@
 """What a run of reinforcement takes from the home, and what it leaves there.
 
-Before: the parent policy, the roles on its base, the judges, the prompts to reply to and those kept apart. After: a
+Before: the parent policy, the roles on its base, the scorer, the prompts to reply to and those kept apart. After: a
 checkpoint that is one ordinary adapter, the value beside it, and a policy whose rollouts are kept as generations.
 """
 
@@ -25,10 +25,11 @@ from training.models.loading import LoadedPolicy, load_base, parameter_count
 from training.ppo.backbone import Backbone
 from training.ppo.backbone_adapters import PeftAdapters
 from training.ppo.canary import Canary
-from training.ppo.reward_roles import FunctionJudge, Judges, RewardRoles, read_reward
+from training.ppo.reward_roles import RewardRoles, read_reward
 from training.ppo.rollouts import PoolPrompt, PromptPool, Rollout, encode_pool, generations_of
 from training.reporting.reporter import Reporter, RunContext
 from training.rewards.functions import get_reward_function
+from training.rewards.scorers import Scorer
 from training.settings.ppo import PpoSettings
 from training.settings.train import LARGE_MODEL
 from training.speedups.core_pool import CorePool
@@ -48,7 +49,7 @@ class Ready:
     start: Start
     backbone: Backbone
     adapters: PeftAdapters
-    judges: Judges
+    scorer: Scorer
     pool: PromptPool
     canary: Canary
     ends: list[int]
@@ -63,10 +64,10 @@ def prepare(context: RunContext) -> Ready:
     rewards = [_reward_directory(context, key, parent.base) for key in settings.reward_checkpoints()]
     watch = _reward_directory(context, settings.canary_reward, parent.base) if settings.canary_reward else None
     backbone, adapters, ends, models = build_backbone(parent.base, start.adapter, rewards, settings)
-    judges: Judges = models
+    scorer: Scorer = models
     if settings.reward_function is not None:
-        judges = FunctionJudge(get_reward_function(settings.reward_function))
-    watchers = judges if watch is None else read_reward(backbone, adapters, CANARY_ROLE, watch, parent.base)
+        scorer = get_reward_function(settings.reward_function)
+    watchers = scorer if watch is None else read_reward(backbone, adapters, CANARY_ROLE, watch, parent.base)
     learning, apart = split_prompts(_encoded(context, backbone, start.dataset, settings), settings, context.progress)
     pool = PromptPool(learning, settings.seed)
     parent_id, run_id = parent.id, context.run.id
@@ -78,7 +79,7 @@ def prepare(context: RunContext) -> Ready:
         tag = f"gen-{run_id.partition('-')[2]}-{rollout.iteration}"
         save_generations_once(context.db, generations, [f"{tag}-{place}" for place in range(len(generations))])
 
-    return Ready(start, backbone, adapters, judges, pool, Canary(apart, watchers, settings), ends, keep)
+    return Ready(start, backbone, adapters, scorer, pool, Canary(apart, watchers, settings), ends, keep)
 
 
 def build_backbone(
@@ -88,7 +89,7 @@ def build_backbone(
     settings: PpoSettings,
     device: str | None = None,
 ) -> tuple[Backbone, PeftAdapters, list[int], RewardRoles]:
-    """Return the backbone, its adapters, the tokens that end a reply, and the reward models as judges.
+    """Return the backbone, its adapters, the tokens that end a reply, and the reward models.
 
     A parent's adapter is copied to the policy and kept, frozen, as the reference; without one the policy gets a new
     adapter and the reference is the bare base. The value begins as a copy of the first reward model, or where there is
@@ -113,11 +114,9 @@ def build_backbone(
             adapters.read("policy", parent_adapter)
             adapters.read("reference", parent_adapter)
             backbone.reference_adapter = "reference"
-        judges = RewardRoles(backbone, [], [])
+        models = RewardRoles(backbone, [], settings.combine, settings.doubt)
         for number, directory in enumerate(rewards):
-            found = read_reward(backbone, adapters, f"reward_{number}", directory, base)
-            judges.role_names += found.role_names
-            judges.names += found.names
+            models.models += read_reward(backbone, adapters, f"reward_{number}", directory, base).models
         if settings.baseline == "value":
             _add_value(backbone, adapters, rewards, settings)
     if parameter_count(model) >= LARGE_MODEL:
@@ -127,7 +126,7 @@ def build_backbone(
         if backbone.device.type == "cpu":
             backbone.core_pool = CorePool(torch.get_num_threads())
     backbone.freeze_below(settings.still_layers_for(parameter_count(model), len(backbone.layers)))
-    return backbone, adapters, ends, judges
+    return backbone, adapters, ends, models
 
 
 def _add_value(backbone: Backbone, adapters: PeftAdapters, rewards: Sequence[Path], settings: PpoSettings) -> None:

@@ -18,10 +18,13 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from feedback.errors import InvalidInput, RunFailed, UnknownSetting
 from training.models.chat import Messages, request_of
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 GROUP = "rlhf_studio.reward_functions"
 
@@ -80,6 +83,12 @@ class RewardFunction:
     def score_all(self, exchanges: Sequence[tuple[Messages | str, str]]) -> list[float]:
         """The rewards of many (prompt, reply)."""
         return [self.score(prompt, reply) for prompt, reply in exchanges]
+
+    def scores(self, exchanges: Sequence[tuple[Messages | str, str]]) -> Tensor:
+        """The rewards of many (prompt, reply) as the scores of the only scorer: (1, reply), fp32."""
+        import torch
+
+        return torch.tensor([self.score_all(exchanges)], dtype=torch.float32)
 
 
 def reward_function_names() -> list[str]:

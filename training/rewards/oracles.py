@@ -1,4 +1,4 @@
-"""Simulated annotators: a rule in place of a person. A rule reads text only, never the policy.
+"""Judges that compare two replies. An oracle is a rule in place of a person; it reads text only, never the policy.
 
 shorter            fewer words is better
 longer             more words is better
@@ -28,17 +28,13 @@ from training.models.chat import as_messages, request_of
 Better = Literal["first", "second", "tie"]
 
 
-class Oracle(Protocol):
-    """A taste in text: a score per reply, higher is better; equal scores are a tie."""
+class Judge(Protocol):
+    """Whatever compares replies to a prompt; ``rule`` names it. Those that score alike are a tie."""
 
     rule: str
 
-    def score(self, prompt: Messages | str, reply: str) -> float:
-        """How good one reply is."""
-        ...
-
     def score_all(self, exchanges: Sequence[tuple[Messages | str, str]]) -> list[float]:
-        """The scores of many (prompt, reply), where that is faster than one by one."""
+        """One score for each (prompt, reply), higher is better: many comparisons at once."""
         ...
 
     def prefers(self, prompt: Messages | str, first: str, second: str) -> Better:
@@ -119,7 +115,7 @@ class RewardOracle(_Rule):
         return reward_scores(self.reward, [(as_messages(prompt), reply) for prompt, reply in exchanges])
 
 
-def get_oracle(rule: str, *, db: Database | None = None, home: Home | None = None) -> Oracle:
+def get_oracle(rule: str, *, db: Database | None = None, home: Home | None = None) -> Judge:
     """The oracle of a rule; ``reward:CHECKPOINT`` needs the database and the home. Unknown rules are refused."""
     check_rule(rule)
     kind, _, rest = rule.partition(":")
@@ -152,7 +148,7 @@ def oracle_rules() -> list[str]:
 
 
 def judge(
-    oracle: Oracle,
+    oracle: Judge,
     prompt: Messages | str,
     left: str,
     right: str,

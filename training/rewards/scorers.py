@@ -1,4 +1,4 @@
-"""Scorers of replies during training: one reward checkpoint, several combined, or a reward function.
+"""Scorers of replies: one reward model, several combined, or a reward function; whoever has replies scored asks these.
 
 Several models score together as their mean, as the lowest of them (worst-case optimization) or as the mean less
 ``variance_penalty`` times their variance (uncertainty-weighted optimization; Coste et al. 2023, arXiv 2310.02743,
@@ -26,16 +26,23 @@ if TYPE_CHECKING:
 
 
 class Scorer(Protocol):
-    """Anything that scores replies; higher is better."""
+    """Whatever scores replies; higher is better.
+
+    These are ``RewardModels``, ``RewardFunction``, and PPO's ``RewardRoles``: reward models on the base that it trains.
+    """
+
+    def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
+        """What each model or function gives each (messages, reply): (scorer, reply), fp32."""
+        ...
 
     def score_all(self, exchanges: Sequence[tuple[Messages, str]]) -> list[float]:
-        """The scores of many (messages, reply)."""
+        """One score for each (messages, reply), that of several models combined."""
         ...
 
 
 @dataclass
-class Panel:
-    """Reward models that score together, members of ensembles included; one model is a panel of one."""
+class RewardModels:
+    """Reward models that score together, each member of an ensemble as one of them."""
 
     models: Sequence[LoadedReward]
     combination: Combination = "mean"
@@ -43,19 +50,24 @@ class Panel:
 
     def score_all(self, exchanges: Sequence[tuple[Messages, str]]) -> list[float]:
         """The combined score of each (messages, reply)."""
+        return combined(self.scores(exchanges), self.combination, self.variance_penalty)
+
+    def scores(self, exchanges: Sequence[tuple[Messages, str]]) -> Tensor:
+        """What each model gives each (messages, reply): (model, reply), fp32."""
         import torch
 
-        if not exchanges:
-            return []
-        scores = torch.tensor(self.opinions(exchanges), dtype=torch.float64).T
-        return combine_scores(scores, self.combination, self.variance_penalty).tolist()  # type: ignore[no-any-return]
-
-    def opinions(self, exchanges: Sequence[tuple[Messages, str]]) -> list[tuple[float, ...]]:
-        """What each model says of each exchange: one tuple per exchange, one score per model."""
         from training.models.scoring import reward_scores
 
         members = [member for model in self.models for member in members_of(model)]
-        return list(zip(*(reward_scores(member, exchanges) for member in members), strict=True))
+        found = [reward_scores(member, exchanges) for member in members]
+        return torch.tensor(found, dtype=torch.float32).view(len(members), len(exchanges))
+
+
+def combined(scores: Tensor, combination: Combination, variance_penalty: float) -> list[float]:
+    """One score per reply of the scores (model, reply) that several models give, combined in double precision."""
+    if not scores.numel():
+        return []
+    return combine_scores(scores.double(), combination, variance_penalty).tolist()  # type: ignore[no-any-return]
 
 
 def combine_scores(scores: Tensor, combination: Combination, variance_penalty: float = 0.5) -> Tensor:
@@ -93,7 +105,8 @@ def open_scorer(
         return get_reward_function(reward_function)
     if reward is None:
         raise InvalidInput("Give either reward (a checkpoint) or reward_function.")
-    return Panel([open_reward(db, home, key, device) for key in checkpoint_keys(reward)], combination, variance_penalty)
+    models = [open_reward(db, home, key, device) for key in checkpoint_keys(reward)]
+    return RewardModels(models, combination, variance_penalty)
 
 
 def open_picker(db: Database, home: Home, picker: str, device: str | None = None) -> Scorer:

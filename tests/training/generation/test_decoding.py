@@ -1,8 +1,9 @@
-"""Decoding by our own loop: the same tokens as the library's, whatever else is in the batch, and it stops."""
+"""The decoding loop: the same tokens as the library's, whatever else is in the batch, by every filter; it stops."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import wraps
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,10 @@ import pytest
 import torch
 
 from feedback.errors import RunCancelled
+from tests.training.tiny_models import config_of
+from training.generation import decoding
 from training.generation.decoding import choose, decode
+from training.generation.stopping import stoppable
 from training.models.loading import load_base
 
 PROMPTS = [[3, 20, 21, 22, 23, 24, 4], [3, 30, 4], [3, 40, 41, 4], [3, 50, 4]]
@@ -75,7 +79,13 @@ def test_rows_leave_layers_that_keep_a_state_instead_of_keys() -> None:
 def test_it_stops_when_all_have_ended(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     steps = []
     real = type(model).forward
-    monkeypatch.setattr(type(model), "forward", lambda *args, **given: (steps.append(1), real(*args, **given))[1])
+
+    @wraps(real)
+    def counted(*args: Any, **given: Any) -> Any:
+        steps.append(1)
+        return real(*args, **given)
+
+    monkeypatch.setattr(type(model), "forward", counted)
     everything = list(range(model.config.vocab_size))
     assert [len(tokens) for tokens, _ in drawn(model, PROMPTS, [1, 2, 3, 4], ends=everything)] == [1] * 4
     assert len(steps) == 1
@@ -92,7 +102,7 @@ def test_banned_tokens_are_never_drawn(model: Any) -> None:
         assert not set(tokens) & set(banned)
 
 
-def test_the_draw_follows_the_probabilities(model: Any) -> None:
+def test_the_draw_follows_the_probabilities() -> None:
     logits = torch.tensor([0.5, 0.3, 0.2]).log()[None].expand(3000, 3)
     chosen = choose(logits, torch.rand(3000, 1, generator=torch.Generator().manual_seed(0)), 1.0)
     assert torch.bincount(chosen).div(3000).tolist() == pytest.approx([0.5, 0.3, 0.2], abs=0.03)
@@ -102,6 +112,97 @@ def test_the_draw_follows_the_probabilities(model: Any) -> None:
 def test_a_point_that_rounds_to_the_whole_sum_draws_no_token_of_probability_0() -> None:
     logits = torch.tensor([[0.5, 0.3, 0.2, 0.0]]).log()
     assert choose(logits, torch.tensor([[1.0]]), 1.0).item() in (0, 1, 2)
+
+
+LIKELY = torch.tensor([0.5, 0.3, 0.15, 0.05]).log()
+
+
+@pytest.mark.parametrize(
+    ("settings", "possible"),
+    [
+        ({"top_k": 2}, {0, 1}),
+        ({"top_k": 9}, {0, 1, 2, 3}),
+        ({"top_p": 0.6}, {0, 1}),
+        ({"top_p": 0.49}, {0}),
+        ({"top_k": 2, "top_p": 0.62}, {0}),  # of the two that are left the first has 0.625
+        ({"temperature": 0.0}, {0}),
+        ({"temperature": 0.5, "top_p": 0.94}, {0, 1, 2}),
+        ({}, {0, 1, 2, 3}),
+    ],
+)
+def test_filters_leave_what_they_should(settings: dict[str, Any], possible: set[int]) -> None:
+    uniform = torch.linspace(0, 1, 500)[:, None]
+    chosen = choose(LIKELY.expand(500, 4), uniform, **{"temperature": 1.0, **settings})
+    assert set(chosen.tolist()) == possible
+
+
+def test_tokens_as_likely_as_the_last_of_top_k_stay() -> None:
+    chosen = choose(torch.tensor([[1.0, 0.0, 0.0, -1.0]]).expand(500, 4), torch.linspace(0, 1, 500)[:, None], 1.0, 2)
+    assert set(chosen.tolist()) == {0, 1, 2}
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [
+        ("mistral", {"sliding_window": 6}),
+        ("gpt2", {}),
+        ("bloom", {}),  # its forward has no positions
+        ("openai-gpt", {"n_embd": 16, "n_layer": 2, "n_head": 2}),  # it has no cache
+        ("mamba", {"state_size": 4}),  # it has no attention
+    ],
+)
+@pytest.mark.parametrize("implementation", ["sdpa", "eager"])
+def test_every_kind_of_decoder_gives_the_tokens_of_the_library(
+    family: str, settings: dict[str, Any], implementation: str
+) -> None:
+    from transformers import AutoModelForCausalLM
+
+    if implementation == "sdpa" and family in ("bloom", "openai-gpt", "mamba"):
+        pytest.skip("has its own attention or none")
+    config = config_of(family, **settings)
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation).eval()
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=0.3)
+    ends = list(range(60, 80))
+    for prompt, (tokens, _) in zip(PROMPTS, drawn(model, PROMPTS, [0] * 4, temperature=0, ends=ends), strict=True):
+        expected = model.generate(
+            torch.tensor([prompt]), do_sample=False, max_new_tokens=12, eos_token_id=ends, pad_token_id=0
+        )
+        assert list(tokens) == expected[0, len(prompt) :].tolist()
+
+
+def test_the_room_for_keys_and_values_grows(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    expected = drawn(model, PROMPTS, [1, 2, 3, 4])
+    monkeypatch.setattr(decoding, "ROOM", 2)
+    assert drawn(model, PROMPTS, [1, 2, 3, 4]) == expected
+    cache = decoding.roomy_cache(model, 20)
+    with torch.no_grad():
+        for ids in ([PROMPTS[0]], [[5]], [[6]], [[7]]):
+            model(torch.tensor(ids), past_key_values=cache)
+    layer = cache.layers[0]
+    assert (layer.keys.shape[2], layer.key_room.shape[2]) == (10, 12)
+
+
+def test_each_batch_is_told(model: Any) -> None:
+    told: list[int] = []
+    drawn(model, PROMPTS, [1, 2, 3, 4], batch_size=3, on_batch=told.append)
+    assert told == [3, 4]
+
+
+def test_it_can_be_stopped_at_each_token(model: Any) -> None:
+    asked: list[int] = []
+
+    def stop() -> None:
+        asked.append(1)
+        if len(asked) == 4:
+            raise RunCancelled("The run was cancelled.")
+
+    with pytest.raises(RunCancelled), stoppable(stop):
+        drawn(model, PROMPTS, [1, 2, 3, 4], ends=[])
+    assert len(asked) == 4
 
 
 def test_it_can_be_stopped_between_batches(model: Any) -> None:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 
 import pytest
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings
-from training.generation.sampling import _Chooser, sample
+from training.generation.sampling import sample
 from training.models.chat import PromptTooLong
 from training.models.loading import LoadedPolicy, load_base
 
@@ -94,37 +93,24 @@ def test_zero_replies_are_refused(policy: LoadedPolicy) -> None:
         sample(policy, PROMPTS, 0)
 
 
-def test_tokens_are_drawn_as_often_as_they_are_likely() -> None:
-    import torch
-
-    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(4000, 1)
-    chooser = _Chooser(SamplingSettings(max_new_tokens=1), list(range(4000)), 3, banned=[])
-    chosen = chooser(torch.zeros(4000, 3), scores).argmax(-1).tolist()
-    shares = [Counter(chosen)[token] / 4000 for token in range(4)]
-    assert shares == pytest.approx([0.5, 0.3, 0.15, 0.05], abs=0.025)
+def test_progress_is_told_after_each_batch_and_not_less_while_repeats_are_drawn(policy: LoadedPolicy) -> None:
+    told: list[tuple[int, int]] = []
+    narrow = SamplingSettings(top_k=1, max_new_tokens=3)  # every draw is the same
+    sample(policy, PROMPTS, 2, narrow, batch_size=4, on_progress=lambda drawn, wanted: told.append((drawn, wanted)))
+    assert told == [(4, 6), (6, 6), *[(6, 6)] * 3]
 
 
-@pytest.mark.parametrize(
-    ("settings", "possible"),
-    [
-        (SamplingSettings(top_k=2, max_new_tokens=1), {0, 1}),
-        (SamplingSettings(top_p=0.6, max_new_tokens=1), {0, 1}),
-        (SamplingSettings(top_p=0.5, max_new_tokens=1), {0}),
-        (SamplingSettings(temperature=0.0, max_new_tokens=1), {0}),
-        (SamplingSettings(max_new_tokens=1), {0, 1, 2, 3}),
-    ],
-)
-def test_filters_leave_what_they_should(settings: SamplingSettings, possible: set[int]) -> None:
-    import torch
+def test_a_model_under_an_adapter_replies_by_its_adapter(tiny_base: Path) -> None:
+    from peft import LoraConfig, get_peft_model
 
-    scores = torch.tensor([0.5, 0.3, 0.15, 0.05]).log().repeat(500, 1)
-    chosen = _Chooser(settings, list(range(500)), 3, banned=[])(torch.zeros(500, 3), scores).argmax(-1)
-    assert set(chosen.tolist()) == possible
-
-
-def test_a_banned_token_is_never_drawn() -> None:
-    import torch
-
-    scores = torch.tensor([0.9, 0.1]).log().repeat(50, 1)
-    chosen = _Chooser(SamplingSettings(max_new_tokens=1), list(range(50)), 3, banned=[0])(torch.zeros(50, 3), scores)
-    assert set(chosen.argmax(-1).tolist()) == {1}
+    model, tokenizer = load_base(str(tiny_base), "cpu")
+    bare = sample(LoadedPolicy(model, tokenizer, "tiny"), PROMPTS, 1, SHORT, seed=5)
+    under = get_peft_model(model, LoraConfig(target_modules="all-linear", task_type="CAUSAL_LM")).eval()
+    policy = LoadedPolicy(under, tokenizer, "tiny", folds=False)
+    assert sample(policy, PROMPTS, 1, SHORT, seed=5) == bare  # a new adapter changes nothing
+    for name, weight in under.named_parameters():
+        if "lora_B" in name:
+            weight.data.normal_(0, 0.5)
+    assert sample(policy, PROMPTS, 1, SHORT, seed=5) != bare
+    with policy.reference():
+        assert sample(policy, PROMPTS, 1, SHORT, seed=5) == bare

@@ -41,12 +41,13 @@ from training.ppo.backbone import REFERENCE
 from training.ppo.canary import Canary, Snapshot
 from training.ppo.learner import STATE_FILE, Learner, lr_multiplier
 from training.ppo.metrics import Step
-from training.ppo.reward_roles import FunctionJudge, Judges, ScoreScale
+from training.ppo.reward_roles import ScoreScale
 from training.ppo.rollouts import PoolPrompt, PromptPool, encode_pool, measure, roll_out
 from training.ppo.setup import build_backbone, prepare, split_prompts
 from training.reporting.progress import Progress
 from training.reporting.reporter import DryRunDone, LocalProgress, Watch
 from training.rewards.functions import RewardFunction
+from training.rewards.scorers import open_scorer
 from training.runs.queue import submit
 from training.settings.parsing import parse_settings
 from training.settings.ppo import PpoSettings
@@ -87,13 +88,13 @@ def make_learner(
     backbone, _, ends, _ = build_backbone(str(base), None, [], settings, "cpu")
     asked = [SimpleNamespace(id=f"p{i}", messages=[{"role": "user", "content": f"Say {i}."}]) for i in range(prompts)]
     pool, _ = encode_pool(backbone.tokenizer, backbone.model, asked, settings.max_new_tokens)
-    judge = FunctionJudge(RewardFunction("letters", function))
+    scorer = RewardFunction("letters", function)
     learning, apart = split_prompts(pool, settings, progress or LocalProgress())
     return Learner(
         backbone,
-        judge,
+        scorer,
         PromptPool(learning, settings.seed),
-        Canary(apart, judge, settings),
+        Canary(apart, scorer, settings),
         settings,
         progress or LocalProgress(),
         directory,
@@ -168,7 +169,7 @@ def test_an_adapted_parent_is_where_it_starts_and_what_it_is_held_to(tiny_base: 
     first.backbone.save("policy", tmp_path / "parent")
     bare = make_learner(tiny_base, settings, tmp_path / "2")
     backbone, *_ = build_backbone(str(tiny_base), tmp_path / "parent", [], settings, "cpu")
-    rollout = roll_out(backbone, bare.pool, bare.judges, settings, 0, bare.ends, lambda: None)
+    rollout = roll_out(backbone, bare.pool, bare.scorer, settings, 0, bare.ends, lambda: None)
     measure(backbone, bare.pool, rollout, settings, 4)
     assert rollout.reply_kl.abs().max() < 1e-5
     expected = rollout.log_probs.clone()
@@ -513,7 +514,7 @@ def cut_in(phase: str, learner: Learner, cut: Callable[[], None], iteration: int
     """Call ``cut`` in a phase of the iteration of that number (from 0)."""
     places = {
         "drawing": (learner.pool, "drawn"),
-        "scoring": (learner.judges, "scores"),
+        "scoring": (learner.scorer, "scores"),
         "learning": (learner, "_value_step"),
         "saving": (learner.canary, "to_state"),
     }
@@ -614,7 +615,7 @@ def snapshots(*pairs: tuple[float | None, float]) -> list[Snapshot]:
     ids=["three in a row", "two", "the score recovered", "the proxy fell", "both rise"],
 )
 def test_the_alarm_needs_three_looks_in_a_row(seen: list[Snapshot], alarmed: bool) -> None:
-    canary = Canary([], FunctionJudge(RewardFunction("letters", letters)), settings_of())
+    canary = Canary([], RewardFunction("letters", letters), settings_of())
     canary.snapshots = seen
     assert canary.alarmed() is alarmed
 
@@ -651,8 +652,7 @@ def test_the_policy_that_is_kept_is_the_one_worth_most(
     settings = settings_of(iterations=4, canary_every=1)
     progress = LocalProgress()
     learner = make_learner(tiny_base, settings, tmp_path, progress)
-    judge: Judges = Fading()
-    learner.canary.judges = judge
+    learner.canary.scorer = Fading()
     kept: list[dict[str, torch.Tensor]] = []
     real = learner.take_snapshot
 
@@ -708,7 +708,7 @@ def test_every_prompt_is_drawn_once_before_any_is_drawn_again() -> None:
 
 def test_scores_are_scaled_by_the_parents_own_replies() -> None:
     scale = ScoreScale.fitted(torch.tensor([[1.0, 3.0], [5.0, 5.0]]))
-    assert (scale.mean, scale.deviation) == ([2.0, 5.0], [1.0, 1.0])  # judges that never differ are not blown up
+    assert (scale.mean, scale.deviation) == ([2.0, 5.0], [1.0, 1.0])  # scorers that never differ are not blown up
     rewards = torch.tensor([[2.0, 90.0], [5.0, 7.0]])
     assert scale.applied(rewards, "mean", 1.0, clip=5.0).tolist() == [0.0, 5.0]
     assert scale.applied(rewards, "worst", 1.0, clip=5.0).tolist() == [0.0, 2.0]
@@ -784,13 +784,17 @@ def test_each_member_of_an_ensemble_judges_and_the_first_is_the_values_start(
     METHODS["reward"].run(make_context("reward", config | {"batch_size": 4, "lora_rank": 4}))
     context = make_context("ppo", run_config(reward="jury", dataset=dataset, combine="uncertain", doubt=0.7))
     ready = prepare(context)
-    assert ready.judges.names == ["jury 1", "jury 2"]
+    assert [model.name for model in ready.scorer.models] == ["jury 1", "jury 2"]
     exchanges: Any = [([{"role": "user", "content": "Say 1."}], reply) for reply in ("yes yes", "no", "perhaps so")]
-    found = ready.judges.scores(exchanges)
+    found = ready.scorer.scores(exchanges)
     members = members_of(open_reward(context.db, context.home, "jury", "cpu"))
     for own, member in zip(found, members, strict=True):
         assert own.tolist() == pytest.approx(reward_scores(member, exchanges), abs=1e-4)
     assert not torch.allclose(found[0], found[1])
+    alone = open_scorer(context.db, context.home, "jury", None, "uncertain", 0.7, "cpu")
+    assert alone.scores(exchanges).tolist() == [pytest.approx(own.tolist(), abs=1e-4) for own in found]
+    assert ready.scorer.score_all(exchanges) == pytest.approx(alone.score_all(exchanges), abs=1e-4)
+    assert alone.score_all(exchanges) != pytest.approx(alone.scores(exchanges).mean(0).tolist(), abs=1e-6)
     value, first = ready.backbone.state_of("value"), ready.backbone.state_of("reward_0")
     assert value.keys() == first.keys() and all(torch.equal(value[name], first[name]) for name in value)
     result = METHODS["ppo"].run(context)

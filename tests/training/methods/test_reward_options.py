@@ -26,7 +26,7 @@ from training.models.ensemble import EnsembleModel, members_of
 from training.models.loading import load_scorer
 from training.models.scoring import reward_scores
 from training.reporting.reporter import LocalProgress
-from training.rewards.scorers import Panel
+from training.rewards.scorers import RewardModels
 from training.settings.reward import RewardSettings
 
 QUICK = RewardSettings(
@@ -185,11 +185,11 @@ def test_an_ensemble_is_the_mean_of_members_that_differ(
     progress = LocalProgress()
     outcome = train_ensemble(str(tiny_base), pairs, settings, tmp_path, progress, device="cpu")
     assert isinstance(outcome.reward.model, EnsembleModel)
-    opinions = Panel([outcome.reward]).opinions(EXCHANGES)
+    opinions = RewardModels([outcome.reward]).scores(EXCHANGES).T.tolist()
     assert all(len(set(one)) == 3 for one in opinions)
     together = reward_scores(outcome.reward, EXCHANGES)
     assert together == pytest.approx([sum(one) / 3 for one in opinions], abs=1e-5)
-    assert Panel([outcome.reward], "worst").score_all(EXCHANGES) == [min(one) for one in opinions]
+    assert RewardModels([outcome.reward], "worst").score_all(EXCHANGES) == [min(one) for one in opinions]
     alone = train_reward(str(tiny_base), pairs, QUICK, tmp_path / "alone", LocalProgress(), device="cpu")
     assert reward_scores(alone.reward, EXCHANGES) == pytest.approx([one[0] for one in opinions], abs=1e-4)
     assert [line for line in progress.lines if line.startswith("reward model")] == [

@@ -27,7 +27,7 @@ from training.models.chat import Messages
 from training.models.loading import LoadedPolicy, load_base
 from training.reporting.reporter import DryRunDone, LocalProgress, Watch
 from training.rewards import functions
-from training.rewards.scorers import Panel, checkpoint_keys, combine_scores, open_picker
+from training.rewards.scorers import RewardModels, checkpoint_keys, combine_scores, open_picker
 from training.runs.queue import submit
 from training.settings.rft import RftSettings
 from training.settings.rloo import RlooSettings
@@ -134,12 +134,12 @@ def test_a_reward_that_cannot_tell_replies_apart_teaches_nothing(tiny_base: Path
         select_best(policy, Blank(), PROMPTS, settings)
 
 
-def test_several_judges_score_together() -> None:
+def test_several_models_score_together() -> None:
     scores = torch.tensor([[1.0], [3.0]], dtype=torch.float64)
     assert combine_scores(scores, "mean", 9.0).item() == 2.0
     assert combine_scores(scores, "worst", 9.0).item() == 1.0
     assert combine_scores(scores, "uncertain", 0.5).item() == 2.0 - 0.5 * 1.0
-    assert Panel([]).score_all([]) == []
+    assert RewardModels([]).score_all([]) == []
     assert checkpoint_keys("one, two") == ["one", "two"]
     assert best_of_kl(4) == pytest.approx(math.log(4) - 0.75)
 

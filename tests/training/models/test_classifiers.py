@@ -27,6 +27,8 @@ from training.models.scoring import reward_scores
 from training.ppo.backbone import Backbone
 from training.ppo.backbone_adapters import PeftAdapters
 from training.ppo.reward_roles import read_reward
+from training.ppo.setup import build_backbone
+from training.settings.ppo import PpoSettings
 
 EXCHANGES = [([{"role": "user", "content": "hi"}], "a" * n) for n in (3, 30, 1, 12)]
 
@@ -148,6 +150,9 @@ def test_a_reward_model_of_an_earlier_version_scores_as_it_was_measured(
     reward = load_reward(directory, device="cpu")  # refused unless its probe comes out as it was
     scores = reward_scores(reward, EXCHANGES)
     assert _judge(directory, base).scores(EXCHANGES)[0].tolist() == pytest.approx(scores, abs=1e-3)
+    settings = PpoSettings(reward="old", lora_rank=2, baseline="leave_one_out", per_prompt=2)
+    *_, in_ppo = build_backbone(base, None, [directory], settings, "cpu")
+    assert in_ppo.scores(EXCHANGES)[0].tolist() == pytest.approx(scores, abs=1e-3)
     ended = [encode_exchange(reward.tokenizer, messages, reply).ids for messages, reply in EXCHANGES]
     assert all(ids[-1] == reward.tokenizer.eos_token_id for ids in ended)
 

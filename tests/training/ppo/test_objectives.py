@@ -208,7 +208,7 @@ def test_explained_variance_of_a_perfect_a_useless_and_a_harmful_value() -> None
         assert found.item() == pytest.approx(expected, abs=1e-6)
 
 
-def test_judges_are_combined_as_asked() -> None:
+def test_scores_are_combined_as_asked() -> None:
     scores = torch.tensor([[1.0, 4.0], [3.0, 4.0]], **F64)
     assert combine_scores(scores, "mean").tolist() == [2.0, 4.0]
     assert combine_scores(scores, "worst").tolist() == [1.0, 4.0]

@@ -59,3 +59,10 @@ def test_a_broken_function_names_itself_and_the_reply(bad) -> None:
 def shout(prompt: str, reply: str) -> float:
     """Found through the entry point above."""
     return float(reply.isupper())
+
+
+def test_a_function_is_a_scorer_of_one_row() -> None:
+    function = get_reward_function("length_band:4-6")
+    exchanges = [("", "one two three"), ("", "one two three four")]
+    assert function.scores(exchanges).tolist() == [function.score_all(exchanges)] == [[0.5, 1.0]]
+    assert function.scores([]).shape == (1, 0)
