@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import random
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel import col, select
 
 from feedback.database.engine import Database
 from feedback.labeling import assignment, judging
@@ -14,8 +16,21 @@ from feedback.store.content import generations, prompts
 from feedback.store.labeling import matchups
 from feedback.store.models import policies
 from feedback.store.models.benchmarks import save_benchmark
-from feedback.tables import BenchmarkRow, GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromptRow
-from feedback.types import Generation, Policy, Prompt, SamplingSettings, ShownVerdict, Source, Split
+from feedback.tables import (
+    BenchmarkRow,
+    DatasetJudgmentRow,
+    GenerationRow,
+    JudgmentRow,
+    LeaseRow,
+    MatchupRow,
+    PolicyRow,
+    PromptRow,
+)
+from feedback.types import Generation, JudgmentState, Policy, Prompt, SamplingSettings, ShownVerdict, Source, Split
+
+if TYPE_CHECKING:
+    from feedback.labeling.assignment import Task
+    from studio.services.facade import Services
 
 _numbers = itertools.count(1)
 
@@ -124,3 +139,33 @@ def draw_again(policy: Any, messages: Any, settings: SamplingSettings, seed: int
     draw = sampling._Draw(0, 0, messages, sampling._encoded(policy, messages, settings), seed)
     with sampling._ready(policy):
         return sampling._draw_all(policy, [draw], settings, 1, lambda drawn: None)[0]
+
+
+def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
+    with db.read() as session:
+        return session.get_one(MatchupRow, matchup_id)
+
+
+def list_judgments(
+    db: Database, *, limit: int | None = None, dataset_id: str | None = None, current_only: bool = False
+) -> list[JudgmentRow]:
+    """Judgments, oldest first: all revisions, or those a dataset was frozen from, or the current ones."""
+    query = select(JudgmentRow).order_by(col(JudgmentRow.created_at), col(JudgmentRow.id)).limit(limit)
+    if dataset_id is not None:
+        members = select(DatasetJudgmentRow.judgment_id).where(DatasetJudgmentRow.dataset_id == dataset_id)
+        query = query.where(col(JudgmentRow.id).in_(members))
+    if current_only:
+        query = query.where(JudgmentRow.state == JudgmentState.current)
+    with db.read() as session:
+        return list(session.exec(query))
+
+
+def count_judgments(db: Database, *, annotator: str | None = None, source: Source | None = None) -> int:
+    """How many current judgments there are, skips included."""
+    rows = list_judgments(db, current_only=True)
+    return sum(annotator in (None, row.annotator) and source in (None, row.source) for row in rows)
+
+
+def current_task(services: Services, session: str) -> Task | None:
+    """What a browser session shows: the first of its deck."""
+    return next(iter(services.labeling.deck(session, size=1)), None)

@@ -20,12 +20,11 @@ import pytest
 
 from feedback.database.engine import Database
 from feedback.datasets.freeze import freeze
-from feedback.store.labeling.judgments import count_judgments
 from feedback.store.models.policies import get_policy
 from feedback.store.models.runs import get_run, list_metrics, list_runs
 from feedback.tables import RunRow
 from feedback.types import RunState
-from tests.factories import judge_by, longer, make_matchup
+from tests.factories import count_judgments, judge_by, longer, make_matchup
 from training.home import Home
 from training.operations.seed import seed_home
 from training.runs import queue

@@ -20,9 +20,9 @@ from typing import Any
 
 from feedback.database.engine import Database, open_database
 from feedback.labeling import assignment, judging
-from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling import matchups
 from feedback.types import JudgmentState, Verdict, now
-from tests.factories import make_matchup, make_policy, make_prompt
+from tests.factories import count_judgments, list_judgments, make_matchup, make_policy, make_prompt
 
 PAIRS = 40
 
@@ -50,7 +50,7 @@ def label_until_killed(path: str, number: int, log: str) -> None:
 
 def check_the_pool(db: Database, made: list[str], required: int, acknowledged: list[str]) -> None:
     """Nothing lost, nothing double, nothing above what is required; then honest people finish the rest."""
-    rows = {row.id: row for row in judgments.list_judgments(db)}
+    rows = {row.id: row for row in list_judgments(db)}
     assert set(acknowledged) <= set(rows) and len(set(acknowledged)) == len(acknowledged)
     per_matchup = Counter(row.matchup_id for row in rows.values() if row.state is JudgmentState.current)
     assert all(count <= required for count in per_matchup.values())
@@ -59,7 +59,7 @@ def check_the_pool(db: Database, made: list[str], required: int, acknowledged: l
             judging.submit(db, task.lease_id, name, verdict="tie")
     finished = Counter(
         row.matchup_id
-        for row in judgments.list_judgments(db)
+        for row in list_judgments(db)
         if row.state is JudgmentState.current and row.verdict is not Verdict.skip
     )
     assert finished == dict.fromkeys(made, required)
@@ -77,8 +77,8 @@ def test_killed_annotators_lose_nothing_and_block_nobody(tmp_path: Path) -> None
         person.start()
     rng = random.Random(5)
     for person in rng.sample(people, len(people)):  # one by one, in the middle of whatever they do
-        before = judgments.count_judgments(db)
-        wait_until(lambda before=before: judgments.count_judgments(db) >= min(before + 4, 2 * PAIRS))
+        before = count_judgments(db)
+        wait_until(lambda before=before: count_judgments(db) >= min(before + 4, 2 * PAIRS))
         assert person.pid
         os.kill(person.pid, signal.SIGKILL)
         person.join()
@@ -111,7 +111,7 @@ def test_a_killed_server_keeps_what_it_acknowledged_and_takes_the_rest_again(tmp
         stop.set()
         for thread in threads:
             thread.join()
-        known = {row.lease_id: row.id for row in judgments.list_judgments(db)}
+        known = {row.lease_id: row.id for row in list_judgments(db)}
         assert acknowledged.items() <= known.items()
         server = serve(home, port)
         for said in unanswered:  # a browser sends again what got no answer: it counts once, whether or not it had

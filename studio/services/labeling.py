@@ -69,16 +69,6 @@ class Labeling(Acts):
         return task, settings.guidelines.text if settings.guidelines else GUIDELINES
 
     @act(UserRole.annotator)
-    def current_task(self, session: str, annotator: str = LOCAL_ANNOTATOR) -> Task | None:
-        """What a browser shows: the lease its session holds, else a new one; None when the pool is empty.
-
-        One session never holds two leases, however many windows ask at once: the look and the lease are one
-        transaction.
-        """
-        annotator = self.speaker(annotator)
-        return self._lease(annotator, session, self._checks())
-
-    @act(UserRole.annotator)
     def deck(self, session: str, annotator: str = LOCAL_ANNOTATOR, *, size: int = DECK_SIZE) -> list[Task]:
         """What a browser holds, the task on its screen first, filled up to ``size``; empty when the pool is."""
         annotator = self.speaker(annotator)

@@ -21,9 +21,10 @@ import numpy
 from feedback.database.engine import open_database
 from feedback.labeling import assignment, judging
 from feedback.store.content import generations, prompts
-from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling import matchups
 from feedback.store.models import policies
 from feedback.types import Generation, Matchup, Policy, Prompt
+from tests.factories import list_judgments
 
 
 def fill(path: Path, count: int) -> None:
@@ -71,7 +72,7 @@ def measure(annotators: int, count: int, seconds: float) -> str:
             jobs = [(str(path), number, seconds) for number in range(annotators)]
             latencies = numpy.array([value for part in pool.map(label, jobs, chunksize=1) for value in part])
         db = open_database(path)
-        handed = Counter(row.matchup_id for row in judgments.list_judgments(db))
+        handed = Counter(row.matchup_id for row in list_judgments(db))
         db.dispose()
     twice = sum(times > 1 for times in handed.values())
     p50, p95, p99 = numpy.percentile(latencies, [50, 95, 99]) * 1000

@@ -35,8 +35,8 @@ import numpy
 import psutil
 
 from feedback.database.engine import open_database
-from feedback.store.labeling import judgments
 from tests.benchmarks.assignment import fill
+from tests.factories import list_judgments
 
 CLIENT_PROCESSES = 4
 
@@ -193,7 +193,7 @@ def measure_ours(annotators: int, tasks: int, seconds: float) -> tuple[str, floa
             drive("ours", server, port, {}, annotators, 1.0)  # imports, caches
             seen = drive("ours", server, port, {}, annotators, seconds)
         db = open_database(home / "studio.db")
-        stored = {judgment.id: judgment.matchup_id for judgment in judgments.list_judgments(db)}
+        stored = {judgment.id: judgment.matchup_id for judgment in list_judgments(db)}
         db.dispose()
     twice = sum(times > 1 for times in Counter(stored.values()).values())
     lost = sum(key not in stored for key in seen.answered)

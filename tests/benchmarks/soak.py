@@ -30,12 +30,12 @@ import numpy
 from sqlalchemy import update
 
 from feedback.database.engine import open_database
-from feedback.store.labeling import judgments, matchups
 from feedback.store.labeling.settings import change_checks
 from feedback.tables import MatchupRow
 from feedback.types import Checks, MatchupState
 from tests.benchmarks.assignment import fill
 from tests.benchmarks.labeling import CLIENT_PROCESSES, Caller, Seen, free_port, judge_ours, serving
+from tests.factories import get_matchup, list_judgments
 
 WARM_UP = 0.2
 MAX_GROWTH = 0.10
@@ -141,11 +141,11 @@ def check(home: Path, parts: list[Seen]) -> list[str]:
     """What is wrong with the judgments in the database, in words."""
     answered = Counter(key for part in parts for key in part.answered)
     db = open_database(home / "studio.db")
-    stored = judgments.list_judgments(db)
+    stored = list_judgments(db)
     kept = {row.id for row in stored}
     per_matchup = Counter(row.matchup_id for row in stored)
     own = Counter((row.matchup_id, row.annotator) for row in stored)
-    rows = [matchups.get_matchup(db, key) for key in per_matchup]
+    rows = [get_matchup(db, key) for key in per_matchup]
     db.dispose()
     done = [row for row in rows if row.state is not MatchupState.open]  # disputed ones have all they require too
     wrong = [

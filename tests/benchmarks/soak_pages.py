@@ -24,11 +24,11 @@ import numpy
 from playwright.sync_api import Browser, Error, sync_playwright
 
 from feedback.database.engine import open_database
-from feedback.store.labeling import judgments
 from tests.benchmarks.labeling import Caller, Seen, free_port, judge_ours, serving
 from tests.benchmarks.soak import growth, pids_of, prepare, resident_mb
 from tests.browser import chromium
 from tests.browser.conftest import LAUNCH_ARGS, press
+from tests.factories import list_judgments
 
 WARM_UP = 0.1
 MAX_GROWTH = 0.05
@@ -104,7 +104,7 @@ class Beside:
 def check(home: Path, answered: list[str], pages: int) -> list[str]:
     """What is wrong with the judgments in the database, in words."""
     db = open_database(home / "studio.db")
-    kept = [row.id for row in judgments.list_judgments(db)]
+    kept = [row.id for row in list_judgments(db)]
     db.dispose()
     print(f"{len(kept)} judgments, {pages} of them made on a page")
     wrong = [(len(set(answered) - set(kept)), "answered judgments are not in the database")]

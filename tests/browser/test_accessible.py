@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from feedback.store.labeling import batches, judgments, reviews
+from feedback.store.labeling import batches, reviews
 from feedback.store.models import policies
 from feedback.types import Batch
 from studio.security import accounts as users
@@ -18,6 +18,7 @@ from tests.browser.test_layout import CONTRAST, UNNAMED, furnish
 from tests.browser.test_people import PASSWORD, sign_in
 from tests.browser.test_screen_layout import AXE, RUN_AXE, look
 from tests.crowd import judge_all, make_crowd
+from tests.factories import list_judgments
 
 pytestmark = pytest.mark.timeout(400)
 OpenPage = Callable[..., Page]
@@ -39,7 +40,7 @@ def full(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         batches.save_batch(running.db, Batch(name="two", required=2, max_required=2), matchup_ids=[disputed.id])
         factories.judge_by(running.db, lambda *_: 1, annotator="ann", count=1)
         factories.judge_by(running.db, lambda *_: 0, annotator="bob", count=1)
-        reviews.exclude_judgment(running.db, judgments.list_judgments(running.db)[-1].id, "rex", "always the same key")
+        reviews.exclude_judgment(running.db, list_judgments(running.db)[-1].id, "rex", "always the same key")
         factories.make_matchup(running.db)
         factories.judge_by(running.db, factories.longer, annotator="local", count=1)
         for _ in range(12):  # every page that is opened holds some

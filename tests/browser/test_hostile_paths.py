@@ -14,7 +14,7 @@ from sqlalchemy import update
 
 from feedback.datasets import freeze
 from feedback.labeling import assignment, judging
-from feedback.store.labeling import batches, judgments, reviews, settings
+from feedback.store.labeling import batches, reviews, settings
 from feedback.store.models import policies, runs
 from feedback.tables import PolicyRow
 from feedback.types import Batch, Guidelines, Run, RunState
@@ -22,6 +22,7 @@ from tests import factories
 from tests.browser.conftest import Studio, open_tab, press
 from tests.browser.test_hostile_text import PAYLOADS, listen
 from tests.browser.worlds import put
+from tests.factories import list_judgments
 
 pytestmark = [pytest.mark.timeout(400), pytest.mark.slow]
 OpenPage = Callable[..., Page]
@@ -99,7 +100,7 @@ def test_differences_edits_notes_and_marks_of_each_payload(studio: Studio, page:
             assert_nothing_acts(page, happened, f"{payload}, reloaded")
         if number < len(PAYLOADS) - 1:
             press(page, "1")
-    rows = judgments.list_judgments(studio.db, current_only=True)
+    rows = list_judgments(studio.db, current_only=True)
     written = {row.rationale for row in rows}
     assert len(rows) == len(PAYLOADS) - 1
     # A field of one line break style: what the browser itself makes of \\r\\n is not ours.
@@ -116,7 +117,7 @@ def judged_by_payloads(studio: Studio) -> None:
         assert task is not None
         span = {"index": 0, "start": 0, "end": 3, "mark": "bad", "reason": payload}
         judging.submit(studio.db, task.lease_id, payload, verdict="left", rationale=payload, spans=[span])
-    row = judgments.list_judgments(studio.db)[-1]
+    row = list_judgments(studio.db)[-1]
     for chunk in CHUNKS:
         reviews.exclude_judgment(studio.db, row.id, "rex", chunk[:2000])
         reviews.restore_judgment(studio.db, row.id, chunk[:80], chunk[:2000])

@@ -10,12 +10,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from feedback.database.engine import Database
-from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from feedback.types import JudgmentState, Verdict
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, reload, until
 from tests.browser.test_screen_layout import look
+from tests.factories import list_judgments
 
 pytestmark = pytest.mark.timeout(240)
 OpenPage = Callable[..., Page]
@@ -30,7 +30,7 @@ def fill(db: Database, count: int) -> None:
 
 
 def current(db: Database) -> list:
-    return judgments.list_judgments(db, current_only=True)
+    return list_judgments(db, current_only=True)
 
 
 def shown_texts(page: Page) -> list[str]:
@@ -70,7 +70,7 @@ def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, o
     assert len(current(studio.db)) == 1
     press(page, "t")
     assert [row.verdict for row in current(studio.db)][-1] is Verdict.tie
-    assert JudgmentState.withdrawn in {row.state for row in judgments.list_judgments(studio.db)}
+    assert JudgmentState.withdrawn in {row.state for row in list_judgments(studio.db)}
 
 
 def test_keys_do_nothing_where_they_are_not_meant(studio: Studio, open_page: OpenPage) -> None:

@@ -10,12 +10,11 @@ from playwright.sync_api import Page, expect
 
 from feedback.store.content import generations
 from feedback.store.datasets import datasets
-from feedback.store.labeling import judgments
 from feedback.store.models import policies, runs
 from feedback.store.reports import lineage
 from feedback.types import JudgmentState, RunState, Source
 from tests.browser.conftest import Studio, lease_of, open_tab, press
-from tests.factories import replies_of_lease
+from tests.factories import list_judgments, replies_of_lease
 
 pytestmark = pytest.mark.timeout(600)
 OpenPage = Callable[..., Page]
@@ -41,8 +40,8 @@ def label_by_keyboard(studio: Studio, page: Page) -> None:
     press(page, "u")
     for key in "2121x12":
         press(page, key)
-    assert len(judgments.list_judgments(studio.db, current_only=True)) == 12
-    withdrawn = [row for row in judgments.list_judgments(studio.db) if row.state is JudgmentState.withdrawn]
+    assert len(list_judgments(studio.db, current_only=True)) == 12
+    withdrawn = [row for row in list_judgments(studio.db) if row.state is JudgmentState.withdrawn]
     assert len(withdrawn) == 1
     expect(page.locator(".count-done")).to_have_text("12 judged by you")
 

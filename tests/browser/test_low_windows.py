@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store.labeling import judgments
 from tests.browser.conftest import Studio, open_tab, studio_in
 from tests.browser.worlds import put, put_pairs
+from tests.factories import list_judgments
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
@@ -45,7 +45,7 @@ def test_at_200_percent_the_request_and_the_replies_are_in_sight(studio: Studio,
     page.locator("#vote-left-2").click()
     expect(page.locator("#label-says")).to_contain_text("Saved: left is clearly better.")
     expect(page.locator("#vote-left-2")).to_be_hidden()
-    assert judgments.list_judgments(studio.db)[-1].strength == 2
+    assert list_judgments(studio.db)[-1].strength == 2
 
 
 def test_in_a_high_window_nothing_is_folded(studio: Studio, open_page: OpenPage) -> None:

@@ -8,7 +8,6 @@ import httpx
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from feedback.store.people import users
 from feedback.types import UserStatus
@@ -16,6 +15,7 @@ from studio.security import accounts as people
 from tests import factories
 from tests.browser.conftest import Studio, open_tab, press
 from tests.browser.proxy import reverse_proxy
+from tests.factories import count_judgments, list_judgments
 
 pytestmark = pytest.mark.timeout(300)
 PASSWORD = "four plain words do"
@@ -80,7 +80,7 @@ def test_an_annotator_signs_in_judges_and_signs_out(crowd: Studio, context: Brow
         expect(page.get_by_role("tab", name=hidden, exact=True)).to_have_count(0)
     press(page, "1")
     press(page, "2")
-    assert [row.annotator for row in judgments.list_judgments(crowd.db)] == ["ann", "ann"]
+    assert [row.annotator for row in list_judgments(crowd.db)] == ["ann", "ann"]
     assert serious(found) == []
     page.get_by_role("button", name="Sign out").click()
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
@@ -97,7 +97,7 @@ def test_a_user_disabled_at_work_is_led_out(crowd: Studio, context: BrowserConte
     users.set_user_status(crowd.db, "ann", UserStatus.disabled, actor="test")
     page.keyboard.press("1")
     expect(page.get_by_role("heading", name="Sign in")).to_be_visible()
-    assert judgments.count_judgments(crowd.db) == 1
+    assert count_judgments(crowd.db) == 1
 
 
 @pytest.mark.slow
@@ -163,7 +163,7 @@ def test_a_proxy_that_hides_the_host_needs_the_whole_address(crowd: Studio, cont
         sign_in(page, f"{url}/", "ann")
         page.wait_for_selector("#pair .pair")
         press(page, "1")
-        assert judgments.count_judgments(crowd.db) == 1
+        assert count_judgments(crowd.db) == 1
 
 
 @pytest.mark.slow

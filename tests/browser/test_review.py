@@ -9,12 +9,12 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from feedback.labeling import assignment, judging
-from feedback.store.labeling import batches, judgments, matchups
+from feedback.store.labeling import batches
 from feedback.types import Batch, JudgmentState, MatchupState
 from tests.browser.conftest import Studio, open_tab
 from tests.browser.worlds import put
 from tests.crowd import judge_all, make_crowd
-from tests.factories import judge_by, longer, make_matchup, make_policy
+from tests.factories import get_matchup, judge_by, list_judgments, longer, make_matchup, make_policy
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
 
@@ -31,7 +31,7 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     batches.save_batch(studio.db, Batch(name="two", required=2, max_required=2), matchup_ids=[disputed.id])
     judge_by(studio.db, longer, annotator="ann", count=1)
     judge_by(studio.db, lambda *_: 0, annotator="bob", count=1)
-    assert matchups.get_matchup(studio.db, disputed.id).state is MatchupState.disputed
+    assert get_matchup(studio.db, disputed.id).state is MatchupState.disputed
     page = open_page(studio.start("--no-worker"))
     open_tab(page, "Review")
     people = page.locator("#annotators-table")
@@ -50,7 +50,7 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     page.locator("#act-exclude").click()
     expect(page.locator("#review-log")).to_contain_text("always the same key")
     expect(page.locator("#evidence-list article").first).to_contain_text("excluded")
-    row = next(row for row in judgments.list_judgments(studio.db) if row.id == judgment_id)
+    row = next(row for row in list_judgments(studio.db) if row.id == judgment_id)
     assert row.state is JudgmentState.excluded
 
     page.locator("#adjudication button").first.click()
@@ -67,7 +67,7 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     page.locator("#settle-left").click()
     expect(page.locator("#disputed-pair")).to_contain_text("Nothing is disputed")
     expect(waiting).to_contain_text("0")
-    assert matchups.get_matchup(studio.db, disputed.id).state is MatchupState.adjudicated
+    assert get_matchup(studio.db, disputed.id).state is MatchupState.adjudicated
 
 
 @pytest.mark.browser
@@ -79,7 +79,7 @@ def test_a_ranking_is_settled_by_writing_the_order(studio: Studio, open_page: Ca
         assert task
         ranking = sorted((1, 2, 3), key=lambda rank: task.responses[rank - 1], reverse=name == "bob")
         judging.submit(studio.db, task.lease_id, name, ranking=ranking)
-    assert matchups.get_matchup(studio.db, row.id).state is MatchupState.disputed
+    assert get_matchup(studio.db, row.id).state is MatchupState.disputed
     page = open_page(studio.start("--no-worker"))
     open_tab(page, "Review")
     page.locator("#adjudication button").first.click()
@@ -90,5 +90,5 @@ def test_a_ranking_is_settled_by_writing_the_order(studio: Studio, open_page: Ca
     page.locator("#settle-order input").fill("3 > 1 = 2")
     page.locator("#settle-order input").press("Enter")
     expect(page.locator("#disputed-pair")).to_contain_text("Nothing is disputed")
-    ruling = next(one for one in judgments.list_judgments(studio.db) if one.annotator == "local")
+    ruling = next(one for one in list_judgments(studio.db) if one.annotator == "local")
     assert ruling.ranking and [ruling.ranking[index] for index in ruling.shown_order] == [2, 2, 1]

@@ -14,7 +14,7 @@ from sqlmodel import select
 
 from feedback.datasets import examples, freeze
 from feedback.store.datasets import datasets as dataset_store
-from feedback.store.labeling import judgments, settings
+from feedback.store.labeling import settings
 from feedback.store.models import policies
 from feedback.tables import JudgmentRow, LeaseRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
@@ -22,6 +22,7 @@ from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
 from tests.browser.test_screen_layout import look
 from tests.browser.worlds import CONVERSATION, FORMATTED, empty_pool, put, put_pairs
+from tests.factories import count_judgments, list_judgments
 
 pytestmark = pytest.mark.timeout(240)
 OpenPage = Callable[..., Page]
@@ -43,7 +44,7 @@ def studio(desk: Studio) -> Studio:
 
 
 def last(studio: Studio) -> JudgmentRow:
-    return judgments.list_judgments(studio.db, current_only=True)[-1]
+    return list_judgments(studio.db, current_only=True)[-1]
 
 
 def shown_texts(page: Page) -> list[str]:
@@ -56,7 +57,7 @@ def stored_texts(studio: Studio, row: JudgmentRow) -> list[str]:
 
 
 def judgments_of(studio: Studio, lease: str) -> list[JudgmentRow]:
-    return [row for row in judgments.list_judgments(studio.db) if row.lease_id == lease]
+    return [row for row in list_judgments(studio.db) if row.lease_id == lease]
 
 
 def saved(page: Page) -> None:
@@ -395,7 +396,7 @@ def test_guidelines_stand_beside_the_task_and_tell_that_they_changed(studio: Stu
     expect(page.locator("#guidelines-body")).to_contain_text("Be kind.")
     expect(page.locator("#guidelines-news")).to_be_hidden()
     press(page, "1")
-    assert [row.guidelines for row in judgments.list_judgments(studio.db)][-2:] == [1, 2]
+    assert [row.guidelines for row in list_judgments(studio.db)][-2:] == [1, 2]
     wide = open_page(studio, viewport={"width": 1600, "height": 800})
     expect(wide.locator("#guidelines-body")).to_be_visible()
     beside, pair = wide.locator("#guidelines").bounding_box(), wide.locator("#pair").bounding_box()
@@ -487,8 +488,8 @@ def test_several_judgments_are_undone_one_by_one_and_come_back_with_their_remark
 ) -> None:
     put_pairs(studio.db, 5)
     page = open_page(studio)
-    seen, before = [], len(judgments.list_judgments(studio.db))
-    counted = judgments.count_judgments(studio.db)
+    seen, before = [], len(list_judgments(studio.db))
+    counted = count_judgments(studio.db)
     for note in ("first", "second", "third"):
         seen.append(shown_texts(page))
         page.keyboard.press("n")
@@ -499,9 +500,9 @@ def test_several_judgments_are_undone_one_by_one_and_come_back_with_their_remark
         press(page, "u")
         assert shown_texts(page) == texts
         expect(page.locator("#note-text")).to_have_value(note)
-    assert judgments.count_judgments(studio.db) == counted
+    assert count_judgments(studio.db) == counted
     press(page, "2")
-    rows = judgments.list_judgments(studio.db)[before:]
+    rows = list_judgments(studio.db)[before:]
     assert len(rows) == 4 and sum(row.state is JudgmentState.withdrawn for row in rows) == 3
     assert (last(studio).rationale, last(studio).revision) == ("first", 2)
 
@@ -602,7 +603,7 @@ def test_a_vote_that_cannot_reach_the_studio_is_told_and_can_be_pressed_again(
     page.unroute_all(behavior="wait")
     assert lease_of(page) == before
     press(page, "1")
-    assert [row.lease_id for row in judgments.list_judgments(studio.db)].count(before) == 1
+    assert [row.lease_id for row in list_judgments(studio.db)].count(before) == 1
     assert last(studio).lease_id == before
 
 
@@ -643,10 +644,10 @@ def test_only_active_time_is_measured(studio: Studio, open_page: OpenPage, brows
         page.clock.run_for(1_000)
         page.mouse.move(100 + _, 200)
     page.clock.run_for(600_000)  # gone for ten minutes
-    before = len(judgments.list_judgments(studio.db))
+    before = len(list_judgments(studio.db))
     page.keyboard.press("1")
     page.clock.run_for(2_000)
-    until(page, lambda: len(judgments.list_judgments(studio.db)) > before)
+    until(page, lambda: len(list_judgments(studio.db)) > before)
     context.close()
     row = last(studio)
     assert row.active_ms is not None

@@ -12,13 +12,14 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store.labeling import judgments, settings
+from feedback.store.labeling import settings
 from feedback.store.models import policies
 from feedback.types import Guidelines
 from tests import factories
 from tests.browser.conftest import Studio, press, studio_in
 from tests.browser.test_layout import CONTRAST, UNNAMED
 from tests.browser.worlds import empty_pool, put, put_all_kinds
+from tests.factories import count_judgments
 
 pytestmark = pytest.mark.timeout(400)
 OpenPage = Callable[..., Page]
@@ -113,7 +114,7 @@ def test_a_thumb_can_hit_every_button(desk: Studio, open_page: OpenPage) -> None
         .filter(([, box]) => box.width && (box.width < 24 || box.height < 24)).map(([name]) => name)"""
     )
     assert small == []
-    done = judgments.count_judgments(desk.db)
+    done = count_judgments(desk.db)
     page.locator("#vote-left-2").tap()
     expect(page.locator(".count-done")).to_have_text(f"{done + 1} judged by you")
 

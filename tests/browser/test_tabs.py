@@ -7,11 +7,11 @@ from collections.abc import Callable
 import pytest
 from playwright.sync_api import Page, expect
 
-from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, press
 from tests.browser.worlds import put_pairs
+from tests.factories import count_judgments
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
@@ -45,12 +45,12 @@ def test_arrows_home_and_end_walk_the_tabs(studio: Studio, open_page: OpenPage) 
     at(page, "Label")
     page.wait_for_selector("#pair:not([aria-busy])")
     assert lease_of(page) == lease
-    assert judgments.count_judgments(studio.db) == 0, "on a tab its keys are the tab's, whatever else they are"
+    assert count_judgments(studio.db) == 0, "on a tab its keys are the tab's, whatever else they are"
     page.keyboard.press("Tab")
     assert not page.evaluate("document.activeElement.matches('[role=tab]')"), "the bar is one stop"
     page.evaluate("document.activeElement.blur()")
     press(page, "ArrowRight")
-    assert judgments.count_judgments(studio.db) == 1
+    assert count_judgments(studio.db) == 1
 
 
 def test_the_focus_stays_with_the_tab_where_some_are_folded(studio: Studio, open_page: OpenPage) -> None:

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState, Verdict
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, press, studio_in, until
 from tests.browser.worlds import empty_pool, put, put_pairs
+from tests.factories import count_judgments, list_judgments
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
@@ -35,11 +35,11 @@ def studio(desk: Studio) -> Studio:
 
 
 def last(studio: Studio) -> JudgmentRow:
-    return judgments.list_judgments(studio.db, current_only=True)[-1]
+    return list_judgments(studio.db, current_only=True)[-1]
 
 
 def count(studio: Studio) -> int:
-    return judgments.count_judgments(studio.db)
+    return count_judgments(studio.db)
 
 
 def key(page: Page, name: str, code: str, **more: object) -> None:
@@ -131,7 +131,7 @@ def test_signs_of_other_layouts_reach_their_act_and_a_latin_letter_keeps_its_own
 
 
 def count_of(studio: Studio, lease: str) -> int:
-    return sum(row.lease_id == lease for row in judgments.list_judgments(studio.db))
+    return sum(row.lease_id == lease for row in list_judgments(studio.db))
 
 
 def test_no_press_with_a_modifier_judges(studio: Studio, open_page: OpenPage) -> None:
@@ -249,7 +249,7 @@ def test_a_note_typed_in_a_window_that_was_late_is_offered_for_the_saved_judgmen
     first.locator("#late-words-add").click()
     says(first, "Added to the saved judgment.")
     expect(card).to_be_hidden()
-    row = next(one for one in judgments.list_judgments(studio.db) if one.rationale == "It is kinder.")
+    row = next(one for one in list_judgments(studio.db) if one.rationale == "It is kinder.")
     assert (row.revision, row.state) == (2, JudgmentState.current)
 
 

@@ -19,7 +19,7 @@ from feedback.store.labeling import idle_leases
 from feedback.store.labeling.drafts import draft_of_judgment, put_draft
 from feedback.store.labeling.matchups import is_asked_as_gold
 from feedback.store.labeling.pool import COUNTS, JUDGMENT
-from feedback.tables import DatasetJudgmentRow, JudgmentRow, LeaseRow, MatchupRow
+from feedback.tables import JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
 _DECISIVE = (Verdict.first, Verdict.second)
@@ -80,17 +80,6 @@ def withdraw_last_judgment(
         session.add(lease)
         put_draft(session, draft_of_judgment(judgment), at)
         return lease
-
-
-def count_judgments(db: Database, *, annotator: str | None = None, source: Source | None = None) -> int:
-    """How many current judgments there are, skips included."""
-    query = select(func.count()).select_from(JudgmentRow).where(JudgmentRow.state == JudgmentState.current)
-    if annotator is not None:
-        query = query.where(JudgmentRow.annotator == annotator)
-    if source is not None:
-        query = query.where(JudgmentRow.source == source)
-    with db.read() as session:
-        return session.exec(query).one()
 
 
 def tally_judgments(db: Database, annotator: str | None = None) -> dict[str, int]:
@@ -161,22 +150,6 @@ def judgments_mark(db: Database) -> tuple[tuple[str, int], ...]:
         counts = sorted((str(state), number) for state, number in session.exec(query))
         moment = session.exec(newest).one()
     return (*counts, (str(moment), 0))
-
-
-def list_judgments(
-    db: Database, *, limit: int | None = None, dataset_id: str | None = None, current_only: bool = False
-) -> list[JudgmentRow]:
-    """Judgments, oldest first: all revisions, or those a dataset was frozen from, or the current ones."""
-    query = select(JudgmentRow).order_by(col(JudgmentRow.created_at), col(JudgmentRow.id))
-    if dataset_id is not None:
-        members = select(DatasetJudgmentRow.judgment_id).where(DatasetJudgmentRow.dataset_id == dataset_id)
-        query = query.where(col(JudgmentRow.id).in_(members))
-    if current_only:
-        query = query.where(JudgmentRow.state == JudgmentState.current)
-    if limit is not None:
-        query = query.limit(limit)
-    with db.read() as session:
-        return list(session.exec(query))
 
 
 def _state_without(session: Session, judgment: JudgmentRow, matchup: MatchupRow) -> MatchupState:

@@ -86,12 +86,6 @@ def is_asked_as_gold(session: Session, matchup: MatchupRow) -> bool:
     return matchup.purpose in WORK_PURPOSES and any(set(ids) == set(matchup.generation_ids) for ids in gold)
 
 
-def get_matchup(db: Database, matchup_id: str) -> MatchupRow:
-    """The matchup with this id."""
-    with db.read() as session:
-        return get_by_key(session, MatchupRow, "matchup", matchup_id)
-
-
 def list_matched(db: Database, prompt_ids: Sequence[str]) -> set[str]:
     """The ids of all generations to these prompts that some matchup holds, whatever became of it."""
     with db.read() as session:

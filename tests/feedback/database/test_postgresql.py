@@ -27,7 +27,7 @@ from feedback.errors import Conflict, LeaseLost, StudioError
 from feedback.labeling import assignment, judging
 from feedback.rules import pairing
 from feedback.store.content import prompts
-from feedback.store.labeling import drafts, judgments, leases, matchups, reviews
+from feedback.store.labeling import drafts, leases, matchups, reviews
 from feedback.store.models import benchmarks, policies, runs
 from feedback.store.people import users
 from feedback.store.reports import comparisons, lineage
@@ -50,7 +50,16 @@ from feedback.types import (
     Verdict,
     now,
 )
-from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
+from tests.factories import (
+    get_matchup,
+    judge_by,
+    list_judgments,
+    longer,
+    make_generations,
+    make_matchup,
+    make_policy,
+    make_prompt,
+)
 
 spawn = multiprocessing.get_context("spawn")
 
@@ -116,7 +125,7 @@ def test_eight_annotators_get_exactly_the_judgments_each_matchup_requires(
     assert all(judged[matchup_id] <= count for matchup_id, count in required.items())  # never one too many
     # At the end somebody may find all that is left in other hands and go home; what was skipped by all stays open.
     assert sum(judged.values()) >= sum(required.values()) - 8
-    for row in (matchups.get_matchup(postgresql, matchup_id) for matchup_id in required):
+    for row in (get_matchup(postgresql, matchup_id) for matchup_id in required):
         assert (row.state is MatchupState.satisfied) == (judged[row.id] == required[row.id])
 
 
@@ -172,7 +181,7 @@ def test_two_last_judgments_at_once_settle_the_matchup(postgresql: Database) -> 
             thread.start()
         for thread in threads:
             thread.join()
-        assert matchups.get_matchup(postgresql, matchup.id).state is MatchupState.satisfied
+        assert get_matchup(postgresql, matchup.id).state is MatchupState.satisfied
 
 
 def test_prompts_offered_by_many_at_once_are_stored_once(postgresql: Database) -> None:
@@ -197,7 +206,7 @@ def test_an_expired_lease_goes_back_and_undo_brings_a_task_again(postgresql: Dat
     undone = judging.undo_last(postgresql, "bob", session="tab")
     assert undone and undone.responses == again.responses
     judging.submit(postgresql, undone.lease_id, "bob", verdict="left")
-    assert [row.state.value for row in judgments.list_judgments(postgresql)] == ["withdrawn", "current"]
+    assert [row.state.value for row in list_judgments(postgresql)] == ["withdrawn", "current"]
     assert leases.list_live_leases(postgresql, "tab", at=now() + timedelta(seconds=1)) == []
 
 
@@ -299,7 +308,7 @@ def test_a_copy_of_postgresql_is_a_sqlite_file_that_loads_into_either(
     freeze.freeze(postgresql, "d")
     snapshot.save_copy(postgresql, tmp_path / "copy.db")
     copy = snapshot.open_copy(tmp_path / "copy.db")
-    assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
+    assert list_judgments(copy) == list_judgments(postgresql)
     with pytest.raises(Conflict, match="holds rows already"), snapshot.loaded_copy(copy, postgresql):
         pass
     with postgresql.engine.begin() as connection:
@@ -307,10 +316,10 @@ def test_a_copy_of_postgresql_is_a_sqlite_file_that_loads_into_either(
             connection.execute(table.delete())
     with pytest.raises(OSError), snapshot.loaded_copy(copy, postgresql):
         raise OSError("the home could not be put in place")
-    assert judgments.list_judgments(postgresql) == [], "nothing is committed before the block has ended"
+    assert list_judgments(postgresql) == [], "nothing is committed before the block has ended"
     with snapshot.loaded_copy(copy, postgresql):
         pass
-    assert judgments.list_judgments(copy) == judgments.list_judgments(postgresql)
+    assert list_judgments(copy) == list_judgments(postgresql)
     # Numbers given by the server go on after those that were loaded.
     make_policy(postgresql, "next")
     policies.promote_policy(postgresql, "next")
@@ -420,7 +429,7 @@ def test_a_judgment_that_is_taken_back_while_it_is_excluded_stays_taken_back(pos
     )
     assert undone and undone.matchup_id == task.matchup_id
     assert isinstance(excluded, Conflict) and "is withdrawn" in str(excluded)
-    assert [row.state for row in judgments.list_judgments(postgresql)] == [JudgmentState.withdrawn]
+    assert [row.state for row in list_judgments(postgresql)] == [JudgmentState.withdrawn]
 
 
 def test_an_opinion_asked_for_during_the_last_vote_is_asked_for_beside_it(postgresql: Database) -> None:
@@ -433,6 +442,6 @@ def test_an_opinion_asked_for_during_the_last_vote_is_asked_for_beside_it(postgr
         lambda: reviews.requeue_matchup(postgresql, matchup.id, "rev", "look again"),
     )
     assert voted.created and asked.matchup_id == matchup.id
-    now_asked = matchups.get_matchup(postgresql, matchup.id)
+    now_asked = get_matchup(postgresql, matchup.id)
     assert (now_asked.state, now_asked.required) == (MatchupState.open, 2)
     assert assignment.lease_next(postgresql, "bob")

@@ -104,7 +104,7 @@ def test_what_is_no_damage_is_shown_as_it_is(home: Home, monkeypatch: pytest.Mon
     def fails(*_: object) -> None:
         raise KeyError("a bug")
 
-    monkeypatch.setattr("studio.cli.commands.policies.list_policies", fails)
+    monkeypatch.setattr("feedback.store.models.policies.list_policies", fails)
     told = CliRunner().invoke(app, ["--home", str(home.path), "policies", "list"])
     assert isinstance(told.exception, KeyError)
 

@@ -17,10 +17,9 @@ from feedback.database.engine import Database, open_database
 from feedback.datasets import freeze
 from feedback.errors import InvalidInput, InvalidLine
 from feedback.formats.label_studio import as_array
-from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from feedback.types import DatasetFilters, Verdict, content_hash
-from tests.factories import make_policy
+from tests.factories import count_judgments, list_judgments, make_policy
 
 
 def asked(text: str) -> list[dict[str, Any]]:
@@ -66,7 +65,7 @@ def test_results_are_read_by_the_names_of_their_controls(turn: int, db: Database
         {"type": "relation", "from_id": "x", "to_id": "y", "direction": "right"},
     ][::turn]
     counts = brought(db, tmp_path, "label-studio", task({"result": results}))
-    (judgment,) = judgments.list_judgments(db)
+    (judgment,) = list_judgments(db)
     assert (judgment.strength, judgment.rationale) == (3, "why")
     assert (counts["ignored_fluency"], counts["ignored_notes"]) == (1, 1)
 
@@ -90,7 +89,7 @@ def test_an_annotation_without_a_verdict_is_counted_and_the_others_are_kept(
 def test_another_scale_is_no_strength_and_another_name_of_the_one_preference_does(db: Database, tmp_path: Path) -> None:
     results = [result("pw", "pairwise", selected="right"), result("strength", "rating", rating=5)]
     counts = brought(db, tmp_path, "label-studio", task({"result": results}, predictions=[{"result": []}]))
-    (judgment,) = judgments.list_judgments(db)
+    (judgment,) = list_judgments(db)
     assert judgment.strength is None and judgment.verdict in (Verdict.first, Verdict.second)
     assert (counts["strength_beyond_3"], counts["ignored_predictions"]) == (1, 1)
 
@@ -107,7 +106,7 @@ def test_an_export_names_no_user_of_label_studio_and_keeps_its_judges_apart(db: 
     for annotation in exported["annotations"]:
         annotation["completed_by"] = 1  # and as its own user's
     assert brought(other, tmp_path, "label-studio", exported)["judgments"] == 3
-    assert {row.annotator for row in judgments.list_judgments(other)} == {"imported-1", "imported-2", "imported-3"}
+    assert {row.annotator for row in list_judgments(other)} == {"imported-1", "imported-2", "imported-3"}
     assert brought(db, tmp_path, "label-studio", exported)["already_there"] == 3
 
 
@@ -179,7 +178,7 @@ def test_a_battle_s_zero_is_an_id_and_its_null_is_no_name(db: Database, tmp_path
     lines.append(battle("one", "two", question_id=2) | {"model_a": None, "judge": None, "judge_hash": "h"})
     assert brought(db, tmp_path, "arena", *lines)["judgments"] == 3
     assert brought(db, tmp_path, "arena", *lines)["already_there"] == 3
-    assert sorted(row.annotator for row in judgments.list_judgments(db)) == ["0", "1", "h"]
+    assert sorted(row.annotator for row in list_judgments(db)) == ["0", "1", "h"]
     assert sorted(row.base for row in policies.list_policies(db)) == ["imported", "one", "two"]
     freeze.freeze(db, "d", DatasetFilters(test_share=0.0))
     rows = [json.loads(line) for line in formats.stream_dataset(db, "d", "arena")]
@@ -217,7 +216,7 @@ def test_what_lmarena_and_fastchat_publish_is_read(db: Database, tmp_path: Path)
     (tmp_path / "in.json").write_text(json.dumps([new, picture, battle(tstamp=1.7e9)], indent=2))
     counts = formats.import_file(db, tmp_path / "in.json", "arena")
     assert (counts["judgments"], counts["not_text"], counts["ignored_evaluation_order"]) == (2, 1, 1)
-    assert {row.created_at.year for row in judgments.list_judgments(db)} == {2025, 2023}
+    assert {row.created_at.year for row in list_judgments(db)} == {2025, 2023}
 
 
 # Containers -----------------------------------------------------------------------------------------------
@@ -265,7 +264,7 @@ def test_what_is_wrong_with_a_container_is_told(content: bytes, reason: str, db:
     (tmp_path / "in.json").write_bytes(content)
     with pytest.raises(InvalidInput, match=reason):
         formats.import_file(db, tmp_path / "in.json", "trl-preference")
-    assert judgments.count_judgments(db) == 0
+    assert count_judgments(db) == 0
 
 
 # What is dropped ------------------------------------------------------------------------------------------
@@ -361,7 +360,7 @@ def test_scores_against_the_choice_are_counted(db: Database, tmp_path: Path) -> 
 def test_a_table_s_scores_are_whole_numbers_though_it_writes_a_point(db: Database, tmp_path: Path) -> None:
     line = {"context": "p", "response1": "a", "response2": "b", "individual_preference": [{"score": 2.0}]}
     assert brought(db, tmp_path, "helpsteer3", line)["judgments"] == 1
-    assert [row.strength for row in judgments.list_judgments(db)] == [2]
+    assert [row.strength for row in list_judgments(db)] == [2]
     for score in (2.5, float("nan"), "2", True, -4):
         with pytest.raises(InvalidLine, match="score must be a whole number from -3 to 3, not"):
             brought(db, tmp_path, "helpsteer3", line | {"individual_preference": [{"score": score}]})

@@ -16,11 +16,20 @@ from feedback.datasets import freeze
 from feedback.errors import Conflict, InvalidInput, InvalidLine
 from feedback.labeling import assignment, judging
 from feedback.store.content import prompts
-from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling import matchups
 from feedback.store.models import policies as policy_store
 from feedback.store.models.checkpoints import save_checkpoint
 from feedback.types import Checkpoint, Matchup, MatchupKind
-from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
+from tests.factories import (
+    count_judgments,
+    judge_by,
+    list_judgments,
+    longer,
+    make_generations,
+    make_matchup,
+    make_policy,
+    make_prompt,
+)
 
 
 def read(path: Path) -> list[dict[str, Any]]:
@@ -60,7 +69,7 @@ def test_raw_comes_back_exactly(judged: Database, tmp_path: Path) -> None:
     formats.export_dataset(other, "d", "raw", tmp_path / "two.jsonl")
     assert (tmp_path / "one.jsonl").read_bytes() == (tmp_path / "two.jsonl").read_bytes()
     assert formats.import_file(other, report.path, "raw")["already_there"] == 6
-    assert judgments.count_judgments(other) == judgments.count_judgments(judged)
+    assert count_judgments(other) == count_judgments(judged)
 
 
 def test_an_imported_policy_without_its_checkpoint_does_not_reply_as_its_base(db: Database, tmp_path: Path) -> None:
@@ -118,7 +127,7 @@ def test_a_bad_line_imports_nothing_and_says_where(judged: Database, tmp_path: P
         (tmp_path / "bad.jsonl").write_text("\n".join([*lines[:3], bad, *lines[4:]]))
         with pytest.raises(InvalidLine, match=reason):
             formats.import_file(other, tmp_path / "bad.jsonl", "raw")
-    assert judgments.count_judgments(other) == prompts.count_prompts(other) == 0
+    assert count_judgments(other) == prompts.count_prompts(other) == 0
     assert matchups.count_matchups(other).open == 0 and policy_store.list_policies(other) == []
 
 
@@ -244,7 +253,7 @@ def test_whatever_can_be_said_here_comes_back(db: Database, tmp_path: Path) -> N
 
 def _ranked(db: Database, **said: Any) -> None:
     """A ranking of three that was answered, in a dataset ``d``."""
-    number = matchups.count_matchups(db).open + len(judgments.list_judgments(db))
+    number = matchups.count_matchups(db).open + len(list_judgments(db))
     prompt, policy = make_prompt(db), make_policy(db)
     rows = make_generations(db, prompt, policy, [f"{word} {number}." for word in ("One", "Two", "Three")])
     keys = [row.id for row in rows]

@@ -23,10 +23,10 @@ from feedback.formats import label_studio, spreadsheet
 from feedback.labeling import assignment, judging
 from feedback.store.content import generations, prompts
 from feedback.store.datasets import datasets as dataset_store
-from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling import matchups
 from feedback.store.models import policies
 from feedback.types import DatasetFilters, Generation, Matchup, MatchupKind, Prompt, Source, Verdict
-from tests.factories import judge_by, longer, make_matchup, make_policy
+from tests.factories import count_judgments, judge_by, list_judgments, longer, make_matchup, make_policy
 
 PAIR_FORMATS = ("trl-conversational", "openai-preference", "hh", "ultrafeedback")
 _numbers = itertools.count()
@@ -206,7 +206,7 @@ def test_arena_keeps_tie_and_both_bad_apart_and_names_no_judge(mixed: Database, 
 
 def test_arena_shows_the_reply_that_stood_left_as_a(mixed: Database, tmp_path: Path) -> None:
     rows, _ = exported(mixed, "arena", tmp_path)
-    shown = {row.id: row for row in judgments.list_judgments(mixed)}
+    shown = {row.id: row for row in list_judgments(mixed)}
     for row in rows:
         judgment = shown.get(row["question_id"])
         if judgment and judgment.verdict is Verdict.first:
@@ -214,14 +214,14 @@ def test_arena_shows_the_reply_that_stood_left_as_a(mixed: Database, tmp_path: P
 
 
 def test_what_leaves_in_an_outside_format_and_comes_home_adds_nothing(mixed: Database, tmp_path: Path) -> None:
-    before = judgments.count_judgments(mixed)
+    before = count_judgments(mixed)
     for format in ("arena", "label-studio"):
         exported(mixed, format, tmp_path)
         counts = formats.import_file(mixed, tmp_path / f"{format}.jsonl", format)
         known = counts["already_there"] + counts.get("identical", 0)
         assert (counts["judgments"], known) == ((0, 7) if format == "arena" else (1, 7))
     # Label Studio gives a cancelled annotation no result to carry an id: the skip alone comes back as a new one.
-    assert judgments.count_judgments(mixed) == before + 1
+    assert count_judgments(mixed) == before + 1
 
 
 def test_label_studio_files_are_lines_or_the_array_it_imports(mixed: Database, tmp_path: Path) -> None:
@@ -239,7 +239,7 @@ def test_label_studio_files_are_lines_or_the_array_it_imports(mixed: Database, t
     for name in ("tasks.json", "label-studio.jsonl"):
         other = open_database(tmp_path / f"{name}.db")
         counts.append(formats.import_file(other, tmp_path / name, "label-studio"))
-        verdicts = Counter(str(row.verdict) for row in judgments.list_judgments(other))
+        verdicts = Counter(str(row.verdict) for row in list_judgments(other))
         assert verdicts["tie"] == 2 and verdicts["both_bad"] == 1 and verdicts["skip"] == 1
         assert verdicts["first"] + verdicts["second"] == 4
     assert counts[0] == counts[1] and counts[0]["judgments"] == 8
@@ -309,7 +309,7 @@ def test_pairs_survive_the_way_out_and_back(
     assert counts["judgments"] == len(drawn) - left_out
     assert not left_out and frozen_pairs(there) == pairs
     assert formats.import_file(there, report.path, format)["judgments"] == 0
-    assert {row.source for row in judgments.list_judgments(there)} == {Source.imported}
+    assert {row.source for row in list_judgments(there)} == {Source.imported}
     here.dispose()
     there.dispose()
 
@@ -370,7 +370,7 @@ def test_a_malformed_line_is_named_and_nothing_of_the_file_is_kept(
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, [good, good, bad])))
     with pytest.raises(InvalidLine, match=f"line 3: .*{reason}"):
         formats.import_file(db, tmp_path / "in.jsonl", format)
-    assert judgments.count_judgments(db) == prompts.count_prompts(db) == 0 and policies.list_policies(db) == []
+    assert count_judgments(db) == prompts.count_prompts(db) == 0 and policies.list_policies(db) == []
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, [good, good])))
     counts = formats.import_file(db, tmp_path / "in.jsonl", format)
     assert (counts["judgments"], counts["already_there"]) == (1, 1)
@@ -470,7 +470,7 @@ def test_both_spellings_of_both_bad_are_understood(db: Database, tmp_path: Path)
     ]
     (tmp_path / "in.jsonl").write_text("\n".join(map(json.dumps, lines)))
     assert formats.import_file(db, tmp_path / "in.jsonl", "arena")["judgments"] == 3
-    assert Counter(row.verdict for row in judgments.list_judgments(db)) == {Verdict.both_bad: 2, Verdict.tie: 1}
+    assert Counter(row.verdict for row in list_judgments(db)) == {Verdict.both_bad: 2, Verdict.tie: 1}
     assert [row.name for row in policies.list_policies(db)] == ["org-model-v2", "y"]
 
 

@@ -10,10 +10,9 @@ from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput, LeaseLost
 from feedback.labeling import amending, assignment, judging
 from feedback.labeling.assignment import Task
-from feedback.store.labeling import judgments
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState
-from tests.factories import make_matchup
+from tests.factories import list_judgments, make_matchup
 
 
 def judged(db: Database, **said: object) -> Task:
@@ -25,7 +24,7 @@ def judged(db: Database, **said: object) -> Task:
 
 
 def current(db: Database) -> JudgmentRow:
-    [row] = judgments.list_judgments(db, current_only=True)
+    [row] = list_judgments(db, current_only=True)
     return row
 
 
@@ -39,7 +38,7 @@ def test_a_late_note_is_missing_and_can_be_added(db: Database) -> None:
     assert now_current.id == made and now_current.rationale == "It is kinder."
     assert (now_current.verdict, now_current.shown_order) == (before.verdict, before.shown_order)
     assert (now_current.revision, now_current.supersedes) == (2, before.id)
-    old = next(row for row in judgments.list_judgments(db) if row.id == before.id)
+    old = next(row for row in list_judgments(db) if row.id == before.id)
     assert old.state is JudgmentState.superseded and old.rationale is None
     assert amending.missing_remarks(db, task.lease_id, "ann", late) == {}
     assert amending.add_remarks(db, task.lease_id, "ann", late) == made, "a second press adds nothing"
@@ -69,7 +68,7 @@ def test_undo_takes_back_the_judgment_with_what_was_added(db: Database) -> None:
     again = judging.undo_last(db, "ann", session="page-one")
     assert again and again.matchup_id == task.matchup_id
     assert judging.draft_of(db, again)["rationale"] == "It is kinder."
-    assert judgments.list_judgments(db, current_only=True) == []
+    assert list_judgments(db, current_only=True) == []
 
 
 def test_where_nothing_was_judged_there_is_nothing_to_add_to(db: Database) -> None:

@@ -12,10 +12,19 @@ import pytest
 from feedback.database.engine import Database, open_database
 from feedback.errors import InvalidInput, LeaseLost, NotFound
 from feedback.labeling import assignment, judging
-from feedback.store.labeling import judgments, leases, matchups, pool
+from feedback.store.labeling import leases, matchups, pool
 from feedback.store.models import policies
 from feedback.types import Checks, JudgmentState, LeaseState, MatchupState
-from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
+from tests.factories import (
+    count_judgments,
+    get_matchup,
+    judge_by,
+    list_judgments,
+    longer,
+    make_matchup,
+    make_policy,
+    make_prompt,
+)
 
 
 def test_an_empty_pool_gives_no_task(db: Database) -> None:
@@ -48,10 +57,10 @@ def test_a_skip_counts_nowhere_but_never_comes_back_to_the_same_person(db: Datab
     task = assignment.lease_next(db, "ann")
     assert task
     judging.submit(db, task.lease_id, "ann", skip_reason="unclear")
-    assert matchups.get_matchup(db, matchup.id).state is MatchupState.open
+    assert get_matchup(db, matchup.id).state is MatchupState.open
     assert assignment.lease_next(db, "ann") is None
     assert judge_by(db, longer, annotator="bob") == 1
-    assert matchups.get_matchup(db, matchup.id).state is MatchupState.satisfied
+    assert get_matchup(db, matchup.id).state is MatchupState.satisfied
 
 
 def test_an_expired_lease_returns_its_matchup_and_refuses_the_late_judgment(db: Database) -> None:
@@ -65,7 +74,7 @@ def test_an_expired_lease_returns_its_matchup_and_refuses_the_late_judgment(db: 
     assert leases.get_lease(db, late.lease_id).state is LeaseState.expired
     with pytest.raises(LeaseLost, match="was expired"):
         judging.submit(db, late.lease_id, "ann", verdict="left")
-    assert judgments.count_judgments(db) == 0
+    assert count_judgments(db) == 0
 
 
 def test_a_foreign_unknown_or_released_lease_is_refused(db: Database) -> None:
@@ -93,7 +102,7 @@ def test_each_way_round_is_shown_equally_often(db: Database) -> None:
     matchup = make_matchup(db, required=10)
     for number in range(10):
         assert judge_by(db, longer, annotator=f"ann-{number}") == 1
-    orders = Counter(tuple(row.shown_order) for row in judgments.list_judgments(db) if row.matchup_id == matchup.id)
+    orders = Counter(tuple(row.shown_order) for row in list_judgments(db) if row.matchup_id == matchup.id)
     assert orders == {(0, 1): 5, (1, 0): 5}
 
 
@@ -136,8 +145,8 @@ def test_a_judgment_that_was_taken_back_counts_once_for_the_balance(db: Database
     assert task and judging.submit(db, task.lease_id, "ann", verdict="left")
     for name in ("bob", "cem", "dee"):
         assert judge_by(db, longer, annotator=name) == 1
-    orders = Counter(tuple(row.shown_order) for row in judgments.list_judgments(db, current_only=True))
-    assert orders == {(0, 1): 2, (1, 0): 2} and matchups.get_matchup(db, matchup.id).state is MatchupState.satisfied
+    orders = Counter(tuple(row.shown_order) for row in list_judgments(db, current_only=True))
+    assert orders == {(0, 1): 2, (1, 0): 2} and get_matchup(db, matchup.id).state is MatchupState.satisfied
 
 
 def test_a_new_champion_serves_the_next_pair_and_work_at_hand_is_kept(db: Database) -> None:
@@ -148,12 +157,12 @@ def test_a_new_champion_serves_the_next_pair_and_work_at_hand_is_kept(db: Databa
     assert task and task.matchup_id == at_hand.id
     fresh = make_matchup(db, policy=new)
     policies.promote_policy(db, "new")
-    assert matchups.get_matchup(db, waiting.id).state is MatchupState.retired
+    assert get_matchup(db, waiting.id).state is MatchupState.retired
     upcoming = assignment.lease_next(db, "bob")
     assert upcoming and upcoming.matchup_id == fresh.id
     judging.submit(db, task.lease_id, "ann", verdict="left")
     policies.promote_policy(db, "old")
-    assert matchups.get_matchup(db, waiting.id).state is MatchupState.open
+    assert get_matchup(db, waiting.id).state is MatchupState.open
     champion = policies.get_champion(db)
     assert champion and champion.id == old.id and len(policies.list_promotions(db)) == 3
     assert new.id != old.id
@@ -198,7 +207,7 @@ def test_eight_processes_never_overfill_a_matchup_and_lose_nothing(tmp_path: Pat
     made = [make_matchup(db, policy=policy, prompt=prompt, required=required).id for _ in range(60)]
     with multiprocessing.get_context("spawn").Pool(8) as pool:
         results = pool.map(_label, [(str(path), number) for number in range(8)], chunksize=1)
-    stored = [row for row in judgments.list_judgments(db) if row.state is JudgmentState.current]
+    stored = [row for row in list_judgments(db) if row.state is JudgmentState.current]
     promised = [judgment_id for ids, _ in results for judgment_id in ids]
     assert sum(clashes for _, clashes in results) == 0
     assert sorted(promised) == sorted(row.id for row in stored)

@@ -15,7 +15,7 @@ from feedback.labeling.assignment import Task
 from feedback.store.labeling import matchups
 from feedback.store.reports import opinions
 from feedback.types import Checks, Purpose, now
-from tests.factories import make_matchup
+from tests.factories import get_matchup, make_matchup
 
 NEVER = Checks(gold_share=0.0, repeat_share=0.0)
 OFTEN = Checks(gold_share=0.5, repeat_share=0.5)
@@ -85,4 +85,4 @@ def test_time_on_the_screen_counts_and_not_the_time_in_the_deck(db: Database) ->
 
 
 def _rows(db: Database, tasks: list[Task]) -> list[Any]:
-    return [matchups.get_matchup(db, task.matchup_id) for task in tasks]
+    return [get_matchup(db, task.matchup_id) for task in tasks]

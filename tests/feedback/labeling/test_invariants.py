@@ -20,7 +20,7 @@ from feedback.labeling.assignment import Task
 from feedback.store.labeling import batches, judgments, leases, matchups, reviews
 from feedback.tables import JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import Batch, Checks, JudgmentState, LeaseState, MatchupState, Part, Purpose, Verdict
-from tests.factories import make_matchup, make_policy, make_prompt
+from tests.factories import get_matchup, list_judgments, make_matchup, make_policy, make_prompt
 
 PEOPLE = ("ann", "bob", "cat", "dan")
 people = st.sampled_from(PEOPLE)
@@ -64,7 +64,7 @@ class Pool(RuleBasedStateMachine):
         if task is None:
             return
         self.held.append(task)
-        matchup = matchups.get_matchup(self.db, task.matchup_id)
+        matchup = get_matchup(self.db, task.matchup_id)
         if matchup.purpose in (Purpose.collect, Purpose.evaluate):
             assert self.taken(matchup) <= matchup.required
         assert sorted(leases.get_lease(self.db, task.lease_id).shown_order) == [0, 1]
@@ -118,10 +118,10 @@ class Pool(RuleBasedStateMachine):
         task = assignment.lease_next(self.db, "reviewer", part=Part.adjudicator, at=self.at)
         if task is not None:
             judging.submit(self.db, task.lease_id, "reviewer", verdict="left", at=self.at)
-            assert matchups.get_matchup(self.db, task.matchup_id).state is MatchupState.adjudicated
+            assert get_matchup(self.db, task.matchup_id).state is MatchupState.adjudicated
 
     def rows(self) -> list[JudgmentRow]:
-        return judgments.list_judgments(self.db)
+        return list_judgments(self.db)
 
     def taken(self, matchup: MatchupRow) -> int:
         """Live leases and counting judgments of a matchup."""

@@ -7,14 +7,22 @@ from hypothesis import strategies as st
 from feedback.database.engine import Database
 from feedback.errors import InvalidInput
 from feedback.labeling import assignment, judging
-from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling import matchups
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState, Matchup, MatchupKind, MatchupState, ShownVerdict, Verdict
-from tests.factories import get_generation, make_generations, make_matchup, make_policy, make_prompt
+from tests.factories import (
+    get_generation,
+    get_matchup,
+    list_judgments,
+    make_generations,
+    make_matchup,
+    make_policy,
+    make_prompt,
+)
 
 
 def the_judgment(db: Database) -> JudgmentRow:
-    (row,) = judgments.list_judgments(db)
+    (row,) = list_judgments(db)
     return row
 
 
@@ -38,8 +46,8 @@ def test_the_preferred_text_is_the_one_the_person_saw_on_that_side(db: Database)
     while (task := assignment.lease_next(db, "ann")) is not None:
         wanted = task.responses[1]
         done = judging.submit(db, task.lease_id, "ann", verdict="right", strength=3, rationale="clearer")
-        row = next(r for r in judgments.list_judgments(db) if r.id == done.judgment_id)
-        matchup = matchups.get_matchup(db, row.matchup_id)
+        row = next(r for r in list_judgments(db) if r.id == done.judgment_id)
+        matchup = get_matchup(db, row.matchup_id)
         index = 0 if row.verdict is Verdict.first else 1
         assert get_generation(db, matchup.generation_ids[index]).text == wanted
         assert (row.strength, row.rationale) == (3, "clearer")
@@ -53,7 +61,7 @@ def test_undo_keeps_the_first_revision_and_shows_the_pair_the_same_way_round(db:
     back = judging.undo_last(db, "ann", session="tab")
     assert back and back.responses == task.responses and back.lease_id != task.lease_id
     judging.submit(db, back.lease_id, "ann", verdict="right")
-    first, second = sorted(judgments.list_judgments(db), key=lambda row: row.revision)
+    first, second = sorted(list_judgments(db), key=lambda row: row.revision)
     assert (first.state, second.state) == (JudgmentState.withdrawn, JudgmentState.current)
     assert second.supersedes == first.id and first.verdict != second.verdict
     assert matchups.count_matchups(db).satisfied == 1
@@ -121,4 +129,4 @@ def test_a_ranking_of_four_is_stored_in_stored_order(db: Database) -> None:
     wanted = {"a": 2, "b": 1, "c": 4, "d": 2}
     judging.submit(db, task.lease_id, "ann", ranking=[wanted[text] for text in task.responses])
     assert the_judgment(db).ranking == [2, 1, 4, 2]
-    assert matchups.get_matchup(db, task.matchup_id).state is MatchupState.satisfied
+    assert get_matchup(db, task.matchup_id).state is MatchupState.satisfied

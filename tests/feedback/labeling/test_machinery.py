@@ -17,7 +17,7 @@ from feedback.labeling.assignment import Task
 from feedback.quality import report as quality
 from feedback.store.content import generations
 from feedback.store.datasets import datasets as dataset_store
-from feedback.store.labeling import batches, judgments, leases, matchups, reviews
+from feedback.store.labeling import batches, leases, matchups, reviews
 from feedback.store.models import policies
 from feedback.store.transfer import archive
 from feedback.tables import MatchupRow
@@ -36,7 +36,7 @@ from feedback.types import (
     Weighting,
 )
 from tests.crowd import judge_all, make_crowd
-from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
+from tests.factories import get_matchup, judge_by, list_judgments, longer, make_matchup, make_policy, make_prompt
 
 NEVER = Checks(gold_share=0, repeat_share=0)
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -60,7 +60,7 @@ def contested(db: Database, required: int, max_required: int) -> MatchupRow:
 
 
 def state(db: Database, row: MatchupRow) -> MatchupState:
-    return matchups.get_matchup(db, row.id).state
+    return get_matchup(db, row.id).state
 
 
 def test_a_third_opinion_is_asked_for_only_where_two_disagree(db: Database) -> None:
@@ -71,7 +71,7 @@ def test_a_third_opinion_is_asked_for_only_where_two_disagree(db: Database) -> N
     say(db, "ann", "yes"), say(db, "bob", "no")
     assert state(db, split) is MatchupState.open
     say(db, "cat", "no")
-    assert state(db, split) is MatchupState.satisfied and matchups.get_matchup(db, split.id).required == 3
+    assert state(db, split) is MatchupState.satisfied and get_matchup(db, split.id).required == 3
 
 
 def test_what_stays_contested_is_settled_blind_by_somebody_who_had_no_say(db: Database) -> None:
@@ -138,7 +138,7 @@ def test_what_is_counted_as_left_and_on_screens_is_work_alone(db: Database) -> N
     work = make_matchup(db)
     assert assignment.lease_next(db, "rev", part=Part.adjudicator)
     golden = assignment.lease_next(db, "cleo", checks=Checks(gold_share=0.5), rng=random.Random(4))
-    assert golden and matchups.get_matchup(db, golden.matchup_id).purpose is Purpose.gold
+    assert golden and get_matchup(db, golden.matchup_id).purpose is Purpose.gold
     counts = matchups.count_matchups(db)
     assert (counts.open, counts.leased, matchups.count_open(db)) == (1, 0, 1)
     task = assignment.lease_next(db, "dan", checks=NEVER)
@@ -156,7 +156,7 @@ def test_a_repeat_shows_ones_own_pair_with_its_sides_swapped_after_a_delay(db: D
     assert first
     judging.submit(db, first.lease_id, "ann", verdict="left", at=AT)
     soon = assignment.lease_next(db, "ann", checks=often, rng=random.Random(1), at=AT + timedelta(minutes=59))
-    assert soon and matchups.get_matchup(db, soon.matchup_id).purpose is Purpose.collect
+    assert soon and get_matchup(db, soon.matchup_id).purpose is Purpose.collect
     assignment.release(db, soon.lease_id)
     again = assignment.lease_next(db, "ann", checks=often, rng=rng, at=AT + timedelta(minutes=61))
     assert again and again.responses == first.responses[::-1] and again.matchup_id != first.matchup_id
@@ -217,18 +217,18 @@ def test_a_skip_is_not_taken_back_when_others_have_filled_its_place(db: Database
 def test_an_excluded_judgment_is_kept_counts_nowhere_and_can_come_back(db: Database) -> None:
     row = make_matchup(db, texts=["yes", "no"])
     say(db, "ann", "yes")
-    (judgment,) = judgments.list_judgments(db)
+    (judgment,) = list_judgments(db)
     with pytest.raises(InvalidInput, match="a reason is needed"):
         reviews.exclude_judgment(db, judgment.id, "boss", "  ")
     reviews.exclude_judgment(db, judgment.id, "boss", "a bot", requeue=True)
-    assert judgments.list_judgments(db)[0].state is JudgmentState.excluded
+    assert list_judgments(db)[0].state is JudgmentState.excluded
     assert freeze.preview(db).counts()["judgments"] == 0 and state(db, row) is MatchupState.open
     assert assignment.lease_next(db, "ann") is None  # not asked the same again
     say(db, "bob", "no")
     reviews.restore_judgment(db, judgment.id, "boss", "it was none")
     with pytest.raises(Conflict, match="is current"):
         reviews.restore_judgment(db, judgment.id, "boss", "twice")
-    assert len(judgments.list_judgments(db)) == 2
+    assert len(list_judgments(db)) == 2
     assert [act.act for act in reviews.list_reviews(db)] == [Act.restore, Act.exclude]
 
 
@@ -272,7 +272,7 @@ def test_weights_follow_who_judged_and_an_unweighted_dataset_hashes_as_before(db
     assert {pair.weight for pair in dataset_store.list_pairs(db, plain.id)} == {1.0}
     pairs = dataset_store.list_pairs(db, weighted.id)
     assert all(0 < pair.weight <= 1 for pair in pairs) and len({pair.weight for pair in pairs}) > 3
-    by_random = {row.id for row in judgments.list_judgments(db) if row.annotator == "random-1"}
+    by_random = {row.id for row in list_judgments(db) if row.annotator == "random-1"}
     weak = [pair.weight for pair in pairs if by_random & set(pair.judgment_ids) and len(pair.judgment_ids) == 1]
     sure = [pair.weight for pair in pairs if not by_random & set(pair.judgment_ids) and len(pair.judgment_ids) == 2]
     assert sure and (not weak or max(weak) < min(sure))
@@ -316,9 +316,9 @@ def test_rows_of_the_first_schema_are_kept_and_get_their_defaults(tmp_path: Path
             connection.exec_driver_sql(statement)
     engine.dispose()
     db = open_database(path)
-    (judgment,) = judgments.list_judgments(db)
+    (judgment,) = list_judgments(db)
     assert (judgment.id, judgment.part) == ("jud-1", Part.annotator)
-    matchup = matchups.get_matchup(db, "mat-1")
+    matchup = get_matchup(db, "mat-1")
     assert (matchup.purpose, matchup.max_required, matchup.gold, matchup.batch_id) == (Purpose.collect, 0, None, None)
     task = assignment.lease_next(db, "bob")
     assert task and leases.get_lease(db, task.lease_id).shown_order == [0, 1]  # the other way round than ann's
@@ -336,8 +336,8 @@ def test_a_pair_that_became_gold_does_not_come_back_when_its_policy_serves_again
     matchups.save_gold(db, asked.id, {"verdict": "first"})
     policies.promote_policy(db, other.id)
     policies.promote_policy(db, ours.id)
-    assert matchups.get_matchup(db, asked.id).state is MatchupState.retired
-    assert matchups.get_matchup(db, open_still.id).state is MatchupState.open
+    assert get_matchup(db, asked.id).state is MatchupState.retired
+    assert get_matchup(db, open_still.id).state is MatchupState.open
 
 
 @pytest.mark.parametrize("required", [1, 2])
@@ -396,7 +396,7 @@ def test_an_oracle_has_no_pace_and_is_not_called_too_fast(db: Database) -> None:
 def test_a_restored_judgment_settles_what_was_asked_anew(db: Database) -> None:
     row = contested(db, 1, 0)
     say(db, "ann", "yes")
-    (judgment,) = judgments.list_judgments(db)
+    (judgment,) = list_judgments(db)
     reviews.exclude_judgment(db, judgment.id, "boss", "a bot", requeue=True)
     assert state(db, row) is MatchupState.open
     reviews.restore_judgment(db, judgment.id, "boss", "it was none")

@@ -11,11 +11,11 @@ from feedback.errors import InvalidInput, NotEnoughData
 from feedback.labeling.assignment import lease_next
 from feedback.labeling.run_replies import send_to_annotators
 from feedback.store.content.generations import list_newest_generations, save_generations
-from feedback.store.labeling.matchups import count_open, get_matchup
+from feedback.store.labeling.matchups import count_open
 from feedback.store.models.policies import promote_policy
 from feedback.store.models.runs import save_run
 from feedback.types import Generation, MatchupState, Run
-from tests.factories import get_generation, make_matchup, make_policy, make_prompt
+from tests.factories import get_generation, get_matchup, make_matchup, make_policy, make_prompt
 
 
 def drawn(db: Database, prompt: str, policy: str, run: str | None, iteration: int, text: str) -> str:

@@ -9,10 +9,9 @@ from feedback.database.engine import open_database
 from feedback.datasets import freeze
 from feedback.labeling import assignment, judging
 from feedback.store.datasets.datasets import list_pairs
-from feedback.store.labeling import judgments
 from feedback.store.labeling.settings import change_checks
 from feedback.types import Checks
-from tests.factories import judge_by, longer, make_matchup
+from tests.factories import judge_by, list_judgments, longer, make_matchup
 from tests.feedback.migrations.test_adapters import migrate_to
 
 
@@ -23,20 +22,20 @@ def test_judgments_and_pairs_of_the_first_schema_stay_as_they_were(tmp_path: Pat
         make_matchup(db)
     judge_by(db, longer, count=3)
     dataset = freeze.freeze(db, "before")
-    before = [(row.id, row.verdict, row.rationale) for row in judgments.list_judgments(db)]
+    before = [(row.id, row.verdict, row.rationale) for row in list_judgments(db)]
     pairs = list_pairs(db, "before")
     db.dispose()
     take_back_to_first(path)
 
     again = open_database(path)
-    assert [(row.id, row.verdict, row.rationale) for row in judgments.list_judgments(again)] == before
+    assert [(row.id, row.verdict, row.rationale) for row in list_judgments(again)] == before
     assert list_pairs(again, "before") == pairs
     assert freeze.freeze(again, "after").hash == dataset.hash
     task = assignment.lease_next(again, "ann")
     assert task
     judging.save_draft(again, task.lease_id, "ann", {"rationale": "new"})
     judging.submit(again, task.lease_id, "ann", verdict="left", flag="unsafe", active_ms=5)
-    assert judgments.list_judgments(again)[-1].flag == "unsafe"
+    assert list_judgments(again)[-1].flag == "unsafe"
     assert change_checks(again, Checks(), {"gold_share": 0.1}, author="ada").version == 1
 
 

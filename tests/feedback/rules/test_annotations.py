@@ -12,8 +12,8 @@ from feedback.errors import InvalidInput, LeaseLost
 from feedback.labeling import assignment, judging
 from feedback.rules import annotations as remarks
 from feedback.store.datasets import datasets as store
-from feedback.store.labeling import drafts, judgments
-from tests.factories import make_matchup
+from feedback.store.labeling import drafts
+from tests.factories import list_judgments, make_matchup
 
 TEXTS = ["zero", "one \U0001f600", "two", "three"]
 
@@ -104,7 +104,7 @@ def test_an_edit_becomes_a_pair_and_a_demonstration_and_freezing_twice_gives_one
     assert frozen.hash == again.hash
     assert frozen.counts["edits"] == frozen.counts["pairs"] == 1
     (pair,) = store.list_pairs(db, "one")
-    (row,) = judgments.list_judgments(db)
+    (row,) = list_judgments(db)
     assert (pair.chosen, pair.rejected, pair.edited_by) == ("Much better.", task.responses[0], row.id)
     (shown,) = examples.list_demonstrations(db, "one")
     assert (shown.reply, shown.origin) == ("Much better.", "edited")

@@ -11,6 +11,7 @@ from feedback.database.engine import Database
 from feedback.types import UserRole
 from studio.page.gradio_routes import is_there
 from studio.security import accounts as users
+from tests.studio.conftest import Opened
 
 NOT_THERE = [
     ("POST", "/gradio_api/upload"),
@@ -48,8 +49,8 @@ NOT_THERE = [
 
 
 @pytest.mark.parametrize(("method", "path"), NOT_THERE)
-def test_what_the_page_does_not_need_is_not_there(client: TestClient, method: str, path: str) -> None:
-    answer = client.request(method, path, content=b"x" if method == "POST" else None)
+def test_what_the_page_does_not_need_is_not_there(opened: Opened, method: str, path: str) -> None:
+    answer = opened.client.request(method, path, content=b"x" if method == "POST" else None)
     assert answer.status_code == 404
     if method != "HEAD":
         assert isinstance(answer.json()["detail"], str)
@@ -73,8 +74,8 @@ def test_a_route_that_a_later_release_brings_is_brought_in_vain() -> None:
 
 
 @pytest.mark.parametrize("path", ["/", "/config", "/theme.css", "/gradio_api/info", "/gradio_api/startup-events"])
-def test_what_the_page_needs_is_there(client: TestClient, path: str) -> None:
-    assert client.get(path).status_code == 200
+def test_what_the_page_needs_is_there(opened: Opened, path: str) -> None:
+    assert opened.client.get(path).status_code == 200
 
 
 def test_a_form_is_no_place_for_parts(client: TestClient, db: Database) -> None:

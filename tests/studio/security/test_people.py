@@ -21,7 +21,6 @@ from feedback import formats
 from feedback.database.engine import Database
 from feedback.datasets import freeze
 from feedback.errors import Conflict, InvalidInput, LockedOut, NotAllowed, NotFound, NotSignedIn
-from feedback.store.labeling import judgments
 from feedback.store.models import policies
 from feedback.store.people import audit, users
 from feedback.store.rows import as_row
@@ -36,6 +35,7 @@ from studio.services.facade import Services
 from studio.web.api import label_screen
 from studio.web.app import create_app
 from tests import factories
+from tests.factories import current_task, list_judgments
 from training.home import Home
 from training.operations.backup import back_up, restore
 
@@ -319,7 +319,7 @@ def test_without_users_nobody_signs_in(client: TestClient, db: Database) -> None
     lease = client.post("/api/tasks/next", json={"annotator": "any name"}).json()["lease"]
     judged = client.post("/api/judgments", json={"lease": lease, "verdict": "tie", "annotator": "any name"})
     assert judged.status_code == 201
-    assert judgments.list_judgments(db)[0].annotator == "any name"
+    assert list_judgments(db)[0].annotator == "any name"
 
 
 def test_the_first_user_from_the_page_must_be_an_admin(client: TestClient) -> None:
@@ -352,15 +352,15 @@ def test_nobody_judges_under_another_name(client: TestClient, db: Database, crow
     said = {"lease": lease, "verdict": "left", "annotator": "the-reviewer"}
     assert client.post("/api/judgments", json=said, headers=ann).status_code == 403
     assert client.post("/api/judgments", json={"lease": lease, "verdict": "left"}, headers=ann).status_code == 201
-    assert [row.annotator for row in judgments.list_judgments(db)] == ["the-annotator"]
+    assert [row.annotator for row in list_judgments(db)] == ["the-annotator"]
 
 
 def test_two_people_at_one_browser_session_hold_their_own_leases(services: Services, db: Database) -> None:
     for _ in range(2):
         factories.make_matchup(db)
     add(db, "ada", "admin")
-    first = services.acting_as(Person("ann", UserRole.annotator, "u1")).labeling.current_task("same-browser")
-    second = services.acting_as(Person("bob", UserRole.annotator, "u2")).labeling.current_task("same-browser")
+    first = current_task(services.acting_as(Person("ann", UserRole.annotator, "u1")), "same-browser")
+    second = current_task(services.acting_as(Person("bob", UserRole.annotator, "u2")), "same-browser")
     assert first and second and first.lease_id != second.lease_id
     assert (first.annotator, second.annotator) == ("ann", "bob")
 
@@ -478,7 +478,7 @@ def test_a_disabled_user_is_out_at_once_and_the_judgments_stay(client: TestClien
     assert client.get("/api/me", headers=bearer(ann)).status_code == 401
     with pytest.raises(AssertionError, match="401|wrong"), browser_of(client, "the-annotator"):
         pass
-    assert [row.annotator for row in judgments.list_judgments(db)] == ["the-annotator"]
+    assert [row.annotator for row in list_judgments(db)] == ["the-annotator"]
     client.post("/api/users/the-annotator/enable", headers=admin)
     with browser_of(client, "the-annotator"):
         assert client.get("/api/me").status_code == 200
@@ -830,7 +830,7 @@ def test_exports_carry_pseudonyms_and_come_home_under_the_name(db: Database, tmp
     assert all(alias.encode() in written for alias in aliases) and len(set(aliases)) == 2
     back = formats.import_file(db, tmp_path / "one.raw", "raw")
     assert (back["already_there"], back["judgments"]) == (4, 0)
-    assert {row.annotator for row in judgments.list_judgments(db)} == {"maria-lopez", "li-wei"}
+    assert {row.annotator for row in list_judgments(db)} == {"maria-lopez", "li-wei"}
 
 
 def test_names_are_unique_for_ever_and_never_odd(db: Database) -> None:

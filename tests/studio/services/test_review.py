@@ -16,7 +16,7 @@ from feedback.database.engine import Database
 from feedback.errors import InvalidInput
 from feedback.labeling import assignment, judging
 from feedback.quality import report as quality
-from feedback.store.labeling import batches, judgments, matchups
+from feedback.store.labeling import batches, matchups
 from feedback.store.reports.evidence import list_evidence
 from feedback.tables import LeaseRow, MatchupRow
 from feedback.types import Batch, Matchup, MatchupKind, MatchupState
@@ -25,7 +25,16 @@ from studio.page.tabs import review
 from studio.page.views import review as review_view
 from studio.services.facade import Services
 from tests.crowd import judge_all, make_crowd
-from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy, make_prompt
+from tests.factories import (
+    get_matchup,
+    judge_by,
+    list_judgments,
+    longer,
+    make_generations,
+    make_matchup,
+    make_policy,
+    make_prompt,
+)
 from training.home import Home
 
 AT = datetime(2026, 1, 5, 9, tzinfo=UTC)
@@ -50,7 +59,7 @@ def test_nothing_that_reaches_an_annotator_tells_gold_repeat_batch_or_policy(cli
         said = client.post("/api/judgments", json={"lease": task["lease"], "annotator": "ann", "verdict": "left"})
         replies += [reply, kept, said]
         assert set(kept.json()) == {"expires_at"} and set(said.json()) == {"judgment_id"}
-    purposes = {matchups.get_matchup(db, row.matchup_id).purpose.value for row in judgments.list_judgments(db)}
+    purposes = {get_matchup(db, row.matchup_id).purpose.value for row in list_judgments(db)}
     assert purposes == {"collect", "gold", "repeat"}  # all kinds were met
     told = " ".join(f"{reply.text} {reply.headers}" for reply in replies)
     assert not re.search(r"gold|repeat|secret|purpose|mat-|pol-|gen-|bat-", told)
@@ -158,7 +167,7 @@ def disputed_ranking(db: Database) -> MatchupRow:
         task = assignment.lease_next(db, name)
         assert task
         judging.submit(db, task.lease_id, name, ranking=[ranks[text] for text in task.responses])
-    assert matchups.get_matchup(db, row.id).state is MatchupState.disputed
+    assert get_matchup(db, row.id).state is MatchupState.disputed
     return row
 
 
@@ -175,8 +184,8 @@ def test_a_disputed_ranking_is_settled_on_the_page_and_a_reload_forgets_nothing(
         review.settle(services, {"verdict": "left"}, lease)
     said, empty_lease, *_ = review.settle_ranking(services, lease, "2 > 1=3")
     assert "Nothing is disputed" in said and empty_lease == ""
-    assert matchups.get_matchup(db, row.id).state is MatchupState.adjudicated
-    ruling = next(one for one in judgments.list_judgments(db) if one.annotator == "local")
+    assert get_matchup(db, row.id).state is MatchupState.adjudicated
+    ruling = next(one for one in list_judgments(db) if one.annotator == "local")
     assert [ruling.ranking[index] for index in ruling.shown_order] == [2, 1, 2]  # type: ignore[index]
 
 
@@ -184,7 +193,7 @@ def test_a_reviewer_who_cannot_tell_leaves_a_dispute_to_another(services: Servic
     row = disputed_ranking(db)
     lease = review.next_dispute(services)[1]
     assert review.settle(services, dict(review.OF_ANY[1][2]), lease)[1] == ""
-    assert matchups.get_matchup(db, row.id).state is MatchupState.disputed
+    assert get_matchup(db, row.id).state is MatchupState.disputed
     assert services.review.next_dispute("another") is not None
 
 

@@ -22,6 +22,7 @@ from studio.services.pool import REFILL_BELOW
 from studio.web.api import label_screen
 from studio.web.api.schemas import LabelIn
 from tests import factories
+from tests.factories import current_task
 from tests.training.served import reply_to, serving
 
 SESSION = "browser-0001"
@@ -47,19 +48,18 @@ def finish_fill(db: Database, **result: int) -> None:
 
 def test_a_session_keeps_its_task_until_it_is_judged(services: Services, db: Database, champion) -> None:
     fill(db, champion, 3)
-    task = services.labeling.current_task(SESSION)
-    assert services.labeling.current_task(SESSION) == task
-    assert services.labeling.current_task("browser-0002").lease_id != task.lease_id
+    task = current_task(services, SESSION)
+    assert current_task(services, SESSION) == task
+    assert current_task(services, "browser-0002").lease_id != task.lease_id
     services.labeling.judge(task.lease_id, verdict="left")
-    assert services.labeling.current_task(SESSION).lease_id != task.lease_id
+    assert current_task(services, SESSION).lease_id != task.lease_id
 
 
 def test_a_session_never_holds_two_leases(services: Services, db: Database, champion) -> None:
     fill(db, champion, 20)
     seen: list[str] = []
     threads = [
-        threading.Thread(target=lambda: seen.append(services.labeling.current_task(SESSION).lease_id))
-        for _ in range(12)
+        threading.Thread(target=lambda: seen.append(current_task(services, SESSION).lease_id)) for _ in range(12)
     ]
     for thread in threads:
         thread.start()
@@ -72,13 +72,13 @@ def test_a_session_never_holds_two_leases(services: Services, db: Database, cham
 
 def test_undo_gives_the_pair_back_and_frees_the_next(services: Services, db: Database, champion) -> None:
     fill(db, champion, 3)
-    first = services.labeling.current_task(SESSION)
+    first = current_task(services, SESSION)
     services.labeling.judge(first.lease_id, verdict="left")
-    services.labeling.current_task(SESSION)
+    current_task(services, SESSION)
     undone = services.labeling.undo(SESSION)
     assert (undone.matchup_id, undone.responses) == (first.matchup_id, first.responses)
     assert matchups.count_matchups(db).leased == 1
-    assert services.labeling.current_task(SESSION) == undone
+    assert current_task(services, SESSION) == undone
     assert services.labeling.undo("browser-0002") is None, "another browser's judgment is not this one's to take back"
 
 

@@ -13,7 +13,6 @@ from fastapi.testclient import TestClient
 
 from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store.labeling import judgments
 from feedback.store.models import policies, runs
 from feedback.store.models.checkpoints import save_checkpoint
 from feedback.types import Checkpoint, MetricPoint, Run, RunState, Verdict
@@ -29,6 +28,7 @@ from studio.web.app import build_page, create_app
 from studio.web.guard.mount import is_loopback
 from studio.web.guard.request_guard import Guard
 from tests import factories
+from tests.factories import count_judgments, current_task, list_judgments
 from training.home import Home
 
 SESSION = "browser-0001"
@@ -160,7 +160,7 @@ def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, cha
         factories.make_matchup(db, policy=champion)
     shown = label_screen.deck(services, asked())
     first, ahead = (item["lease"] for item in shown["deck"])
-    assert services.labeling.current_task(SESSION).lease_id == first
+    assert current_task(services, SESSION).lease_id == first
     assert first in shown["deck"][0]["html"] and shown["guidelines"]["version"] == 0
     voted = asked(lease=first, have=[first, ahead], said={"verdict": "left"}, guidelines=0)
     then = label_screen.vote(services, voted)
@@ -169,11 +169,11 @@ def test_a_vote_answers_with_the_next_pair(services: Services, db: Database, cha
     assert "1</strong> judged" in then["status"]
     again = label_screen.vote(services, voted)
     assert again["deck"] == then["deck"], "a second press on the same lease shows what is next and counts nothing"
-    assert judgments.count_judgments(db) == 1
+    assert count_judgments(db) == 1
     taken_back = label_screen.undo(services, asked())
     assert "Taken back" in taken_back["note"] and ahead not in str(taken_back["deck"])
     assert "nothing to take back" in label_screen.undo(services, asked())["note"]
-    assert judgments.count_judgments(db) == 0
+    assert count_judgments(db) == 0
 
 
 def test_a_lost_lease_is_told_and_the_next_pair_shown(services: Services, db: Database, champion) -> None:
@@ -185,11 +185,11 @@ def test_a_lost_lease_is_told_and_the_next_pair_shown(services: Services, db: Da
 
 def test_a_refused_judgment_says_why_and_leaves_the_pair(services: Services, db: Database, champion) -> None:
     factories.make_matchup(db, policy=champion)
-    lease = services.labeling.current_task(SESSION).lease_id
+    lease = current_task(services, SESSION).lease_id
     bad = {"verdict": "left", "spans": [{"index": 0, "start": 0, "end": 9999, "mark": "good"}]}
     told = label_screen.vote(services, asked(lease=lease, said=bad))
     assert "lies within" in told["refused"] and "deck" not in told
-    assert services.labeling.current_task(SESSION).lease_id == lease
+    assert current_task(services, SESSION).lease_id == lease
 
 
 @pytest.mark.parametrize(
@@ -225,7 +225,7 @@ def test_what_is_said_of_another_kind_is_refused_in_words(
     factories.make_matchup(db, policy=champion)
     lease = label_screen.deck(services, asked())["deck"][0]["lease"]
     assert why in label_screen.vote(services, asked(lease=lease, said=said))["refused"]
-    assert judgments.count_judgments(db) == 0
+    assert count_judgments(db) == 0
 
 
 def test_the_screen_is_served_over_http(client: TestClient, db: Database) -> None:
@@ -235,7 +235,7 @@ def test_the_screen_is_served_over_http(client: TestClient, db: Database) -> Non
     lease = shown["deck"][0]["lease"]
     voted = client.post("/api/label/vote", json={**body, "lease": lease, "said": {"verdict": "tie"}}).json()
     assert (shown["seq"], voted["seq"], voted["deck"]) == (7, 7, [])
-    assert [row.verdict for row in judgments.list_judgments(db)] == [Verdict.tie]
+    assert [row.verdict for row in list_judgments(db)] == [Verdict.tie]
     assert client.post("/api/label/nothing", json=body).status_code == 404
     assert "/api/label/vote" not in client.get("/api/openapi.json").json()["paths"]
 
@@ -248,7 +248,7 @@ def test_drafts_come_back_with_their_task_and_end_with_it(services: Services, db
     assert label_screen.deck(services, asked())["deck"][0]["draft"] == content
     label_screen.vote(services, asked(lease=lease, said={"verdict": "tie", **content}))
     assert not label_screen.draft(services, asked(lease=lease, content=content))["kept"]
-    (row,) = judgments.list_judgments(db)
+    (row,) = list_judgments(db)
     assert (row.rationale, row.active_ms, row.guidelines) == ("because", 1200, 0)
 
 

@@ -7,10 +7,9 @@ import pytest
 from feedback.database.engine import Database
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.store.content.generations import list_generations
-from feedback.store.labeling.judgments import list_judgments
-from feedback.store.labeling.matchups import get_matchup, save_gold
+from feedback.store.labeling.matchups import save_gold
 from feedback.types import Source, Verdict
-from tests.factories import make_matchup
+from tests.factories import get_matchup, list_judgments, make_matchup
 from training.home import Home
 from training.loop.oracle_annotator import annotate
 

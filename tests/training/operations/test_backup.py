@@ -20,10 +20,9 @@ from feedback import formats
 from feedback.database.engine import Database
 from feedback.datasets import freeze
 from feedback.errors import Conflict, HomeInUse, InvalidInput
-from feedback.store.labeling import judgments
 from feedback.store.models import runs
 from feedback.types import Run, RunState
-from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
+from tests.factories import count_judgments, judge_by, list_judgments, longer, make_matchup, make_policy, make_prompt
 from training.home import Home
 from training.operations.backup import back_up, restore
 
@@ -70,7 +69,7 @@ def test_a_home_comes_back_whole(home: Home, db: Database, tmp_path: Path) -> No
     assert (restored.files, restored.kept_aside) == (report.files, None)
     assert files_of(other) == files_of(home)
     again = other.open()
-    assert judgments.list_judgments(again) == judgments.list_judgments(db)
+    assert list_judgments(again) == list_judgments(db)
     formats.export_dataset(again, "d", "raw", tmp_path / "d.jsonl")
     assert (tmp_path / "d.jsonl").read_bytes() == (home.exports / "d.jsonl").read_bytes()
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
@@ -96,7 +95,7 @@ def test_a_backup_is_one_moment_while_others_write(home: Home, db: Database, tmp
     for number in range(5):
         restored = Home(tmp_path / f"restored-{number}")
         restore(restored, tmp_path / f"{number}.tar")
-        assert judgments.count_judgments(restored.open()) == 6
+        assert count_judgments(restored.open()) == 6
 
 
 def test_a_home_that_is_there_stays_and_is_kept_aside_when_forced(home: Home, db: Database, tmp_path: Path) -> None:
@@ -164,7 +163,7 @@ def test_an_archive_of_an_earlier_release_restores_without_its_key(home: Home, d
     other = Home(tmp_path / "other")
     assert restore(other, tmp_path / "old.tar").files == len(held) - 1
     assert files_of(other) == files_of(home)
-    assert judgments.count_judgments(other.open()) == 6
+    assert count_judgments(other.open()) == 6
 
 
 def test_a_run_that_was_at_work_is_interrupted_in_the_copy_alone(home: Home, db: Database, tmp_path: Path) -> None:

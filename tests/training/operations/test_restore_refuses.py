@@ -23,8 +23,7 @@ from sqlalchemy import text
 from feedback.database.engine import Database
 from feedback.datasets import freeze
 from feedback.errors import InvalidInput, StudioError
-from feedback.store.labeling import judgments
-from tests.factories import judge_by, longer, make_matchup, make_policy
+from tests.factories import count_judgments, judge_by, longer, make_matchup, make_policy
 from training.checkpoints.atomic_directory import exchange
 from training.home import Home
 from training.operations import archives, backup
@@ -164,7 +163,7 @@ def test_a_backup_that_was_compressed_since_is_restored(
     with compress(tmp_path / "b.tar.z", "wb") as stream:
         stream.write((tmp_path / "b.tar").read_bytes())
     restore(Home(tmp_path / "other"), tmp_path / "b.tar.z")
-    assert judgments.count_judgments(Home(tmp_path / "other").open()) == 6
+    assert count_judgments(Home(tmp_path / "other").open()) == 6
 
 
 def test_a_home_that_cannot_be_put_in_place_leaves_the_server_empty(
@@ -182,7 +181,7 @@ def test_a_home_that_cannot_be_put_in_place_leaves_the_server_empty(
             restore(other, tmp_path / "b.tar")
     assert not other.path.exists()
     restore(other, tmp_path / "b.tar")
-    assert judgments.count_judgments(other.open()) == 6
+    assert count_judgments(other.open()) == 6
 
 
 def test_a_server_that_refuses_to_commit_leaves_the_home_as_it_was(
@@ -205,7 +204,7 @@ def test_a_server_that_refuses_to_commit_leaves_the_home_as_it_was(
     with pytest.raises(Exception, match="no"):
         restore(other, tmp_path / "b.tar", force=True)
     assert (other.exports / "mine.txt").read_text() == "mine" and not (other.path / "studio.db").exists()
-    assert judgments.count_judgments(postgresql) == 0
+    assert count_judgments(postgresql) == 0
     assert not list(tmp_path.glob("*before-restore*")) and not list(tmp_path.glob(".other*"))
 
 
@@ -288,7 +287,7 @@ def test_commands_on_a_full_disk_are_sentences(home: Home, db: Database, small_d
     assert not [path.name for path in small_disk.iterdir() if path.name not in ("home", "ballast")]
     (small_disk / "ballast").unlink()
     again = full.open()
-    assert judgments.count_judgments(again) == 6
+    assert count_judgments(again) == 6
     again.dispose()
     fill(small_disk)
     with pytest.raises(InvalidInput):

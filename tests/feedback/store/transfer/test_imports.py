@@ -21,11 +21,11 @@ from feedback.errors import Conflict, InvalidLine, NotFound, StudioError
 from feedback.labeling import assignment, judging
 from feedback.store.content import prompts
 from feedback.store.datasets import datasets as dataset_store
-from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling import matchups
 from feedback.store.models import policies
 from feedback.store.transfer import imports
 from feedback.types import Prompt
-from tests.factories import judge_by, longer, make_generations, make_matchup, make_policy
+from tests.factories import count_judgments, judge_by, longer, make_generations, make_matchup, make_policy
 
 
 def pair(number: int) -> dict[str, Any]:
@@ -40,7 +40,7 @@ def write(path: Path, lines: list[dict[str, Any]]) -> Path:
 def sizes(db: Database) -> tuple[int, int, int, int]:
     counted = matchups.count_matchups(db)
     return (
-        judgments.count_judgments(db),
+        count_judgments(db),
         prompts.count_prompts(db),
         counted.satisfied + counted.open,
         len(policies.list_policies(db)),

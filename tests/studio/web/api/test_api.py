@@ -15,12 +15,14 @@ from feedback.database.engine import Database
 from feedback.datasets import freeze
 from feedback.labeling import assignment, judging
 from feedback.store.content import generations
-from feedback.store.labeling import judgments, matchups
+from feedback.store.labeling import matchups
 from feedback.store.models import policies, runs
 from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
 from studio.services.facade import Services
 from studio.web.fast_path import FastPath
 from tests import factories
+from tests.factories import count_judgments, list_judgments
+from tests.studio.conftest import Opened
 
 
 def prompt(text: str) -> dict:
@@ -108,7 +110,7 @@ def test_the_same_lease_gives_the_same_judgment(client: TestClient, db: Database
     first = client.post("/api/judgments", json={"lease": lease, "verdict": "left", "strength": 2})
     again = client.post("/api/judgments", json={"lease": lease, "verdict": "right"})
     assert (first.status_code, again.status_code) == (201, 200)
-    assert first.json() == again.json() == {"judgment_id": judgments.list_judgments(db)[0].id}
+    assert first.json() == again.json() == {"judgment_id": list_judgments(db)[0].id}
 
 
 def test_verdicts_speak_of_the_shown_order(client: TestClient, db: Database) -> None:
@@ -118,7 +120,7 @@ def test_verdicts_speak_of_the_shown_order(client: TestClient, db: Database) -> 
         task = client.post("/api/tasks/next", json={}).json()
         side = "left" if task["responses"][0].endswith("a.") else "right"
         client.post("/api/judgments", json={"lease": task["lease"], "verdict": side})
-    for row in judgments.list_judgments(db):
+    for row in list_judgments(db):
         index = 0 if row.verdict is Verdict.first else 1
         stored[row.shown_order.index(index)] += 1
     assert stored[0] and stored[1], "both sides were shown first at times"
@@ -148,7 +150,7 @@ def test_a_refused_judgment_says_what_is_valid(client: TestClient, db: Database)
     sentence(client.post("/api/judgments", json={"lease": "lea-unknown", "verdict": "left"}), 404)
     foreign = sentence(client.post("/api/judgments", json={"lease": lease, "verdict": "left"}), 409)
     assert "another annotator" in foreign
-    assert judgments.count_judgments(db) == 0
+    assert count_judgments(db) == 0
     skipped = client.post(
         "/api/judgments", json={"lease": lease, "skip_reason": "unclear"}, headers={"X-Annotator": "ann"}
     )
@@ -204,11 +206,10 @@ def test_a_dataset_is_frozen_listed_and_exported(client: TestClient, db: Databas
     sentence(client.post("/api/datasets", json={"name": "x", "filters": {"annotator": "a"}}), 422)
 
 
-@pytest.mark.parametrize("split", [None, "train", "test"])
-@pytest.mark.parametrize("format_name", formats.FORMATS)
-def test_the_header_reports_the_drops_that_the_command_reports(
-    format_name: str, split: str | None, client: TestClient, db: Database, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def frozen(opened: Opened) -> Opened:
+    """A studio with the dataset ``d``, of which every format must leave something out."""
+    db = opened.db
     policy = factories.make_policy(db, "maker")
     said = {"left": {"verdict": "left"}, "tie": {"verdict": "tie"}, "bad": {"verdict": "both_bad"}}
     said |= {"skip": {"skip_reason": "no idea"}, "marker": {"verdict": "left"}}
@@ -220,8 +221,17 @@ def test_the_header_reports_the_drops_that_the_command_reports(
         assert task
         judging.submit(db, task.lease_id, "ann", **said[name])
     freeze.freeze(db, "d", DatasetFilters(test_share=0.3))
-    answer = client.get("/api/datasets/d/export", params={"format": format_name} | ({"split": split} if split else {}))
-    report = formats.export_dataset(db, "d", format_name, tmp_path / "out", split)
+    return opened
+
+
+@pytest.mark.parametrize("split", [None, "train", "test"])
+@pytest.mark.parametrize("format_name", formats.FORMATS)
+def test_the_header_reports_the_drops_that_the_command_reports(
+    format_name: str, split: str | None, frozen: Opened, tmp_path: Path
+) -> None:
+    asked = {"format": format_name} | ({"split": split} if split else {})
+    answer = frozen.client.get("/api/datasets/d/export", params=asked)
+    report = formats.export_dataset(frozen.db, "d", format_name, tmp_path / "out", split)
     assert json.loads(answer.headers["X-Dropped"]) == report.dropped
     assert split is not None or report.dropped or format_name in ("raw", "trl-prompt", "label-studio", "csv")
 
@@ -400,13 +410,11 @@ def test_a_body_that_cannot_be_read_is_told_with_the_reason(client: TestClient, 
     ],
     ids=str,
 )
-def test_true_is_no_number_and_a_priority_has_its_bounds(
-    client: TestClient, db: Database, path: str, body: dict, says: str
-) -> None:
-    fill(db, 1)
-    answer = client.post(f"/api/{path}", content=json.dumps(body), headers={"Content-Type": "application/json"})
+def test_true_is_no_number_and_a_priority_has_its_bounds(frozen: Opened, path: str, body: dict, says: str) -> None:
+    sent = json.dumps(body)
+    answer = frozen.client.post(f"/api/{path}", content=sent, headers={"Content-Type": "application/json"})
     assert says in sentence(answer, 422)
-    assert runs.list_runs(db) == []
+    assert runs.list_runs(frozen.db) == []
 
 
 VOTES = [
@@ -452,7 +460,7 @@ def test_a_vote_is_answered_alike_the_short_way_and_the_long(
     assert [status for status, _ in seen[9:11]] == [400, 400]
     assert [status for status, _ in seen[11:]] == [422, 404, 422, 422, 422, 409, 422, 201, 200]
     assert "Input should be 'left'" in seen[13][1] and "at character 1" in seen[8][1]
-    assert judgments.list_judgments(db)[0].rationale == "dry"
+    assert list_judgments(db)[0].rationale == "dry"
 
 
 def test_a_vote_goes_the_short_way_and_all_else_the_long_with_every_byte(services: Services, db: Database) -> None:

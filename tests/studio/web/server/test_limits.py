@@ -19,6 +19,7 @@ from studio.web.app import create_app
 from studio.web.bulk_prompts import MAX_PARTS, read_prompts
 from studio.web.guard.request_guard import Guard
 from studio.web.server import limits
+from tests.studio.conftest import Opened
 from tests.studio.running import Running, running, watched
 from training.home import Home
 
@@ -44,11 +45,11 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Running]:
     ("path", "declared"),
     [(path, declared) for path in SMALL + LONGER for declared in (True, False)] + [(path, True) for path in UNREAD],
 )
-def test_a_body_larger_than_its_route_needs_is_refused(client: TestClient, path: str, declared: bool) -> None:
+def test_a_body_larger_than_its_route_needs_is_refused(opened: Opened, path: str, declared: bool) -> None:
     size = limits.TEXT_BYTES if path in LONGER else limits.ACT_BYTES
     body = b'{"' + b"k" * size + b'": 1}'
     sent = body if declared else iter([body[: size // 2], body[size // 2 : size], body[size:]])
-    answer = client.post(path, content=sent, headers=JSON)
+    answer = opened.client.post(path, content=sent, headers=JSON)
     assert answer.status_code == 413
     assert limits.shown(size) in answer.json()["detail"]
 
