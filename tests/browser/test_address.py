@@ -71,6 +71,7 @@ def visit(page: Page, url: str) -> None:
     page.wait_for_selector("#studio-tabs [role=tab]")
 
 
+@pytest.mark.slow
 def test_a_reload_and_a_copied_link_show_the_same_thing(desk: Studio, open_page: OpenPage, browser: Browser) -> None:
     page = open_page(desk)
     assert not page.evaluate("location.hash"), "who only labels keeps the plain address"
@@ -176,6 +177,7 @@ def test_a_folded_tab_has_its_address_too(desk: Studio, open_page: OpenPage) -> 
     at(page, "Review")
 
 
+@pytest.mark.slow
 def test_a_hostile_address_opens_nothing(desk: Studio, open_page: OpenPage) -> None:
     page = open_page(desk)
     found = complaints(page)
@@ -232,6 +234,7 @@ def test_a_link_outlives_the_sign_in_and_no_role_is_led_to_a_tab_it_does_not_see
                 context.close()
 
 
+@pytest.mark.slow
 def test_a_link_to_a_run_that_is_older_than_those_listed_opens_it(desk: Studio, open_page: OpenPage) -> None:
     oldest = trained(desk, "sft", 2)
     newer = [save_run(desk.db, Run(method="generate", state=RunState.succeeded)) for _ in range(50)]

@@ -105,6 +105,7 @@ def test_a_held_key_and_a_double_press_judge_only_what_was_seen(studio: Studio, 
     assert [row.lease_id for row in current(studio.db)] == [before]
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_late_does_not_bring_a_judged_pair_back(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 5)
     page = open_page(studio.start("--no-worker"))
@@ -127,6 +128,7 @@ def test_an_answer_that_comes_late_does_not_bring_a_judged_pair_back(studio: Stu
     assert lease_of(page) == current_lease
 
 
+@pytest.mark.slow
 def test_two_windows_of_one_person_count_a_pair_once(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 5)
     one = open_page(studio.start("--no-worker"))
@@ -165,6 +167,7 @@ def test_the_server_may_restart_between_two_votes(studio: Studio, open_page: Ope
     assert len(current(studio.db)) == 2
 
 
+@pytest.mark.slow
 def test_a_vote_on_a_dead_server_is_told_at_once_and_counts_once_when_it_is_back(
     studio: Studio, open_page: OpenPage
 ) -> None:
@@ -200,6 +203,7 @@ def test_a_vote_on_a_dead_server_is_told_at_once_and_counts_once_when_it_is_back
     assert first.lease_id != before
 
 
+@pytest.mark.slow
 def test_what_was_pressed_without_a_network_is_told_each_time_and_counts_for_nothing(
     studio: Studio, open_page: OpenPage
 ) -> None:
@@ -220,6 +224,7 @@ def test_what_was_pressed_without_a_network_is_told_each_time_and_counts_for_not
     assert [(row.lease_id, row.verdict) for row in current(studio.db)][1:] == [(before, Verdict.tie)]
 
 
+@pytest.mark.slow
 def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 3)
     page = open_page(studio.start("--no-worker"))

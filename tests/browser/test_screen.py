@@ -522,6 +522,7 @@ def test_what_undo_passed_by_comes_again_the_same_way_round(studio: Studio, open
         press(page, "2")
 
 
+@pytest.mark.slow
 def test_what_is_typed_survives_reload_restart_and_kill(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 3)
     page = open_page(studio)
@@ -620,6 +621,7 @@ def test_a_vote_that_waits_for_the_database_says_so(studio: Studio, open_page: O
     assert last(studio).lease_id == before
 
 
+@pytest.mark.slow
 def test_an_answer_that_comes_after_it_was_given_up_still_counts(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 3)
     page = open_page(studio)

@@ -183,6 +183,7 @@ def test_dialogs_stand_in_the_middle_of_the_window(desk: Studio, open_page: Open
         page.keyboard.press("Escape")
 
 
+@pytest.mark.slow
 def test_a_wide_window_is_used_and_a_phone_loses_little_to_margins(desk: Studio, open_page: OpenPage) -> None:
     empty_pool(desk.db)
     put_all_kinds(desk.db)

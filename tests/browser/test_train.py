@@ -31,6 +31,7 @@ def trained(studio: Studio, method: str, steps: int) -> str:
     return run.id
 
 
+@pytest.mark.slow
 def test_a_method_that_can_do_without_a_dataset_is_started_without_one(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     page = open_page(studio.start("--no-worker"))
@@ -61,6 +62,7 @@ def test_a_start_that_is_refused_says_why(studio: Studio, open_page: OpenPage) -
     assert not [run for run in runs.list_runs(studio.db) if run.method == "ppo"]
 
 
+@pytest.mark.slow
 def test_the_ticks_of_steps_are_whole(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     first = trained(studio, "dpo", 3)
@@ -120,6 +122,7 @@ def test_a_run_that_is_picked_comes_into_sight(studio: Studio, open_page: OpenPa
     assert page.evaluate("scrollY") == 0, "a look at the run took the page away from its reader"
 
 
+@pytest.mark.slow_except("dark")
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_failed_run_says_why_and_shows_its_traceback_on_a_click(
     studio: Studio, open_page: OpenPage, scheme: str

@@ -56,6 +56,7 @@ def says(page: Page, text: str) -> None:
     expect(page.locator("#label-says")).to_contain_text(text)
 
 
+@pytest.mark.slow
 def test_a_closed_window_gives_its_pairs_to_the_next_one_of_the_same_person(
     studio: Studio, open_page: OpenPage, browser
 ) -> None:
@@ -272,6 +273,7 @@ def test_a_note_sent_with_a_vote_that_came_second_is_offered_too(studio: Studio,
     expect(page.locator("#late-words")).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_lost_words_of_several_pairs_are_sent_once_each_round(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 3)
     page = open_page(studio)
@@ -284,6 +286,7 @@ def test_lost_words_of_several_pairs_are_sent_once_each_round(studio: Studio, op
     assert 6 <= len(sent) <= 12
 
 
+@pytest.mark.slow_except("reload")
 @pytest.mark.parametrize("failure", ["away", "busy", "reload"])
 def test_words_whose_pair_went_elsewhere_are_sent_until_they_arrive(
     studio: Studio, open_page: OpenPage, failure: str

@@ -415,6 +415,7 @@ LISTS = [
 ]
 
 
+@pytest.mark.slow_except("prompts list")
 @pytest.mark.parametrize("words", LISTS, ids=" ".join)
 def test_every_list_and_show_prints_json_and_nothing_else(words: tuple[str, ...], studio: Studio) -> None:
     if "by-command" in words:
@@ -495,6 +496,7 @@ def test_files_come_and_go_by_command(studio: Studio, tmp_path: Path) -> None:
     assert done.returncode == 0 and json.loads(done.stdout)["judgments"] >= 3
 
 
+@pytest.mark.slow
 def test_a_backup_is_taken_while_the_studio_serves(studio: Studio, tmp_path: Path) -> None:
     done = studio.command("backup", tmp_path / "b.tar", "--json")
     assert done.returncode == 0, done.stderr

@@ -104,6 +104,7 @@ def test_a_file_that_the_user_names_has_the_users_mode(tmp_path: Path) -> None:
     assert open_to_others(home.path) == []
 
 
+@pytest.mark.slow
 def test_what_a_run_writes_is_private(tmp_path: Path) -> None:
     home = tmp_path / "home"
     studio(home, "generate", "--limit", "2", "--max-new-tokens", "4")

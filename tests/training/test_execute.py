@@ -79,6 +79,7 @@ def test_a_run_tells_who_it_is_and_how_it_ended(db: Database, home: Home, run: R
     assert spec["config"]["limit"] == 7 and spec["settings"]["per_prompt"] == 2 and spec["method"] == "generate"
 
 
+@pytest.mark.slow_except("crash-ValueError: the loss went up (the log has the rest).")
 @pytest.mark.parametrize(
     ("behaviour", "said"),
     [

@@ -80,6 +80,7 @@ def _open(url: str) -> str | None:
     return revision
 
 
+@pytest.mark.slow
 def test_eight_processes_may_open_a_new_database_at_once(postgresql_url: str) -> None:
     with spawn.Pool(8) as pool:
         revisions = pool.map(_open, [postgresql_url] * 8)

@@ -388,6 +388,7 @@ def test_large_weights_are_told_apart_without_reading_all(tmp_path: Path, monkey
     assert len(hashes) == 3
 
 
+@pytest.mark.slow
 def test_what_the_readme_of_a_checkpoint_names_is_there() -> None:
     """Checkpoints of every release name these two, and PEFT finds the bottleneck adapter by importing one package."""
     code = (

@@ -75,6 +75,7 @@ def test_clusters_of_unlike_size_weigh_by_their_trials() -> None:
     assert clustered([1.0, 0.5, 0.0, 1.0], 2) == pytest.approx(clustered_trials([2.0, 1.0, 0.0, 2.0], [2, 2, 2, 2]))
 
 
+@pytest.mark.slow
 def test_evidence_that_may_be_looked_at_whenever_is_rarely_fooled_and_finds_what_is_there() -> None:
     """Of equal policies, looked at after each of 150 votes, one in twenty at most ever seems decided."""
     rng = random.Random(5)

@@ -89,6 +89,7 @@ def test_it_learns_the_taste_and_streams_its_curves(
     assert gained > lost
 
 
+@pytest.mark.slow
 def test_a_parents_adapter_is_continued_and_the_parent_is_the_reference(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -121,6 +122,7 @@ def test_what_was_saved_says_the_same_in_plain_peft(
         torch.testing.assert_close(plain(input_ids=ids).logits, outcome.model(input_ids=ids).logits)
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_policy_and_leaves_no_seed_behind(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -194,6 +196,7 @@ def test_a_policy_that_forgets_how_to_speak_is_reported_while_it_trains(change: 
     assert curve(progress, "falling_chosen") == [float(warned and step >= 5) for step in range(1, 9)]
 
 
+@pytest.mark.slow_except("hinge-1.0")
 @pytest.mark.parametrize(
     ("loss", "first"), [("sigmoid", math.log(2)), ("robust", math.log(2)), ("hinge", 1.0), ("ipo", 25.0)]
 )

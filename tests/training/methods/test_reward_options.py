@@ -148,6 +148,7 @@ def test_replies_called_equally_good_are_pulled_to_one_score(make_context: Any, 
     assert apart[2.0] < 0.5 * apart[0.0]
 
 
+@pytest.mark.slow
 def test_a_strong_preference_asks_for_a_wider_margin(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:

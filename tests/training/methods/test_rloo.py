@@ -90,6 +90,7 @@ def test_what_scores_better_becomes_likelier(tiny_base: Path, tmp_path: Path, ad
     assert list(outcome.model.peft_config) == ["default"]
 
 
+@pytest.mark.slow
 def test_a_second_attempt_goes_on_from_its_state(tiny_base: Path, tmp_path: Path) -> None:
     class Cut(LocalProgress):
         def metrics(self, step: int, **values: float) -> None:

@@ -81,6 +81,7 @@ def test_packing_gives_the_same_losses_in_fewer_rows(tiny_base: Path, tmp_path: 
     assert losses[1] == pytest.approx(losses[0], abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_parents_adapter_is_trained_on(tiny_base: Path, tmp_path: Path) -> None:
     first = train_sft(str(tiny_base), None, EXAMPLES, QUICK, tmp_path / "1", LocalProgress(), device="cpu")
     first.model.save_pretrained(tmp_path / "parent")

@@ -71,7 +71,7 @@ def test_a_missing_base_names_the_command(db: Database, home: Home, tiny_policy:
         open_policy(db, home, "tiny", "cpu")
 
 
-@pytest.mark.slow_except("the old path")
+@pytest.mark.slow
 @pytest.mark.usefixtures("trained")
 @pytest.mark.parametrize("by", ["tiny", "grandchild", "judge", "the old path"])
 def test_all_that_stands_on_a_moved_base_finds_it(

@@ -78,6 +78,7 @@ def _claim_all(path: str) -> list[str]:
     return taken
 
 
+@pytest.mark.slow
 def test_no_run_is_claimed_twice(tmp_path: Path) -> None:
     db = open_database(tmp_path / "studio.db")
     made = [runs.save_run(db, Run(method="dpo")).id for _ in range(40)]

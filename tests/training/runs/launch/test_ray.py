@@ -309,6 +309,7 @@ def test_a_run_that_listens_ends_by_itself_and_a_deaf_one_through_ray(
     assert head.jobs[f"{deaf.id}-1"].process.poll() is not None  # not before its process had ended
 
 
+@pytest.mark.slow
 def test_while_the_cluster_is_away_nothing_begins_and_what_works_goes_on(
     db: Database, home: Home, head: RayHead, launchers: Launchers, said: list[str]
 ) -> None:
@@ -392,6 +393,7 @@ def test_a_job_does_not_import_from_where_ray_was_started(
     assert state_of(db, run) is RunState.failed and "limit" in str(get_run(db, run.id).error)
 
 
+@pytest.mark.slow
 def test_no_more_are_given_away_than_asked_for(db: Database, home: Home, head: RayHead, launchers: Launchers) -> None:
     three = [queue(db) for _ in range(3)]
     worker = Worker(home, db, launchers("steps", at_once=2))
@@ -407,6 +409,7 @@ def test_no_more_are_given_away_than_asked_for(db: Database, home: Home, head: R
         turn_until(worker, ended(db, run))
 
 
+@pytest.mark.slow
 def test_a_new_worker_adopts_what_the_cluster_has(
     db: Database, home: Home, head: RayHead, launchers: Launchers
 ) -> None:
