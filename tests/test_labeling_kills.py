@@ -18,6 +18,8 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from feedback.database.engine import Database, open_database
 from feedback.labeling import assignment, judging
 from feedback.store.labeling import matchups
@@ -89,6 +91,7 @@ def test_killed_annotators_lose_nothing_and_block_nobody(tmp_path: Path) -> None
     assert sqlite3.connect(path).execute("PRAGMA integrity_check").fetchone() == ("ok",)
 
 
+@pytest.mark.slow
 def test_a_killed_server_keeps_what_it_acknowledged_and_takes_the_rest_again(tmp_path: Path) -> None:
     home, port = tmp_path / "home", free_port()
     home.mkdir()

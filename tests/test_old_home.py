@@ -73,7 +73,7 @@ def test_every_checkpoint_computes_what_it_did(old: tuple[Home, Database], unpac
     assert len(set(found.values())) == len(found), "each adapter is in force"
 
 
-@pytest.mark.slow_except("sft")
+@pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
 def test_a_run_that_was_killed_half_way_goes_on(old: tuple[Home, Database], method: str) -> None:
     home, db = old

@@ -91,6 +91,7 @@ def test_a_reload_and_a_copied_link_show_the_same_thing(desk: Studio, open_page:
         other.context.close()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_linked_comes_into_sight(desk: Studio, open_page: OpenPage) -> None:
     page = open_page(desk)
     run = trained(desk, "kto", 4)
@@ -104,6 +105,7 @@ def test_a_run_that_is_linked_comes_into_sight(desk: Studio, open_page: OpenPage
     at(page, "Policies")
 
 
+@pytest.mark.slow
 def test_back_and_forward_go_from_tab_to_tab(desk: Studio, open_page: OpenPage) -> None:
     page = open_page(desk)
     open_tab(page, "Train")
@@ -161,6 +163,7 @@ def test_a_chat_that_was_painted_behind_another_tab_is_at_its_last_turn(desk: St
     put_pairs(desk.db, 20)
 
 
+@pytest.mark.slow
 def test_a_folded_tab_has_its_address_too(desk: Studio, open_page: OpenPage) -> None:
     page = open_page(desk, viewport={"width": 360, "height": 780})
     expect(page.get_by_role("tab", name="Review", exact=True)).to_have_count(0)

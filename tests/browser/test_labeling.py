@@ -87,6 +87,7 @@ def test_keys_do_nothing_where_they_are_not_meant(studio: Studio, open_page: Ope
     assert current(studio.db) == []
 
 
+@pytest.mark.slow
 def test_a_held_key_and_a_double_press_judge_only_what_was_seen(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 12)
     page = open_page(studio.start("--no-worker"))
@@ -142,6 +143,7 @@ def test_two_windows_of_one_person_count_a_pair_once(studio: Studio, open_page: 
     assert lease_of(one) == lease_of(other)
 
 
+@pytest.mark.slow
 def test_another_browser_gets_another_pair(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 5)
     one, other = open_page(studio.start("--no-worker")), open_page(studio)
@@ -239,6 +241,7 @@ def test_a_vote_that_a_proxy_refuses_is_told_at_once(studio: Studio, open_page: 
     assert [row.lease_id for row in current(studio.db)] == [before]
 
 
+@pytest.mark.slow
 def test_an_empty_pool_says_so_and_offers_to_fill_it(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 1)
     page = open_page(studio.start("--no-worker"))

@@ -109,6 +109,7 @@ def test_every_tab_fits_and_reads(furnished: Studio, open_page: OpenPage, width:
         assert page.evaluate(UNNAMED) == [], tab
 
 
+@pytest.mark.slow
 def test_the_verdict_bar_stays_in_sight_of_long_replies(studio: Studio, open_page: OpenPage) -> None:
     policy = factories.make_policy(studio.db, "starter")
     policies.promote_policy(studio.db, policy.id)

@@ -82,6 +82,7 @@ def promote(page: Page, name: str) -> None:
     expect(page.locator("#policies-table tr", has_text=name)).to_contain_text("champion")
 
 
+@pytest.mark.slow
 def test_the_loop_turns(studio: Studio, open_page: OpenPage) -> None:
     page = open_page(studio.start())
     page.wait_for_selector("#pair .pair", timeout=RUN_MS)

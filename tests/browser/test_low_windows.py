@@ -27,6 +27,7 @@ def studio(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         yield running.start("--no-worker")
 
 
+@pytest.mark.slow
 def test_at_200_percent_the_request_and_the_replies_are_in_sight(studio: Studio, open_page: OpenPage) -> None:
     page = open_page(studio, viewport={"width": 640, "height": 450})
     bar = page.locator("#verdicts").bounding_box()

@@ -28,6 +28,7 @@ def judged(studio: Studio) -> Studio:
     return studio.start("--no-worker")
 
 
+@pytest.mark.slow
 def test_a_reviewers_message_comes_to_the_annotator_and_moves_nothing(judged: Studio, open_page: OpenPage) -> None:
     page = open_page(judged, viewport={"width": 1280, "height": 800})
     card = page.locator("#reviewer-message")
@@ -72,6 +73,7 @@ def test_several_messages_come_one_after_the_other_with_the_votes(judged: Studio
     expect(page.locator(".count-done")).to_have_text("3 judged by you")
 
 
+@pytest.mark.slow
 def test_a_message_sent_on_the_review_tab_arrives(judged: Studio, open_page: OpenPage) -> None:
     page = open_page(judged)
     open_tab(page, "Review")

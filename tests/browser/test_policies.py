@@ -17,6 +17,7 @@ pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
 
 
+@pytest.mark.slow
 def test_a_policy_that_lost_elsewhere_is_rejected_in_words_and_promoted_all_the_same(
     studio: Studio, open_page: OpenPage
 ) -> None:
@@ -48,6 +49,7 @@ def test_a_policy_that_lost_elsewhere_is_rejected_in_words_and_promoted_all_the_
     expect(page.locator("#policies-table tr", has_text="new")).to_contain_text("champion")
 
 
+@pytest.mark.slow
 def test_benchmarks_are_taken_by_both_from_the_page(studio: Studio, open_page: OpenPage) -> None:
     parent = policies.promote_policy(studio.db, policies.save_policy(studio.db, Policy(name="old", base="starter")).id)
     child = policies.save_policy(studio.db, Policy(name="new", base="starter", parent_id=parent.id))

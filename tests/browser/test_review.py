@@ -70,6 +70,7 @@ def test_a_reviewer_sees_through_the_crowd_and_acts(studio: Studio, open_page: C
     assert get_matchup(studio.db, disputed.id).state is MatchupState.adjudicated
 
 
+@pytest.mark.slow
 @pytest.mark.browser
 def test_a_ranking_is_settled_by_writing_the_order(studio: Studio, open_page: Callable[..., Page]) -> None:
     row = put(studio.db, ["a good one", "a fair one", "a bad one"])

@@ -64,6 +64,7 @@ def saved(page: Page) -> None:
     expect(page.locator("#draft-state")).to_have_text("Draft saved")
 
 
+@pytest.mark.slow
 def test_strength_comes_with_the_same_key_and_stands_on_the_button(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 8)
     page = open_page(studio)

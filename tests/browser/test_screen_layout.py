@@ -208,6 +208,7 @@ def test_the_circles_of_the_ratings_can_be_seen(desk: Studio, open_page: OpenPag
     assert circle.evaluate(look_of)[:2] != [width, line], "a chosen one looks different"
 
 
+@pytest.mark.slow
 def test_the_menu_of_folded_tabs_stays_open_while_the_pool_is_empty(desk: Studio, open_page: OpenPage) -> None:
     """The page looks for pairs each second then, and its looks must not close what a person opened."""
     empty_pool(desk.db)

@@ -53,6 +53,7 @@ def test_arrows_home_and_end_walk_the_tabs(studio: Studio, open_page: OpenPage) 
     assert count_judgments(studio.db) == 1
 
 
+@pytest.mark.slow
 def test_the_focus_stays_with_the_tab_where_some_are_folded(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     page = open_page(studio.start("--no-worker"), viewport={"width": 360, "height": 740})

@@ -107,6 +107,7 @@ def test_what_is_read_on_a_runs_card_stays_open_while_the_run_goes_on(studio: St
     expect(card.get_by_label("JSON")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_run_that_is_picked_comes_into_sight(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     made = [runs.save_run(studio.db, Run(method="ppo", config={"name": f"try-{n}"})).id for n in range(20)]
@@ -122,7 +123,7 @@ def test_a_run_that_is_picked_comes_into_sight(studio: Studio, open_page: OpenPa
     assert page.evaluate("scrollY") == 0, "a look at the run took the page away from its reader"
 
 
-@pytest.mark.slow_except("dark")
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_a_failed_run_says_why_and_shows_its_traceback_on_a_click(
     studio: Studio, open_page: OpenPage, scheme: str

@@ -73,6 +73,7 @@ def test_a_closed_window_gives_its_pairs_to_the_next_one_of_the_same_person(
     press(page, "2")
 
 
+@pytest.mark.slow
 def test_what_an_open_window_holds_is_told_to_another_one(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 2)
     first = open_page(studio)
@@ -254,6 +255,7 @@ def test_a_note_typed_in_a_window_that_was_late_is_offered_for_the_saved_judgmen
     assert (row.revision, row.state) == (2, JudgmentState.current)
 
 
+@pytest.mark.slow
 def test_a_note_sent_with_a_vote_that_came_second_is_offered_too(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 3)
     page = open_page(studio)

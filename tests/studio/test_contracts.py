@@ -478,6 +478,7 @@ def test_a_mistake_is_told_in_one_line_that_helps(line: str, status: int, studio
     assert len(told.split()) > 3 and "Traceback" not in told and "secret" not in told
 
 
+@pytest.mark.slow
 def test_files_come_and_go_by_command(studio: Studio, tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text(json.dumps({"messages": asked("From a file?")}))
     done = studio.command("prompts", "import", tmp_path / "p.jsonl", "--json")

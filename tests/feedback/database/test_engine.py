@@ -61,6 +61,7 @@ def _open(path: str) -> str | None:
     return migrations.current_revision(db.engine)
 
 
+@pytest.mark.slow
 def test_eight_processes_may_open_a_new_file_at_once(tmp_path: Path) -> None:
     with multiprocessing.get_context("spawn").Pool(8) as pool:
         revisions = pool.map(_open, [str(tmp_path / "studio.db")] * 8)

@@ -237,6 +237,7 @@ def _claim(url: str) -> list[str]:
     return claimed
 
 
+@pytest.mark.slow
 def test_each_queued_run_is_claimed_once(postgresql: Database, postgresql_url: str) -> None:
     queued = {runs.save_run(postgresql, Run(method="generate")).id for _ in range(30)}
     with spawn.Pool(4) as pool:

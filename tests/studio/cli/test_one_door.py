@@ -76,7 +76,7 @@ def doors(tmp_path: Path) -> Iterator[tuple[Door, Door, str]]:
     policy = factories.make_policy(db, "elsewhere")
     factories.make_policy(db, "other")
     prompt = factories.make_prompt(db, "What is it?")
-    for number in range(12):
+    for number in range(30):
         factories.make_matchup(db, policy=policy, texts=[f"Yes {number}.", f"Yes, and gladly so, number {number}."])
     factories.judge_by(db, factories.longer)
     for number in range(4):

@@ -63,6 +63,7 @@ def pools(process: int) -> int:
     return 1 + sum(int(start, 16) % HEAP == 0 and int(end, 16) - int(start, 16) <= HEAP for start, end in ranges)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the pools are glibc's")
 def test_all_threads_share_a_few_pools_of_memory(studio: Running) -> None:
     def ask(_: int) -> int:

@@ -56,6 +56,7 @@ def test_with_users_it_opens_nothing(client: TestClient, db: Database) -> None:
     assert client.get("/", params={"token": TOKEN}, follow_redirects=False).headers.get("location") != "./"
 
 
+@pytest.mark.slow
 def test_the_command_prints_the_address_and_keeps_the_token_to_itself(tmp_path: Path) -> None:
     home = Home(tmp_path / "home").create()
     with running(home, "--token") as studio:

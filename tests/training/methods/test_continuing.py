@@ -146,7 +146,7 @@ def asked(pairs: list[PreferencePair]) -> list[list[dict[str, Any]]]:
     return [[m.model_dump(mode="json") for m in pair.messages] for pair in pairs[:2]]
 
 
-@pytest.mark.slow_except("dpo-lora")
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lora", "dora", "ia3", "bottleneck"])
 @pytest.mark.parametrize("method", ["dpo", "kto", "rloo"])
 def test_a_parent_under_any_kind_of_adapter_is_the_reference_itself(

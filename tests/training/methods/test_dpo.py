@@ -109,6 +109,7 @@ def test_a_parents_adapter_is_continued_and_the_parent_is_the_reference(
     assert not [name for name in tensor_names(child / ADAPTER_FILE) if ".ref." in name]
 
 
+@pytest.mark.slow
 def test_what_was_saved_says_the_same_in_plain_peft(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -265,6 +266,7 @@ def test_the_reference_is_computed_once_whatever_the_epochs(
     assert sum(calls) == len(pairs)
 
 
+@pytest.mark.slow
 def test_a_second_attempt_goes_on_where_the_first_one_was_cut_off(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:

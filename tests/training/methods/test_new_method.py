@@ -155,6 +155,7 @@ def test_a_method_of_two_files_and_one_line_is_everywhere(tmp_path: Path, home: 
     assert shown["reproduce"]["command"] == "studio train toy --dataset judged --parent start --set loudness=4"
 
 
+@pytest.mark.slow
 def test_without_its_line_there_is_no_such_method(tmp_path: Path, home: Home) -> None:
     copy = with_toy(tmp_path, registered=False)
     refused = copy.python("-m", "studio.cli", "--home", str(home.path), "train", "toy", "--dataset", "judged")

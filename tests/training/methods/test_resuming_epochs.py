@@ -148,6 +148,7 @@ def test_the_first_step_is_not_away_from_the_parent_though_the_model_has_dropout
     assert drift == pytest.approx(0.0, abs=1e-6)
 
 
+@pytest.mark.slow_except("opt")
 @pytest.mark.parametrize("family", ["gpt2", "opt"])
 def test_preferences_are_compared_with_the_parent_without_dropout(family: str, tiny_base: Path, tmp_path: Path) -> None:
     base = str(save_family(family, tiny_base, tmp_path / family, dropout=0.1))

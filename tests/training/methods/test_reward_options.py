@@ -77,6 +77,7 @@ def test_rankings_of_any_size_are_learnt_with_each_reply_read_once(
     assert scores == sorted(scores, reverse=True)
 
 
+@pytest.mark.slow
 def test_pairs_as_rankings_of_two_learn_what_trl_learns_from_pairs(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:
@@ -235,6 +236,7 @@ def test_members_that_were_finished_are_not_trained_again(
     assert len(members_of(outcome.reward)) == 2
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_one_checkpoint_that_is_refused_when_a_member_is_damaged(
     make_context: Any, dataset: str
 ) -> None:

@@ -165,6 +165,7 @@ def test_runs_from_a_reward_checkpoint_and_from_a_function(make_context: Any, da
     assert manifest.dataset is None and manifest.reference == manifest.parent
 
 
+@pytest.mark.slow
 def test_a_dry_run_draws_little_and_leaves_nothing(make_context: Any, vowels: str) -> None:
     config = {"reward_function": vowels, "samples": 4, "max_new_tokens": 100, "dry_run": True, "sampling_batch": 16}
     context = make_context("rft", config)
@@ -197,6 +198,7 @@ def test_a_second_attempt_imitates_what_the_first_one_drew(make_context: Any, da
     assert any("earlier attempt" in line for line in second.progress.lines)
 
 
+@pytest.mark.slow
 def test_evaluation_prompts_are_never_drawn_for_training(make_context: Any, vowels: str) -> None:
     config = {"reward_function": vowels, "min_steps": 4, "batch_size": 8, "samples": 4, "max_new_tokens": 8}
     context = make_context("rloo", config)

@@ -123,6 +123,7 @@ def test_an_entry_of_the_wrong_kind_is_refused(name: str, home: Home, db: Databa
     refused(tmp_path / "b.tar", "where a home has something else")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("compress", [gzip.open, lzma.open])
 def test_what_unpacks_to_far_more_than_it_is_is_refused_early(
     compress: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -146,6 +147,7 @@ def test_what_unpacks_to_far_more_than_it_is_is_refused_early(
     assert max(written) < 64 * 2**20
 
 
+@pytest.mark.slow
 def test_a_header_of_hundreds_of_megabytes_is_not_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "SMALL", 2**20)
     with lzma.open(tmp_path / "bomb.tar", "wb") as stream:
@@ -166,6 +168,7 @@ def test_a_backup_that_was_compressed_since_is_restored(
     assert count_judgments(Home(tmp_path / "other").open()) == 6
 
 
+@pytest.mark.slow
 def test_a_home_that_cannot_be_put_in_place_leaves_the_server_empty(
     home: Home, db: Database, postgresql_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -184,6 +187,7 @@ def test_a_home_that_cannot_be_put_in_place_leaves_the_server_empty(
     assert count_judgments(other.open()) == 6
 
 
+@pytest.mark.slow
 def test_a_server_that_refuses_to_commit_leaves_the_home_as_it_was(
     home: Home, db: Database, postgresql: Database, tmp_path: Path
 ) -> None:

@@ -165,6 +165,7 @@ def test_replies_to_fixed_prompts_are_shown_as_they_change(
     assert progress.looks[0][1] != progress.looks[2][1]
 
 
+@pytest.mark.slow
 def test_looking_does_not_change_what_is_learnt(tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path) -> None:
     import torch
 

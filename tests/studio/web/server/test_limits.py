@@ -163,6 +163,7 @@ def test_a_large_import_is_taken_and_a_wrong_one_named(client: TestClient, db: D
     assert answer.status_code == 422 and answer.json()["detail"].startswith("prompts.3999.messages.0.role")
 
 
+@pytest.mark.slow
 def test_nobody_waits_for_a_hostile_body(studio: Running) -> None:
     keys = ("{" + ",".join(f'"k{i}":1' for i in range(2_000_000)) + "}").encode()
     bodies = [

@@ -118,6 +118,7 @@ def yard(tmp_path: Path) -> Path:
     return tmp_path / "yard"
 
 
+@pytest.mark.slow
 def test_the_command_shows_its_options_and_refuses_them_alone(copy: PackageCopy, home: Home, yard: Path) -> None:
     studio = ("-m", "studio.cli", "--home", str(home.path))
     for command in ("worker", "up"):

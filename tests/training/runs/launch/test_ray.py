@@ -170,6 +170,7 @@ def test_a_run_that_waits_for_room_is_spoken_for(db: Database, home: Home, head:
     assert state_of(db, run) is RunState.succeeded
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["gave up", "forgot"])
 def test_a_run_that_ray_gives_up_or_forgets_before_it_began_is_handed_over_again(
     db: Database, home: Home, head: RayHead, launchers: Launchers, how: str
@@ -216,6 +217,7 @@ def test_a_job_that_ray_refuses_fails_and_the_next_run_begins(
     assert state_of(db, fine) is RunState.succeeded and not ticket_path(home, refused.id, 1).exists()
 
 
+@pytest.mark.slow
 def test_a_killed_process_is_found_and_the_run_resumed(
     db: Database, home: Home, head: RayHead, launchers: Launchers
 ) -> None:
@@ -252,6 +254,7 @@ def test_a_run_that_moved_on_while_ray_was_asked_is_not_buried(
     assert state_of(db, run) is meanwhile.get("state", RunState.running) and get_run(db, run.id).error is None
 
 
+@pytest.mark.slow
 def test_a_run_that_beats_is_believed_before_ray(db: Database, home: Home, head: RayHead, launchers: Launchers) -> None:
     run = queue(db)
     worker = Worker(home, db, launchers("steps", silent_seconds=20))
@@ -287,6 +290,7 @@ def test_a_run_that_waits_is_cancelled_at_once_and_its_job_does_nothing(
     jobs.close()
 
 
+@pytest.mark.slow
 def test_a_run_that_listens_ends_by_itself_and_a_deaf_one_through_ray(
     db: Database, home: Home, head: RayHead, launchers: Launchers
 ) -> None:
@@ -329,6 +333,7 @@ def test_while_the_cluster_is_away_nothing_begins_and_what_works_goes_on(
         turn_until(worker, ended(db, run))
 
 
+@pytest.mark.slow
 def test_a_run_that_waits_outlasts_a_head_that_is_started_anew(
     db: Database, home: Home, head: RayHead, launchers: Launchers
 ) -> None:
