@@ -8,7 +8,7 @@
 PYTHON ?= $(shell for name in python3 python3.11 python3.12 python3.13; do \
 	$$name -c 'import sys; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 && echo $$name && break; done)
 # Files of tests run side by side; each waits much for processes of its own.
-JOBS ?= 3
+JOBS ?= 4
 VENV := .venv
 # Where pgserver, the PostgreSQL of the tests, has a wheel; elsewhere $STUDIO_TEST_POSTGRESQL names a server.
 PGSERVER_WHEELS := ; python_version < "3.13" and (platform_machine == "x86_64" or sys_platform == "darwin")

@@ -68,6 +68,7 @@ def check_the_pool(db: Database, made: list[str], required: int, acknowledged: l
     assert matchups.count_matchups(db).open == 0
 
 
+@pytest.mark.slow
 def test_killed_annotators_lose_nothing_and_block_nobody(tmp_path: Path) -> None:
     path = tmp_path / "studio.db"
     db = open_database(path)

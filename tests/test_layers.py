@@ -35,7 +35,7 @@ _FEEDBACK = """
 _TRAINING = """
     private_files lost_database home bundled http_answers settings reporting adapters models speedups generation
     checkpoints data starter/text starter/families starter rewards trainer evaluation ppo methods runs/launch runs
-    operations loop failures standby execute worker
+    operations loop failures preloading execute worker
 """
 _STUDIO = """
     identity metrics_export doctor worker_keeper security services web/server page page/views/labeling

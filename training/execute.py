@@ -37,6 +37,7 @@ from feedback.types import RunState, Split, now
 from training.failures import explain, kind_of
 from training.home import Home
 from training.methods import METHODS
+from training.preloading import leave_when_alone, preload, quiet_libraries
 from training.private_files import keep_private
 from training.reporting.progress import Progress
 from training.reporting.reporter import DryRunDone, RunContext, Watch
@@ -44,7 +45,6 @@ from training.runs.launch.local import started_at, this_host
 from training.runs.launch.ticket import Ticket, take_ticket
 from training.runs.lifecycle import advance
 from training.settings.parsing import parse_settings
-from training.standby import leave_when_alone, preload, quiet_libraries
 from training.trainer import distributed
 
 DATABASE_PATIENCE_SECONDS = 120.0

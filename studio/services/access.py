@@ -41,7 +41,7 @@ def act(
     Args:
         role: The least role it needs.
         audit: What the audit log calls it. Default: it changes nothing and is not written down.
-        about: The argument that names what was acted on. Default: the id or version of what the method returns.
+        about: The argument that names what was acted on. Default: the id, version or summary of what is returned.
         detail: Arguments that the audit log keeps as well, each under its own name, if they are neither None nor False.
 
     Raises:
@@ -73,8 +73,8 @@ def act(
 
 
 def _identity(result: object) -> object:
-    """What names a result: its id, or the version of a setting."""
-    return getattr(result, "id", None) or getattr(result, "version", None)
+    """What names a result: its id, the version of a setting, or for several things at once their summary."""
+    return getattr(result, "id", None) or getattr(result, "version", None) or getattr(result, "summary", None)
 
 
 def _reader(method: Callable[..., Any], name: str) -> Callable[[tuple[Any, ...], dict[str, Any]], Any]:

@@ -58,7 +58,7 @@ def assert_accessible(page: Page, where: str, name: str) -> None:
     assert page.evaluate(RUN_AXE) == [], where
 
 
-@pytest.mark.slow_except("desk-dark")
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("size", SIZES)
 def test_every_tab_with_data(full: Studio, open_page: OpenPage, size: str, scheme: str) -> None:

@@ -17,7 +17,7 @@ from feedback.types import Matchup, Policy, Run, RunState
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press
 
-pytestmark = [pytest.mark.timeout(300), pytest.mark.slow]
+pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
 
 PAYLOADS = [

@@ -73,6 +73,7 @@ def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, o
     assert JudgmentState.withdrawn in {row.state for row in list_judgments(studio.db)}
 
 
+@pytest.mark.slow
 def test_keys_do_nothing_where_they_are_not_meant(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 4)
     page = open_page(studio.start("--no-worker"))

@@ -55,6 +55,7 @@ def test_a_reviewers_message_comes_to_the_annotator_and_moves_nothing(judged: St
     expect(card).to_be_hidden()
 
 
+@pytest.mark.slow
 def test_several_messages_come_one_after_the_other_with_the_votes(judged: Studio, open_page: OpenPage) -> None:
     page = open_page(judged)
     for words in ("The first.", "The second."):

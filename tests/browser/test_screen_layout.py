@@ -55,7 +55,7 @@ def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         yield running.start("--no-worker")
 
 
-@pytest.mark.slow_except("360-light")
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280, 2560])
 def test_every_item_fits_reads_and_is_accessible(desk: Studio, open_page: OpenPage, width: int, scheme: str) -> None:

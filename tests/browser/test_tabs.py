@@ -27,6 +27,7 @@ def at(page: Page, name: str) -> None:
     expect(page.locator("#studio-tabs [role=tab][tabindex='0']")).to_have_text([name])
 
 
+@pytest.mark.slow
 def test_arrows_home_and_end_walk_the_tabs(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     put_pairs(studio.db, 4)

@@ -42,6 +42,7 @@ def studio(home: Path, *arguments: str) -> None:
     assert done.returncode == 0, done.stderr
 
 
+@pytest.mark.slow
 def test_what_a_command_makes_is_private(tmp_path: Path) -> None:
     studio(tmp_path / "home", "prompts", "list")
     assert open_to_others(tmp_path / "home") == []

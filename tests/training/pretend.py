@@ -14,7 +14,7 @@ import time
 from typing import Any
 
 from feedback.errors import CheckpointError, NotEnoughData
-from training import execute, methods, standby
+from training import execute, methods, preloading
 from training.checkpoints.saving import disk_full
 from training.reporting.reporter import RunContext
 from training.settings.generate import GenerateSettings
@@ -102,5 +102,5 @@ class Pretended:
 
 if __name__ == "__main__":
     methods.METHODS["generate"] = Pretended(sys.argv[1])  # type: ignore[index]
-    standby.HEAVY_MODULES = ("json",)
+    preloading.HEAVY_MODULES = ("json",)
     sys.exit(execute.main(sys.argv[2:]))

@@ -25,7 +25,7 @@ LEAVE_SHARE = 0.25  # ended rows are dropped when they are this share: each drop
 ROOM = 128  # tokens by which the room for keys and values grows: each growth copies the cache
 STATE_CACHE = "cache_params"  # what a forward without attention, such as Mamba's, calls its cache
 CACHE_NAMES = ("past_key_values", STATE_CACHE)
-OWN_CACHES = {"minimax"}  # model types with a cache of their own kind: all tokens are computed at each step
+OWN_CACHES = {"minimax", "xlstm"}  # model types with a cache of their own kind: all tokens are computed at each step
 
 
 @dataclass(frozen=True)
@@ -64,6 +64,8 @@ def decode(
     order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     drawn: list[Decoded] = [Decoded((), False)] * len(prompts)
     draw = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
+    if prompts and _rope_changes(model, prompts, max_new_tokens):
+        batch_size = 1
     for start in range(0, len(order), batch_size):
         check()
         places = order[start : start + batch_size]
@@ -90,7 +92,7 @@ class _Batch:
         self.model, self.direct_forward = model, direct_forward
         self.accepted: Container[str] = signature(model.forward).parameters
         named = [] if model.config.model_type in OWN_CACHES else [name for name in CACHE_NAMES if name in self.accepted]
-        self.cache_name = named[0] if named else None
+        self.cache_name = named[0] if named and not _rope_changes(model, prompts, steps) else None
         self.steps = steps
         self.width = max(map(len, prompts))
         device = next(model.parameters()).device
@@ -183,10 +185,28 @@ class _Batch:
         return alive
 
 
+def _rope_changes(model: Any, prompts: Sequence[Sequence[int]], steps: int) -> bool:
+    """Whether rotary factors change between the shortest prompt and the longest reply of ``steps`` tokens.
+
+    Models with factors for long texts (LongRoPE, dynamic NTK) take them for all positions once the longest row of a
+    forward has passed a length: cached keys would be wrong from then on, and rows of other lengths beside it.
+    """
+    config = model.config.get_text_config()
+    parameters = getattr(config, "rope_parameters", None) or {}
+    lengths = [len(prompt) for prompt in prompts]
+    for one in (parameters, *(own for own in parameters.values() if isinstance(own, dict))):  # or by kind of layer
+        if one.get("rope_type") not in ("longrope", "dynamic"):
+            continue
+        most = one.get("original_max_position_embeddings") or config.max_position_embeddings
+        if min(lengths) <= most < max(lengths) + steps:
+            return True
+    return False
+
+
 def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, top_p: float = 1.0) -> Tensor:
     """The token each row's uniform number points at: inverse-CDF sampling, exact, one number per token.
 
-    ``logits`` (row, vocabulary) in fp32, ``uniform`` (row, 1) in [0, 1), tokens (row,). Temperature 0 takes the
+    ``logits`` (row, vocabulary) in fp32, ``uniform`` (row, 1) in [0, 1], tokens (row,). Temperature 0 takes the
     likeliest. ``top_k`` (0 for all) leaves the likeliest tokens and those equal to the last of them, then ``top_p`` (1
     for all) the fewest that together reach this share of the probability.
     """
@@ -232,7 +252,7 @@ def roomy_cache(model: Any, most: int) -> Any:
                 self.used = 0
             end = self.used + key_states.shape[-2]
             if end > self.key_room.shape[-2]:
-                room = min(most, end + ROOM)
+                room = max(end, min(most, end + ROOM))  # some models put tokens of their own before the first
                 self.key_room, self.value_room = self._grown(self.key_room, room), self._grown(self.value_room, room)
             self.key_room[..., self.used : end, :] = key_states
             self.value_room[..., self.used : end, :] = value_states

@@ -37,6 +37,11 @@ class SavedPrompts:
     still_in: list[str] = field(default_factory=list)
     held_out: int = 0
 
+    @property
+    def summary(self) -> str:
+        """The counts in words, as the audit log keeps them."""
+        return f"{self.added} added, {self.duplicates} known"
+
 
 def save_prompts(db: Database, prompts: Sequence[Prompt]) -> SavedPrompts:
     """Add the prompts that are new, all or none. A prompt that is marked for evaluation anywhere is held out."""

@@ -23,6 +23,11 @@ class BatchSummary:
     batch: BatchRow
     states: dict[str, int]
 
+    @property
+    def summary(self) -> str:
+        """The name of the batch, as the audit log keeps it."""
+        return self.batch.name
+
 
 def save_batch(
     db: Database, batch: Batch, *, matchup_ids: Sequence[str] | None = None, count: int | None = None

@@ -55,6 +55,8 @@ class Submission:
 
         An earlier judgment of the same matchup by the same person is superseded. Call it once.
         """
+        if self.earlier is not None:
+            raise RuntimeError(f"the lease {self.lease.id} led to the judgment {self.earlier} before")
         connection, lease, matchup, found = self._connection, self.lease, self.matchup, self._found
         judgment.part = lease.part
         delete_draft(connection, matchup.id, lease.annotator)

@@ -279,6 +279,7 @@ def test_an_act_is_written_down_the_same_whatever_the_door(doors: tuple[Door, Do
             by_rest = told(rest.lines(lambda case=case: sent(*case.rest)), rest)  # type: ignore[misc]
             assert by_shell == by_rest, case
             assert tuple(verb for verb, _, _ in by_shell) == case.verbs
+            assert all(subject for _, subject, _ in by_shell), case
             seen.update(case.verbs)
     audited = {
         act.rule.audit

@@ -174,6 +174,29 @@ def test_every_kind_of_decoder_gives_the_tokens_of_the_library(
         assert list(tokens) == expected[0, len(prompt) :].tolist()
 
 
+@pytest.mark.parametrize("kind", ["longrope", "dynamic"])
+def test_rotary_factors_that_change_with_the_length_are_those_of_the_whole_row(kind: str) -> None:
+    from transformers import AutoModelForCausalLM
+
+    factors = (
+        {"short_factor": [1.0] * 4, "long_factor": [1.0, 3.0, 5.0, 9.0]} if kind == "longrope" else {"factor": 4.0}
+    )
+    rope = {"rope_type": kind, "rope_theta": 10_000.0, "original_max_position_embeddings": 8, **factors}
+    own = {"hidden_size": 32, "num_attention_heads": 4, "num_key_value_heads": 2, "rope_parameters": rope}
+    own |= {"original_max_position_embeddings": 8} if kind == "longrope" else {"max_position_embeddings": 8}
+    with torch.random.fork_rng():
+        torch.manual_seed(3)
+        model = AutoModelForCausalLM.from_config(config_of("phi3" if kind == "longrope" else "llama", **own)).eval()
+        for weight in model.parameters():
+            if weight.ndim > 1:
+                torch.nn.init.normal_(weight, std=0.3)
+    for prompt, (tokens, _) in zip(PROMPTS, drawn(model, PROMPTS, [0] * 4, temperature=0, ends=[]), strict=True):
+        row = list(prompt)
+        for _ in tokens:
+            row.append(int(model(torch.tensor([row]), use_cache=False).logits[0, -1].argmax()))
+        assert list(tokens) == row[len(prompt) :]
+
+
 def test_the_room_for_keys_and_values_grows(model: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     expected = drawn(model, PROMPTS, [1, 2, 3, 4])
     monkeypatch.setattr(decoding, "ROOM", 2)

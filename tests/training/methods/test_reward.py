@@ -39,6 +39,7 @@ def test_it_learns_the_taste_and_streams_its_curves(
     assert any("only 8 pairs" in line for line in progress.lines)
 
 
+@pytest.mark.slow
 def test_the_same_seed_trains_the_same_model(tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path) -> None:
     scores = []
     for attempt in range(2):

@@ -53,6 +53,7 @@ RANKINGS = [ranking(i, ["zzzz", "aaaa", "aazz", "azzz"], [4, 1, 2, 3]) for i in 
 RANKINGS.append(ranking(7, ["zz", "aa", "za"], [2, 1, 2]))
 
 
+@pytest.mark.slow
 def test_rankings_of_any_size_are_learnt_with_each_reply_read_once(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

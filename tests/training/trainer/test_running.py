@@ -153,6 +153,7 @@ def test_a_training_that_diverges_stops_before_it_spoils_the_weights(
     assert any(weight.abs().max() > 0 for name, weight in kept.items() if "lora_B" in name)
 
 
+@pytest.mark.slow
 def test_replies_to_fixed_prompts_are_shown_as_they_change(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path
 ) -> None:

@@ -1,4 +1,4 @@
-"""A process that stands by for a run: it imports the heavy libraries early, and leaves when its worker is gone."""
+"""The heavy libraries, imported by a process that waits for a run before the run needs them, and kept quiet."""
 
 from __future__ import annotations
 
