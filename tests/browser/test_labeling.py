@@ -43,6 +43,7 @@ def chosen_text(db: Database, judgment) -> str:
     return generations[0 if judgment.verdict is Verdict.first else 1].text
 
 
+@pytest.mark.slow
 def test_each_key_says_what_it_shows(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 8)
     page = open_page(studio.start("--no-worker"))
@@ -56,6 +57,7 @@ def test_each_key_says_what_it_shows(studio: Studio, open_page: OpenPage) -> Non
     expect(page.locator(".counter")).to_have_text("6 judged by you1 skipped1 open for you")
 
 
+@pytest.mark.slow
 def test_a_reload_shows_the_same_pair_and_undo_brings_one_back(studio: Studio, open_page: OpenPage) -> None:
     fill(studio.db, 6)
     page = open_page(studio.start("--no-worker"))

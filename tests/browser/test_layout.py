@@ -92,7 +92,7 @@ def furnished(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
         yield running.start("--no-worker")
 
 
-@pytest.mark.slow_except("2560-dark")
+@pytest.mark.slow
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 1280, 2560])
 def test_every_tab_fits_and_reads(furnished: Studio, open_page: OpenPage, width: int, scheme: str) -> None:
@@ -151,6 +151,7 @@ def test_the_page_loads_nothing_from_elsewhere_and_reports_no_error(
     assert errors == []
 
 
+@pytest.mark.slow
 def test_keyboard_focus_is_visible(furnished: Studio, open_page: OpenPage) -> None:
     page = open_page(furnished)
     for _ in range(12):

@@ -52,6 +52,7 @@ def test_a_method_that_can_do_without_a_dataset_is_started_without_one(studio: S
     expect(page.locator("#no-dataset")).to_be_visible()
 
 
+@pytest.mark.slow
 def test_a_start_that_is_refused_says_why(studio: Studio, open_page: OpenPage) -> None:
     policies.promote_policy(studio.db, factories.make_policy(studio.db, "starter").id)
     page = open_page(studio.start("--no-worker"))

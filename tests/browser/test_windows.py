@@ -95,6 +95,7 @@ def test_a_reload_shows_the_same_pair(studio: Studio, open_page: OpenPage) -> No
     assert lease_of(page) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "code", "verdict"),
     [
@@ -231,6 +232,7 @@ def test_typed_and_judged_at_once_leaves_no_line_behind_on_an_empty_screen(studi
     expect(page.locator("#draft-state")).to_have_text("")
 
 
+@pytest.mark.slow
 def test_a_note_typed_in_a_window_that_was_late_is_offered_for_the_saved_judgment(
     studio: Studio, open_page: OpenPage
 ) -> None:

@@ -184,6 +184,7 @@ def test_a_locked_database_is_told_on_every_way(locked: tuple[TestClient, Databa
     assert client.get("/api/policies").status_code == 200  # who reads need not wait
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("act", ["deck", "vote", "undo", "draft"])
 def test_a_locked_database_is_told_to_the_labeling_screen(locked: tuple[TestClient, Database], act: str) -> None:
     client, _ = locked

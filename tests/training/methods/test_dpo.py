@@ -172,6 +172,7 @@ def test_a_cancel_is_heard_at_the_next_step(tiny_base: Path, pairs: list[Prefere
     assert len(curve(progress, "loss")) == 2
 
 
+@pytest.mark.slow
 def test_a_training_that_diverges_ends_with_advice(
     tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -69,6 +69,7 @@ def test_the_first_loss_is_that_of_the_replies_under_the_parent(tiny_base: Path,
     assert outcome.counts == {"replies": 8, "too_long": 0}
 
 
+@pytest.mark.slow
 def test_packing_gives_the_same_losses_in_fewer_rows(tiny_base: Path, tmp_path: Path) -> None:
     losses = []
     for packing in (False, True):

@@ -73,6 +73,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", DAMAGES)
 def test_a_database_with_foreign_code_or_broken_references_is_refused(
     damage: str, home: Home, db: Database, tmp_path: Path

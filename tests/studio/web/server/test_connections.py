@@ -82,6 +82,7 @@ def is_closed(one: socket.socket, seconds: float = 20.0) -> bool:
     return True
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sent",
     [

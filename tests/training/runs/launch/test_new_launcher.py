@@ -134,6 +134,7 @@ def test_the_command_shows_its_options_and_refuses_them_alone(copy: PackageCopy,
     assert "There is no toy yard in /nowhere." in missing.stderr
 
 
+@pytest.mark.slow
 def test_runs_go_there_by_an_option_and_the_doctor_sees_it(copy: PackageCopy, home: Home, yard: Path) -> None:
     db = home.open()
     run = queue.submit(db, "generate", {"limit": 1})

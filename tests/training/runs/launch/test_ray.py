@@ -358,6 +358,7 @@ def test_a_run_that_waits_can_be_cancelled_while_the_cluster_is_away(
     head.start()
 
 
+@pytest.mark.slow
 def test_a_token_is_asked_for_in_words_and_sent(
     db: Database, home: Home, head: RayHead, launchers: Launchers, said: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -475,6 +476,7 @@ def test_a_ticket_is_its_owners_alone_and_taken_once(home: Home) -> None:
     assert list(path.parent.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_sqlite_is_refused_in_one_sentence(tmp_path: Path, head: RayHead) -> None:
     cluster, home = RayCluster(head.address), Home(tmp_path / "small")
     with pytest.raises(InvalidInput, match="need PostgreSQL, .* give --database-url postgresql://"):
