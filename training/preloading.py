@@ -1,4 +1,4 @@
-"""The heavy libraries, imported by a process that waits for a run before the run needs them, and kept quiet."""
+"""Import the heavy libraries before a run needs them, while its process waits for the run; limit what they log."""
 
 from __future__ import annotations
 
@@ -59,7 +59,8 @@ def leave_when_alone() -> None:
     """End this process when nobody can give it a run any more: its worker is gone and has sent nothing.
 
     The imports would go on for ten seconds otherwise, and workers that are killed in a row leave one such process
-    each, of half a gigabyte. Nothing is read here: an id that was sent is for ``stand_by``.
+    each, of half a gigabyte. Nothing is read here: ``training.execute.stand_by`` reads an id that
+    was sent.
     """
     ready, _, _ = select.select([sys.stdin.fileno()], [], [], 0)
     if ready and _waiting_bytes(sys.stdin.fileno()) == 0:

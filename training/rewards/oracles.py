@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import random
 import re
+from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol
@@ -42,14 +43,14 @@ class Judge(Protocol):
         ...
 
 
-class _Rule:
+class _Rule(ABC):
     """What all rules share: a preference is a comparison of scores."""
 
     rule: str
 
+    @abstractmethod
     def score(self, prompt: Messages | str, reply: str) -> float:
-        """How good one reply is."""
-        raise NotImplementedError
+        """Return how good one reply is; higher is better."""
 
     def score_all(self, exchanges: Sequence[tuple[Messages | str, str]]) -> list[float]:
         """The scores of many (prompt, reply)."""
