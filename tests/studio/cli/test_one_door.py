@@ -324,6 +324,8 @@ def test_what_the_shell_alone_does_is_written_down_once(doors: tuple[Door, Door,
     assert done("export", "d", "--out", str(raw), "--format", "raw") == [
         ("dataset.export", "d", {"format_name": "raw"})
     ]
+    part = ("export", "d", "--out", str(tmp_path / "part"), "--format", "trl-preference", "--split", "train")
+    assert done(*part) == [("dataset.export", "d", {"format_name": "trl-preference", "split": "train"})]
     assert done("import", str(raw)) == [("judgments.import", str(raw), {"format_name": "raw"})]
     assert done("benchmark", "import", str(results), "--policy", "other") == [
         ("benchmark.import", "other", {"path": str(results)})
