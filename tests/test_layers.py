@@ -33,7 +33,7 @@ _FEEDBACK = """
     quality datasets labeling formats/base formats/trl formats
 """
 _TRAINING = """
-    private_files lost_database home bundled http_answers settings reporting adapters models speedups generation
+    private_files lost_database home bundled http_answers settings reporting adapters forward models speedups generation
     checkpoints data starter/text starter/families starter rewards trainer evaluation ppo methods runs/launch runs
     operations loop failures preloading execute worker
 """

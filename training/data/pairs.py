@@ -27,6 +27,11 @@ class TokenPair(TypedDict):
     length: int
 
 
+def pair_tokens(pair: TokenPair) -> int:
+    """How many tokens a pair has, its prompt counted once."""
+    return len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"])
+
+
 def require_pairs(pairs: Sequence[Any], noun: str, reporter: Reporter) -> None:
     """Refuse what nothing can be learnt from, and say so in the log where little can be."""
     if len(pairs) < MIN_PAIRS:
@@ -66,8 +71,8 @@ def usable_pairs(
             f"Of {len(pairs)} pairs {encoder.left_why}, which leaves {len(encoded)}; at least {MIN_PAIRS} are needed. "
             f"Raise max_length (now {settings.max_length}) or choose a model that reads more."
         )
-    row = max(pair["length"] for pair in encoded)
-    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=encoder.left_out, longest=row)
+    row, tokens, left_out = max(pair["length"] for pair in encoded), max(map(pair_tokens, encoded)), encoder.left_out
+    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=left_out, longest=row, tokens=tokens)
     return encoded, encoder
 
 

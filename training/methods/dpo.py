@@ -18,7 +18,8 @@ from pathlib import Path
 from typing import Any
 
 from feedback.types import PreferencePair
-from training.data.pairs import TokenPair, usable_pairs
+from training.data.pairs import TokenPair, pair_tokens, usable_pairs
+from training.forward.trainer_forward import TrainerForward
 from training.reporting.reporter import Relay, Reporter, RunContext
 from training.settings.dpo import DpoSettings
 from training.trainer.arguments import trainer_arguments
@@ -98,10 +99,11 @@ def _build(
     from datasets import Dataset
     from trl import DPOConfig, DPOTrainer
 
-    arguments = trainer_arguments(settings, model, len(encoded), directory)
+    forward = TrainerForward.for_run(settings, model, reporter)
+    arguments = trainer_arguments(settings, model, list(map(pair_tokens, encoded)), directory, forward.precision)
     anchored = settings.anchor > 0
     disable_dropout(model)
-    trainer = _trainer_class(DPOTrainer, encoded, settings, reporter)(
+    trainer = _trainer_class(DPOTrainer, encoded, settings, forward)(
         model=model,
         args=DPOConfig(
             **arguments,
@@ -121,11 +123,13 @@ def _build(
     return trainer
 
 
-def _trainer_class(trainer_class: type, encoded: Sequence[TokenPair], settings: DpoSettings, reporter: Reporter) -> Any:
+def _trainer_class(
+    trainer_class: type, encoded: Sequence[TokenPair], settings: DpoSettings, forward: TrainerForward
+) -> Any:
     """TRL's trainer with the change of chosen replies among its metrics, and simpo among its losses."""
     columns = ("ref_chosen_logps", "ref_rejected_logps")
 
-    class Trainer(reference_first(trainer_class, encoded, settings.seed, columns, reporter)):  # type: ignore[misc]
+    class Trainer(reference_first(trainer_class, encoded, settings.seed, columns, forward)):  # type: ignore[misc]
         step_tokens = 0
 
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[Any, Any]:

@@ -16,6 +16,7 @@ from feedback.datasets.examples import LabelledReply
 from feedback.errors import NotEnoughData
 from training.data.encoding import Encoder
 from training.data.pairs import FEW_PAIRS
+from training.forward.trainer_forward import TrainerForward
 from training.models.chat import window_of
 from training.models.memory_estimate import tell_preflight
 from training.reporting.reporter import Reporter, RunContext
@@ -93,9 +94,10 @@ def train_kto(
         )
     if len(rows) < FEW_PAIRS:
         reporter.log(f"warning: only {len(rows)} replies; below about {FEW_PAIRS} a run mostly learns noise")
-    left_out, row = encoder.left_out, max(row["length"] for row in rows)
-    # Each reply is read beside another prompt's, without which there is no estimate of the drift
-    tell_preflight(model, settings, reporter, rows=len(rows), left_out=left_out, longest=row, noun="replies")
+    left_out, longest = encoder.left_out, max(row["length"] for row in rows)
+    tell_preflight(
+        model, settings, reporter, rows=len(rows), left_out=left_out, longest=longest, tokens=longest, noun="replies"
+    )
     weights = class_weights(good, bad, settings)
     reporter.log(f"{good} good replies count {weights[0]:.3g}, {bad} bad ones {weights[1]:.3g}")
     figures: dict[str, float] = {}
@@ -184,9 +186,10 @@ def _build(
     from trl import KTOConfig, KTOTrainer
 
     columns = ("ref_logps", "ref_KL_logps")
-    trainer_class = _trainer_class(reference_first(KTOTrainer, rows, settings.seed, columns, reporter))
+    forward = TrainerForward.for_run(settings, model, reporter)
+    trainer_class = _trainer_class(reference_first(KTOTrainer, rows, settings.seed, columns, forward))
     disable_dropout(model)
-    arguments = trainer_arguments(settings, model, len(rows), directory)
+    arguments = trainer_arguments(settings, model, [row["length"] for row in rows], directory, forward.precision)
     trainer = trainer_class(
         model=model,
         args=KTOConfig(

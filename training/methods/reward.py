@@ -19,8 +19,9 @@ from training.checkpoints.hashing import describe_base
 from training.checkpoints.manifest import Adapter, Manifest, has_own_name, library_versions
 from training.checkpoints.probe import measure_probe
 from training.checkpoints.saving import check_name_free, register_checkpoint, save_checkpoint
-from training.data.pairs import TokenPair, usable_pairs
+from training.data.pairs import TokenPair, pair_tokens, usable_pairs
 from training.evaluation.reward_accuracy import pair_accuracy
+from training.forward.trainer_forward import TrainerForward
 from training.methods.reward_ensemble import train_members
 from training.models.loading import HEAD, LoadedReward, load_scorer
 from training.reporting.reporter import Reporter, RunContext
@@ -144,7 +145,9 @@ def train_reward(
 
     with trainer_scope():
         torch.manual_seed(settings.seed)  # the new head's start
-        model, tokenizer = load_scorer(base, device, pooling=settings.pooling_for, quantize=settings.quantize)
+        model, tokenizer = load_scorer(
+            base, device, pooling=settings.pooling_for, quantize=settings.quantize, precision=settings.precision
+        )
         pooling = pooling_of(head_of(model))
     encoded: Any
     ranked = _ranked(pairs, rankings, ties, settings)
@@ -157,7 +160,7 @@ def train_reward(
     figures: dict[str, float] = {}
     with trainer_scope():
         build: Any = _build if ranked is None else build_ranking_trainer
-        trainer = build(model, tokenizer, encoded, settings, directory)
+        trainer = build(model, tokenizer, encoded, settings, directory, reporter)
         for parameter in trainer.model.parameters():
             if parameter.requires_grad:  # a head in bf16 would round its own small steps away
                 parameter.data = parameter.data.float()
@@ -241,7 +244,14 @@ def _with_noise(context: RunContext, settings: RewardSettings) -> RewardSettings
     return settings.model_copy(update={"label_smoothing": min(noise, MOST_NOISE)})
 
 
-def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: RewardSettings, directory: Path) -> Any:
+def _build(
+    model: Any,
+    tokenizer: Any,
+    encoded: Sequence[TokenPair],
+    settings: RewardSettings,
+    directory: Path,
+    reporter: Reporter,
+) -> Any:
     from datasets import Dataset
     from trl import RewardConfig, RewardTrainer
 
@@ -267,9 +277,10 @@ def _build(model: Any, tokenizer: Any, encoded: Sequence[TokenPair], settings: R
             metrics["margin"][-1] = (chosen - rejected).mean().item()
             return (loss, outputs) if return_outputs else loss
 
-    arguments = trainer_arguments(settings, model, len(encoded), directory)
+    forward = TrainerForward.for_run(settings, model, reporter)
+    arguments = trainer_arguments(settings, model, list(map(pair_tokens, encoded)), directory, forward.precision)
     disable_dropout(model)
-    return silenced(PairTrainer, encoded, settings.seed)(
+    return silenced(PairTrainer, encoded, settings.seed, forward)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),

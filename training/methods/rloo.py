@@ -13,11 +13,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from training.forward.precision import choose_precision
 from training.generation.sampling import banned_tokens, end_tokens
 from training.methods.rft import fitting_prompts
 from training.models.base_fit import embedding_rows
 from training.models.chat import Messages, encode_prompt, prompt_text
-from training.models.loading import LoadedPolicy
+from training.models.loading import LoadedPolicy, parameter_count
 from training.models.memory_estimate import tell_preflight
 from training.reporting.reporter import Reporter, RunContext
 from training.rewards.scorers import Scorer, open_scorer
@@ -94,8 +95,8 @@ def train_rloo(
         rows=len(prompts) * settings.samples,
         left_out=0,
         longest=asked + settings.max_new_tokens,
+        tokens=asked + settings.max_new_tokens,
         noun="replies to draw",
-        sides=1,
     )
     figures: dict[str, float] = {}
     with trainer_scope():
@@ -130,7 +131,10 @@ def _build(
             return order_by_epoch(super()._get_train_sampler(*dataset))
 
     policy = LoadedPolicy(model, tokenizer, "")
-    arguments = trainer_arguments(settings, model, len(by_text) * settings.samples, directory)
+    longest = max(len(encode_prompt(tokenizer, messages)) for messages in prompts) + settings.max_new_tokens
+    tokens = [longest] * (len(by_text) * settings.samples)
+    precision, _why = choose_precision(None, model.device.type, parameter_count(model))
+    arguments = trainer_arguments(settings, model, tokens, directory, precision)
     del arguments["neftune_noise_alpha"], arguments["max_length"]
     disable_dropout(model)
     ends = end_tokens(policy)

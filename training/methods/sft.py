@@ -14,6 +14,7 @@ from feedback.errors import NotEnoughData
 from feedback.types import Message
 from training.data.encoding import Encoder
 from training.data.pairs import FEW_PAIRS, MIN_PAIRS
+from training.forward.trainer_forward import TrainerForward
 from training.models.chat import window_of
 from training.models.memory_estimate import tell_preflight
 from training.reporting.reporter import Reporter, RunContext
@@ -116,11 +117,11 @@ def train_sft(
         reporter.log(f"warning: only {len(rows)} replies; below about {FEW_PAIRS} a run mostly learns them by heart")
     row = max(row["length"] for row in rows)
     tell_preflight(
-        model, settings, reporter, rows=len(rows), left_out=encoder.left_out, longest=row, noun="replies", sides=1
+        model, settings, reporter, rows=len(rows), left_out=encoder.left_out, longest=row, tokens=row, noun="replies"
     )
     figures: dict[str, float] = {}
     with trainer_scope():
-        trainer = _build(model, tokenizer, rows, encoder.max_length, settings, directory, peft_config)
+        trainer = _build(model, tokenizer, rows, encoder.max_length, settings, directory, peft_config, reporter)
         trainer.add_callback(step_callback(reporter, CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
     counts = {"replies": len(rows), **encoder.counts}
@@ -147,6 +148,7 @@ def _build(
     settings: SftSettings | RftSettings,
     directory: Path,
     peft_config: Any,
+    reporter: Reporter,
 ) -> Any:
     from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer, pack_dataset
@@ -157,8 +159,9 @@ def _build(
     if settings.packing:
         data = pack_dataset(data, longest, "bfd")
         lengths = [{"length": len(pack["input_ids"])} for pack in data]
-    arguments = trainer_arguments(settings, model, len(lengths), directory)
-    return silenced(SFTTrainer, lengths, settings.seed)(
+    forward = TrainerForward.for_run(settings, model, reporter)
+    arguments = trainer_arguments(settings, model, [row["length"] for row in lengths], directory, forward.precision)
+    return silenced(SFTTrainer, lengths, settings.seed, forward)(
         model=model,
         args=SFTConfig(**arguments, packing=settings.packing, packing_strategy="bfd"),
         train_dataset=data,

@@ -115,11 +115,16 @@ def pick_device(device: str | None = None) -> str:
     return chosen
 
 
-def load_base(base: str, device: str | None = None, quantize: str = "none") -> tuple[Any, Any]:
-    """The frozen causal model and its tokenizer: bf16 on a GPU, fp32 on CPU; ``quantize`` is none, 8bit or 4bit."""
+def load_base(
+    base: str, device: str | None = None, quantize: str = "none", *, precision: str | None = None
+) -> tuple[Any, Any]:
+    """The frozen causal model and its tokenizer: bf16 on a GPU, fp32 on CPU; ``quantize`` is none, 8bit or 4bit.
+
+    ``precision`` fp32 holds the weights in fp32 on a GPU too.
+    """
     from transformers import AutoModelForCausalLM
 
-    return _load(base, device, AutoModelForCausalLM, **_quantised(quantize))
+    return _load(base, device, AutoModelForCausalLM, precision, **_quantised(quantize))
 
 
 def load_scorer(
@@ -130,6 +135,7 @@ def load_scorer(
     *,
     own_name: bool | None = None,
     reads_end: bool = True,
+    precision: str | None = None,
 ) -> tuple[Any, Any]:
     """The base with an untrained scalar head, and its tokenizer: what a reward model starts from.
 
@@ -141,7 +147,9 @@ def load_scorer(
 
     from training.models.classifiers import needs_own_name, place_head, read_by_mask
 
-    model, tokenizer = _load(base, device, AutoModelForSequenceClassification, num_labels=1, **_quantised(quantize))
+    model, tokenizer = _load(
+        base, device, AutoModelForSequenceClassification, precision, num_labels=1, **_quantised(quantize)
+    )
     model.config.get_text_config().pad_token_id = tokenizer.pad_token_id
     read_by_mask(model, base, reads_end=reads_end)
     wanted = pooling if isinstance(pooling, str) else pooling(parameter_count(model))
@@ -169,7 +177,7 @@ def probe_tokens(model: Any) -> torch.Tensor:
     return torch.arange(PROBE_WIDTH, device=model.device)[None] % model.get_output_embeddings().weight.shape[0]
 
 
-def _load(base: str, device: str | None, kind: Any, **extra: Any) -> tuple[Any, Any]:
+def _load(base: str, device: str | None, kind: Any, precision: str | None = None, **extra: Any) -> tuple[Any, Any]:
     """Model and tokenizer, refused unless both fit (``models.base_fit``); ``num_labels`` asks for a new head."""
     import torch
     from transformers import AutoConfig, AutoTokenizer
@@ -181,7 +189,7 @@ def _load(base: str, device: str | None, kind: Any, **extra: Any) -> tuple[Any, 
         "trust_remote_code": False,
     }
     labels = {name: extra.pop(name) for name in ("num_labels",) if name in extra}
-    dtype = torch.bfloat16 if device.startswith("cuda") else torch.float32
+    dtype = torch.bfloat16 if device.startswith("cuda") and precision != "fp32" else torch.float32
     placed = {"device_map": {"": device}} if "quantization_config" in extra else {}
     with quiet_loading():
         config = at_hand_first(

@@ -31,6 +31,7 @@ class PpoSettings(_Drawn):
     log_every: ClassVar[None] = None  # type: ignore[misc, assignment]
     report_to: ClassVar[None] = None  # type: ignore[misc, assignment]  # mirrors are the reporters of TRL's trainers
     sample_every: ClassVar[None] = None  # type: ignore[misc, assignment]  # the canary looks, every ``canary_every``
+    precision: ClassVar[None] = None  # type: ignore[misc, assignment]  # its own core computes in fp32 on a processor
     quantize: ClassVar[None] = None  # type: ignore[misc, assignment]  # the roles are loaded in full
 
     iterations: int = Field(16, ge=1, le=100_000, description="How often replies are drawn, scored and learnt from.")
@@ -134,8 +135,8 @@ class PpoSettings(_Drawn):
         """The value's learning rate for a base of so many parameters."""
         return self.value_learning_rate or (1e-3, 5e-5)[parameters >= LARGE_MODEL]
 
-    def micro_batch_for(self, parameters: int) -> int:
-        """Replies that a forward takes at once; never more than a batch.
+    def micro_batch_for(self, fitting: int) -> int:
+        """Replies that a forward takes at once, however many fit; never more than a batch.
 
         On a small base a core pool processes the parts of a batch in parallel, and shorter ones hold less padding.
         """

@@ -24,6 +24,8 @@ class RlooSettings(_Drawn):
     # Noise on what is read would make the drawn replies another distribution than the one that is trained
     embedding_noise: ClassVar[None] = None  # type: ignore[misc, assignment]
     max_length: ClassVar[None] = None  # type: ignore[misc, assignment]
+    # TRL draws and trains with one model, whose replies would be another policy's in another precision
+    precision: ClassVar[None] = None  # type: ignore[misc, assignment]
 
     batch_size: int = Field(64, ge=2, le=4096, description="Replies per optimizer step.")
     samples: int = Field(4, ge=2, le=64, description="Replies drawn for each prompt; a divisor of batch_size.")

@@ -96,7 +96,7 @@ class TrainSettings(Settings):
         None,
         ge=1,
         le=1024,
-        description="Pairs held in memory at once; left out, chosen by the size of the base model.",
+        description="Pairs held in memory at once; left out, as many as their tokens allow.",
     )
     schedule: Literal["constant", "linear", "cosine"] = Field(
         "cosine", description="How the step size falls over the run."
@@ -120,6 +120,11 @@ class TrainSettings(Settings):
     )
     reduction: int = Field(
         16, ge=1, le=1024, description="A bottleneck adapter is the hidden size divided by this wide."
+    )
+    precision: Literal["auto", "fp32", "bf16"] | None = Field(
+        "auto",
+        description="Of matrix products: auto is bf16 on a GPU, and on a processor that has instructions for it and a "
+        "base of 100 million parameters or more; the adapter's own weights are fp32.",
     )
     quantize: Literal["none", "8bit", "4bit"] = Field(
         "none", description="Hold the frozen base in 8 or 4 bits to save memory; needs bitsandbytes."
@@ -184,10 +189,10 @@ class TrainSettings(Settings):
         """How many processes share a step."""
         return 1
 
-    def micro_batch_for(self, parameters: int) -> int:
-        """Pairs a process holds at once for a base of so many parameters: as wanted, or fewer so as to fill a batch."""
+    def micro_batch_for(self, fitting: int) -> int:
+        """Rows a process holds at once where so many fit: as wanted, or fewer so as to fill a batch, one at least."""
         share = self.batch_size // self.ranks
-        wanted = min(self.micro_batch or (4 if parameters >= LARGE_MODEL else share), share)
+        wanted = min(self.micro_batch or max(1, fitting), share)
         return max(size for size in range(1, wanted + 1) if share % size == 0)
 
     def steps_for(self, rows: int, parameters: int) -> int:

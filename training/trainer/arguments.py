@@ -2,23 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from training.forward.precision import Precision
 from training.models.loading import parameter_count
+from training.models.memory_estimate import plan_batches
 from training.reporting.trackers import PROJECT
-from training.settings.train import LARGE_MODEL, TrainSettings
+from training.settings.train import TrainSettings
 from training.trainer.saved_states import STATES_KEPT
 
 DRY_STEPS = 2
 
 
-def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory: Path) -> dict[str, Any]:
-    """Keyword arguments for any TRL config: silent, local, and sized for the base model."""
+def trainer_arguments(
+    settings: TrainSettings, model: Any, tokens: Sequence[int], directory: Path, precision: Precision
+) -> dict[str, Any]:
+    """Keyword arguments for any TRL config: silent, local, and sized for the base model.
+
+    ``tokens`` are those of each row, all sides of a pair or ranking together.
+    """
     parameters = parameter_count(model)
     on_cpu = next(model.parameters()).device.type == "cpu"
-    micro = settings.micro_batch_for(parameters)
-    steps = settings.steps_for(pairs, parameters)
+    plan = plan_batches(model, settings, max(tokens))
+    micro = plan.micro_batch
+    steps = settings.steps_for(len(tokens), parameters)
     return {
         "output_dir": str(directory),
         "max_steps": min(DRY_STEPS, steps) if settings.dry_run else steps,
@@ -40,10 +49,9 @@ def trainer_arguments(settings: TrainSettings, model: Any, pairs: int, directory
         "project": PROJECT,
         "disable_tqdm": True,
         "push_to_hub": False,
-        "bf16": not on_cpu,
+        "bf16": precision == "bf16",
         "use_cpu": on_cpu,
-        # Recomputing activations saves memory that a small model does not need
-        "gradient_checkpointing": parameters >= LARGE_MODEL,
+        "gradient_checkpointing": plan.checkpointing,
         "dataloader_pin_memory": not on_cpu,
         "neftune_noise_alpha": settings.noise_for(parameters) or None,
         "max_length": None,

@@ -126,13 +126,15 @@ def sample_callback(reporter: Reporter, tokenizer: Any) -> Any | None:
     class Samples(TrainerCallback):  # type: ignore[misc]
         def on_train_begin(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step == 0:
-                self._look(model, 0)
+                self._look(model, 0, args.bf16)
 
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **_: Any) -> None:
             if state.global_step % watch.sample_every == 0:
-                self._look(model, state.global_step)
+                self._look(model, state.global_step, args.bf16)
 
-        def _look(self, model: Any, step: int) -> None:
+        def _look(self, model: Any, step: int, bf16: bool) -> None:
+            import torch
+
             from training.generation.sampling import sample
             from training.models.loading import LoadedPolicy
 
@@ -140,7 +142,9 @@ def sample_callback(reporter: Reporter, tokenizer: Any) -> Any | None:
             model.eval()
             try:
                 sampling = SamplingSettings(temperature=0.0, max_new_tokens=SAMPLE_TOKENS)
-                drawn = sample(LoadedPolicy(model, tokenizer, "", folds=False), watch.prompts, 1, sampling)
+                # Under autocast as while it trains: weights may be lent in bf16
+                with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
+                    drawn = sample(LoadedPolicy(model, tokenizer, "", folds=False), watch.prompts, 1, sampling)
             finally:
                 model.train(was_training)
             said = [(messages[-1]["content"], own[0].text) for messages, own in zip(watch.prompts, drawn, strict=True)]

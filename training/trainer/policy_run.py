@@ -92,7 +92,7 @@ def load_parent(
     base: str, adapter: Path | None, settings: TrainSettings, reporter: Reporter, device: str | None = None
 ) -> tuple[Any, Any, Any]:
     """Model, tokenizer and PEFT configuration to train with: no configuration where the parent's adapter goes on."""
-    model, tokenizer = load_base(base, device, settings.quantize)
+    model, tokenizer = load_base(base, device, settings.quantize, precision=settings.precision)
     if adapter is None:
         return model, tokenizer, adapter_config(settings, "CAUSAL_LM")
     reporter.log("the parent's adapter is trained on; its kind and size are the parent's, whatever the settings say")

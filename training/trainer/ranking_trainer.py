@@ -16,6 +16,7 @@ from feedback.types import Message, PreferencePair
 from training.adapters.build import adapter_config
 from training.data.encoding import Encoder
 from training.data.pairs import MIN_PAIRS, require_pairs
+from training.forward.trainer_forward import TrainerForward
 from training.models.chat import window_of
 from training.models.memory_estimate import tell_preflight
 from training.reporting.reporter import Reporter
@@ -127,14 +128,30 @@ def usable_rankings(
             f"Of {len(rankings)} rankings {encoder.left_why}, which leaves {left} that put a reply above another; "
             f"at least {MIN_PAIRS} are needed. Raise max_length (now {settings.max_length})."
         )
-    width, sides = max(row["length"] for row in rows), max(len(row["ids"]) for row in rows)
-    out = encoder.left_out
-    tell_preflight(model, settings, reporter, rows=len(rows), left_out=out, longest=width, noun="rankings", sides=sides)
+    tell_preflight(
+        model,
+        settings,
+        reporter,
+        rows=len(rows),
+        left_out=encoder.left_out,
+        longest=max(row["length"] for row in rows),
+        tokens=max(map(_tokens, rows)),
+        noun="rankings",
+    )
     return rows, encoder
 
 
+def _tokens(row: TokenRanking) -> int:
+    return sum(map(len, row["ids"]))
+
+
 def build_ranking_trainer(
-    model: Any, tokenizer: Any, rows: Sequence[TokenRanking], settings: RewardSettings, directory: Path
+    model: Any,
+    tokenizer: Any,
+    rows: Sequence[TokenRanking],
+    settings: RewardSettings,
+    directory: Path,
+    reporter: Reporter,
 ) -> Any:
     """TRL's reward trainer, reading rankings."""
     from datasets import Dataset
@@ -159,9 +176,10 @@ def build_ranking_trainer(
                 self._metrics["train"][name].append(value)
             return (loss, outputs) if return_outputs else loss
 
-    arguments = trainer_arguments(settings, model, len(rows), directory)
+    forward = TrainerForward.for_run(settings, model, reporter)
+    arguments = trainer_arguments(settings, model, list(map(_tokens, rows)), directory, forward.precision)
     disable_dropout(model)
-    return silenced(RankingTrainer, rows, settings.seed)(
+    return silenced(RankingTrainer, rows, settings.seed, forward)(
         model=model,
         args=RewardConfig(**arguments, center_rewards_coefficient=None),
         data_collator=_collator(tokenizer.pad_token_id),

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from training.adapters.build import TRL_REFERENCE, copy_adapter
-from training.reporting.reporter import Reporter
+from training.forward.trainer_forward import TrainerForward
 from training.trainer.subclasses import silenced
 
 
@@ -29,7 +29,11 @@ def drop_reference_copy(model: Any) -> None:
 
 
 def reference_first(
-    trainer_class: type, encoded: Sequence[Any], seed: int, columns: tuple[str, str], reporter: Reporter
+    trainer_class: type,
+    encoded: Sequence[Any],
+    seed: int,
+    columns: tuple[str, str],
+    forward: TrainerForward,
 ) -> type:
     """The silenced trainer class that asks the reference once, before the first step, about every row.
 
@@ -37,18 +41,19 @@ def reference_first(
     ``columns`` of the dataset. ``encoded`` rows have a ``length``.
     """
 
-    class ReferenceFirst(silenced(trainer_class, encoded, seed)):  # type: ignore[misc]
+    class ReferenceFirst(silenced(trainer_class, encoded, seed, forward)):  # type: ignore[misc]
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             complete_reference_copy(self.model)
             order = sorted(range(len(encoded)), key=lambda i: -encoded[i]["length"])
             sums = tuple([0.0] * len(encoded) for _ in columns)
-            for start in range(0, len(order), batch_size):
-                reporter.check()
-                places = order[start : start + batch_size]
-                batch = self._prepare_inputs(self.data_collator([dict(encoded[i]) for i in places]))
-                for own, found in zip(sums, self.compute_ref_log_probs(self.model, batch), strict=True):
-                    for place, value in zip(places, found.tolist(), strict=True):
-                        own[place] = value
+            with forward.of(self.model):
+                for start in range(0, len(order), batch_size):
+                    forward.reporter.check()
+                    places = order[start : start + batch_size]
+                    batch = self._prepare_inputs(self.data_collator([dict(encoded[i]) for i in places]))
+                    for own, found in zip(sums, self.compute_ref_log_probs(self.model, batch), strict=True):
+                        for place, value in zip(places, found.tolist(), strict=True):
+                            own[place] = value
             for column, own in zip(columns, sums, strict=True):
                 dataset = dataset.add_column(column, own)
             return dataset

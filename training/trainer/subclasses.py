@@ -7,6 +7,7 @@ from typing import Any
 
 from training.data.pairs import LikeLengths
 from training.data.shares import sharing
+from training.forward.trainer_forward import TrainerForward
 
 
 def quiet(trainer_class: type) -> type:
@@ -22,10 +23,17 @@ def quiet(trainer_class: type) -> type:
     return Quiet
 
 
-def silenced(trainer_class: type, encoded: Sequence[Any], seed: int) -> type:
-    """The quiet trainer class without data preparation of its own; ``encoded`` rows have a ``length``."""
+def silenced(trainer_class: type, encoded: Sequence[Any], seed: int, forward: TrainerForward) -> type:
+    """The quiet trainer class without data preparation of its own, whose model computes by ``forward`` while it trains.
+
+    ``encoded`` rows have a ``length``.
+    """
 
     class Silenced(sharing(quiet(trainer_class))):  # type: ignore[misc]
+        def train(self, *arguments: Any, **named: Any) -> Any:
+            with forward.of(self.model):
+                return super().train(*arguments, **named)
+
         def _prepare_dataset(self, dataset: Any, *_: Any) -> Any:
             return dataset  # token ids already
 

@@ -203,7 +203,7 @@ def test_recomputed_activations_learn_the_same_beside_a_reference(
         return weights(train_rloo(*where, asked(pairs), Letters(), drawn, tmp_path / name, progress, **more).model)
 
     kept = learn("kept")
-    monkeypatch.setattr("training.trainer.arguments.LARGE_MODEL", 0)
+    monkeypatch.setattr("training.models.memory_estimate.USABLE", 0.0)
     recomputed = learn("recomputed")
     apart = {name: (kept[name] - recomputed[name]).abs().max().item() for name in kept}
     assert max(apart.values()) < 1e-4, max(apart, key=lambda name: apart[name])

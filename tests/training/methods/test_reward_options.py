@@ -115,7 +115,7 @@ def test_the_loss_is_the_mean_of_the_rankings_each_by_its_weight(
         torch.nn.init.normal_(model.score.weight)
         ranked = [*as_rankings(pairs), ranking(1, ["aza", "zaz"], [1, 1])]
         rows, _ = usable_rankings(tokenizer, model, ranked, settings, LocalProgress())
-        trainer = build_ranking_trainer(model, tokenizer, rows, settings, tmp_path)
+        trainer = build_ranking_trainer(model, tokenizer, rows, settings, tmp_path, LocalProgress())
         batch = trainer.data_collator(rows)
         loss = trainer.compute_loss(trainer.model.eval(), dict(batch))
         scores = trainer.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits

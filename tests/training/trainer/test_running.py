@@ -56,7 +56,9 @@ def test_batches_are_padded_less_than_chance_would() -> None:
 
 def test_nothing_is_reported_anywhere_and_small_models_spare_no_memory(tiny_base: Path, tmp_path: Path) -> None:
     model, _ = load_base(str(tiny_base), "cpu")
-    arguments = trainer_arguments(DpoSettings(dataset="d", batch_size=6, micro_batch=2), model, 100, tmp_path)
+    arguments = trainer_arguments(
+        DpoSettings(dataset="d", batch_size=6, micro_batch=2), model, [20] * 100, tmp_path, "fp32"
+    )
     assert arguments["report_to"] == []
     assert arguments["push_to_hub"] is False
     assert (arguments["bf16"], arguments["use_cpu"], arguments["gradient_checkpointing"]) == (False, True, False)
