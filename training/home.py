@@ -80,6 +80,11 @@ class Home:
         """Files written for other tools."""
         return self.path / "exports"
 
+    @property
+    def cache(self) -> Path:
+        """What can be computed again: it may be deleted at any time, and no backup holds it."""
+        return self.path / "cache"
+
     def run_dir(self, run_id: str) -> Path:
         """The directory of one run, which may not exist yet."""
         return self.runs / run_id

@@ -27,7 +27,7 @@ from training.trainer.callbacks import LATEST, step_callback
 from training.trainer.dropout import disable_dropout
 from training.trainer.losses import simpo_loss
 from training.trainer.policy_run import PolicyOutcome, load_parent, open_start, save_policy_run
-from training.trainer.reference import drop_reference_copy, reference_first
+from training.trainer.reference import REFERENCES, drop_reference_copy, reference_first
 from training.trainer.running import run_trainer, trainer_scope
 
 CURVES = {
@@ -60,6 +60,7 @@ def run(context: RunContext) -> dict[str, Any]:
         context.run_dir / "trainer",
         context.progress,
         attempt=context.run.attempt,
+        cache=context.home.cache / REFERENCES,
     )
     return save_policy_run(context, start, outcome, reference=settings.loss != "simpo")
 
@@ -74,13 +75,17 @@ def train_dpo(
     *,
     attempt: int = 1,
     device: str | None = None,
+    cache: Path | None = None,
 ) -> PolicyOutcome:
-    """Train on plain values: base and adapter of the parent, pairs, settings; ``directory`` keeps states to resume."""
+    """Train on plain values: base and adapter of the parent, pairs, settings.
+
+    ``directory`` keeps the states to resume from, ``cache`` what the parent said of the pairs.
+    """
     model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
     encoded, encoder = usable_pairs(tokenizer, model, pairs, settings, reporter)
     figures: dict[str, float] = {}
     with trainer_scope():
-        trainer = _build(model, tokenizer, encoded, settings, directory, peft_config, reporter)
+        trainer = _build(model, tokenizer, encoded, settings, directory, peft_config, reporter, cache)
         trainer.add_callback(step_callback(_Watched(reporter), CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
     return PolicyOutcome(trainer.model.eval(), tokenizer, figures, {"pairs": len(encoded), **encoder.counts})
@@ -94,6 +99,7 @@ def _build(
     directory: Path,
     peft_config: Any,
     reporter: Reporter,
+    cache: Path | None,
 ) -> Any:
     """The trainer, with the reference's log-probabilities in its dataset and one adapter in its model."""
     from datasets import Dataset
@@ -103,7 +109,7 @@ def _build(
     arguments = trainer_arguments(settings, model, list(map(pair_tokens, encoded)), directory, forward.precision)
     anchored = settings.anchor > 0
     disable_dropout(model)
-    trainer = _trainer_class(DPOTrainer, encoded, settings, forward)(
+    trainer = _trainer_class(DPOTrainer, encoded, settings, forward, cache)(
         model=model,
         args=DPOConfig(
             **arguments,
@@ -124,12 +130,16 @@ def _build(
 
 
 def _trainer_class(
-    trainer_class: type, encoded: Sequence[TokenPair], settings: DpoSettings, forward: TrainerForward
+    trainer_class: type,
+    encoded: Sequence[TokenPair],
+    settings: DpoSettings,
+    forward: TrainerForward,
+    cache: Path | None,
 ) -> Any:
     """TRL's trainer with the change of chosen replies among its metrics, and simpo among its losses."""
     columns = ("ref_chosen_logps", "ref_rejected_logps")
 
-    class Trainer(reference_first(trainer_class, encoded, settings.seed, columns, forward)):  # type: ignore[misc]
+    class Trainer(reference_first(trainer_class, encoded, settings.seed, columns, forward, cache)):  # type: ignore[misc]
         step_tokens = 0
 
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[Any, Any]:

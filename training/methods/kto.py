@@ -25,7 +25,7 @@ from training.trainer.arguments import trainer_arguments
 from training.trainer.callbacks import step_callback
 from training.trainer.dropout import disable_dropout
 from training.trainer.policy_run import PolicyOutcome, load_parent, open_start, save_policy_run
-from training.trainer.reference import drop_reference_copy, reference_first
+from training.trainer.reference import REFERENCES, drop_reference_copy, reference_first
 from training.trainer.running import run_trainer, trainer_scope
 
 CURVES = {
@@ -65,6 +65,7 @@ def run(context: RunContext) -> dict[str, Any]:
         context.run_dir / "trainer",
         context.progress,
         attempt=context.run.attempt,
+        cache=context.home.cache / REFERENCES,
     )
     return save_policy_run(context, start, outcome, reference=True)
 
@@ -79,8 +80,9 @@ def train_kto(
     *,
     attempt: int = 1,
     device: str | None = None,
+    cache: Path | None = None,
 ) -> PolicyOutcome:
-    """Train on plain values; ``directory`` keeps the states to resume from."""
+    """Train on plain values; ``directory`` keeps the states to resume from, ``cache`` what the parent said."""
     model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
     encoder = Encoder(tokenizer, min(settings.max_length, window_of(model)))
     rows = encode_labelled(encoder, replies, settings.seed)
@@ -102,7 +104,7 @@ def train_kto(
     reporter.log(f"{good} good replies count {weights[0]:.3g}, {bad} bad ones {weights[1]:.3g}")
     figures: dict[str, float] = {}
     with trainer_scope():
-        trainer = _build(model, tokenizer, rows, weights, settings, directory, peft_config, reporter)
+        trainer = _build(model, tokenizer, rows, weights, settings, directory, peft_config, reporter, cache)
         trainer.add_callback(step_callback(reporter, CURVES, figures))
         run_trainer(trainer, directory, attempt, reporter)
     counts = {"good": good, "bad": bad, **encoder.counts}
@@ -180,6 +182,7 @@ def _build(
     directory: Path,
     peft_config: Any,
     reporter: Reporter,
+    cache: Path | None,
 ) -> Any:
     """The trainer, with the parent's log-probabilities in its dataset and one adapter in its model."""
     from datasets import Dataset
@@ -187,7 +190,7 @@ def _build(
 
     columns = ("ref_logps", "ref_KL_logps")
     forward = TrainerForward.for_run(settings, model, reporter)
-    trainer_class = _trainer_class(reference_first(KTOTrainer, rows, settings.seed, columns, forward))
+    trainer_class = _trainer_class(reference_first(KTOTrainer, rows, settings.seed, columns, forward, cache))
     disable_dropout(model)
     arguments = trainer_arguments(settings, model, [row["length"] for row in rows], directory, forward.precision)
     trainer = trainer_class(

@@ -8,11 +8,15 @@ is made whole before it is first asked.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 from training.adapters.build import TRL_REFERENCE, copy_adapter
 from training.forward.trainer_forward import TrainerForward
+from training.trainer.reference_cache import load_sums, reference_key, save_sums
 from training.trainer.subclasses import silenced
+
+REFERENCES = "references"  # the directory of the cache
 
 
 def complete_reference_copy(model: Any) -> None:
@@ -34,28 +38,45 @@ def reference_first(
     seed: int,
     columns: tuple[str, str],
     forward: TrainerForward,
+    cache: Path | None = None,
 ) -> type:
     """The silenced trainer class that asks the reference once, before the first step, about every row.
 
     In batches of like length, longest first, without TRL's cache files and bars; the two sums of each row become
-    ``columns`` of the dataset. ``encoded`` rows have a ``length``.
+    ``columns`` of the dataset. ``encoded`` rows have a ``length``. ``cache`` is where the sums are kept for later runs.
     """
 
     class ReferenceFirst(silenced(trainer_class, encoded, seed, forward)):  # type: ignore[misc]
         def _precompute_ref_logps(self, dataset: Any, name: str, batch_size: int) -> Any:
             complete_reference_copy(self.model)
+            sums = None
+            if cache is not None:
+                told = {"precision": forward.precision, "columns": columns, "ld_alpha": getattr(self, "ld_alpha", None)}
+                key = reference_key(self.model, encoded, **told)
+                sums = load_sums(cache, key, len(encoded))
+            if sums is None:
+                sums = self._ask_reference(batch_size)
+                if cache is not None:
+                    save_sums(cache, key, sums)
+            else:
+                forward.reporter.log("the reference was asked about these replies before; its answers are read")
+            for column, own in zip(columns, sums, strict=True):
+                dataset = dataset.add_column(column, own)
+            return dataset
+
+        def _ask_reference(self, batch_size: int) -> list[list[float]]:
+            """The sums of every row, one list per column."""
             order = sorted(range(len(encoded)), key=lambda i: -encoded[i]["length"])
-            sums = tuple([0.0] * len(encoded) for _ in columns)
+            sums = [[0.0] * len(encoded) for _ in columns]
             with forward.of(self.model):
                 for start in range(0, len(order), batch_size):
                     forward.reporter.check()
+                    forward.reporter.report(0.0, f"asking the reference: {start} of {len(order)} rows")
                     places = order[start : start + batch_size]
                     batch = self._prepare_inputs(self.data_collator([dict(encoded[i]) for i in places]))
                     for own, found in zip(sums, self.compute_ref_log_probs(self.model, batch), strict=True):
                         for place, value in zip(places, found.tolist(), strict=True):
                             own[place] = value
-            for column, own in zip(columns, sums, strict=True):
-                dataset = dataset.add_column(column, own)
-            return dataset
+            return sums
 
     return ReferenceFirst

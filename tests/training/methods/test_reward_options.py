@@ -57,20 +57,20 @@ RANKINGS.append(ranking(7, ["zz", "aa", "za"], [2, 1, 2]))
 def test_rankings_of_any_size_are_learnt_with_each_reply_read_once(
     tiny_base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from transformers import LlamaModel
+    from training.forward.packing import PackedDecoder
 
     rows = []
-    real = LlamaModel.forward
+    real = PackedDecoder.__call__
 
-    def counted(self: Any, *args: Any, **kwargs: Any) -> Any:
-        rows.append(len(args[0] if args else kwargs["input_ids"]))
-        return real(self, *args, **kwargs)
+    def counted(self: Any, input_ids: Any = None, **kwargs: Any) -> Any:
+        rows.append(len(input_ids))
+        return real(self, input_ids, **kwargs)
 
-    monkeypatch.setattr(LlamaModel, "forward", counted)
+    monkeypatch.setattr(PackedDecoder, "__call__", counted)
     settings = QUICK.model_copy(update={"rankings": True, "min_steps": 20, "batch_size": 8})
     progress = LocalProgress()
     outcome = train_reward(str(tiny_base), [], settings, tmp_path, progress, device="cpu", rankings=RANKINGS)
-    assert next(count for count in rows if count > 1) == 7 * 4 + 3  # the load looks at a single row
+    assert next(count for count in rows if count > 4) == 7 * 4 + 3  # the probe looks at four rows
     assert outcome.pairs == 8
     assert curve(progress, "loss")[-1] < curve(progress, "loss")[0]
     assert curve(progress, "accuracy")[-1] > 0.9

@@ -1,0 +1,69 @@
+"""What a reference said of a dataset's replies, kept on disk by content for later runs of one dataset and parent.
+
+The key is a hash of everything the sums follow from: the weights of the reference, the token ids, the precision and
+what the trainer sums up. Another parent, another row or another version of the libraries is another key.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from feedback.files import atomic_write
+from training.adapters.build import TRL_REFERENCE
+
+KEPT = 64  # files; the oldest go first
+TRAINED = ".default."  # part of the names of the adapter that is trained, which is no part of the reference
+
+
+def reference_key(model: Any, rows: Sequence[Any], **told: Any) -> str:
+    """The hash of a reference and of what it is asked.
+
+    ``model`` is the trainer's PEFT model: the reference is its copy of the parent's adapter, else the base with the
+    adapters off. ``rows`` are token rows; ``told`` is whatever else the sums depend on.
+    """
+    import torch
+    import transformers
+
+    digest = hashlib.sha256()
+    copy = model.peft_config.get(TRL_REFERENCE)
+    head = {
+        "rows": [dict(row) for row in rows],
+        "told": told,
+        "versions": [torch.__version__, transformers.__version__],
+        "config": model.get_base_model().config.to_dict(),
+        "adapter": {} if copy is None else copy.to_dict(),
+    }
+    digest.update(json.dumps(head, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(model.state_dict().items()):
+        if TRAINED in name:
+            continue
+        digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
+def load_sums(directory: Path, key: str, rows: int) -> list[list[float]] | None:
+    """The sums that were kept under a key, one list per column; None where there are none that can be read."""
+    path = directory / f"{key}.json"
+    try:
+        columns = json.loads(path.read_text())
+        return columns if all(len(column) == rows for column in columns) else None
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def save_sums(directory: Path, key: str, columns: Sequence[Sequence[float]]) -> None:
+    """Keep the sums under a key, and no more than ``KEPT`` files; a disk that is full loses a cache, not a run."""
+    try:
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with atomic_write(directory / f"{key}.json", mode=0o600) as stream:
+            stream.write(json.dumps(columns).encode())
+        kept = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
+        for path in kept[KEPT:]:
+            path.unlink(missing_ok=True)
+    except OSError:
+        return
