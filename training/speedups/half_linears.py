@@ -25,7 +25,7 @@ LINEAR_SHARE = 0.5  # of the parameters at least, else the products are not wher
 def half_pays(model: Any) -> bool:
     """Whether bf16 makes drawing from this model faster by a fifth or more, by what it is and where it lies."""
     parameters = list(model.parameters())
-    if any(one.device.type != "cpu" or one.dtype != torch.float32 for one in parameters) or not computes_bf16():
+    if any(one.device.type != "cpu" for one in parameters) or not computes_bf16():
         return False
     count = sum(one.numel() for one in parameters)
     linear = sum(one.numel() for one in {id(module.weight): module.weight for module in _linears(model)}.values())

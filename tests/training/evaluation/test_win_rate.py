@@ -80,6 +80,7 @@ def test_a_policy_is_as_good_as_itself_and_has_not_moved(policy: LoadedPolicy) -
     assert figures["kl"] == pytest.approx(0.0, abs=1e-4)
     assert figures["n_prompts"] == 6
     assert seen == sorted(seen)
+    assert len(seen) > 2 * SHORT.max_new_tokens, "progress moves with each token"
     assert figures["length_before"] > 0
 
 
