@@ -69,6 +69,7 @@ bench: setup
 	$(BIN)/python -m tests.benchmarks.peeking
 	$(BIN)/python -m tests.benchmarks.loop
 	$(BIN)/python -m tests.benchmarks.preference_core
+	$(BIN)/python -m tests.benchmarks.drawing
 
 # torch by its plain version: each platform then takes its own build. What only `make eval` adds stays out.
 lock: setup

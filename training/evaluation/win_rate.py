@@ -19,6 +19,7 @@ from training.evaluation.divergence import divergence_if_local
 from training.evaluation.intervals import Share, clustered
 from training.generation.sampling import REFUSED, Replier, Reply, fitting, sample
 from training.models.chat import Messages
+from training.reporting.pace import DrawingPace
 from training.rewards.oracles import Judge, better, noisy
 from training.rewards.scorers import Scorer
 
@@ -150,12 +151,15 @@ def sample_replies(
     report: OnProgress,
     start: float,
 ) -> list[list[Reply]]:
-    """Draw ``samples`` replies to each prompt, and report the progress from ``start`` on."""
+    """Draw ``samples`` replies to each prompt, and report the progress from ``start`` on, token by token."""
+    wanted = len(prompts) * samples
+    pace = DrawingPace(wanted)
 
-    def on_progress(drawn: int, wanted: int) -> None:
-        report(start + 0.45 * drawn / wanted, f"{drawn} of {wanted} replies")
+    def told(drawn: float, tokens: int) -> None:
+        pace.look(drawn, tokens)
+        report(start + 0.45 * pace.share, f"{int(drawn)} of {wanted} replies{pace.words}")
 
-    return sample(policy, prompts, samples, sampling, seed, batch_size, on_progress, distinct=False)
+    return sample(policy, prompts, samples, sampling, seed, batch_size, on_token=told, distinct=False)
 
 
 def _scored(

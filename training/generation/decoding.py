@@ -1,14 +1,15 @@
 """The decoding loop: one forward per token for a batch of replies, with a KV cache; PPO and ``sample`` both draw by it.
 
-Prompts of like length share a batch, keys and values are written into room set aside in advance, and rows that have
-ended leave the batch once they are a quarter of it. Each row draws from uniform numbers of its own seed, so a reply
-does not depend on which others are drawn beside it, and torch's global generators are never touched.
+Prompts of like length share a batch, as many as the memory for keys and values allows. A prompt that is given several
+times, for a reply each, is computed once. Keys and values are written into room set aside in advance. Rows that have
+ended leave the batch once they are a quarter of it. Each row draws from uniform numbers of its own seed, so in fp32 a
+reply does not depend on which others are drawn beside it, and torch's global generators are never touched.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from inspect import signature
@@ -23,9 +24,13 @@ if TYPE_CHECKING:
 
 LEAVE_SHARE = 0.25  # ended rows are dropped when they are this share: each drop copies the cache
 ROOM = 128  # tokens by which the room for keys and values grows: each growth copies the cache
+CACHE_BYTES = 2 << 30  # keys and values of one batch at most; one row is drawn whatever it takes
 STATE_CACHE = "cache_params"  # what a forward without attention, such as Mamba's, calls its cache
 CACHE_NAMES = ("past_key_values", STATE_CACHE)
 OWN_CACHES = {"minimax", "xlstm"}  # model types with a cache of their own kind: all tokens are computed at each step
+
+
+OnToken = Callable[[float, int], None]  # replies drawn, those under way in part by their room; tokens drawn
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,7 @@ def decode(
     batch_size: int = 128,
     check: Callable[[], None] = lambda: None,
     on_batch: Callable[[int], None] = lambda drawn: None,
+    on_token: OnToken = lambda drawn, tokens: None,
     direct_forward: DirectForward | None = None,
 ) -> list[Decoded]:
     """Draw one reply to each prompt (token ids), in the order of the prompts; see ``choose`` for how a token is drawn.
@@ -57,23 +63,55 @@ def decode(
     A reply ends with the first of the ``ends``, which it keeps, or at ``max_new_tokens``. Tokens in ``banned`` are
     never drawn. ``model`` is a causal model without a wrapper around it. No pad token is needed: padding is masked.
 
-    ``check`` is called before each batch and may raise to stop; so may the check of ``stoppable``, at each token.
-    ``on_batch`` is told after each batch how many replies are drawn. ``direct_forward`` of the model, if given,
-    computes every token but the first.
+    ``batch_size`` is the most that is drawn side by side. ``check`` is called before each batch and may raise to stop;
+    so may the check of ``stoppable``, at each token. ``on_batch`` is told after each batch how many replies are drawn,
+    ``on_token`` after each token. ``direct_forward`` of the model, if given, computes every token but the first.
     """
-    order = sorted(range(len(prompts)), key=lambda i: -len(prompts[i]))
     drawn: list[Decoded] = [Decoded((), False)] * len(prompts)
     draw = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
     if prompts and _rope_changes(model, prompts, max_new_tokens):
         batch_size = 1
-    for start in range(0, len(order), batch_size):
+    done = tokens = 0
+    for places in _batches(model, prompts, max_new_tokens, batch_size):
         check()
-        places = order[start : start + batch_size]
         batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens, direct_forward)
-        for place, one in zip(places, batch.run(set(ends), list(banned), draw), strict=True):
+        told = partial(_tell, on_token, done, tokens)
+        for place, one in zip(places, batch.run(set(ends), list(banned), draw, told), strict=True):
             drawn[place] = one
-        on_batch(start + len(places))
+            tokens += len(one.tokens)
+        done += len(places)
+        on_batch(done)
     return drawn
+
+
+def _tell(on_token: OnToken, done: int, tokens: int, more_done: float, more_tokens: int) -> None:
+    on_token(done + more_done, tokens + more_tokens)
+
+
+def _batches(model: Any, prompts: Sequence[Sequence[int]], steps: int, most: int) -> Iterator[list[int]]:
+    """The places of the prompts batch by batch, longest first and equal ones together, ``most`` at a time or fewer.
+
+    The longest prompt of a batch decides how many places the keys and values of each row take.
+    """
+    first: dict[tuple[int, ...], int] = {}
+    groups = [first.setdefault(tuple(prompt), place) for place, prompt in enumerate(prompts)]
+    order = sorted(range(len(prompts)), key=lambda i: (-len(prompts[i]), groups[i]))
+    start = 0
+    while start < len(order):
+        row = (len(prompts[order[start]]) + steps) * bytes_per_token(model)
+        size = max(1, min(most, CACHE_BYTES // row)) if row else most
+        yield order[start : start + size]
+        start += size
+
+
+def bytes_per_token(model: Any) -> int:
+    """What keys and values of one token take in all layers; 0 where the configuration does not say."""
+    config = model.config.get_text_config()
+    layers, heads = getattr(config, "num_hidden_layers", None), getattr(config, "num_attention_heads", None)
+    if not isinstance(layers, int) or not isinstance(heads, int) or not heads:
+        return 0
+    size = getattr(config, "head_dim", None) or config.hidden_size // heads
+    return int(2 * layers * (getattr(config, "num_key_value_heads", None) or heads) * size * model.dtype.itemsize)
 
 
 class _Batch:
@@ -93,7 +131,7 @@ class _Batch:
         self.accepted: Container[str] = signature(model.forward).parameters
         named = [] if model.config.model_type in OWN_CACHES else [name for name in CACHE_NAMES if name in self.accepted]
         self.cache_name = named[0] if named and not _rope_changes(model, prompts, steps) else None
-        self.steps = steps
+        self.steps, self.prompts = steps, [tuple(prompt) for prompt in prompts]
         self.width = max(map(len, prompts))
         device = next(model.parameters()).device
         # What stands in a masked place is read by nobody; 0 is a token in every vocabulary.
@@ -116,7 +154,9 @@ class _Batch:
         self.drawn: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
 
-    def run(self, ends: set[int], banned: list[int], draw: Callable[[Tensor, Tensor], Tensor]) -> list[Decoded]:
+    def run(
+        self, ends: set[int], banned: list[int], draw: Callable[[Tensor, Tensor], Tensor], told: OnToken
+    ) -> list[Decoded]:
         """Decode until every row has ended; ``draw`` gives tokens (row,) for logits and uniform numbers (row, 1)."""
         import torch
 
@@ -126,10 +166,11 @@ class _Batch:
         with torch.inference_mode():
             for step in range(self.steps):
                 check_stopped()
-                logits = self._forward(ids, positions, cache, self.width + step)
+                logits = self._forward(ids, positions, cache, self.width + step) if step else self._first(cache)
                 logits.index_fill_(1, never, -torch.inf)
                 chosen = draw(logits, self.uniforms[:, step : step + 1])
                 alive = self._take(chosen.tolist(), ends)
+                told(len(self.drawn) - len(alive) * (1 - (step + 1) / self.steps), sum(map(len, self.drawn)))
                 if not alive:
                     break
                 ids, positions = self._next(ids, chosen[:, None], positions)
@@ -143,14 +184,33 @@ class _Batch:
                     self.rows = [self.rows[place] for place in alive]
         return [Decoded(tuple(tokens), ended) for tokens, ended in zip(self.drawn, self.ended, strict=True)]
 
+    def _first(self, cache: Any) -> Tensor:
+        """Logits (row, vocabulary) after the prompts; each prompt is computed once, its cache then repeated."""
+        import torch
+
+        found: dict[tuple[int, ...], int] = {}
+        numbers = [found.setdefault(prompt, len(found)) for prompt in self.prompts]
+        if len(found) == len(numbers):
+            return self._own_forward(self.ids, self.positions, self.mask[:, : self.width], cache)
+        device = self.ids.device
+        once = torch.tensor([numbers.index(number) for number in range(len(found))], device=device)
+        logits = self._own_forward(self.ids[once], self.positions[once], self.mask[once, : self.width], cache)
+        again = torch.tensor(numbers, device=device)
+        if cache is not None:
+            cache.reorder_cache(again)
+        return logits[again]
+
     def _forward(self, ids: Tensor, positions: Tensor, cache: Any, length: int) -> Tensor:
         """Logits (row, vocabulary) after the last of so many positions, in fp32."""
-        if self.direct_forward is not None and self.added is not None and ids.shape[1] == 1:
+        if self.direct_forward is not None and self.added is not None and cache is not None:
             states = self.direct_forward(ids, positions, self.added[..., :length], cache)
             return self.model.get_output_embeddings()(states[:, -1]).float()  # type: ignore[no-any-return]
+        return self._own_forward(ids, positions, self.mask[:, :length], cache)
+
+    def _own_forward(self, ids: Tensor, positions: Tensor, mask: Tensor, cache: Any) -> Tensor:
         given: dict[str, Any] = {
             "input_ids": ids,
-            "attention_mask": self.mask[:, :length],
+            "attention_mask": mask,
             "position_ids": positions,
             "use_cache": self.cache_name is not None,
             "logits_to_keep": 1,
@@ -214,13 +274,16 @@ def choose(logits: Tensor, uniform: Tensor, temperature: float, top_k: int = 0, 
 
     if temperature == 0:
         return logits.argmax(-1)
-    probabilities = _filtered(logits / temperature, top_k, top_p).softmax(-1)
+    scaled = logits if temperature == 1 else logits / temperature
+    probabilities = _filtered(scaled, top_k, top_p).softmax(-1)
     cumulative = probabilities.cumsum(-1)
     point = uniform.to(cumulative.dtype) * cumulative[:, -1:]
     chosen = torch.searchsorted(cumulative, point, right=True).clamp_(max=logits.shape[-1] - 1)
     # Rounding can land on a token of probability 0 at the very end of the sum
     impossible = probabilities.gather(1, chosen) == 0
-    return torch.where(impossible, probabilities.argmax(-1, keepdim=True), chosen).squeeze(1)
+    if impossible.any():
+        chosen = torch.where(impossible, probabilities.argmax(-1, keepdim=True), chosen)
+    return chosen.squeeze(1)
 
 
 def _filtered(logits: Tensor, top_k: int, top_p: float) -> Tensor:

@@ -1,22 +1,23 @@
 """Prompts to replies: batched, and seeded reply by reply.
 
 Every reply has its own seed, made from the seed asked for, the prompt and the reply's number, and takes one
-uniform number per token from it. So a reply does not depend on which others were drawn beside it, and the
-seed stored with a generation is enough to draw it again. Torch's global generators are never touched. A policy
-behind an endpoint is given the same seeds; how far it heeds them is its server's affair.
+uniform number per token from it. So in fp32 a reply does not depend on which others were drawn beside it, and the
+seed stored with a generation is enough to draw it again. In bf16 it takes the same company too, because its rounding
+depends on it. Torch's global generators are never touched. A policy behind an endpoint is given the same seeds; how far
+it heeds them is its server's affair.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings, content_hash
-from training.generation.decoding import Decoded, decode
+from training.generation.decoding import Decoded, OnToken, decode
 from training.generation.endpoint import IN_FLIGHT, REFUSED, Endpoint
 from training.models.base_fit import embedding_rows
 from training.models.chat import (
@@ -71,6 +72,7 @@ def sample(
     batch_size: int = 128,
     on_progress: OnProgress | None = None,
     *,
+    on_token: OnToken = lambda drawn, tokens: None,
     distinct: bool = True,
 ) -> list[list[Reply]]:
     """Draw k replies to each prompt, in the order of the prompts.
@@ -78,6 +80,7 @@ def sample(
     The same seed gives the same replies. With ``distinct`` a reply equal to an earlier one of its prompt is
     drawn again, at most three times; blank replies likewise. Without it replies are independent of each other, as
     a measurement needs them. A prompt too long for the model raises PromptTooLong before anything is drawn.
+    ``on_progress`` is told after each batch, ``on_token`` after each token of a model here.
     """
     settings = settings or SamplingSettings()
     if k < 1:
@@ -86,12 +89,20 @@ def sample(
     keys = [content_hash(list(map(dict, messages))) for messages in prompts]
     replies: dict[tuple[int, int], Reply] = {}
     report = on_progress or (lambda drawn, wanted: None)
-    wanted = len(prompts) * k
+    wanted, spent = len(prompts) * k, 0
     pending = [(p, j) for p in range(len(prompts)) for j in range(k)]
     with _ready(policy):
         for attempt in range(1 + MAX_REDRAWS):
             draws = [_Draw(p, j, prompts[p], encoded[p], _reply_seed(seed, keys[p], j, attempt)) for p, j in pending]
-            drawn = _draw_all(policy, draws, settings, batch_size, lambda done: report(max(done, len(replies)), wanted))
+            drawn = _draw_all(
+                policy,
+                draws,
+                settings,
+                batch_size,
+                lambda done: report(max(done, len(replies)), wanted),
+                lambda done, tokens, before=spent: on_token(max(done, len(replies)), before + tokens),  # type: ignore[misc]
+            )
+            spent += sum(map(_drawn_tokens, drawn))
             replies.update({(draw.prompt, draw.place): reply for draw, reply in zip(draws, drawn, strict=True)})
             pending = _repeats(replies, len(prompts), k)
             if (
@@ -120,8 +131,28 @@ def _encoded(policy: Replier, messages: Messages, settings: SamplingSettings) ->
     return ids
 
 
-def _ready(policy: Replier) -> AbstractContextManager[Any]:
-    return nullcontext() if isinstance(policy, Endpoint) else policy.for_sampling()
+def use_half(policy: Replier, log: Callable[[str], None]) -> bool:
+    """Let a policy draw in bf16 if that is faster for this model on this machine, and say so; whether it does."""
+    if isinstance(policy, Endpoint):
+        return False
+    from training.speedups.half_linears import half_pays
+
+    policy.half = half_pays(policy.model)
+    if policy.half:
+        log("drawing in bf16, which this CPU computes faster; precision=fp32 draws each reply again by its seed alone")
+    return policy.half
+
+
+@contextmanager
+def _ready(policy: Replier) -> Iterator[None]:
+    """A policy for the time of the block as it draws: its adapter folded, its products in bf16 where it may."""
+    if isinstance(policy, Endpoint):
+        yield
+        return
+    from training.speedups.half_linears import half_linears
+
+    with policy.for_sampling() as model, half_linears(model) if policy.half else nullcontext():
+        yield
 
 
 def _reply_seed(seed: int, key: str, place: int, attempt: int) -> int:
@@ -151,12 +182,13 @@ def _draw_all(
     settings: SamplingSettings,
     batch_size: int,
     on_batch: Callable[[int], None],
+    on_token: OnToken = lambda drawn, tokens: None,
 ) -> list[Reply]:
     """The reply to each draw, from its own seed; ``on_batch`` is told after each batch how many are drawn."""
     size = at_once(policy, batch_size)
     if isinstance(policy, Endpoint):
-        return _ask(policy, draws, settings, size, on_batch)
-    return _decode(policy, draws, settings, size, on_batch)
+        return _ask(policy, draws, settings, size, on_batch, on_token)
+    return _decode(policy, draws, settings, size, on_batch, on_token)
 
 
 def _decode(
@@ -165,7 +197,10 @@ def _decode(
     settings: SamplingSettings,
     batch_size: int,
     on_batch: Callable[[int], None],
+    on_token: OnToken,
 ) -> list[Reply]:
+    from training.speedups.direct_forward import DirectForward
+
     ends = end_tokens(policy)
     # The adapter's layers lie inside the base; the wrapper around them would only hide what its forward takes
     model = policy.model.get_base_model() if policy.has_adapter else policy.model
@@ -181,6 +216,8 @@ def _decode(
         top_p=settings.top_p,
         batch_size=batch_size,
         on_batch=on_batch,
+        on_token=on_token,
+        direct_forward=DirectForward.of(model),
     )
     return [_reply(policy.tokenizer, one, draw.seed) for one, draw in zip(drawn, draws, strict=True)]
 
@@ -191,6 +228,7 @@ def _ask(
     settings: SamplingSettings,
     batch_size: int,
     on_batch: Callable[[int], None],
+    on_token: OnToken,
 ) -> list[Reply]:
     replies: list[Reply] = []
     for start in range(0, len(draws), batch_size):
@@ -198,7 +236,12 @@ def _ask(
         said = endpoint.reply_all([(draw.messages, draw.seed) for draw in batch], settings)
         replies += [Reply(one.text, one.finish_reason, one.tokens, d.seed) for one, d in zip(said, batch, strict=True)]
         on_batch(len(replies))
+        on_token(len(replies), sum(map(_drawn_tokens, replies)))
     return replies
+
+
+def _drawn_tokens(reply: Reply) -> int:
+    return len(reply.token_ids) or reply.tokens
 
 
 def end_tokens(policy: LoadedPolicy) -> list[int]:

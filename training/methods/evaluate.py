@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from feedback.errors import InvalidInput, NotEnoughData
 from feedback.tables import CheckpointRow
@@ -10,6 +10,9 @@ from feedback.types import Scorecard, Split
 from training.models.chat import Messages
 from training.reporting.reporter import RunContext
 from training.settings.evaluate import EvaluateSettings
+
+if TYPE_CHECKING:
+    from training.generation.sampling import Replier
 
 
 def run(context: RunContext) -> dict[str, Any]:
@@ -21,7 +24,6 @@ def run(context: RunContext) -> dict[str, Any]:
 def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     from feedback.store.models.checkpoints import get_checkpoint
     from feedback.store.models.policies import get_champion, get_policy
-    from training.checkpoints.opening import open_replier
     from training.evaluation.gate_evidence import decide_policy
     from training.evaluation.win_rate import compare_policies
     from training.rewards.oracles import get_oracle
@@ -31,8 +33,8 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
     prompts = _evaluation_prompts(context, settings)
     oracle = get_oracle(settings.oracle or f"reward:{settings.reward}", db=context.db, home=context.home)
     figures = compare_policies(
-        open_replier(context.db, context.home, a.id),
-        open_replier(context.db, context.home, b.id),
+        _open_to_draw(context, settings, a.id),
+        _open_to_draw(context, settings, b.id),
         oracle,
         prompts,
         samples=settings.samples,
@@ -55,7 +57,7 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
 def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     from feedback.store.models.checkpoints import get_checkpoint
     from feedback.store.models.policies import get_champion
-    from training.checkpoints.opening import open_replier, open_reward
+    from training.checkpoints.opening import open_reward
     from training.evaluation.reward_accuracy import measure_reward
     from training.rewards.oracles import get_oracle
 
@@ -65,7 +67,7 @@ def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
         raise InvalidInput("There is no champion to draw fresh pairs from: promote a policy first.")
     figures = measure_reward(
         open_reward(context.db, context.home, checkpoint.id),
-        open_replier(context.db, context.home, champion.id),
+        _open_to_draw(context, settings, champion.id),
         get_oracle(str(settings.oracle), db=context.db, home=context.home),
         _evaluation_prompts(context, settings),
         samples=settings.samples,
@@ -76,6 +78,16 @@ def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
         on_progress=_reporter(context),
     )
     return _saved(context, "reward_accuracy", checkpoint.id, None, figures, checkpoint)
+
+
+def _open_to_draw(context: RunContext, settings: EvaluateSettings, policy_id: str) -> Replier:
+    from training.checkpoints.opening import open_replier
+    from training.generation.sampling import use_half
+
+    replier = open_replier(context.db, context.home, policy_id)
+    if settings.precision == "auto":
+        use_half(replier, context.progress.log)
+    return replier
 
 
 def _evaluation_prompts(context: RunContext, settings: EvaluateSettings) -> list[Messages]:

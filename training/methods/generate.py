@@ -1,7 +1,8 @@
 """Fill the pool: draw replies to prompts that have no open matchup, and pair them up for the annotators; or put the
 replies of two policies side by side.
 
-Replies are saved chunk by chunk, the first chunk small, so that the first pair can be judged within seconds.
+Replies are saved chunk by chunk. The first chunk is one prompt, so that the first pair can be judged within seconds;
+each is larger than the one before, up to a full batch.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ from typing import Any
 from feedback.errors import EndpointFailed, InvalidInput, RunFailed
 from feedback.tables import GenerationRow, PromptRow
 from feedback.types import Generation, Matchup, MatchupKind, Purpose
+from training.generation.decoding import OnToken
 from training.generation.endpoint import REFUSED, Endpoint
-from training.generation.sampling import Replier, Reply, at_once, fits, sample
+from training.generation.sampling import Replier, Reply, at_once, fits, sample, use_half
 from training.models.chat import PromptTooLong, Unencodable
+from training.reporting.pace import DrawingPace
 from training.reporting.reporter import RunContext
 from training.settings.generate import GenerateSettings
 
-FIRST_CHUNK = 4  # prompts; small, because somebody may be waiting for the first pair
+FIRST_CHUNK = 1  # prompts; somebody may be waiting for the first pair
+GROWTH = 4  # times as many prompts in each chunk as in the one before
 ASKED_FOR = 1  # the priority of pairs that somebody waits for: they come before the rest of the pool
 REFUSALS_IN_VAIN = 16  # so many prompts that a server refuses, and none that it answered: it will not answer the next
 
@@ -35,6 +39,7 @@ class Side:
     policy_id: str
     replier: Replier
     seed: int
+    half: bool = False  # it draws in bf16
 
 
 @dataclass
@@ -64,7 +69,6 @@ def run(context: RunContext) -> dict[str, Any]:
     Where no prompt waits for replies, ``nothing`` in the result says why.
     """
     from feedback.store.models.policies import get_champion, get_policy
-    from training.checkpoints.opening import open_replier
 
     settings: GenerateSettings = context.settings
     row = get_policy(context.db, settings.policy) if settings.policy else get_champion(context.db)
@@ -83,25 +87,55 @@ def run(context: RunContext) -> dict[str, Any]:
         return filled.result(seed) | {"nothing": why}
     context.progress.log(f"loading {row.name}")
     context.progress.report(0.0, "loading the model")  # by no name: whoever is to judge its replies may be reading this
-    sides = [Side(row.id, open_replier(context.db, context.home, row.id), seed)]
+    sides = [_side(context, settings, row.id, seed)]
     if settings.against is not None:
         other = get_policy(context.db, settings.against)
         context.progress.log(f"loading {other.name}")
         # Its own seed: with the same numbers two policies that differ little would say the same.
-        sides.append(Side(other.id, open_replier(context.db, context.home, other.id), seed + 1))
+        sides.append(_side(context, settings, other.id, seed + 1))
     usable = prompts
     for side in sides:
         usable = refuse_unusable(side.replier, usable, settings, filled, context.progress)
-    done = 0
+    _draw_chunks(context, sides, usable, settings, seed, filled)
+    return filled.result(seed)
+
+
+def _side(context: RunContext, settings: GenerateSettings, policy_id: str, seed: int) -> Side:
+    from training.checkpoints.opening import open_replier
+
+    replier = open_replier(context.db, context.home, policy_id)
+    half = settings.precision == "auto" and use_half(replier, context.progress.log)
+    return Side(policy_id, replier, seed, half)
+
+
+def _draw_chunks(
+    context: RunContext,
+    sides: Sequence[Side],
+    usable: Sequence[PromptRow],
+    settings: GenerateSettings,
+    seed: int,
+    filled: Filled,
+) -> None:
+    """Draw, save and pair up chunk by chunk; progress moves with each token."""
+    done, pace, progress = 0, DrawingPace(len(usable) * settings.per_prompt), context.progress
+
+    def tell() -> None:
+        progress.report(pace.share, f"{done} of {len(usable)} prompts, {filled.matchups} matchups{pace.words}")
+
+    def told(drawn: float, tokens: int) -> None:
+        progress.check()
+        pace.look(drawn, tokens)
+        tell()
+
     together = min(at_once(side.replier, settings.batch_size) for side in sides)
     for chunk in chunks(usable, together // settings.per_prompt):
-        context.progress.check()
-        fill(context, sides, chunk, settings, seed, filled)
+        progress.check()
+        fill(context, sides, chunk, settings, seed, filled, told)
         refuse_in_vain(sides, filled, last=done + len(chunk) == len(usable))
         done += len(chunk)
-        context.progress.report(done / len(usable), f"{done} of {len(usable)} prompts, {filled.matchups} matchups")
-        context.progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
-    return filled.result(seed)
+        pace.finish(len(chunk) * settings.per_prompt)
+        tell()
+        progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
 
 
 def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) -> list[PromptRow]:
@@ -185,11 +219,12 @@ def refuse_in_vain(sides: Sequence[Side], filled: Filled, *, last: bool) -> None
 
 
 def chunks(prompts: Sequence[PromptRow], size: int) -> Iterator[Sequence[PromptRow]]:
-    """A small chunk first, then ``size`` prompts at a time, one at least."""
-    yield prompts[:FIRST_CHUNK]
-    size = max(1, size)
-    for start in range(FIRST_CHUNK, len(prompts), size):
-        yield prompts[start : start + size]
+    """A small chunk first, then ever larger ones of ``size`` prompts at most, but one at least."""
+    start, length = 0, FIRST_CHUNK
+    while start < len(prompts):
+        yield prompts[start : start + length]
+        start += length
+        length = max(1, min(size, length * GROWTH))
 
 
 def fill(
@@ -199,6 +234,7 @@ def fill(
     settings: GenerateSettings,
     seed: int,
     filled: Filled,
+    told: OnToken = lambda drawn, tokens: None,
 ) -> None:
     """Draw replies to one chunk of prompts, each side its share, save them, and save the matchups they make."""
     from feedback.store.content.generations import save_generations
@@ -207,7 +243,8 @@ def fill(
     sampling = settings.sampling()
     share = settings.per_prompt // len(sides)
     generations = []
-    for prompt, replies in zip(prompts, _drawn(sides, prompts, share, settings), strict=True):
+    half = {side.policy_id: {"precision": "bf16"} if side.half else {} for side in sides}
+    for prompt, replies in zip(prompts, _drawn(sides, prompts, share, settings, told), strict=True):
         texts = [" ".join(reply.text.split()) for _, reply in replies if reply.text]
         filled.identical += len(texts) - len(set(texts))
         if any(reply.finish_reason == REFUSED for _, reply in replies):
@@ -220,7 +257,7 @@ def fill(
                 policy_id=policy_id,
                 text=reply.text,
                 seed=reply.seed,
-                sampling=sampling.model_dump(),
+                sampling=sampling.model_dump() | half[policy_id],
                 finish_reason=reply.finish_reason,
                 tokens=reply.tokens,
                 run_id=context.run.id,
@@ -236,11 +273,19 @@ def fill(
 
 
 def _drawn(
-    sides: Sequence[Side], prompts: Sequence[PromptRow], k: int, settings: GenerateSettings
+    sides: Sequence[Side], prompts: Sequence[PromptRow], k: int, settings: GenerateSettings, told: OnToken
 ) -> list[list[tuple[str, Reply]]]:
-    """For each prompt ``k`` replies of each side, each with its policy."""
+    """For each prompt ``k`` replies of each side, each with its policy; ``told`` hears of the sides as of one."""
     together: list[list[tuple[str, Reply]]] = [[] for _ in prompts]
+    before = tokens = 0
+
+    def told_of_side(drawn: float, more: int) -> None:
+        nonlocal tokens
+        tokens = max(tokens, spent + more)
+        told(before + drawn, tokens)
+
     for side in sides:
+        spent = tokens
         drawn = sample(
             side.replier,
             [prompt.messages for prompt in prompts],
@@ -248,7 +293,9 @@ def _drawn(
             settings.sampling(),
             side.seed,
             settings.batch_size,
+            on_token=told_of_side,
         )
+        before += len(prompts) * k
         for own, replies in zip(together, drawn, strict=True):
             own += [(side.policy_id, reply) for reply in replies]
     return together

@@ -41,13 +41,15 @@ PROBE_WIDTH = 12
 class LoadedPolicy:
     """A model that can reply. ``model`` is the bare base, or the base under a PEFT adapter.
 
-    ``folds`` is off for a model in training: folding there and back would round the frozen base.
+    ``folds`` is off for a model in training: folding there and back would round the frozen base. ``half`` says that
+    replies are drawn by matrix products in bf16 (``training.speedups.half_linears``); all else stays in fp32.
     """
 
     model: Any
     tokenizer: Any
     base: str
     folds: bool = True
+    half: bool = False
     _lock: Any = field(default_factory=threading.RLock, repr=False)
 
     @property

@@ -62,7 +62,14 @@ class _Sampled(Settings):
     )
     top_k: int = Field(0, ge=0, le=1000, description="Draws only from this many likeliest tokens; 0 means all.")
     max_new_tokens: int = Field(96, ge=1, le=8192, description="A reply is cut after this many tokens.")
-    batch_size: int = Field(128, ge=1, le=1024, description="How many replies are drawn side by side.")
+    batch_size: int = Field(
+        128, ge=1, le=1024, description="How many replies are drawn side by side at most; fewer where they are long."
+    )
+    precision: Literal["auto", "fp32"] = Field(
+        "auto",
+        description="auto: a model of 50 M parameters or more draws in bf16 on a CPU that computes so, twice as fast; "
+        "fp32: never on a CPU, and the seed of a reply alone draws it again.",
+    )
 
     def sampling(self) -> SamplingSettings:
         """The part of the settings that is stored with every generation."""

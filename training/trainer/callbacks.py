@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 import statistics
-import time
 from collections import deque
 from collections.abc import Mapping
 from typing import Any
 
 from feedback.errors import RunFailed
 from feedback.types import SamplingSettings
+from training.reporting.pace import Pace, spelled
 from training.reporting.reporter import Reporter
 
 LATEST = 5  # metric points that a run's closing figures are the mean of
@@ -25,42 +25,6 @@ SAMPLE_TOKENS = 64
 
 class Diverged(RunFailed):
     """The training diverged: loss or gradient is not a number. The weights in memory are still good."""
-
-
-class Pace:
-    """How fast a trainer goes: tokens per second since the last look, and seconds left at the mean speed so far."""
-
-    def __init__(self) -> None:
-        self._began: tuple[float, int] | None = None
-        self._last: tuple[float, float] | None = None
-
-    def begin(self, step: int) -> None:
-        """The trainer is about to take the step after ``step``."""
-        if self._began is None:
-            self._began = time.monotonic(), step
-            self._last = None
-
-    def tokens_per_second(self, tokens: float) -> float | None:
-        """Since the last look, which must have seen fewer ``tokens``; None on the first."""
-        at, last = time.monotonic(), self._last
-        self._last = at, tokens
-        if last is None or at <= last[0] or tokens <= last[1]:
-            return None
-        return (tokens - last[1]) / (at - last[0])
-
-    def seconds_left(self, step: int, steps: int) -> float | None:
-        """Until the last step, at the mean speed since the trainer began."""
-        if self._began is None or step <= self._began[1]:
-            return None
-        each = (time.monotonic() - self._began[0]) / (step - self._began[1])
-        return each * max(0, steps - step)
-
-
-def spelled(seconds: float) -> str:
-    """A span in its largest unit that says enough: ``40 s``, ``12 min``, ``3.5 h``."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def step_callback(reporter: Reporter, names: Mapping[str, str], final: dict[str, float]) -> Any:

@@ -67,6 +67,9 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same replies.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw; 1 is the model's own.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="A reply is cut after this many tokens.")] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, or fp32: never in bf16, so that a seed alone draws a reply again.")
+    ] = None,
     kind: Annotated[MatchupKind, typer.Option(help="Pairs, or one ranking of all replies to a prompt.")] = (
         MatchupKind.pair
     ),
@@ -83,6 +86,7 @@ def generate(
         "seed": seed,
         "temperature": temperature,
         "max_new_tokens": max_new_tokens,
+        "precision": precision,
         "kind": kind.value,
         "against": against,
     }

@@ -29,6 +29,9 @@ def evaluate(
     picker: Annotated[
         str | None, typer.Option(help="Who picks A's best reply: a reward checkpoint or a reward function.")
     ] = None,
+    precision: Annotated[
+        str | None, typer.Option(help="auto, or fp32: never in bf16, so that a seed alone draws a reply again.")
+    ] = None,
     people: Annotated[
         bool, typer.Option("--people", help="People judge, blind: pairs of A and B come first on the Label tab.")
     ] = False,
@@ -53,7 +56,7 @@ def evaluate(
             _ask_people(context, a, b, prompts, seed, as_json)
         return
     config = {"a": a, "b": b, "prompts": prompts, "oracle": oracle, "reward": reward, "seed": seed}
-    config |= {"best_of": best_of, "picker": picker}
+    config |= {"best_of": best_of, "picker": picker, "precision": precision}
     with opened(context) as session, worker_for(session.home, standby=False) as keeper:
         run = submit_and_wait(session, keeper, "evaluate", config)
     if as_json:

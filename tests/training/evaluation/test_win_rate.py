@@ -80,6 +80,7 @@ def test_a_policy_is_as_good_as_itself_and_has_not_moved(policy: LoadedPolicy) -
     assert figures["kl"] == pytest.approx(0.0, abs=1e-4)
     assert figures["n_prompts"] == 6
     assert seen == sorted(seen)
+    assert len(seen) > 2 * SHORT.max_new_tokens, "progress moves with each token"
     assert figures["length_before"] > 0
 
 
@@ -227,6 +228,18 @@ def test_a_measured_checkpoint_carries_its_newest_scorecard(make_context: Any, t
     found = read_manifest(context.home.checkpoints / "rm").scorecard
     assert found is not None and found["kind"] == "reward_accuracy"
     assert open_policy(context.db, context.home, "p1", "cpu").has_adapter  # it loads as before
+
+
+@pytest.mark.parametrize(("precision", "lines"), [("auto", 2), ("fp32", 0)])
+def test_both_policies_draw_in_bf16_where_that_pays(
+    make_context: Any, tiny_policy: Any, monkeypatch: pytest.MonkeyPatch, precision: str, lines: int
+) -> None:
+    monkeypatch.setattr("training.speedups.half_linears.half_pays", lambda model: True)
+    settings = {"a": tiny_policy.name, "b": tiny_policy.name, "oracle": "shorter", "max_new_tokens": 8, "samples": 1}
+    context = make_context("evaluate", settings | {"precision": precision})
+    save_prompts(context.db, [Prompt(messages=messages, split=Split.evaluation) for messages in PROMPTS])
+    METHODS["evaluate"].run(context)
+    assert sum("bf16" in line for line in context.progress.lines) == lines
 
 
 def test_of_several_replies_the_one_the_picker_likes_best_is_given() -> None:

@@ -285,10 +285,10 @@ def test_what_was_drawn_before_the_server_went_away_is_kept_and_taken_up(
     add_policy(context.db, served.base)
     for number in range(20):
         make_prompt(context.db, f"Say {number}.")
-    served.behave = lambda body, before: reply_to(body) if before < 8 else complaint(500, "out of memory")
+    served.behave = lambda body, before: reply_to(body) if before < 10 else complaint(500, "out of memory")
     with pytest.raises(EndpointFailed, match="out of memory"):
         METHODS["generate"].run(context)
-    assert count_matchups(context.db).open == 4
+    assert count_matchups(context.db).open == 5  # a chunk of one prompt and a chunk of four
     served.behave = lambda body, before: reply_to(body)
     result = METHODS["generate"].run(make_context("generate", config, attempt=2, run=context.run))
     assert (result["matchups"], count_matchups(context.db).open) == (20, 20)

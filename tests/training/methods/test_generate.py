@@ -11,7 +11,8 @@ from feedback.errors import RunCancelled, RunFailed
 from feedback.store.content.generations import list_generations
 from feedback.store.content.prompts import save_prompts
 from feedback.store.labeling.matchups import count_matchups
-from feedback.types import Prompt, SamplingSettings
+from feedback.store.models.policies import save_policy
+from feedback.types import Policy, Prompt, SamplingSettings
 from tests.factories import draw_again, make_prompt
 from training.methods import METHODS, generate
 from training.methods.generate import chunks
@@ -123,3 +124,68 @@ def test_chunks_hold_every_prompt_once(size: int) -> None:
     for count in (0, 1, 4, 5, 23):
         split = [list(chunk) for chunk in chunks(list(range(count)), size)]  # type: ignore[arg-type]
         assert [prompt for chunk in split for prompt in chunk] == list(range(count))
+
+
+def test_chunks_grow_up_to_a_full_batch() -> None:
+    assert [len(chunk) for chunk in chunks(list(range(100)), 40)] == [1, 4, 16, 40, 39]  # type: ignore[arg-type]
+    assert [len(chunk) for chunk in chunks(list(range(6)), 2)] == [1, 2, 2, 1]  # type: ignore[arg-type]
+
+
+def test_the_first_pair_is_there_before_a_second_prompt_is_drawn(
+    make_context: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    context = make_context("generate", QUICK)
+    save_prompts(context.db, [Prompt(messages=[{"role": "user", "content": f"Say {n}."}]) for n in range(9)])
+    found: list[tuple[int, int]] = []
+    real = generate.sample
+
+    def noted(policy: Any, prompts: Any, *args: Any, **given: Any) -> Any:
+        found.append((len(prompts), count_matchups(context.db).open))
+        return real(policy, prompts, *args, **given)
+
+    monkeypatch.setattr(generate, "sample", noted)
+    METHODS["generate"].run(context)
+    assert found == [(1, 0), (4, 1), (4, 5)]
+
+
+@pytest.mark.parametrize("config", [{}, {"against": "rival"}])
+def test_progress_moves_with_each_token(make_context: Any, config: dict[str, Any], tiny_base: Path) -> None:
+    context = make_context("generate", QUICK | config | {"policy": "tiny"})
+    save_policy(context.db, Policy(name="rival", base=str(tiny_base)))
+    save_prompts(context.db, [Prompt(messages=[{"role": "user", "content": f"Say {n}."}]) for n in range(9)])
+    METHODS["generate"].run(context)
+    shares = [share for share, text in context.progress.reports if " prompts" in text]
+    assert shares == sorted(shares) and shares[-1] == 1.0
+    assert len(shares) >= 3 * QUICK["max_new_tokens"]  # chunks, each with a report at every token
+    assert 0 < shares[0] < 1 / 9
+    assert context.progress.reports[-1][1].startswith("9 of 9 prompts, 9 matchups")
+
+
+def test_a_cancel_is_heard_within_a_chunk(make_context: Any) -> None:
+    context = make_context("generate", QUICK)
+    make_prompt(context.db, "Say it.")
+    heard: list[float] = []
+
+    def report(share: float, text: str) -> None:
+        heard.append(share)
+        if share:
+            context.progress.stop()
+
+    context.progress.report = report
+    with pytest.raises(RunCancelled):
+        METHODS["generate"].run(context)
+    assert len([share for share in heard if share]) == 1
+    assert list_generations(context.db) == []
+
+
+@pytest.mark.parametrize(("precision", "half"), [("auto", True), ("fp32", False)])
+def test_it_draws_in_bf16_where_that_pays_and_says_so(
+    make_context: Any, monkeypatch: pytest.MonkeyPatch, precision: str, half: bool
+) -> None:
+    monkeypatch.setattr("training.speedups.half_linears.half_pays", lambda model: True)
+    context = make_context("generate", QUICK | {"precision": precision})
+    prompt = make_prompt(context.db, "Say it.")
+    METHODS["generate"].run(context)
+    assert any("bf16" in line for line in context.progress.lines) is half
+    for row in list_generations(context.db, prompt_id=prompt.id):
+        assert row.sampling.get("precision") == ("bf16" if half else None)
