@@ -1,4 +1,4 @@
-"""One forward for every trainer: packed rows, a head at the replies, joined adapters, the chosen precision."""
+"""One forward for every trainer: packed rows, a head at the replies, joined layers, the chosen precision."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from training.forward.lora import joined_lora
+from training.forward.norms import joined_norms
 from training.forward.packing import packed_rows
 from training.forward.precision import Precision, bf16_weights, choose_precision
 from training.forward.reply_head import reply_head
@@ -39,6 +40,7 @@ class TrainerForward:
         with ExitStack() as stack:
             packed = stack.enter_context(packed_rows(base))
             stack.enter_context(joined_lora(model))
+            stack.enter_context(joined_norms(base))
             if base.can_generate():
                 stack.enter_context(reply_head(base))
             if self.precision == "bf16" and base.device.type == "cpu":
