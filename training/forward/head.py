@@ -35,17 +35,17 @@ def token_outputs(
     *,
     scale: float = 1.0,
     extra: bool = False,
-    gradient_dtype: torch.dtype | None = None,
+    products: torch.dtype | None = None,
 ) -> TokenOutputs:
     """What a head with ``weight`` (V, H) and ``bias`` (V,) says of the tokens ``targets`` (N,) after ``states`` (N, H).
 
     Logits are multiplied by ``scale``. ``extra`` asks for the entropy, the mean logit and whether a token is the
-    likeliest too, all without gradient. Logits are computed in the precision of the weight: a logit of 20 in bf16 is
-    off by 0.06, and so is its log-probability. The gradient, a mean of many rows, may be computed in
-    ``gradient_dtype``.
+    likeliest too, all without gradient. Products are computed in ``products``, or in the precision of the weight. A
+    logit of 20 in bf16 is off by up to 0.06, and its log-probability would be too: so those of the target and of the
+    likeliest token are computed again in the precision of the weight. What is left are the errors of many small shares.
     """
     wanted = torch.is_grad_enabled() and states.requires_grad
-    found = _TokenOutputs.apply(states, targets, weight, bias, scale, extra, gradient_dtype if wanted else None, wanted)
+    found = _TokenOutputs.apply(states, targets, weight, bias, scale, extra, products, wanted)
     if not extra:
         return TokenOutputs(found[0])
     log_probs, entropy, mean_logits, is_top1 = found
@@ -62,24 +62,27 @@ class _TokenOutputs(torch.autograd.Function):
         bias: Tensor | None,
         scale: float,
         extra: bool,
-        gradient_dtype: torch.dtype | None,
+        products: torch.dtype | None,
         wanted: bool,
     ) -> tuple[Tensor, ...]:
         count = len(states)
         shape = (4 if extra else 1, count)
         found = torch.zeros(shape, dtype=torch.float32, device=states.device)
-        rows = weight if gradient_dtype is None else weight.to(gradient_dtype)
+        rows = weight if products is None else weight.to(products)
+        offset = None if bias is None else bias.to(rows.dtype)
         to_states = torch.empty_like(states, dtype=rows.dtype) if wanted else None
         size = max(1, LOGITS_AT_ONCE // len(weight))
         for begin in range(0, count, size):
             part = slice(begin, begin + size)
-            own, target = states[part].to(weight.dtype), targets[part, None]
-            logits = linear(own, weight, bias).float()
+            target = targets[part, None]
+            logits = linear(states[part].to(rows.dtype), rows, offset).float()
             if scale != 1.0:
                 logits.mul_(scale)
             if extra:
                 found[2, part] = logits.mean(1)
             top, likeliest = logits.max(1, keepdim=True)
+            if rows.dtype is not weight.dtype:
+                _refine(logits, torch.cat([target, likeliest], 1), states[part], weight, bias, scale)
             logits.sub_(top)
             picked = logits.gather(1, target).squeeze(1)
             weights = logits.exp() if extra else logits.exp_()
@@ -104,3 +107,11 @@ class _TokenOutputs(torch.autograd.Function):
         (to_states,) = ctx.saved_tensors
         to_own = to_states.to(ctx.dtype) * (gradients[0][:, None] * ctx.scale).to(ctx.dtype)
         return to_own, None, None, None, None, None, None, None
+
+
+def _refine(logits: Tensor, tokens: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> None:
+    """Put the logits (n, V) of some tokens (n, k) in the precision of the weight (V, H) in their places."""
+    exact = torch.bmm(weight[tokens], states.to(weight.dtype)[:, :, None]).squeeze(2)
+    if bias is not None:
+        exact = exact + bias[tokens]
+    logits.scatter_(1, tokens, (exact * scale).to(logits.dtype))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import cache
 from typing import Any, Literal
 
 import torch
@@ -46,8 +47,9 @@ def cpu_multiplies_bf16() -> bool:
     return any(getattr(torch.cpu, name, bool)() for name in names)
 
 
+@cache
 def bf16_gain() -> float:
-    """How many times as fast a product is in bf16 as in fp32, measured now; takes about 50 ms."""
+    """How many times as fast a product is in bf16 as in fp32, measured once in a process; takes about 50 ms."""
     rows, inputs, outputs = PROBE_SHAPE
     seconds = {}
     for dtype in (torch.float32, torch.bfloat16):

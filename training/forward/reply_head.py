@@ -69,7 +69,7 @@ def _reply_outputs(head: Any, states: Tensor, labels: Tensor, items: Any) -> Fus
     device = states.device.type
     products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     with torch.autocast(device, enabled=False):
-        found = token_outputs(states[mask], labels[mask], head.weight, head.bias, extra=True, gradient_dtype=products)
+        found = token_outputs(states[mask], labels[mask], head.weight, head.bias, extra=True, products=products)
 
     def spread(values: Tensor | None) -> Tensor | None:
         return None if values is None else values.new_zeros(mask.shape).masked_scatter(mask, values)

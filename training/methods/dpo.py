@@ -119,7 +119,7 @@ def _build(
             label_smoothing=settings.noise if settings.loss == "robust" else 0.0,
             ld_alpha=settings.length_weight if settings.length_weight < 1.0 else None,
             precompute_ref_log_probs=True,
-            precompute_ref_batch_size=max(32, settings.batch_size) if arguments["use_cpu"] else None,
+            precompute_ref_batch_size=2 * arguments["per_device_train_batch_size"],
         ),
         train_dataset=Dataset.from_list([dict(pair) for pair in encoded]),
         processing_class=tokenizer,

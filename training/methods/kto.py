@@ -201,7 +201,7 @@ def _build(
             desirable_weight=weights[0],
             undesirable_weight=weights[1],
             precompute_ref_log_probs=True,
-            precompute_ref_batch_size=max(32, settings.batch_size) if arguments["use_cpu"] else None,
+            precompute_ref_batch_size=2 * arguments["per_device_train_batch_size"],
         ),
         train_dataset=Dataset.from_list([dict(row) for row in rows]),
         processing_class=tokenizer,
