@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from training.adapters.build import TRL_REFERENCE, copy_adapter
+from training.data.reference_cache import load_sums, reference_key, save_sums
 from training.forward.trainer_forward import TrainerForward
-from training.trainer.reference_cache import load_sums, reference_key, save_sums
 from training.trainer.subclasses import silenced
 
 REFERENCES = "references"  # the directory of the cache

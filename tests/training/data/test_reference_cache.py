@@ -9,11 +9,11 @@ from typing import Any
 import pytest
 
 from feedback.types import PreferencePair
+from training.data import reference_cache
+from training.data.reference_cache import load_sums, save_sums
 from training.methods.dpo import train_dpo
 from training.reporting.reporter import LocalProgress
 from training.settings.dpo import DpoSettings
-from training.trainer import reference_cache
-from training.trainer.reference_cache import load_sums, save_sums
 
 QUICK: dict[str, Any] = {
     "dataset": "d", "epochs": 1, "min_steps": 2, "batch_size": 4, "learning_rate": 5e-3, "embedding_noise": 0.0,
