@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
+from importlib.metadata import version
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from feedback.files import atomic_write
 from training.adapters.build import TRL_REFERENCE
 
+FORMAT = 1  # raised when what computes the sums changes
 KEPT = 64  # files; the oldest go first
 TRAINED = ".default."  # part of the names of the adapter that is trained, which is no part of the reference
 
@@ -26,32 +30,39 @@ def reference_key(model: Any, rows: Sequence[Any], **told: Any) -> str:
     adapters off. ``rows`` are token rows; ``told`` is whatever else the sums depend on.
     """
     import torch
-    import transformers
 
     digest = hashlib.sha256()
     copy = model.peft_config.get(TRL_REFERENCE)
     head = {
         "rows": [dict(row) for row in rows],
         "told": told,
-        "versions": [torch.__version__, transformers.__version__],
+        "format": FORMAT,
+        "device": model.device.type,
+        "versions": [version(name) for name in ("torch", "transformers", "trl", "peft")],
         "config": model.get_base_model().config.to_dict(),
         "adapter": {} if copy is None else copy.to_dict(),
     }
-    digest.update(json.dumps(head, sort_keys=True, default=str).encode())
+    digest.update(json.dumps(head, sort_keys=True, default=_plain).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if TRAINED in name:
             continue
         digest.update(f"{name}:{tensor.dtype}:{tuple(tensor.shape)}".encode())
-        digest.update(tensor.detach().cpu().contiguous().view(torch.uint8).numpy().data)
+        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
-def load_sums(directory: Path, key: str, rows: int) -> list[list[float]] | None:
+def _plain(value: Any) -> Any:
+    """Settings of adapters hold sets, whose order differs from one process to the next."""
+    return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
+
+
+def load_sums(directory: Path, key: str, columns: int, rows: int) -> list[list[float]] | None:
     """The sums that were kept under a key, one list per column; None where there are none that can be read."""
     path = directory / f"{key}.json"
     try:
-        columns = json.loads(path.read_text())
-        return columns if all(len(column) == rows for column in columns) else None
+        found = json.loads(path.read_text())
+        usable = len(found) == columns and all(len(column) == rows for column in found)
+        return found if usable and all(map(math.isfinite, chain(*found))) else None
     except (OSError, ValueError, TypeError):
         return None
 

@@ -44,6 +44,7 @@ def packed_attention(
         if kwargs.get(name) is not None:
             raise ValueError(f"packed attention does not know {name}")
     layout = packed_layout
+    layout.windows.add(sliding_window)
     dtype = value.dtype  # under autocast rotated queries and keys are fp32
     # In bf16 the backward pass of the CPU's kernel takes three times what it takes in fp32
     inner = torch.float32 if value.device.type == "cpu" else dtype
@@ -56,8 +57,8 @@ def packed_attention(
         mask = layout.prefix_mask(sliding_window)
         first = _attend(prefix_query, prefix_key, prefix_value, mask, is_causal=mask is None, **options)
         blocks.append(first.flatten(0, 1))
-        suffix_key = torch.cat([prefix_key[layout.group_of], suffix_key], 1)
-        suffix_value = torch.cat([prefix_value[layout.group_of], suffix_value], 1)
+        suffix_key = torch.cat([prefix_key.index_select(0, layout.group_of), suffix_key], 1)
+        suffix_value = torch.cat([prefix_value.index_select(0, layout.group_of), suffix_value], 1)
     if layout.shares or sliding_window is not None:
         second = _attend(suffix_query, suffix_key, suffix_value, layout.suffix_mask(sliding_window), **options)
     else:  # padding on the right is seen by no real token
@@ -69,6 +70,9 @@ def packed_attention(
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Tensor:
     """Attention for states (row, place, heads, size)."""
     query, key, value = (states.transpose(1, 2) for states in (query, key, value))
+    if mask is not None and query.is_cuda:  # the fast kernels there take groups of heads only without a mask
+        groups = query.shape[1] // key.shape[1]
+        key, value = key.repeat_interleave(groups, 1), value.repeat_interleave(groups, 1)
     with torch.autocast(query.device.type, enabled=False):
         return scaled_dot_product_attention(query, key, value, attn_mask=mask, **options).transpose(1, 2)
 

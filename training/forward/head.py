@@ -19,7 +19,7 @@ LOGITS_AT_ONCE = 1 << 23  # numbers; 32 MB in fp32
 
 @dataclass(frozen=True)
 class TokenOutputs:
-    """What the head says of N tokens, each (N,) in fp32; only ``log_probs`` and ``entropy`` have gradients."""
+    """What the head says of N tokens, each (N,) in fp32; only ``log_probs`` have a gradient."""
 
     log_probs: Tensor
     entropy: Tensor | None = None

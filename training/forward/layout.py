@@ -8,7 +8,7 @@ on single tokens and needs no change.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import pairwise
 
@@ -34,7 +34,8 @@ class Layout:
     ``places`` (B, T) are places in the packed row, N where the batch is padded. ``prefixes`` (G, P) and ``suffixes``
     (B, S) are places in the packed row, padded on the right with 0, with the lengths ``prefix_lengths`` (G,) and
     ``suffix_lengths`` (B,). ``group_of`` (B,) is each row's prefix, 0 for a row without one, whose ``shared`` (B,),
-    the length of its prefix, is 0. G and P are 0 where no rows share a prefix.
+    the length of its prefix, is 0. G and P are 0 where no rows share a prefix. ``windows`` are noted by the attention:
+    how far its layers let a token see.
     """
 
     source: Tensor
@@ -46,6 +47,7 @@ class Layout:
     suffix_lengths: Tensor
     group_of: Tensor
     shared: Tensor
+    windows: set[int | None] = field(default_factory=set)
 
     @property
     def shares(self) -> bool:
@@ -126,7 +128,7 @@ def lay_out(ids: Tensor, mask: Tensor, *, share: bool = True) -> Layout:
         torch.tensor(group_of),
         torch.tensor(shared),
     )
-    return Layout(*(one.to(device) for one in found))
+    return Layout(*[one.to(device) for one in found])  # type: ignore[arg-type]
 
 
 def group_rows(rows: Sequence[Sequence[int]], least: int = LEAST_SHARED) -> list[Group]:

@@ -22,6 +22,7 @@ from torch.nn.functional import linear
 def joined_lora(model: Any) -> Iterator[int]:
     """Every plain LoRA layer of a model is one node for the time of the block, which is told how many there are."""
     layers = [layer for layer in model.modules() if type(layer) is LoraLinear and type(layer.base_layer) is nn.Linear]
+    layers = [layer for layer in layers if "forward" not in vars(layer)]
     for layer in layers:
         layer.forward = partial(_forward, layer, layer.forward)  # type: ignore[method-assign]
     try:
@@ -41,7 +42,8 @@ def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Te
     if not _is_plain(layer, name):
         return usual(x)  # type: ignore[no-any-return]
     down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
-    return _LoraProduct.apply(x, base.weight, base.bias, down, up, layer.scaling[name])  # type: ignore[no-any-return]
+    with torch.autocast(x.device.type, enabled=False):  # its products choose their precision themselves
+        return _LoraProduct.apply(x, base.weight, base.bias, down, up, layer.scaling[name])  # type: ignore[no-any-return]
 
 
 def _is_plain(layer: Any, name: str) -> bool:
@@ -51,7 +53,7 @@ def _is_plain(layer: Any, name: str) -> bool:
         and name not in layer.lora_variant  # DoRA and others that are more than a sum
         and isinstance(layer.lora_dropout[name], nn.Identity)
         and layer.lora_B[name].bias is None
-        and not layer.base_layer.weight.requires_grad
+        and not any(parameter.requires_grad for parameter in layer.base_layer.parameters())
     )
 
 

@@ -21,6 +21,7 @@ from training.forward.layout import Layout, lay_out
 
 # Arguments that say what the packed forward does anyhow; with any other the batch is computed as it is
 UNDERSTOOD = {"use_cache": (False, None), "return_dict": (True, None), "output_attentions": (False, None)}
+LIMITS = ("attention_chunk_size", "index_topk")  # settings of attention that sees less than all, or than a window
 PROBE_ROWS = ((1, 24), (1, 17), (40, 12), (90, 5))  # first token and length: two begin alike, two do not
 AGREES = {torch.float32: 2e-3, torch.bfloat16: 6e-2, torch.float16: 2e-2}  # times the largest hidden state
 
@@ -33,6 +34,7 @@ class PackedDecoder:
         self._usual = decoder.forward
         self.__signature__ = signature(decoder.forward)  # read by those who call the decoder with what it takes
         self.computed = self.padded = 0  # tokens so far: those that were computed, and those of the batches
+        self.windows: set[int | None] = set()  # how far the layers of the last forward let a token see
 
     def __call__(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         """The last hidden states (B, T, hidden) of a batch; zeros where it is padded."""
@@ -53,8 +55,10 @@ class PackedDecoder:
             use_cache=False,
             **{LAYOUT: layout},
         )
+        self.windows = layout.windows
         states = pad(out.last_hidden_state[0], (0, 0, 0, 1))
-        return BaseModelOutputWithPast(last_hidden_state=states[layout.places])
+        padded = states.index_select(0, layout.places.flatten()).view(*layout.places.shape, -1)
+        return BaseModelOutputWithPast(last_hidden_state=padded)
 
     def _packs(self, input_ids: Tensor | None, attention_mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
         asked = {name: value for name, value in kwargs.items() if value is not None}
@@ -72,6 +76,11 @@ class PackedDecoder:
 
 def _packed(values: Tensor, layout: Layout) -> Tensor:
     return values.flatten().index_select(0, layout.source)[None]
+
+
+def asks_for_router(model: Any) -> bool:
+    """Whether TRL asks this model's experts for router logits, whose loss counts the tokens of padded batches."""
+    return bool(getattr(model.config.get_text_config(), "router_aux_loss_coef", None))
 
 
 @contextmanager
@@ -109,12 +118,27 @@ def _reads_packed_rows(model: Any, packed: PackedDecoder) -> bool:
         with torch.no_grad():
             expected = model.base_model(**given).last_hidden_state
             model.set_attn_implementation(PACKED)
-            return _agree(packed(**given).last_hidden_state, expected, mask)
-    except (AttributeError, TypeError, ValueError, RuntimeError, IndexError):
+            found = packed(**given).last_hidden_state
+            return _agree(found, expected, mask) and _windows_told(model.config.get_text_config(), packed.windows)
+    except Exception:  # whatever another kind of layer stumbles over, it reads padded rows
         return False
     finally:
         model.train(was_training)
         packed.computed = packed.padded = 0
+
+
+def _windows_told(config: Any, windows: set[int | None]) -> bool:
+    """Whether the layers told the attention of every limit to what a token sees; some leave it to the mask alone.
+
+    The rows of a probe are shorter than such a limit, so that their states would not show it.
+    """
+    kinds = set(getattr(config, "layer_types", None) or ())
+    if kinds - {"full_attention", "sliding_attention"}:
+        return False
+    if any(getattr(config, name, None) for name in LIMITS):
+        return False
+    window = getattr(config, "sliding_window", None)
+    return not isinstance(window, int) or kinds == {"full_attention"} or window in windows
 
 
 def _probe_batch(model: Any) -> tuple[Tensor, Tensor]:

@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from training.settings.train import LARGE_MODEL
 
 Precision = Literal["fp32", "bf16"]
-FASTER = 1.3  # times, from which bf16 pays for its casts
 PROBE_SHAPE = (512, 1024, 1024)  # rows, inputs and outputs of the product that is timed
 
 
@@ -27,7 +26,8 @@ def choose_precision(asked: str | None, device: str, parameters: int) -> tuple[P
     """The precision to train in, and why, in words for the log.
 
     ``asked`` is fp32, bf16 or auto. auto is bf16 on a GPU, and on a CPU that has instructions for it and a base large
-    enough for products to take most of the time; None, of a method with a core of its own, keeps fp32 on a CPU.
+    enough for products to take most of the time; None, of a method with a core of its own, keeps fp32 on a CPU. No
+    clock decides: a resumed run, and each of several processes, must choose the same.
     """
     if asked in ("fp32", "bf16"):
         return asked, f"precision={asked}, as asked for"  # type: ignore[return-value]
@@ -35,10 +35,8 @@ def choose_precision(asked: str | None, device: str, parameters: int) -> tuple[P
         return "bf16", "bf16 on a GPU"
     if asked is None or parameters < LARGE_MODEL or not cpu_multiplies_bf16():
         return "fp32", "fp32"
-    gain = bf16_gain()
-    if gain < FASTER:
-        return "fp32", f"fp32: in bf16 this CPU multiplies only {gain:.1f} times as fast"
-    return "bf16", f"bf16 matrix products, {gain:.1f} times as fast as fp32 on this CPU (precision=fp32 to avoid them)"
+    gain = f"{bf16_gain():.1f} times as fast as fp32 as measured now"
+    return "bf16", f"bf16 matrix products, {gain} (precision=fp32 to avoid them)"
 
 
 def cpu_multiplies_bf16() -> bool:
@@ -78,11 +76,30 @@ def bf16_weights(model: Any) -> Iterator[int]:
     try:
         for module in model.modules():
             if type(module) is nn.Linear and id(module.weight) not in embeddings:
-                kept += [(one, _lend(one)) for one in module.parameters(recurse=False) if _frozen(one)]
+                for one in filter(_frozen, module.parameters(recurse=False)):
+                    kept.append((one, _lend(one)))
         yield len(kept)
     finally:
         for parameter, low in kept:
             parameter.data = join_halves(parameter.data, low)
+
+
+@contextmanager
+def fp32_head(head: Any) -> Iterator[None]:
+    """A head is given fp32 states and computes outside autocast for the time of the block: a score is one number."""
+    usual, own = head.forward, vars(head).get("forward")
+
+    def forward(states: Tensor) -> Tensor:
+        with torch.autocast(states.device.type, enabled=False):
+            return usual(states.float()) if states.device.type == "cpu" else usual(states)  # type: ignore[no-any-return]
+
+    head.forward = forward
+    try:
+        yield
+    finally:
+        del head.forward
+        if own is not None:
+            head.forward = own
 
 
 def _frozen(parameter: nn.Parameter) -> bool:

@@ -90,7 +90,9 @@ def _plain(model: Any) -> bool:
     head = model.get_output_embeddings()
     config = model.config.get_text_config()
     scaled = any(getattr(config, name, None) not in (None, 1, 1.0) for name in SCALED)
-    plain = type(head) is nn.Linear and not head.weight.requires_grad and not head._forward_hooks
+    plain = (
+        type(head) is nn.Linear and not any(one.requires_grad for one in head.parameters()) and not head._forward_hooks
+    )
     return plain and not scaled and hasattr(model, "base_model")
 
 

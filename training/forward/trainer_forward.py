@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 from training.forward.lora import joined_lora
 from training.forward.norms import joined_norms
-from training.forward.packing import packed_rows
-from training.forward.precision import Precision, bf16_weights, choose_precision
+from training.forward.packing import asks_for_router, packed_rows
+from training.forward.precision import Precision, bf16_weights, choose_precision, fp32_head
 from training.forward.reply_head import reply_head
 from training.reporting.reporter import Reporter
 from training.settings.train import TrainSettings
@@ -18,20 +18,30 @@ from training.settings.train import TrainSettings
 
 @dataclass
 class TrainerForward:
-    """How a trainer's model computes while it trains; told once in the log where a part cannot be used."""
+    """How a trainer's model computes while it trains; told once in the log where a part cannot be used.
+
+    ``scalar_head`` finds the head of a reward model, which computes in fp32 whatever the rest does.
+    """
 
     precision: Precision
     reporter: Reporter
+    scalar_head: Callable[[Any], Any] | None = None
     told: bool = False
 
     @classmethod
-    def for_run(cls, settings: TrainSettings, model: Any, reporter: Reporter) -> TrainerForward:
+    def for_run(
+        cls,
+        settings: TrainSettings,
+        model: Any,
+        reporter: Reporter,
+        scalar_head: Callable[[Any], Any] | None = None,
+    ) -> TrainerForward:
         """The forward that a run's settings ask for, its precision chosen and logged."""
         parameters = sum(parameter.numel() for parameter in model.parameters())
         precision, why = choose_precision(settings.precision, model.device.type, parameters)
         if model.device.type == "cpu" and why != precision:
             reporter.log(why)
-        return cls(precision, reporter)
+        return cls(precision, reporter, scalar_head)
 
     @contextmanager
     def of(self, model: Any) -> Iterator[None]:
@@ -43,12 +53,18 @@ class TrainerForward:
             stack.enter_context(joined_norms(base))
             if base.can_generate():
                 stack.enter_context(reply_head(base))
+            elif self.scalar_head is not None:
+                stack.enter_context(fp32_head(self.scalar_head(base)))
             if self.precision == "bf16" and base.device.type == "cpu":
                 stack.enter_context(bf16_weights(model))
-            if packed is None and not self.told:
-                kind = base.config.model_type
-                self.reporter.log(
-                    f"a {kind} model cannot read packed rows: its batches are computed with their padding"
-                )
+            if not self.told:
+                self._tell(base, packed is not None)
             self.told = True
             yield
+
+    def _tell(self, base: Any, packed: bool) -> None:
+        kind = base.config.model_type
+        if not packed:
+            self.reporter.log(f"a {kind} model cannot read packed rows: its batches are computed with their padding")
+        elif asks_for_router(base):
+            self.reporter.log(f"the router of a {kind} model is trained too: batches are computed with their padding")

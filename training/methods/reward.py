@@ -23,6 +23,7 @@ from training.data.pairs import TokenPair, pair_tokens, usable_pairs
 from training.evaluation.reward_accuracy import pair_accuracy
 from training.forward.trainer_forward import TrainerForward
 from training.methods.reward_ensemble import train_members
+from training.models.classifiers import head_of
 from training.models.loading import HEAD, LoadedReward, load_scorer
 from training.reporting.reporter import Reporter, RunContext
 from training.settings.reward import RewardSettings
@@ -140,7 +141,6 @@ def train_reward(
     """
     import torch
 
-    from training.models.classifiers import head_of
     from training.models.reward_heads import pooling_of
 
     with trainer_scope():
@@ -277,7 +277,7 @@ def _build(
             metrics["margin"][-1] = (chosen - rejected).mean().item()
             return (loss, outputs) if return_outputs else loss
 
-    forward = TrainerForward.for_run(settings, model, reporter)
+    forward = TrainerForward.for_run(settings, model, reporter, head_of)
     arguments = trainer_arguments(settings, model, list(map(pair_tokens, encoded)), directory, forward.precision)
     disable_dropout(model)
     return silenced(PairTrainer, encoded, settings.seed, forward)(

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from training.forward.head import LOGITS_AT_ONCE
+from training.forward.packing import asks_for_router
 from training.forward.precision import choose_precision
 from training.models.loading import parameter_count
 from training.reporting.reporter import Reporter
@@ -34,7 +35,7 @@ class BatchPlan:
 
 
 def plan_batches(model: Any, settings: TrainSettings, tokens: int) -> BatchPlan:
-    """The plan for rows of at most so many ``tokens``, all sides of a pair or ranking together.
+    """The plan for rows of at most so many ``tokens``: all sides of a pair or ranking together, their prompt once.
 
     The number of rows depends on the model, the settings and the kind of machine alone, so that a resumed run adds up
     the same parts; what is free decides on checkpointing, which changes no result.
@@ -44,6 +45,7 @@ def plan_batches(model: Any, settings: TrainSettings, tokens: int) -> BatchPlan:
         import torch
 
         budget = int(torch.cuda.get_device_properties(model.device).total_memory * ACTIVATIONS_SHARE)
+    tokens *= 1 if _shares_prompts(model, settings) else 2
     micro = settings.micro_batch_for(budget // max(1, tokens * activations_per_token(model, settings)))
     needed = memory_needed(model, settings, tokens=micro * tokens)
     return BatchPlan(micro, checkpointing=needed > USABLE * free_memory(model))
@@ -117,6 +119,11 @@ def memory_needed(model: Any, settings: TrainSettings, *, tokens: int, checkpoin
         kept = kept // layers + layers * hidden * max(2, model.dtype.itemsize)
     libraries = LIBRARIES if model.device.type == "cpu" else 0
     return adapter * 16 + tokens * kept + _head_memory(model) + libraries
+
+
+def _shares_prompts(model: Any, settings: TrainSettings) -> bool:
+    """Whether replies to one prompt compute it once: not under noise, nor where experts are asked for their router."""
+    return not settings.noise_for(parameter_count(model)) and not asks_for_router(model)
 
 
 def activations_per_token(model: Any, settings: TrainSettings) -> int:

@@ -31,7 +31,8 @@ class SummedScore(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """The sums (row, position, 1); the bias is added once, not at every token."""
-        scores = nn.functional.linear(states.float(), self.weight.float()).cumsum(1) / USUAL_LENGTH
+        with torch.autocast(states.device.type, enabled=False):  # sums in bf16 would be rounded to eight bits
+            scores = nn.functional.linear(states.float(), self.weight.float()).cumsum(1) / USUAL_LENGTH
         return scores if self.bias is None else scores + self.bias.float()
 
 
@@ -40,7 +41,8 @@ class MeanScore(SummedScore):
 
     def forward(self, states: Tensor) -> Tensor:
         """The means (row, position, 1)."""
-        scores = nn.functional.linear(states.float(), self.weight.float()).cumsum(1)
+        with torch.autocast(states.device.type, enabled=False):
+            scores = nn.functional.linear(states.float(), self.weight.float()).cumsum(1)
         read = torch.arange(1, states.shape[1] + 1, device=states.device, dtype=scores.dtype)
         means = scores / read[None, :, None]
         return means if self.bias is None else means + self.bias.float()
@@ -55,7 +57,8 @@ class LastScore(nn.Module):
 
     def forward(self, states: Tensor) -> Tensor:
         """The scores (row, position, 1) of hidden states (row, position, width)."""
-        return nn.functional.linear(states, self.weight.to(states.dtype))
+        with torch.autocast(states.device.type, enabled=False):
+            return nn.functional.linear(states, self.weight.to(states.dtype))
 
 
 def scalar_head(pooling: Pooling, width: int, *, bias: bool = True) -> Any:

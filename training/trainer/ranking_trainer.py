@@ -18,6 +18,7 @@ from training.data.encoding import Encoder
 from training.data.pairs import MIN_PAIRS, require_pairs
 from training.forward.trainer_forward import TrainerForward
 from training.models.chat import window_of
+from training.models.classifiers import head_of
 from training.models.memory_estimate import tell_preflight
 from training.reporting.reporter import Reporter
 from training.settings.reward import RewardSettings
@@ -176,7 +177,7 @@ def build_ranking_trainer(
                 self._metrics["train"][name].append(value)
             return (loss, outputs) if return_outputs else loss
 
-    forward = TrainerForward.for_run(settings, model, reporter)
+    forward = TrainerForward.for_run(settings, model, reporter, head_of)
     arguments = trainer_arguments(settings, model, list(map(_tokens, rows)), directory, forward.precision)
     disable_dropout(model)
     return silenced(RankingTrainer, rows, settings.seed, forward)(

@@ -51,9 +51,14 @@ def reference_first(
             complete_reference_copy(self.model)
             sums = None
             if cache is not None:
-                told = {"precision": forward.precision, "columns": columns, "ld_alpha": getattr(self, "ld_alpha", None)}
+                told = {
+                    "precision": forward.precision,
+                    "columns": columns,
+                    "ld_alpha": getattr(self, "ld_alpha", None),
+                    "together": batch_size,
+                }
                 key = reference_key(self.model, encoded, **told)
-                sums = load_sums(cache, key, len(encoded))
+                sums = load_sums(cache, key, len(columns), len(encoded))
             if sums is None:
                 sums = self._ask_reference(batch_size)
                 if cache is not None:

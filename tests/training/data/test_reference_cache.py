@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -68,11 +70,11 @@ def test_anything_else_is_asked_anew(tiny_base: Path, pairs: list[PreferencePair
 
 def test_a_damaged_or_short_file_is_no_answer(tmp_path: Path) -> None:
     save_sums(tmp_path, "key", [[1.0, 2.0], [3.0, 4.0]])
-    assert load_sums(tmp_path, "key", 2) == [[1.0, 2.0], [3.0, 4.0]]
-    assert load_sums(tmp_path, "key", 3) is None and load_sums(tmp_path, "other", 2) is None
-    for damage in ("[[1.0, 2.0", "7", "[1, 2]", "null"):
+    assert load_sums(tmp_path, "key", 2, 2) == [[1.0, 2.0], [3.0, 4.0]]
+    assert load_sums(tmp_path, "key", 2, 3) is None and load_sums(tmp_path, "other", 2, 2) is None
+    for damage in ("[[1.0, 2.0", "7", "[1, 2]", "null", "[]", "[[1.0, NaN], [1.0, 2.0]]"):
         (tmp_path / "key.json").write_text(damage)
-        assert load_sums(tmp_path, "key", 2) is None
+        assert load_sums(tmp_path, "key", 2, 2) is None
 
 
 def test_the_oldest_files_go_and_a_full_disk_costs_no_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -83,4 +85,26 @@ def test_the_oldest_files_go_and_a_full_disk_costs_no_run(tmp_path: Path, monkey
     assert sorted(path.stem for path in tmp_path.glob("*.json")) == ["k2", "k3"]
     (tmp_path / "file").write_text("")
     save_sums(tmp_path / "file", "key", [[1.0]])  # not a directory: nothing is kept, nothing is raised
-    assert load_sums(tmp_path / "file", "key", 1) is None
+    assert load_sums(tmp_path / "file", "key", 1, 1) is None
+
+
+def test_the_key_is_the_same_in_every_process(tmp_path: Path) -> None:
+    script = """
+import torch
+from peft import LoraConfig, get_peft_model
+from tests.training.forward.models import tiny
+from training.data.reference_cache import reference_key
+model = get_peft_model(tiny(), LoraConfig(target_modules="all-linear"))
+model.add_adapter("ref", LoraConfig(r=2, target_modules="all-linear"))
+for name, parameter in model.named_parameters():
+    if "lora" in name:
+        torch.nn.init.constant_(parameter, 0.5)
+model.base_model.model.register_buffer("single", torch.tensor(1.0))
+print(reference_key(model, [{"ids": [1, 2]}], precision="fp32"))
+"""
+    keys = set()
+    for seed in ("1", "2", "3"):
+        env = {**os.environ, "PYTHONHASHSEED": seed, "OMP_NUM_THREADS": "1"}
+        done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+        keys.add(done.stdout.strip())
+    assert len(keys) == 1 and len(keys.pop()) == 64

@@ -79,3 +79,11 @@ def test_weights_of_the_base_may_be_bf16_under_an_fp32_adapter() -> None:
     torch.testing.assert_close(found.float(), exact, rtol=0.05, atol=0.02 * float(exact.detach().abs().max()))
     found.float().sum().backward()
     assert layer.lora_A["default"].weight.grad.dtype is torch.float32
+
+
+def test_a_bias_that_is_trained_keeps_its_gradient() -> None:
+    model = tiny("qwen2")  # its queries have biases
+    model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", bias="all"))
+    with joined_lora(model):
+        _, gradients = outputs(model)
+    assert any("bias" in name and gradient.abs().max() > 0 for name, gradient in gradients.items())

@@ -133,3 +133,31 @@ def test_a_row_without_tokens_is_computed_as_it_is() -> None:
     with packed_rows(model) as packed:
         model.base_model(input_ids=ids, attention_mask=mask, use_cache=False)
         assert packed is not None and packed.computed == 0
+
+
+@pytest.mark.parametrize(
+    ("family", "settings"),
+    [("phimoe", {"sliding_window": 32, "num_local_experts": 2}), ("doge", {"sliding_window": 32})],
+)
+def test_a_window_that_only_the_mask_knows_is_not_packed(family: str, settings: dict[str, Any]) -> None:
+    with packed_rows(tiny(family, **settings)) as packed:
+        assert packed is None
+
+
+def test_a_window_longer_than_the_probe_is_heeded() -> None:
+    model = tiny("mistral", sliding_window=32)
+    rows = [[20 + i * 7 % 40 for i in range(60)] + [end] for end in (1, 2)]
+    ids, mask = padded(rows)
+    expected = states_and_gradient(model, ids, mask)
+    with packed_rows(model) as packed:
+        assert packed is not None
+        found = states_and_gradient(model, ids, mask)
+    torch.testing.assert_close(found[0], expected[0], rtol=1e-4, atol=1e-3)
+
+
+def test_gradients_of_many_replies_to_one_prompt_repeat_bit_for_bit() -> None:
+    model = tiny()
+    ids, mask = padded([[*range(20, 50), end, end + 1] for end in range(60, 76)])
+    with packed_rows(model):
+        found = [states_and_gradient(model, ids, mask)[1] for _ in range(5)]
+    assert all(torch.equal(one, found[0]) for one in found)
