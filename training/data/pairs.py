@@ -10,7 +10,7 @@ from feedback.errors import NotEnoughData
 from feedback.types import PreferencePair
 from training.data.encoding import Encoder
 from training.models.chat import window_of
-from training.models.memory_estimate import tell_preflight
+from training.models.memory_estimate import shares_prompts, tell_preflight
 from training.reporting.reporter import Reporter
 from training.settings.train import TrainSettings
 
@@ -27,9 +27,10 @@ class TokenPair(TypedDict):
     length: int
 
 
-def pair_tokens(pair: TokenPair) -> int:
-    """How many tokens a pair has, its prompt counted once."""
-    return len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"])
+def pair_tokens(pairs: Sequence[TokenPair], model: Any, settings: TrainSettings) -> list[int]:
+    """How many tokens of each pair are computed: its prompt once where the replies share it, else twice."""
+    prompts = 1 if shares_prompts(model, settings) else 2
+    return [prompts * len(pair["prompt_ids"]) + len(pair["chosen_ids"]) + len(pair["rejected_ids"]) for pair in pairs]
 
 
 def require_pairs(pairs: Sequence[Any], noun: str, reporter: Reporter) -> None:
@@ -71,8 +72,15 @@ def usable_pairs(
             f"Of {len(pairs)} pairs {encoder.left_why}, which leaves {len(encoded)}; at least {MIN_PAIRS} are needed. "
             f"Raise max_length (now {settings.max_length}) or choose a model that reads more."
         )
-    row, tokens, left_out = max(pair["length"] for pair in encoded), max(map(pair_tokens, encoded)), encoder.left_out
-    tell_preflight(model, settings, reporter, rows=len(encoded), left_out=left_out, longest=row, tokens=tokens)
+    tell_preflight(
+        model,
+        settings,
+        reporter,
+        rows=len(encoded),
+        left_out=encoder.left_out,
+        longest=max(pair["length"] for pair in encoded),
+        tokens=max(pair_tokens(encoded, model, settings)),
+    )
     return encoded, encoder
 
 

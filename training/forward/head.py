@@ -22,9 +22,9 @@ class TokenOutputs:
     """What the head says of N tokens, each (N,) in fp32; only ``log_probs`` have a gradient."""
 
     log_probs: Tensor
-    entropy: Tensor | None = None
-    mean_logits: Tensor | None = None
-    is_top1: Tensor | None = None
+    entropy: Tensor
+    mean_logits: Tensor
+    is_top1: Tensor
 
 
 def token_outputs(
@@ -33,22 +33,16 @@ def token_outputs(
     weight: Tensor,
     bias: Tensor | None = None,
     *,
-    scale: float = 1.0,
-    extra: bool = False,
     products: torch.dtype | None = None,
 ) -> TokenOutputs:
     """What a head with ``weight`` (V, H) and ``bias`` (V,) says of the tokens ``targets`` (N,) after ``states`` (N, H).
 
-    Logits are multiplied by ``scale``. ``extra`` asks for the entropy, the mean logit and whether a token is the
-    likeliest too, all without gradient. Products are computed in ``products``, or in the precision of the weight. A
-    logit of 20 in bf16 is off by up to 0.06, and its log-probability would be too: so those of the target and of the
-    likeliest token are computed again in the precision of the weight. What is left are the errors of many small shares.
+    Matrix products are computed in ``products``, or in the precision of the weight. A logit of 20 in bf16 is off by up
+    to 0.06, and its log-probability would be too, so the logits of the target and of the likeliest token are computed
+    again in the precision of the weight. What remains is the rounding of the other logits, which mostly cancels.
     """
     wanted = torch.is_grad_enabled() and states.requires_grad
-    found = _TokenOutputs.apply(states, targets, weight, bias, scale, extra, products, wanted)
-    if not extra:
-        return TokenOutputs(found[0])
-    log_probs, entropy, mean_logits, is_top1 = found
+    log_probs, entropy, mean_logits, is_top1 = _TokenOutputs.apply(states, targets, weight, bias, products, wanted)
     return TokenOutputs(log_probs, entropy, mean_logits, is_top1.bool())
 
 
@@ -60,14 +54,11 @@ class _TokenOutputs(torch.autograd.Function):
         targets: Tensor,
         weight: Tensor,
         bias: Tensor | None,
-        scale: float,
-        extra: bool,
         products: torch.dtype | None,
         wanted: bool,
     ) -> tuple[Tensor, ...]:
         count = len(states)
-        shape = (4 if extra else 1, count)
-        found = torch.zeros(shape, dtype=torch.float32, device=states.device)
+        found = torch.zeros(4, count, dtype=torch.float32, device=states.device)
         rows = weight if products is None else weight.to(products)
         offset = None if bias is None else bias.to(rows.dtype)
         to_states = torch.empty_like(states, dtype=rows.dtype) if wanted else None
@@ -76,28 +67,24 @@ class _TokenOutputs(torch.autograd.Function):
             part = slice(begin, begin + size)
             target = targets[part, None]
             logits = linear(states[part].to(rows.dtype), rows, offset).float()
-            if scale != 1.0:
-                logits.mul_(scale)
-            if extra:
-                found[2, part] = logits.mean(1)
+            found[2, part] = logits.mean(1)
             top, likeliest = logits.max(1, keepdim=True)
             if rows.dtype is not weight.dtype:
-                _refine(logits, torch.cat([target, likeliest], 1), states[part], weight, bias, scale)
+                _refine(logits, torch.cat([target, likeliest], 1), states[part], weight, bias)
             logits.sub_(top)
             picked = logits.gather(1, target).squeeze(1)
-            weights = logits.exp() if extra else logits.exp_()
+            weights = logits.exp()
             total = weights.sum(1)
             found[0, part] = picked - total.log()
-            if extra:
-                mean = torch.bmm(weights[:, None], logits[:, :, None]).flatten() / total
-                found[1, part] = total.log() - mean
-                found[3, part] = (likeliest == target).squeeze(1).float()
+            mean = torch.bmm(weights[:, None], logits[:, :, None]).flatten() / total
+            found[1, part] = total.log() - mean
+            found[3, part] = (likeliest == target).squeeze(1).float()
             if to_states is not None:
                 mean_row = (weights.to(rows.dtype) @ rows) / total[:, None]
                 to_states[part] = weight[targets[part]] - mean_row
         if to_states is not None:
             ctx.save_for_backward(to_states)
-            ctx.scale, ctx.dtype = scale, states.dtype
+            ctx.dtype = states.dtype
         outputs = tuple(found)
         ctx.mark_non_differentiable(*outputs[1:])
         return outputs
@@ -105,13 +92,12 @@ class _TokenOutputs(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         (to_states,) = ctx.saved_tensors
-        to_own = to_states.to(ctx.dtype) * (gradients[0][:, None] * ctx.scale).to(ctx.dtype)
-        return to_own, None, None, None, None, None, None, None
+        return to_states.to(ctx.dtype) * gradients[0][:, None].to(ctx.dtype), None, None, None, None, None
 
 
-def _refine(logits: Tensor, tokens: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None, scale: float) -> None:
+def _refine(logits: Tensor, tokens: Tensor, states: Tensor, weight: Tensor, bias: Tensor | None) -> None:
     """Put the logits (n, V) of some tokens (n, k) in the precision of the weight (V, H) in their places."""
     exact = torch.bmm(weight[tokens], states.to(weight.dtype)[:, :, None]).squeeze(2)
     if bias is not None:
         exact = exact + bias[tokens]
-    logits.scatter_(1, tokens, (exact * scale).to(logits.dtype))
+    logits.scatter_(1, tokens, exact.to(logits.dtype))

@@ -39,14 +39,15 @@ def _forward(layer: Any, usual: Any, x: Tensor, *args: Any, **kwargs: Any) -> Te
     if layer.disable_adapters:
         return linear(x.to(base.weight.dtype), base.weight, base.bias)
     name = layer.active_adapters[0]
-    if not _is_plain(layer, name):
+    if not is_plain(layer, name):
         return usual(x)  # type: ignore[no-any-return]
     down, up = layer.lora_A[name].weight, layer.lora_B[name].weight
     with torch.autocast(x.device.type, enabled=False):  # its products choose their precision themselves
         return _LoraProduct.apply(x, base.weight, base.bias, down, up, layer.scaling[name])  # type: ignore[no-any-return]
 
 
-def _is_plain(layer: Any, name: str) -> bool:
+def is_plain(layer: Any, name: str) -> bool:
+    """Whether a LoRA layer computes ``x W' + s x A' B'`` by one adapter and no more, over a frozen base."""
     return (
         len(layer.active_adapters) == 1
         and name in layer.lora_A

@@ -69,13 +69,12 @@ def _reply_outputs(head: Any, states: Tensor, labels: Tensor, items: Any) -> Fus
     device = states.device.type
     products = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else None
     with torch.autocast(device, enabled=False):
-        found = token_outputs(states[mask], labels[mask], head.weight, head.bias, extra=True, products=products)
+        found = token_outputs(states[mask], labels[mask], head.weight, head.bias, products=products)
 
-    def spread(values: Tensor | None) -> Tensor | None:
-        return None if values is None else values.new_zeros(mask.shape).masked_scatter(mask, values)
+    def spread(values: Tensor) -> Tensor:
+        return values.new_zeros(mask.shape).masked_scatter(mask, values)
 
     log_probs = spread(found.log_probs)
-    assert log_probs is not None
     return FusedCausalLMOutput(
         loss=-log_probs.sum() / (mask.sum().clamp(min=1) if items is None else items),
         log_probs=log_probs,

@@ -106,7 +106,7 @@ def _build(
     from trl import DPOConfig, DPOTrainer
 
     forward = TrainerForward.for_run(settings, model, reporter)
-    arguments = trainer_arguments(settings, model, list(map(pair_tokens, encoded)), directory, forward.precision)
+    arguments = trainer_arguments(settings, model, pair_tokens(encoded, model, settings), directory, forward.precision)
     anchored = settings.anchor > 0
     disable_dropout(model)
     trainer = _trainer_class(DPOTrainer, encoded, settings, forward, cache)(

@@ -278,7 +278,7 @@ def _build(
             return (loss, outputs) if return_outputs else loss
 
     forward = TrainerForward.for_run(settings, model, reporter, head_of)
-    arguments = trainer_arguments(settings, model, list(map(pair_tokens, encoded)), directory, forward.precision)
+    arguments = trainer_arguments(settings, model, pair_tokens(encoded, model, settings), directory, forward.precision)
     disable_dropout(model)
     return silenced(PairTrainer, encoded, settings.seed, forward)(
         model=model,

@@ -35,7 +35,7 @@ class BatchPlan:
 
 
 def plan_batches(model: Any, settings: TrainSettings, tokens: int) -> BatchPlan:
-    """The plan for rows of at most so many ``tokens``: all sides of a pair or ranking together, their prompt once.
+    """The plan for rows of at most so many ``tokens``: all sequences of a pair or ranking together.
 
     The number of rows depends on the model, the settings and the kind of machine alone, so that a resumed run adds up
     the same parts; what is free decides on checkpointing, which changes no result.
@@ -45,7 +45,6 @@ def plan_batches(model: Any, settings: TrainSettings, tokens: int) -> BatchPlan:
         import torch
 
         budget = int(torch.cuda.get_device_properties(model.device).total_memory * ACTIVATIONS_SHARE)
-    tokens *= 1 if _shares_prompts(model, settings) else 2
     micro = settings.micro_batch_for(budget // max(1, tokens * activations_per_token(model, settings)))
     needed = memory_needed(model, settings, tokens=micro * tokens)
     return BatchPlan(micro, checkpointing=needed > USABLE * free_memory(model))
@@ -121,7 +120,7 @@ def memory_needed(model: Any, settings: TrainSettings, *, tokens: int, checkpoin
     return adapter * 16 + tokens * kept + _head_memory(model) + libraries
 
 
-def _shares_prompts(model: Any, settings: TrainSettings) -> bool:
+def shares_prompts(model: Any, settings: TrainSettings) -> bool:
     """Whether replies to one prompt compute it once: not under noise, nor where experts are asked for their router."""
     return not settings.noise_for(parameter_count(model)) and not asks_for_router(model)
 

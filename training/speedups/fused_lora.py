@@ -17,6 +17,8 @@ import torch
 from peft.tuners.lora.layer import Linear as LoraLinear
 from torch import Tensor, nn
 
+from training.forward.lora import is_plain
+
 
 class FusedLora:
     """Replacement for a LoRA layer's forward wherever its active adapter is plain LoRA over an fp32 layer."""
@@ -53,7 +55,7 @@ class FusedLora:
         """Compute the fused weight (out, in) and return it with A, B and the scale; None for more than plain LoRA."""
         layer = self._layer
         name = layer.active_adapters[0]
-        if not self._is_plain(name):
+        if not is_plain(layer, name):
             return None
         down: Any = layer.lora_A[name].weight
         up: Any = layer.lora_B[name].weight
@@ -62,16 +64,6 @@ class FusedLora:
             weight = torch.addmm(self._base.weight, up, down, alpha=scale)
         self._current = (weight, down, up, scale)  # two threads may both compute it; the results are equal
         return self._current
-
-    def _is_plain(self, name: str) -> bool:
-        layer = self._layer
-        return (
-            len(layer.active_adapters) == 1
-            and name in layer.lora_A
-            and name not in layer.lora_variant  # DoRA and others that are more than a sum
-            and isinstance(layer.lora_dropout[name], nn.Identity)
-            and layer.lora_B[name].bias is None
-        )
 
 
 class _Product(torch.autograd.Function):
