@@ -23,11 +23,11 @@ KEPT = 64  # files; the oldest go first
 TRAINED = ".default."  # part of the names of the adapter that is trained, which is no part of the reference
 
 
-def reference_key(model: Any, rows: Sequence[Any], **told: Any) -> str:
+def reference_key(model: Any, rows: Sequence[Any], **inputs: Any) -> str:
     """The hash of a reference and of what it is asked.
 
     ``model`` is the trainer's PEFT model: the reference is its copy of the parent's adapter, else the base with the
-    adapters off. ``rows`` are token rows; ``told`` is whatever else the sums depend on.
+    adapters off. ``rows`` are token rows; ``inputs`` is whatever else the sums depend on.
     """
     import torch
 
@@ -35,14 +35,14 @@ def reference_key(model: Any, rows: Sequence[Any], **told: Any) -> str:
     copy = model.peft_config.get(TRL_REFERENCE)
     head = {
         "rows": [dict(row) for row in rows],
-        "told": told,
+        "inputs": inputs,
         "format": FORMAT,
         "device": model.device.type,
         "versions": [version(name) for name in ("torch", "transformers", "trl", "peft")],
         "config": model.get_base_model().config.to_dict(),
         "adapter": {} if copy is None else copy.to_dict(),
     }
-    digest.update(json.dumps(head, sort_keys=True, default=_plain).encode())
+    digest.update(json.dumps(head, sort_keys=True, default=_json_value).encode())
     for name, tensor in sorted(model.state_dict().items()):
         if TRAINED in name:
             continue
@@ -51,7 +51,7 @@ def reference_key(model: Any, rows: Sequence[Any], **told: Any) -> str:
     return digest.hexdigest()
 
 
-def _plain(value: Any) -> Any:
+def _json_value(value: Any) -> Any:
     """Settings of adapters hold sets, whose order differs from one process to the next."""
     return sorted(map(str, value)) if isinstance(value, set | frozenset) else str(value)
 

@@ -19,8 +19,8 @@ from torch.nn.functional import linear
 
 
 @contextmanager
-def joined_lora(model: Any) -> Iterator[int]:
-    """Every plain LoRA layer of a model is one node for the time of the block, which is told how many there are."""
+def fused_lora(model: Any) -> Iterator[int]:
+    """Fuse every plain LoRA layer of a model during the block; yields how many there are."""
     layers = [layer for layer in model.modules() if type(layer) is LoraLinear and type(layer.base_layer) is nn.Linear]
     layers = [layer for layer in layers if "forward" not in vars(layer)]
     for layer in layers:

@@ -19,8 +19,8 @@ AGREES = 1e-5
 
 
 @contextmanager
-def joined_norms(model: Any) -> Iterator[int]:
-    """The fp32 RMS norms of a decoder's states are one node each for the time of the block, which is told how many.
+def fused_norms(model: Any) -> Iterator[int]:
+    """Fuse the fp32 RMS norms of a decoder's states during the block; yields how many there are.
 
     Under autocast those inside layers, which linear layers read, give what autocast would make of their output; the
     last one, which the head reads, stays in fp32.

@@ -119,7 +119,9 @@ def _reads_packed_rows(model: Any, packed: PackedDecoder) -> bool:
             expected = model.base_model(**given).last_hidden_state
             model.set_attn_implementation(PACKED)
             found = packed(**given).last_hidden_state
-            return _agree(found, expected, mask) and _windows_told(model.config.get_text_config(), packed.windows)
+            return _agree(found, expected, mask) and _windows_reach_attention(
+                model.config.get_text_config(), packed.windows
+            )
     except Exception:  # whatever another kind of layer stumbles over, it reads padded rows
         return False
     finally:
@@ -127,8 +129,8 @@ def _reads_packed_rows(model: Any, packed: PackedDecoder) -> bool:
         packed.computed = packed.padded = 0
 
 
-def _windows_told(config: Any, windows: set[int | None]) -> bool:
-    """Whether the layers told the attention of every limit to what a token sees; some leave it to the mask alone.
+def _windows_reach_attention(config: Any, windows: set[int | None]) -> bool:
+    """Whether the layers passed their window to the attention function; some apply it in the mask alone.
 
     The rows of a probe are shorter than such a limit, so that their states would not show it.
     """

@@ -1,6 +1,6 @@
 """The precision of matrix products: bf16 where the processor multiplies it faster, with fp32 kept for what is learnt.
 
-On a GPU the base is loaded in bf16. On a CPU it stays in fp32 and is lent in bf16 for the time of a training: the
+On a GPU the base is loaded in bf16. On a CPU it is loaded in fp32 and held in bf16 during training: the
 frozen weights of linear layers are split into their bf16 halves, which take part in products, and the lower halves,
 which are put back at the end. It takes no more memory and gives the same bits back.
 """
@@ -64,7 +64,7 @@ def _seconds(x: Tensor, weight: Tensor) -> float:
 
 @contextmanager
 def bf16_weights(model: Any) -> Iterator[int]:
-    """Frozen fp32 weights of linear layers are bf16 for the time of the block, which is told how many; exact after it.
+    """Hold frozen fp32 weights of linear layers in bf16 during the block and restore them exactly; yields how many.
 
     The language head stays in fp32, since rounded logits are rounded log-probabilities, and so does a weight that an
     embedding shares: what is looked up there is added up, layer by layer.
@@ -77,7 +77,7 @@ def bf16_weights(model: Any) -> Iterator[int]:
         for module in model.modules():
             if type(module) is nn.Linear and id(module.weight) not in embeddings:
                 for one in filter(_frozen, module.parameters(recurse=False)):
-                    kept.append((one, _lend(one)))
+                    kept.append((one, _replace_by_bf16(one)))
         yield len(kept)
     finally:
         for parameter, low in kept:
@@ -106,7 +106,7 @@ def _frozen(parameter: nn.Parameter) -> bool:
     return not parameter.requires_grad and parameter.dtype is torch.float32
 
 
-def _lend(parameter: nn.Parameter) -> Tensor:
+def _replace_by_bf16(parameter: nn.Parameter) -> Tensor:
     high, low = split_halves(parameter.data)
     parameter.data = high
     return low

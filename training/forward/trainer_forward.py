@@ -1,4 +1,4 @@
-"""One forward for every trainer: packed rows, a head at the replies, joined layers, the chosen precision."""
+"""One forward for every trainer: packed rows, a head at the replies, fused layers, the chosen precision."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from training.forward.lora import joined_lora
-from training.forward.norms import joined_norms
+from training.forward.lora import fused_lora
+from training.forward.norms import fused_norms
 from training.forward.packing import asks_for_router, packed_rows
 from training.forward.precision import Precision, bf16_weights, choose_precision, fp32_head
 from training.forward.reply_head import reply_head
@@ -18,7 +18,7 @@ from training.settings.train import TrainSettings
 
 @dataclass
 class TrainerForward:
-    """How a trainer's model computes while it trains; told once in the log where a part cannot be used.
+    """How a trainer's model computes while it trains. The log says once where a part cannot be used.
 
     ``scalar_head`` finds the head of a reward model, which computes in fp32 whatever the rest does.
     """
@@ -26,7 +26,7 @@ class TrainerForward:
     precision: Precision
     reporter: Reporter
     scalar_head: Callable[[Any], Any] | None = None
-    told: bool = False
+    logged: bool = False
 
     @classmethod
     def for_run(
@@ -49,20 +49,20 @@ class TrainerForward:
         base = model.get_base_model() if hasattr(model, "get_base_model") else model
         with ExitStack() as stack:
             packed = stack.enter_context(packed_rows(base))
-            stack.enter_context(joined_lora(model))
-            stack.enter_context(joined_norms(base))
+            stack.enter_context(fused_lora(model))
+            stack.enter_context(fused_norms(base))
             if base.can_generate():
                 stack.enter_context(reply_head(base))
             elif self.scalar_head is not None:
                 stack.enter_context(fp32_head(self.scalar_head(base)))
             if self.precision == "bf16" and base.device.type == "cpu":
                 stack.enter_context(bf16_weights(model))
-            if not self.told:
-                self._tell(base, packed is not None)
-            self.told = True
+            if not self.logged:
+                self._log_fallbacks(base, packed is not None)
+            self.logged = True
             yield
 
-    def _tell(self, base: Any, packed: bool) -> None:
+    def _log_fallbacks(self, base: Any, packed: bool) -> None:
         kind = base.config.model_type
         if not packed:
             self.reporter.log(f"a {kind} model cannot read packed rows: its batches are computed with their padding")

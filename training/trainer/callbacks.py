@@ -106,7 +106,7 @@ def sample_callback(reporter: Reporter, tokenizer: Any) -> Any | None:
             model.eval()
             try:
                 sampling = SamplingSettings(temperature=0.0, max_new_tokens=SAMPLE_TOKENS)
-                # Under autocast as while it trains: weights may be lent in bf16
+                # Under autocast as while it trains: weights may be in bf16
                 with torch.autocast(model.device.type, torch.bfloat16, enabled=bf16):
                     drawn = sample(LoadedPolicy(model, tokenizer, "", folds=False), watch.prompts, 1, sampling)
             finally:

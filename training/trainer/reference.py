@@ -51,13 +51,13 @@ def reference_first(
             complete_reference_copy(self.model)
             sums = None
             if cache is not None:
-                told = {
+                inputs = {
                     "precision": forward.precision,
                     "columns": columns,
                     "ld_alpha": getattr(self, "ld_alpha", None),
                     "together": batch_size,
                 }
-                key = reference_key(self.model, encoded, **told)
+                key = reference_key(self.model, encoded, **inputs)
                 sums = load_sums(cache, key, len(columns), len(encoded))
             if sums is None:
                 sums = self._ask_reference(batch_size)

@@ -9,7 +9,7 @@ import torch
 from peft import LoraConfig, get_peft_model
 
 from tests.training.forward.models import padded, tiny
-from training.forward.lora import _forward, joined_lora
+from training.forward.lora import _forward, fused_lora
 
 
 def adapted(**settings: Any) -> Any:
@@ -37,7 +37,7 @@ def outputs(model: Any) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
 def test_outputs_and_gradients_are_pefts(settings: dict[str, Any]) -> None:
     model = adapted(**settings)
     logits, gradients = outputs(model)
-    with joined_lora(model) as count:
+    with fused_lora(model) as count:
         assert count == 14
         own, found = outputs(model)
     torch.testing.assert_close(own, logits, rtol=1e-4, atol=1e-4)
@@ -51,7 +51,7 @@ def test_an_adapter_that_is_off_or_another_is_heeded() -> None:
     ids, mask = padded()
     with model.disable_adapter():
         plain = model(input_ids=ids, attention_mask=mask).logits
-    with joined_lora(model):
+    with fused_lora(model):
         with model.disable_adapter():
             torch.testing.assert_close(model(input_ids=ids, attention_mask=mask).logits, plain)
         assert not torch.allclose(model(input_ids=ids, attention_mask=mask).logits, plain)
@@ -62,7 +62,7 @@ def test_an_adapter_that_is_off_or_another_is_heeded() -> None:
 
 def test_the_layers_are_pefts_again_afterwards() -> None:
     model = adapted()
-    with joined_lora(model):
+    with fused_lora(model):
         assert any("forward" in vars(module) for module in model.modules())
     assert not any("forward" in vars(module) for module in model.modules())
 
@@ -84,6 +84,6 @@ def test_weights_of_the_base_may_be_bf16_under_an_fp32_adapter() -> None:
 def test_a_bias_that_is_trained_keeps_its_gradient() -> None:
     model = tiny("qwen2")  # its queries have biases
     model = get_peft_model(model, LoraConfig(r=2, target_modules="all-linear", bias="all"))
-    with joined_lora(model):
+    with fused_lora(model):
         _, gradients = outputs(model)
     assert any("bias" in name and gradient.abs().max() > 0 for name, gradient in gradients.items())

@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from tests.training.forward.models import padded, tiny
-from training.forward.norms import joined_norms
+from training.forward.norms import fused_norms
 
 
 def outputs(model: Any, **settings: Any) -> tuple[torch.Tensor, torch.Tensor]:
@@ -30,7 +30,7 @@ def test_outputs_and_gradients_are_the_models_own(family: str, count: int) -> No
         if "norm" in name:
             parameter.copy_(torch.linspace(0.5, 1.5, parameter.numel()).view(parameter.shape))
     expected = outputs(model)
-    with joined_norms(model) as joined:
+    with fused_norms(model) as joined:
         assert joined == count  # qwen3's norms of heads are of another size, gemma's of another kind
         found = outputs(model)
     assert not any("forward" in vars(module) for module in model.modules())
@@ -41,7 +41,7 @@ def test_outputs_and_gradients_are_the_models_own(family: str, count: int) -> No
 def test_under_autocast_the_last_norm_stays_in_fp32() -> None:
     model = tiny()
     exact, _ = outputs(model)
-    with joined_norms(model):
+    with fused_norms(model):
         found, gradient = outputs(model, enabled=True)
     assert found.dtype is torch.float32 and gradient.isfinite().all()
     assert 0 < (found - exact).abs().max() < 0.2 * exact.abs().max()
@@ -50,7 +50,7 @@ def test_under_autocast_the_last_norm_stays_in_fp32() -> None:
 def test_a_norm_that_is_trained_keeps_its_own_gradient() -> None:
     model = tiny()
     model.base_model.norm.weight.requires_grad_(True)
-    with joined_norms(model) as joined:
+    with fused_norms(model) as joined:
         assert joined == 4
 
 

@@ -1,4 +1,4 @@
-"""Which precision a training takes, and that lent weights come back bit for bit."""
+"""Which precision a training takes, and that weights held in bf16 are restored bit for bit."""
 
 from __future__ import annotations
 
