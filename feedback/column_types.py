@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from datetime import UTC, datetime
 from enum import StrEnum
@@ -18,6 +19,12 @@ _ALPHABET = "abcdefghijkmnpqrstuvwxyz23456789"
 def new_id(prefix: str) -> str:
     """A fresh id such as ``run-k3fq8wz2mh7c``: 12 random characters, 60 bits."""
     return f"{prefix}-" + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in secrets.token_bytes(12))
+
+
+def id_of(prefix: str, content: str) -> str:
+    """The id that always belongs to this content, in the form of ``new_id``: whoever saves it second finds it there."""
+    digest = hashlib.sha256(content.encode()).digest()
+    return f"{prefix}-" + "".join(_ALPHABET[byte % len(_ALPHABET)] for byte in digest[:12])
 
 
 class EnumText(TypeDecorator[StrEnum]):

@@ -10,7 +10,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, Index, UniqueConstraint, text
+from sqlalchemy import JSON, Index, UniqueConstraint, false, text
 from sqlmodel import Field, SQLModel
 
 from feedback.column_types import EnumText, Moment, new_id
@@ -69,6 +69,7 @@ class PromptRow(Prompt, _Row, table=True):
     messages: list[dict[str, str]] = Field(sa_type=JSON)
     tags: list[str] = Field(default_factory=list, sa_type=JSON)
     split: Split = Field(default=Split.work, sa_type=EnumText(Split), index=True)  # type: ignore[call-overload]
+    retired: bool = Field(default=False, sa_column_kwargs={"server_default": false()})
     content_hash: str = Field(default="", unique=True)
 
 

@@ -33,7 +33,7 @@ ARCHIVE = Path(__file__).parent / "fixtures" / "old_home.tar.xz"
 OLD_BASE = "/tmp/old-home/base"
 METHODS = ("sft", "dpo", "kto", "reward", "rft", "rloo", "ppo")
 CHANGED = {
-    "raw.jsonl": "each judgment has gained the field `origin`",
+    "raw.jsonl": "each judgment has gained the field `origin`, each prompt `retired`, each generation `reasoning`",
     "label-studio.jsonl": "`judges` names the judges whose ids Label Studio would not take",
 }
 """Exports that say more than they did, and why."""

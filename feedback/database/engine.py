@@ -21,7 +21,8 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlmodel import Session, SQLModel
 
-import feedback.tables  # noqa: F401  (fills SQLModel.metadata)
+import feedback.round_tables
+import feedback.tables  # noqa: F401  (both fill SQLModel.metadata)
 from feedback import migrations
 from feedback.database.driver_errors import READ_ERRORS, explain, explain_sqlite, full_disk, one_line
 from feedback.database.write_queue import WriteQueue

@@ -147,11 +147,12 @@ def derive(
 
 def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
     """SHA-256 over the filters, the judgment ids and the pairs with their texts, matchup by matchup in order of ids."""
-    # What an unweighted dataset hashes to is as it was before there were weights.
+    # What an unweighted dataset hashes to is as it was before there were weights, and so without batches.
     weighted = filters.weighting is not Weighting.none
+    unused = ({"weighting"} if not weighted else set()) | ({"batches"} if not filters.batches else set())
     return content_hash(
         {
-            "filters": filters.model_dump(mode="json", exclude=None if weighted else {"weighting"}),
+            "filters": filters.model_dump(mode="json", exclude=unused),
             "judgments": derivation.judgment_ids,
             # Without what is not there: a pair without an edit hashes as it did before edits existed. Whether a reply
             # was cut follows from its generation, which is named.

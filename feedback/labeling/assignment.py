@@ -38,7 +38,10 @@ def draw_purpose(checks: Checks, rng: random.Random) -> Purpose:
 
 @dataclass(frozen=True)
 class Task:
-    """One matchup as its judge sees it; ``responses`` are in shown order, as is which were cut at a length limit."""
+    """One matchup as its judge sees it; ``responses`` are in shown order, as are which were cut at a length limit.
+
+    So is the ``reasoning`` that a model wrote before a reply; None where it wrote none.
+    """
 
     lease_id: str
     matchup_id: str
@@ -49,6 +52,7 @@ class Task:
     annotator: str
     shown_order: tuple[int, ...] = ()
     cut: tuple[bool, ...] = ()
+    reasoning: tuple[str | None, ...] = ()
 
 
 def lease_next(
@@ -62,14 +66,15 @@ def lease_next(
     part: Part = Part.annotator,
     checks: Checks = CHECKS,
     resume: bool = False,
+    batch_id: str | None = None,
     at: datetime | None = None,
 ) -> Task | None:
     """Lease the next matchup to this annotator, or None when the pool holds none for them.
 
     Every call gives another matchup: never one the annotator has judged, skipped, holds or wrote a reply of, and
     never one whose judgments and live leases already make up what it requires. With ``resume`` a ``session`` that
-    holds a live lease is given that one again. An adjudicator is given what annotators disagree about, and sees
-    nothing of their answers.
+    holds a live lease is given that one again, with ``batch_id`` only what is in that batch. An adjudicator is given
+    what annotators disagree about, and sees nothing of their answers.
     """
     _require_name(annotator)
     moment, chance = at or now(), rng or _CHANCE
@@ -83,6 +88,7 @@ def lease_next(
         purpose=draw_purpose(checks, chance),
         repeat_before=moment - timedelta(seconds=checks.repeat_after),
         resume=resume and session is not None,
+        batch_id=batch_id,
     )
     screen = leases.save_lease(db, request, partial(pairing.balanced_order, rng=chance))
     return None if screen is None else _task(screen)
@@ -176,6 +182,7 @@ def _task(screen: Screen) -> Task:
         annotator=lease.annotator,
         shown_order=tuple(lease.shown_order),
         cut=screen.cut,
+        reasoning=screen.reasoning,
     )
 
 

@@ -12,6 +12,7 @@ from feedback.database.engine import Database
 from feedback.errors import InvalidInput, NotEnoughData
 from feedback.rules.pairing import looks_alike
 from feedback.store.content.generations import list_generations
+from feedback.store.content.prompts import list_prompts
 from feedback.store.labeling.matchups import list_matched, save_matchups
 from feedback.store.models.runs import get_run
 from feedback.tables import GenerationRow, MatchupRow
@@ -26,7 +27,8 @@ def send_to_annotators(
 ) -> list[MatchupRow]:
     """Put up to ``limit`` pairs with replies of a run into the pool, its latest replies first.
 
-    Raises NotEnoughData when the run kept no replies, or none that is not in the pool already.
+    Those to retired prompts are passed over. Raises NotEnoughData when the run kept no replies, or none that is not in
+    the pool already.
     """
     if limit < 1:
         raise InvalidInput(f"limit must be at least 1, not {limit}.")
@@ -41,6 +43,8 @@ def send_to_annotators(
     for row in drawn:
         by_prompt.setdefault(row.prompt_id, []).append(row)
     sent = list_matched(db, list(by_prompt))
+    for prompt in list_prompts(db, ids=list(by_prompt), retired=True):
+        del by_prompt[prompt.id]
     latest = sorted(by_prompt.values(), key=lambda own: _iteration(own[-1]), reverse=True)
     matchups: list[Matchup] = []
     for own in latest:
@@ -53,7 +57,10 @@ def send_to_annotators(
                 Matchup(prompt_id=own[0].prompt_id, generation_ids=pair, required=required, priority=PRIORITY)
             )
     if not matchups:
-        raise NotEnoughData(f"All that people could compare of the run {run.id} has been sent to them before.")
+        raise NotEnoughData(
+            f"All that people could compare of the run {run.id} has been sent to them before, or belongs to retired "
+            "prompts."
+        )
     return save_matchups(db, matchups)
 
 

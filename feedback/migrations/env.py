@@ -3,7 +3,8 @@
 from alembic import context
 from sqlmodel import SQLModel
 
-import feedback.tables  # noqa: F401  (fills SQLModel.metadata)
+import feedback.round_tables
+import feedback.tables  # noqa: F401  (both fill SQLModel.metadata)
 
 connection = context.config.attributes["connection"]
 context.configure(connection=connection, target_metadata=SQLModel.metadata, render_as_batch=True)

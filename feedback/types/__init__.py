@@ -13,6 +13,8 @@ Guidelines      what a project asks of its annotators, in versions
 Checks          how many tasks are gold or repeats, in versions
 Dataset         an immutable, hashed snapshot of judgments and what was derived from them, split by prompt
 Run             one background job: generate, train, evaluate, benchmark
+Recipe          how rounds are run: policy, prompts, annotators, methods, evaluation
+Round           one pass of a recipe's loop: champion, matchups, judgments, dataset, runs, gate
 Checkpoint      what a training run leaves: adapters, heads and a manifest
 Policy          a checkpoint or a base model that can reply; the *champion* is the one that serves
 Benchmark       what one policy scored on one task of the evaluation harness, item by item
@@ -30,6 +32,7 @@ from __future__ import annotations
 
 from feedback.types.datasets import CUT_REPLY, Dataset, DatasetFilters, PreferencePair, Weighting
 from feedback.types.labeling import (
+    FOR_PEOPLE,
     MAX_MATCHUP_SIZE,
     MAX_PRIORITY,
     WORK_PURPOSES,
@@ -71,7 +74,9 @@ from feedback.types.prompts import (
     Role,
     SamplingSettings,
     Split,
+    usable_stop,
 )
+from feedback.types.rounds import Recipe, RecipeState, Round, RoundState, first_state
 from feedback.types.runs import MetricPoint, Run, RunState
 from feedback.types.validation import (
     RESERVED_NAMES,
@@ -90,6 +95,7 @@ __all__ = [
     "CUT",
     "CUT_REPLY",
     "ENDPOINT_SCHEMES",
+    "FOR_PEOPLE",
     "MAX_MATCHUP_SIZE",
     "MAX_PRIORITY",
     "RESERVED_NAMES",
@@ -122,8 +128,12 @@ __all__ = [
     "PreferencePair",
     "Prompt",
     "Purpose",
+    "Recipe",
+    "RecipeState",
     "Review",
     "Role",
+    "Round",
+    "RoundState",
     "Run",
     "RunState",
     "SamplingSettings",
@@ -138,9 +148,11 @@ __all__ = [
     "Weighting",
     "canonical_json",
     "content_hash",
+    "first_state",
     "now",
     "reject_bool",
     "reject_unstorable_text",
     "reject_unstorable_values",
     "usable_name",
+    "usable_stop",
 ]

@@ -68,7 +68,7 @@ class DatasetFilters(BaseModel):
 
     Ties never become pairs by default: TRL has no tie type, and a guess would invent a preference. ``weighting``
     ``reliability`` lets the annotator model of ``feedback.quality.annotator_model`` decide disagreements and weigh each
-    pair.
+    pair. ``batches`` takes only what was judged in these batches of the pool.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -76,6 +76,7 @@ class DatasetFilters(BaseModel):
     sources: tuple[Source, ...] = (Source.human, Source.simulated, Source.imported)
     annotators: tuple[str, ...] = ()
     policies: tuple[str, ...] = ()
+    batches: tuple[str, ...] = ()
     since: datetime | None = None
     until: datetime | None = None
     min_agreement: float = 0.5

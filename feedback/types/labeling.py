@@ -105,12 +105,16 @@ class JudgmentState(StrEnum):
     excluded = "excluded"
 
 
+FOR_PEOPLE = "@people"
+"""What a matchup is reserved for that no rule may judge; no person's name begins with an at sign."""
+
+
 class Matchup(SQLModel):
     """k generations of one prompt put before people; ``generation_ids`` is the stored order.
 
     ``required`` judgments are asked for; while they give no answer most of the votes, one more is, up to
     ``max_required`` (0: never more). ``gold`` is the known answer of a gold matchup, ``repeat_of`` the matchup that a
-    repeat shows again, ``reserved_for`` the one person it is for.
+    repeat shows again, ``reserved_for`` the one person or rule it is for, or ``FOR_PEOPLE``.
     """
 
     prompt_id: str
@@ -272,7 +276,10 @@ class Checks(SQLModel):
 
 
 class Batch(SQLModel):
-    """A named part of the pool that shares purpose, priority and how many opinions each matchup gets."""
+    """A named part of the pool that shares purpose, priority, opinions for each matchup, and who judges.
+
+    ``reserved_for`` is the one person or rule that its matchups are for, or ``FOR_PEOPLE``; None: whoever comes.
+    """
 
     name: str
     purpose: Purpose = Purpose.collect
@@ -280,6 +287,7 @@ class Batch(SQLModel):
     required: int = 1
     max_required: int = 0
     note: str = ""
+    reserved_for: str | None = None
 
     @field_validator("name")
     @classmethod

@@ -27,6 +27,10 @@ class Split(StrEnum):
     evaluation = "evaluation"
 
 
+def _is_text(part: dict[str, Any]) -> bool:
+    return part.get("type", "text") == "text" and isinstance(part.get("text"), str)
+
+
 class Message(BaseModel):
     """One turn of a conversation."""
 
@@ -34,6 +38,25 @@ class Message(BaseModel):
 
     role: Role
     content: str
+
+    @field_validator("role", mode="before")
+    @classmethod
+    def _known_role(cls, role: Any) -> Any:
+        if isinstance(role, str) and role not in set(Role):
+            raise ValueError(f"the role {role[:40]!r} is not known; roles are {', '.join(Role)}")
+        return role
+
+    @field_validator("content", mode="before")
+    @classmethod
+    def _text_of_parts(cls, content: Any) -> Any:
+        """The text of a content in parts, as multi-modal files have it; parts that are no text are refused."""
+        if not isinstance(content, list) or not content or not all(isinstance(part, dict) for part in content):
+            return content
+        texts = [part["text"] for part in content if _is_text(part)]
+        if len(texts) < len(content):
+            kinds = ", ".join(dict.fromkeys(str(part.get("type", "unknown")) for part in content if not _is_text(part)))
+            raise ValueError(f"content has parts that are no text ({kinds[:60]}); only text is kept, so leave them out")
+        return "".join(texts)
 
     @field_validator("content")
     @classmethod
@@ -63,10 +86,26 @@ class Conversation(BaseModel):
         return [{"role": message.role.value, "content": message.content} for message in self.messages]
 
 
+MOST_STOPS = 16
+LONGEST_STOP = 200  # characters
+
+
+def usable_stop(stop: list[str]) -> list[str]:
+    """The stop strings, each once; ValueError where there are too many, or one is empty or too long."""
+    if len(stop) > MOST_STOPS:
+        raise ValueError(f"stop may hold {MOST_STOPS} strings, not {len(stop)}")
+    for text in stop:
+        if not 1 <= len(text) <= LONGEST_STOP:
+            raise ValueError(f"a stop string has 1 to {LONGEST_STOP} characters, not {len(text)}: {text[:20]!r}")
+        reject_unstorable_text(text, "a stop string")
+    return list(dict.fromkeys(stop))
+
+
 class SamplingSettings(BaseModel):
     """How a reply is drawn; stored with every generation.
 
-    ``top_k`` 0 and ``top_p`` 1 switch the filters off. ``max_new_tokens`` counts tokens of the reply only.
+    ``top_k`` 0 and ``top_p`` 1 switch the filters off. ``max_new_tokens`` counts tokens of the reply only. A reply ends
+    before the first of the ``stop`` strings.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -75,6 +114,12 @@ class SamplingSettings(BaseModel):
     top_p: float = 1.0
     top_k: int = 0
     max_new_tokens: int = 96
+    stop: list[str] = []
+
+    @field_validator("stop")
+    @classmethod
+    def _usable_stop(cls, stop: list[str]) -> list[str]:
+        return usable_stop(stop)
 
     @model_validator(mode="after")
     def _ranges(self) -> SamplingSettings:
@@ -90,13 +135,17 @@ class SamplingSettings(BaseModel):
 
 
 class Prompt(SQLModel):
-    """A conversation waiting for a reply. ``content_hash`` is unique: the same prompt is stored once."""
+    """A conversation waiting for a reply. ``content_hash`` is unique: the same prompt is stored once.
+
+    For a ``retired`` prompt no more replies are drawn; what was judged on it stays.
+    """
 
     model_config = ConfigDict(validate_default=True)  # type: ignore[assignment]  # content_hash is always computed
 
     messages: list[dict[str, str]]
     split: Split = Split.work
     tags: list[str] = []
+    retired: bool = False
     content_hash: str = ""
 
     @field_validator("messages", mode="before")
@@ -122,7 +171,8 @@ class Generation(SQLModel):
     """One reply. ``finish_reason`` is ``stop`` when the model ended it, ``length`` when it was cut.
 
     ``seed`` with the prompt, the policy and ``sampling`` names the draw; ``tokens`` counts the reply alone.
-    ``author`` names the person who wrote or edited it: they are never asked to judge it.
+    ``author`` names the person who wrote or edited it: they are never asked to judge it. ``reasoning`` is what a model
+    that reasons wrote before its reply: it is shown with it, and is neither judged nor trained on.
     """
 
     prompt_id: str
@@ -134,6 +184,7 @@ class Generation(SQLModel):
     tokens: int = 0
     run_id: str | None = None
     author: str | None = None
+    reasoning: str | None = None
 
     @property
     def is_cut(self) -> bool:
@@ -146,3 +197,8 @@ class Generation(SQLModel):
         if not text.strip():
             raise ValueError("a reply must not be empty")
         return reject_unstorable_text(text, "a reply")
+
+    @field_validator("reasoning")
+    @classmethod
+    def _storable_reasoning(cls, reasoning: str | None) -> str | None:
+        return reasoning if reasoning is None else reject_unstorable_text(reasoning, "the reasoning")

@@ -27,7 +27,8 @@ class SavedPrompts:
 
     ``marked`` are the ids of prompts that were work and are evaluation prompts now, since the mark for evaluation wins
     whichever comes first; ``still_in`` names the datasets frozen before that hold judgments of them. ``held_out``
-    counts those offered as work that are evaluation prompts all the same.
+    counts those offered as work that are evaluation prompts all the same, ``retired`` those that were retired before
+    and stay so.
     """
 
     added: int
@@ -36,6 +37,7 @@ class SavedPrompts:
     marked: list[str] = field(default_factory=list)
     still_in: list[str] = field(default_factory=list)
     held_out: int = 0
+    retired: int = 0
 
     @property
     def summary(self) -> str:
@@ -73,6 +75,7 @@ def save_prompts(db: Database, prompts: Sequence[Prompt]) -> SavedPrompts:
         marked,
         _datasets_with(db, marked),
         sum(p.split is Split.work and known[p.content_hash].split is Split.evaluation for p in prompts),
+        sum(known[p.content_hash].retired for p in prompts),
     )
 
 
@@ -140,16 +143,20 @@ def list_prompts(
     tags: Sequence[str] = (),
     ids: Sequence[str] | None = None,
     brought: bool = False,
+    retired: bool | None = False,
 ) -> list[PromptRow]:
     """Prompts in the order they were added; ``tags`` keeps those that carry every one named.
 
     ``brought`` leaves out those that only came in with a request for replies, which may be anybody's test questions.
+    ``retired`` True gives the retired prompts alone, None those in use as well.
     """
     query = select(PromptRow).order_by(PromptRow.created_at, PromptRow.id)  # type: ignore[arg-type]
     if split is not None:
         query = query.where(PromptRow.split == split)
     if brought:
         query = query.where(was_brought())
+    if retired is not None:
+        query = query.where(col(PromptRow.retired).is_(retired))
     if limit is not None and not tags and ids is None:
         query = query.limit(limit)
     with db.read() as session:
@@ -163,15 +170,31 @@ def list_prompts(
     return rows[:limit]
 
 
-def count_prompts(db: Database, *, split: Split | None = None, brought: bool = False) -> int:
-    """How many prompts there are, in one split or in all; ``brought`` as in ``list_prompts``."""
+def count_prompts(
+    db: Database, *, split: Split | None = None, brought: bool = False, retired: bool | None = False
+) -> int:
+    """How many prompts there are, in one split or in all; ``brought`` and ``retired`` as in ``list_prompts``."""
     query = select(func.count()).select_from(PromptRow)
     if split is not None:
         query = query.where(PromptRow.split == split)
     if brought:
         query = query.where(was_brought())
+    if retired is not None:
+        query = query.where(col(PromptRow.retired).is_(retired))
     with db.read() as session:
         return session.exec(query).one()
+
+
+def count_tags(db: Database, *, split: Split | None = None, retired: bool | None = False) -> dict[str, int]:
+    """How many prompts carry each tag, the commonest first; prompts without a tag are under ``""``."""
+    query = select(PromptRow.tags)
+    if split is not None:
+        query = query.where(PromptRow.split == split)
+    if retired is not None:
+        query = query.where(col(PromptRow.retired).is_(retired))
+    with db.read() as session:
+        counts = Counter(tag for tags in session.exec(query) for tag in set(tags) or {""})
+    return dict(sorted(counts.items(), key=lambda item: (-item[1], item[0])))
 
 
 def was_brought() -> ColumnElement[bool]:

@@ -16,6 +16,7 @@ from feedback.database.engine import Database
 from feedback.errors import Conflict
 from feedback.store.rows import as_row, get_by_key, in_chunks, rows_by_id
 from feedback.tables import (
+    BatchRow,
     DatasetJudgmentRow,
     DatasetPairRow,
     DatasetRow,
@@ -192,7 +193,9 @@ def list_judged_matchups(db: Database, filters: DatasetFilters) -> tuple[list[Ju
     """
     dropped: Counter[str] = Counter()
     with db.read() as session:
-        _policy_ids(session, filters.policies)  # an unknown name is refused even where nothing was judged
+        # An unknown name is refused even where nothing was judged
+        _policy_ids(session, filters.policies)
+        _batch_ids(session, filters.batches)
         judgments = session.exec(
             select(JudgmentRow).where(JudgmentRow.state == JudgmentState.current).order_by(col(JudgmentRow.id))
         ).all()
@@ -247,6 +250,7 @@ def _judged_matchups(
 ) -> Iterator[JudgedMatchup]:
     matchups, prompts, generations = _subjects(session, kept)
     allowed = _policy_ids(session, filters.policies)
+    batches = _batch_ids(session, filters.batches)
     nobodys = _drawn_on_the_way(session, list(generations.values())) if allowed is not None else set()
     for matchup in matchups:
         judgments = kept[matchup.id]
@@ -256,6 +260,8 @@ def _judged_matchups(
             dropped[f"purpose_{matchup.purpose.value}"] += len(judgments)
         elif prompt.split is Split.evaluation:
             dropped["evaluation_prompt"] += len(judgments)
+        elif batches is not None and matchup.batch_id not in batches:
+            dropped["other_batch"] += len(judgments)
         elif allowed is not None and any(r.policy_id not in allowed or r.id in nobodys for r in replies):
             dropped["other_policy"] += len(judgments)
         else:
@@ -284,6 +290,12 @@ def _policy_ids(session: Session, keys: Sequence[str]) -> set[str] | None:
     if not keys:
         return None
     return {get_by_key(session, PolicyRow, "policy", key).id for key in keys}
+
+
+def _batch_ids(session: Session, keys: Sequence[str]) -> set[str] | None:
+    if not keys:
+        return None
+    return {get_by_key(session, BatchRow, "batch", key).id for key in keys}
 
 
 def _drawn_on_the_way(session: Session, generations: Sequence[GenerationRow]) -> set[str]:

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import func, update
+from sqlalchemy import func, or_, update
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, select
 
 from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput
+from feedback.store.labeling.leases import release_ahead
 from feedback.store.rows import as_row, get_by_key, in_chunks
 from feedback.tables import BatchRow, JudgmentRow, LeaseRow, MatchupRow
-from feedback.types import Batch, LeaseState, MatchupState, Purpose
+from feedback.types import Batch, JudgmentState, LeaseState, MatchupState, Purpose, Verdict, now
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,80 @@ def save_batch(
     except IntegrityError as error:
         raise Conflict(f"There is already a batch {batch.name!r}; choose another name.") from error
     return BatchSummary(row, {MatchupState.open.value: len(free)})
+
+
+def ensure_batch(db: Database, batch: Batch) -> BatchRow:
+    """The batch of this name, made as given where there is none; matchups are saved into it by its id."""
+    query = select(BatchRow).where(BatchRow.name == batch.name)
+    row = as_row(BatchRow, batch)
+    try:
+        with db.write() as session:
+            found = session.exec(query).first()
+            if found is None:
+                session.add(row)
+            return found or row
+    except IntegrityError:  # made by somebody else in between
+        with db.read() as session:
+            return session.exec(query).one()
+
+
+def get_batch(db: Database, key: str) -> BatchRow:
+    """The batch with this id or name."""
+    with db.read() as session:
+        return get_by_key(session, BatchRow, "batch", key)
+
+
+def find_batch(db: Database, name: str) -> BatchRow | None:
+    """The batch of this name, if there is one."""
+    with db.read() as session:
+        return session.exec(select(BatchRow).where(BatchRow.name == name)).first()
+
+
+def count_opinions(
+    db: Database, batch_id: str, *, since: datetime, annotator: str | None = None
+) -> tuple[int, datetime | None]:
+    """How many opinions that count were given on a batch since a moment, by anybody or one person, and the first."""
+    query = (
+        select(func.count(), func.min(JudgmentRow.created_at))
+        .join(MatchupRow, col(MatchupRow.id) == col(JudgmentRow.matchup_id))
+        .where(
+            MatchupRow.batch_id == batch_id,
+            JudgmentRow.state == JudgmentState.current,
+            JudgmentRow.created_at >= since,
+            or_(col(JudgmentRow.verdict).is_(None), col(JudgmentRow.verdict) != Verdict.skip),
+        )
+    )
+    if annotator is not None:
+        query = query.where(JudgmentRow.annotator == annotator)
+    with db.read() as session:
+        return session.exec(query).one()
+
+
+def retire_open(db: Database, batch_id: str) -> int:
+    """Withdraw the matchups of a batch on which nobody has an opinion and that are on no screen; returns how many.
+
+    The rows are locked before leases and judgments are read: on PostgreSQL a lease may be granted in between.
+    """
+    with db.write() as session:
+        release_ahead(session, at=now())
+        rows = session.exec(
+            select(MatchupRow)
+            .where(MatchupRow.batch_id == batch_id, MatchupRow.state == MatchupState.open)
+            .order_by(col(MatchupRow.id))
+            .with_for_update()
+        ).all()
+        judged = select(JudgmentRow.matchup_id).where(
+            JudgmentRow.state == JudgmentState.current,
+            or_(col(JudgmentRow.verdict).is_(None), col(JudgmentRow.verdict) != Verdict.skip),
+        )
+        held = select(LeaseRow.matchup_id).where(LeaseRow.state == LeaseState.leased, col(LeaseRow.expires_at) > now())
+        mine = col(MatchupRow.batch_id) == batch_id
+        busy = set(session.exec(select(MatchupRow.id).where(mine, col(MatchupRow.id).in_(judged))))
+        busy |= set(session.exec(select(MatchupRow.id).where(mine, col(MatchupRow.id).in_(held))))
+        free = [row for row in rows if row.id not in busy]
+        for row in free:
+            row.state = MatchupState.retired
+        return len(free)
 
 
 def set_priority(db: Database, key: str, priority: int) -> BatchSummary:

@@ -17,7 +17,7 @@ from feedback.database.statements import CompiledStatement
 from feedback.errors import NotFound
 from feedback.store.labeling import idle_leases
 from feedback.store.labeling.drafts import draft_of_judgment, put_draft
-from feedback.store.labeling.matchups import is_asked_as_gold
+from feedback.store.labeling.matchups import may_reopen
 from feedback.store.labeling.pool import COUNTS, JUDGMENT
 from feedback.tables import JudgmentRow, LeaseRow, MatchupRow
 from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
@@ -158,7 +158,7 @@ def _state_without(session: Session, judgment: JudgmentRow, matchup: MatchupRow)
         return MatchupState.disputed if matchup.state is MatchupState.adjudicated else matchup.state
     if matchup.state not in (MatchupState.satisfied, MatchupState.disputed):
         return matchup.state
-    return MatchupState.retired if is_asked_as_gold(session, matchup) else MatchupState.open
+    return MatchupState.open if may_reopen(session, matchup) else MatchupState.retired
 
 
 def _may_return(session: Session, judgment: JudgmentRow, matchup: MatchupRow, at: datetime) -> bool:

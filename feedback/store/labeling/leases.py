@@ -38,7 +38,8 @@ class Request:
     """Who asks for a matchup, when, and what for.
 
     ``purpose`` is what to try first: gold or a repeat (of a judgment made before ``repeat_before``) in place of the
-    matchup that is next; when there is none, or nothing else is left to judge, the ordinary one is given.
+    matchup that is next; when there is none, or nothing else is left to judge, the ordinary one is given. With
+    ``batch_id`` nothing but a matchup of that batch is given.
     """
 
     annotator: str
@@ -50,17 +51,22 @@ class Request:
     purpose: Purpose = Purpose.collect
     repeat_before: datetime | None = None
     resume: bool = False
+    batch_id: str | None = None
 
 
 @dataclass(frozen=True)
 class Screen:
-    """A lease with what it puts before its holder; ``responses`` are in shown order, as is which of them were cut."""
+    """A lease with what it puts before its holder.
+
+    ``responses`` are in shown order, as are which of them were cut and the ``reasoning`` before each, if any.
+    """
 
     lease: LeaseRow
     kind: MatchupKind
     messages: list[dict[str, str]]
     responses: list[str]
     cut: tuple[bool, ...] = ()
+    reasoning: tuple[str | None, ...] = ()
 
 
 def save_lease(db: Database, request: Request, draw_order: OrderDraw) -> Screen | None:
@@ -231,6 +237,8 @@ def _lease(
 def _pick(connection: Connection, request: Request, *, wait: bool) -> MatchupRow | None:
     if request.part is Part.adjudicator:
         return pool.next_dispute(connection, request.annotator)
+    if request.batch_id is not None:
+        return pool.next_of_batch(connection, request.annotator, request.batch_id)
     ordinary = pool.next_matchup(connection, request.annotator, wait=wait, source=request.source)
     if ordinary is None:  # checks alone would tell that they are checks
         return None
@@ -269,7 +277,8 @@ def _screen(connection: Connection, lease: LeaseRow, matchup: MatchupRow | None 
     replies = {row.id: row for row in rows}
     shown = [replies[generation_ids[index]] for index in lease.shown_order]
     cut = tuple(row.finish_reason == CUT for row in shown)
-    return Screen(lease, kind, rows[0].messages, [row.text for row in shown], cut)
+    reasoning = tuple(row.reasoning for row in shown)
+    return Screen(lease, kind, rows[0].messages, [row.text for row in shown], cut, reasoning)
 
 
 # Whoever comes first expires a lease and the others pass it over: waiting for each other might be a deadlock.
@@ -308,7 +317,13 @@ _MATCHUP_OF = CompiledStatement(
     choose(pool.MATCHUP.c.kind, pool.MATCHUP.c.generation_ids).where(pool.MATCHUP.c.id == bindparam("matchup_id"))
 )
 _TEXTS = CompiledStatement(
-    choose(_GENERATION.c.id, _GENERATION.c.text, _GENERATION.c.finish_reason, _PROMPT.c.messages)
+    choose(
+        _GENERATION.c.id,
+        _GENERATION.c.text,
+        _GENERATION.c.finish_reason,
+        _GENERATION.c.reasoning,
+        _PROMPT.c.messages,
+    )
     .join(_PROMPT, _PROMPT.c.id == _GENERATION.c.prompt_id)
     .where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
 )

@@ -13,12 +13,13 @@ from sqlalchemy import ColumnElement, Connection, ScalarSelect, Select, bindpara
 from feedback.column_types import new_id
 from feedback.database.statements import CompiledStatement
 from feedback.store.rows import record
-from feedback.tables import JudgmentRow, LeaseRow, MatchupAuthorRow, MatchupRow
-from feedback.types import JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
+from feedback.tables import JudgmentRow, LeaseRow, MatchupAuthorRow, MatchupRow, PromptRow
+from feedback.types import FOR_PEOPLE, JudgmentState, LeaseState, MatchupState, Part, Purpose, Source, Verdict
 
 MATCHUP = MatchupRow.__table__  # type: ignore[attr-defined]
 LEASE = LeaseRow.__table__  # type: ignore[attr-defined]
 JUDGMENT = JudgmentRow.__table__  # type: ignore[attr-defined]
+PROMPT = PromptRow.__table__  # type: ignore[attr-defined]
 AUTHOR = MatchupAuthorRow.__table__  # type: ignore[attr-defined]
 
 # A skip says nothing about the replies: it neither fills a matchup nor lets it come back to the same person.
@@ -41,14 +42,25 @@ def next_matchup(
     being judged this moment may need another judge. Not with ``wait`` off: who waits while holding a matchup might
     wait for somebody who waits for that one.
     """
-    also = Purpose.collect if source is Source.simulated else Purpose.evaluate
+    by_rule = source is Source.simulated
+    also, kind = (Purpose.collect, "") if by_rule else (Purpose.evaluate, FOR_PEOPLE)
     if connection.dialect.name == "sqlite":
-        found = _NEXT_ON_SQLITE.first(connection, annotator=annotator, also=also)
+        found = _NEXT_ON_SQLITE.first(connection, annotator=annotator, also=also, kind=kind)
         return None if found is None else record(MatchupRow, found)
     for query in (_NEXT_FREE, _NEXT_LOCKED) if wait else (_NEXT_FREE,):
-        while (found := query.first(connection, annotator=annotator, also=also)) is not None:
-            if _STILL_NEXT.first(connection, annotator=annotator, also=also, matchup_id=found.id) is not None:
+        while (found := query.first(connection, annotator=annotator, also=also, kind=kind)) is not None:
+            asked = {"annotator": annotator, "also": also, "kind": kind, "matchup_id": found.id}
+            if _STILL_NEXT.first(connection, **asked) is not None:
                 return record(MatchupRow, found)
+    return None
+
+
+def next_of_batch(connection: Connection, annotator: str, batch_id: str) -> MatchupRow | None:
+    """As ``next_matchup``, out of one batch: for a rule, which judges where it is sent."""
+    asked = {"annotator": annotator, "batch_id": batch_id}
+    while (found := connection.execute(_NEXT_OF_BATCH, asked).first()) is not None:
+        if connection.execute(_STILL_NEXT_OF_BATCH, asked | {"matchup_id": found.id}).first() is not None:
+            return record(MatchupRow, found)
     return None
 
 
@@ -147,14 +159,17 @@ def free_for(busy: ColumnElement[bool]) -> Select[tuple[str]]:
     return select(MATCHUP.c.id).where(
         MATCHUP.c.state == MatchupState.open,
         MATCHUP.c.purpose.in_((Purpose.collect, Purpose.evaluate)),
+        MATCHUP.c.reserved_for.is_(None) | MATCHUP.c.reserved_for.in_((FOR_PEOPLE, _ME)),
         *_NEW_TO_ME,
         MATCHUP.c.required > _live(busy) + _JUDGED,
     )
 
 
+_KIND: ColumnElement[str] = bindparam("kind")
+_FOR_ME = MATCHUP.c.reserved_for.is_(None) | (MATCHUP.c.reserved_for == _ME) | (MATCHUP.c.reserved_for == _KIND)
 _NEXT = (
     _open(Purpose.collect, bindparam("also", type_=MATCHUP.c.purpose.type))
-    .where(*_NEW_TO_ME, MATCHUP.c.required > _LIVE + _JUDGED)
+    .where(_FOR_ME, *_NEW_TO_ME, MATCHUP.c.required > _LIVE + _JUDGED)
     .order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
     .limit(1)
 )
@@ -162,6 +177,14 @@ _NEXT_ON_SQLITE = CompiledStatement(_NEXT)
 _NEXT_FREE = CompiledStatement(_NEXT.with_for_update(skip_locked=True, of=MATCHUP))
 _NEXT_LOCKED = CompiledStatement(_NEXT.with_for_update(of=MATCHUP))
 _STILL_NEXT = CompiledStatement(_NEXT.where(MATCHUP.c.id == bindparam("matchup_id")))
+_OF_BATCH = (
+    _open(Purpose.collect)
+    .where(MATCHUP.c.batch_id == bindparam("batch_id"), *_NEW_TO_ME, MATCHUP.c.required > _LIVE + _JUDGED)
+    .order_by(MATCHUP.c.priority.desc(), MATCHUP.c.created_at, MATCHUP.c.id)
+    .limit(1)
+)
+_NEXT_OF_BATCH = _OF_BATCH.with_for_update(of=MATCHUP)
+_STILL_NEXT_OF_BATCH = _OF_BATCH.where(MATCHUP.c.id == bindparam("matchup_id"))
 _GOLD = CompiledStatement(_open(Purpose.gold).where(*_NEW_TO_ME).order_by(func.random()).limit(1))
 _DISPUTED = (
     select(MATCHUP)
@@ -192,6 +215,7 @@ _REPEATABLE = CompiledStatement(
         JUDGMENT.c.part == Part.annotator,
         JUDGMENT.c.created_at <= bindparam("before"),
         MATCHUP.c.purpose.in_((Purpose.collect, Purpose.evaluate)),
+        ~exists().where(PROMPT.c.id == MATCHUP.c.prompt_id, PROMPT.c.retired.is_(True)).correlate(MATCHUP),
         ~exists().where(_COPY.c.repeat_of == MATCHUP.c.id, _COPY.c.reserved_for == _ME),
     )
     .order_by(func.random())

@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 from feedback.database.engine import Database
 from feedback.errors import Conflict, NotFound
 from feedback.rules import consensus
+from feedback.store.labeling.matchups import refuse_retired
 from feedback.store.rows import as_row, value_of
 from feedback.tables import JudgmentRow, MatchupRow, ReviewRow
 from feedback.types import Act, JudgmentState, MatchupState, Part, Purpose, Review, Verdict
@@ -99,7 +100,11 @@ def _locked(session: Session, judgment_id: str) -> tuple[JudgmentRow, MatchupRow
 
 
 def _reopen(session: Session, matchup: MatchupRow) -> None:
-    """Make room for one opinion more than there are, however the matchup had been settled."""
+    """Make room for one opinion more than there are, however the matchup had been settled.
+
+    Raises Conflict where its prompt is retired.
+    """
+    refuse_retired(session, matchup)
     matchup.required = max(matchup.required, len(_answers(session, matchup)) + 1)
     if matchup.max_required:
         matchup.max_required = max(matchup.max_required, matchup.required)

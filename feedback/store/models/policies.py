@@ -10,7 +10,16 @@ from feedback.database.engine import Database, one_at_a_time
 from feedback.errors import Conflict
 from feedback.store.labeling.leases import release_ahead
 from feedback.store.rows import as_row, get_by_key, refusal
-from feedback.tables import CheckpointRow, GenerationRow, LeaseRow, MatchupRow, PolicyRow, PromotionRow, RunRow
+from feedback.tables import (
+    CheckpointRow,
+    GenerationRow,
+    LeaseRow,
+    MatchupRow,
+    PolicyRow,
+    PromotionRow,
+    PromptRow,
+    RunRow,
+)
 from feedback.types import LeaseState, MatchupState, Policy, Purpose, now
 
 _REFERENCES: dict[str, type[SQLModel]] = {"checkpoint_id": CheckpointRow, "parent_id": PolicyRow, "run_id": RunRow}
@@ -113,6 +122,7 @@ def _hand_over_pool(session: Session, policy_id: str) -> None:
             col(MatchupRow.purpose) == Purpose.collect,
             col(MatchupRow.priority) <= 0,
             col(MatchupRow.batch_id).is_(None),
+            col(MatchupRow.prompt_id).not_in(select(PromptRow.id).where(col(PromptRow.retired).is_(True))),
         )
     ).all()
     gold = session.exec(select(MatchupRow.generation_ids).where(col(MatchupRow.purpose) == Purpose.gold))

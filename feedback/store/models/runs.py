@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from typing import Any, TypeVar
 
 from sqlalchemy import and_, delete, func, or_, update
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import col, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -17,12 +18,23 @@ from feedback.types import MetricPoint, Run, RunState
 Found = TypeVar("Found")
 
 
-def save_run(db: Database, run: Run) -> RunRow:
-    """Put a run into the queue."""
-    row = as_row(RunRow, run)
-    with db.write() as session:
-        session.add(row)
+def save_run(db: Database, run: Run, run_id: str | None = None) -> RunRow:
+    """Put a run into the queue; one with a ``run_id`` of its own only once, then what is there is returned."""
+    row = as_row(RunRow, run, **({"id": run_id} if run_id else {}))
+    try:
+        with db.write() as session:
+            session.add(row)
+    except IntegrityError:
+        if run_id is None:
+            raise
+        return get_run(db, run_id)
     return row
+
+
+def find_run(db: Database, run_id: str) -> RunRow | None:
+    """The run with this id, if there is one."""
+    with db.read() as session:
+        return session.get(RunRow, run_id)
 
 
 def get_run(db: Database, run_id: str) -> RunRow:

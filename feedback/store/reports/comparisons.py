@@ -6,7 +6,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Select, and_, select, update
+from sqlalchemy import Select, and_, func, select, update
 from sqlmodel import col
 from sqlmodel import select as select_rows
 
@@ -23,12 +23,16 @@ _SECOND = GenerationRow.__table__.alias("second_reply")  # type: ignore[attr-def
 
 @dataclass(frozen=True)
 class PairComparison:
-    """One person's answer to a pair: ``verdict`` in stored order, ``first`` the policy of the first reply."""
+    """One person's answer to a pair: ``verdict`` in stored order, ``first`` the policy of the first reply.
+
+    ``longer`` is by how many characters the first reply exceeds the second.
+    """
 
     prompt_id: str
     annotator: str
     verdict: Verdict
     first: str
+    longer: int = 0
 
 
 @dataclass
@@ -53,7 +57,7 @@ def list_comparisons(db: Database, policy_id: str) -> dict[str, HeadToHead]:
     for row in rows:
         found = met.setdefault(_other(row, policy_id), HeadToHead())
         if row.verdict is not None and (row.part is Part.adjudicator or row.id not in settled):
-            found.comparisons.append(PairComparison(row.prompt_id, row.annotator, row.verdict, row.first))
+            found.comparisons.append(PairComparison(row.prompt_id, row.annotator, row.verdict, row.first, row.longer))
     for row in waiting.values():
         met[_other(row, policy_id)].waiting += 1
     return met
@@ -82,6 +86,7 @@ def _said_of(policy_id: str) -> Select[Any]:
             MATCHUP.c.state,
             _FIRST.c.policy_id.label("first"),
             _SECOND.c.policy_id.label("second"),
+            (func.length(_FIRST.c.text) - func.length(_SECOND.c.text)).label("longer"),
             JUDGMENT.c.annotator,
             JUDGMENT.c.verdict,
             JUDGMENT.c.part,

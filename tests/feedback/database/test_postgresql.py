@@ -28,10 +28,12 @@ from feedback.labeling import assignment, judging
 from feedback.rules import pairing
 from feedback.store.content import prompts
 from feedback.store.labeling import drafts, leases, matchups, reviews
+from feedback.store.labeling.batches import ensure_batch
 from feedback.store.models import benchmarks, policies, runs
 from feedback.store.people import users
 from feedback.store.reports import comparisons, lineage
 from feedback.types import (
+    Batch,
     Benchmark,
     BenchmarkItem,
     DatasetFilters,
@@ -130,14 +132,18 @@ def test_eight_annotators_get_exactly_the_judgments_each_matchup_requires(
         assert (row.state is MatchupState.satisfied) == (judged[row.id] == required[row.id])
 
 
-def test_threads_that_grab_one_place_get_it_once(postgresql: Database) -> None:
+@pytest.mark.parametrize("in_batch", [False, True], ids=["pool", "batch"])
+def test_threads_that_grab_one_place_get_it_once(postgresql: Database, in_batch: bool) -> None:
+    batch = ensure_batch(postgresql, Batch(name="one")) if in_batch else None
     for _ in range(10):
-        make_matchup(postgresql, required=1)
+        make_matchup(postgresql, required=1, batch=batch)
         barrier, got = threading.Barrier(6), []
 
         def grab(number: int, barrier: threading.Barrier = barrier, got: list[Any] = got) -> None:
             barrier.wait()
-            got.append(assignment.lease_next(postgresql, f"ann-{number}"))
+            # Every other one asks for the batch alone, as a rule does
+            batch_id = batch.id if batch is not None and number % 2 else None
+            got.append(assignment.lease_next(postgresql, f"ann-{number}", batch_id=batch_id))
 
         threads = [threading.Thread(target=grab, args=(number,)) for number in range(6)]
         for thread in threads:

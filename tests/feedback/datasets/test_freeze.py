@@ -18,9 +18,10 @@ from feedback.rules import votes as ranking
 from feedback.rules.pairing import make_pairs
 from feedback.store.content.generations import save_generations
 from feedback.store.datasets import datasets as store
+from feedback.store.labeling.batches import ensure_batch
 from feedback.store.labeling.matchups import save_matchups
 from feedback.store.models.runs import save_run
-from feedback.types import DatasetFilters, Generation, Judgment, Run, Source, Split
+from feedback.types import Batch, DatasetFilters, Generation, Judgment, Run, Source, Split
 from tests.factories import judge_by, longer, make_matchup, make_policy, make_prompt
 
 
@@ -194,6 +195,18 @@ def test_replies_drawn_on_the_way_are_not_the_parents(db: Database) -> None:
     of_parent = freeze.freeze(db, "parents", DatasetFilters(policies=("parent",)))
     assert (of_parent.counts["pairs"], of_parent.dropped) == (1, {"other_policy": 3})
     assert freeze.freeze(db, "childs", DatasetFilters(policies=("child",))).counts["pairs"] == 2
+
+
+def test_a_dataset_takes_what_was_judged_in_its_batches_alone(db: Database) -> None:
+    for name in ("one", "two"):
+        make_matchup(db, batch=ensure_batch(db, Batch(name=name)))
+    make_matchup(db)
+    judge_by(db, longer)
+    of_one = freeze.freeze(db, "ones", DatasetFilters(batches=("one",)))
+    assert (of_one.counts["pairs"], of_one.dropped) == (1, {"other_batch": 2})
+    assert freeze.freeze(db, "both", DatasetFilters(batches=("one", "two"))).counts["pairs"] == 2
+    with pytest.raises(NotFound, match="nope"):
+        freeze.freeze(db, "none", DatasetFilters(batches=("nope",)))
 
 
 def test_filters_choose_by_source_annotator_and_policy_and_say_what_they_left_out(db: Database) -> None:

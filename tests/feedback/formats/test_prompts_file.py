@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,33 @@ def test_a_wrong_message_is_named_once(tmp_path: Path) -> None:
     (tmp_path / "p.jsonl").write_text('{"messages": [{"role": "user", "content": 3}]}\n')
     with pytest.raises(InvalidLine, match="line 1: messages.0.content: "):
         read_prompts(tmp_path / "p.jsonl")
+
+
+def lines_of(directory: Path, *objects: dict[str, object]) -> Path:
+    path = directory / "prompts.jsonl"
+    path.write_text("".join(json.dumps(one) + "\n" for one in objects))
+    return path
+
+
+def test_a_content_in_parts_is_their_text(tmp_path: Path) -> None:
+    parts = [{"type": "text", "text": "Read "}, {"type": "text", "text": "this."}]
+    path = lines_of(tmp_path, {"messages": [{"role": "user", "content": parts}]})
+    assert read_prompts(path)[0].messages == [{"role": "user", "content": "Read this."}]
+
+
+@pytest.mark.parametrize(
+    ("message", "says"),
+    [
+        ({"role": "tool", "content": "42"}, "the role 'tool' is not known; roles are system, user, assistant"),
+        ({"role": "developer", "content": "x"}, "the role 'developer' is not known"),
+        ({"role": "user", "content": [{"type": "image", "url": "a.png"}]}, r"parts that are no text \(image\)"),
+        ({"role": "user", "content": [{"type": "text"}]}, r"parts that are no text \(text\)"),
+        ({"role": "user", "content": []}, "Input should be a valid string"),
+    ],
+)
+def test_other_roles_and_other_parts_are_refused_with_the_line(
+    message: dict[str, object], says: str, tmp_path: Path
+) -> None:
+    path = lines_of(tmp_path, {"prompt": "fine"}, {"messages": [message, {"role": "user", "content": "Go on."}]})
+    with pytest.raises(InvalidLine, match=rf"line 2: messages\.0\.(role|content): .*{says}"):
+        read_prompts(path)

@@ -82,6 +82,7 @@ def test_what_stays_contested_is_settled_blind_by_somebody_who_had_no_say(db: Da
     task = assignment.lease_next(db, "judge", part=Part.adjudicator)
     assert task and set(vars(task)) == {
         "lease_id", "matchup_id", "kind", "messages", "responses", "expires_at", "annotator", "shown_order", "cut",
+        "reasoning",
     }  # fmt: skip
     assert assignment.lease_next(db, "other-judge", part=Part.adjudicator) is None
     judging.submit(db, task.lease_id, "judge", verdict="left" if task.responses[0] == "no" else "right")

@@ -12,6 +12,7 @@ from feedback.labeling.assignment import lease_next
 from feedback.labeling.run_replies import send_to_annotators
 from feedback.store.content.generations import list_newest_generations, save_generations
 from feedback.store.labeling.matchups import count_open
+from feedback.store.labeling.retirement import restore_prompts, retire_prompts
 from feedback.store.models.policies import promote_policy
 from feedback.store.models.runs import save_run
 from feedback.types import Generation, MatchupState, Run
@@ -36,6 +37,18 @@ def test_the_latest_reply_meets_the_earliest_and_none_goes_twice(db: Database) -
     assert task is not None and set(task.responses) == {"reply 0", "reply 2"}
     with pytest.raises(NotEnoughData, match="has been sent to them before"):
         send_to_annotators(db, run)
+
+
+def test_replies_to_a_retired_prompt_are_passed_over(db: Database) -> None:
+    policy, run = make_policy(db).id, save_run(db, Run(method="ppo", config={})).id
+    prompt = make_prompt(db).id
+    for iteration in range(2):
+        drawn(db, prompt, policy, run, iteration, f"Reply {iteration}")
+    retire_prompts(db, [prompt])
+    with pytest.raises(NotEnoughData, match="belongs to retired prompts"):
+        send_to_annotators(db, run)
+    restore_prompts(db, [prompt])
+    assert [row.prompt_id for row in send_to_annotators(db, run)] == [prompt]
 
 
 def test_what_was_sent_is_next_and_stays_when_another_policy_is_promoted(db: Database) -> None:
