@@ -37,7 +37,7 @@ from feedback.types import RunState, Split, now
 from training.failures import explain, kind_of
 from training.home import Home
 from training.methods import METHODS
-from training.preloading import leave_when_alone, preload, quiet_libraries
+from training.preloading import leave_when_alone, preload, quiet_libraries, use_huge_pages
 from training.private_files import keep_private
 from training.reporting.progress import Progress
 from training.reporting.reporter import DryRunDone, RunContext, Watch
@@ -70,6 +70,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     keep_private()
     quiet_libraries()
+    use_huge_pages()
     if options.ticket:
         return work_away(options.home, options.run, options.ticket)
     home = Home.locate(options.home, options.database_url)

@@ -40,5 +40,7 @@ def kind_of(error: BaseException) -> str:
 
 
 def _cheaper(settings: dict[str, Any]) -> str:
-    named = [f"{name} (now {settings[name]})" for name in MEMORY_SETTINGS if isinstance(settings.get(name), int)]
+    """Names the first two settings of the method that cost memory; ``None`` is a value chosen by model or machine."""
+    present = [name for name in MEMORY_SETTINGS if isinstance(settings.get(name, ""), int | None)]
+    named = [f"{name} (now {'automatic' if settings[name] is None else settings[name]})" for name in present]
     return "lower " + " or ".join(named[:2]) if named else "use a smaller model or smaller batches"

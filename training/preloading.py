@@ -73,6 +73,16 @@ def _waiting_bytes(descriptor: int) -> int:
     return count[0]
 
 
+def use_huge_pages() -> None:
+    """Let torch ask for pages of 2 MB for its large tensors; call it before torch is imported.
+
+    A training step touches gigabytes of activations. In pages of 4 KB, element-wise operations on a virtual machine
+    took five times as long, and a DPO step of a 135 M model a sixth longer. Only where Linux leaves the choice to
+    programs ("madvise"), which is usual.
+    """
+    os.environ.setdefault("THP_MEM_ALLOC_ENABLE", "1")
+
+
 def quiet_libraries() -> None:
     """Keep what libraries say to their own developers out of the run's log: it is for the person who trains."""
     warnings.simplefilter("ignore")

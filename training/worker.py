@@ -1,13 +1,14 @@
 """The scheduler of one home: ``python -m training.worker --home DIR``.
 
 One turn of its loop: end what was cancelled, find what died, claim the next queued run and start a fresh process
-for it, as many at a time as its launcher has room for. The worker holds no state of its own, so killing it loses
-nothing: runs go on by themselves, and the next worker adopts them.
+for it, as many at a time as its launcher has room for. Once a second it advances the rounds under way. The worker
+holds no state of its own, so killing it loses nothing: runs go on by themselves, and the next worker adopts them.
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import signal
 import sys
 import threading
@@ -18,9 +19,10 @@ from pathlib import Path
 
 from feedback.database.engine import Database
 from feedback.errors import StudioError
+from feedback.store.models.rounds import list_recipes
 from feedback.store.models.runs import claim_next_run, get_run, list_runs, transition_run, update_run
 from feedback.tables import RunRow
-from feedback.types import RunState, now
+from feedback.types import RecipeState, RunState, now
 from training.home import Home
 from training.private_files import keep_private
 from training.runs.dependencies import give_up_waiting
@@ -31,6 +33,7 @@ from training.runs.launch.target import Target
 from training.runs.lifecycle import ACTIVE, advance, reconcile
 
 TURN_SECONDS = 0.25
+ROUND_SECONDS = 1.0  # between looks at the rounds under way
 # A run asked to stop has this long to reach a step boundary by itself, then this long to heed SIGTERM.
 GRACE_SECONDS = 5.0
 TERM_SECONDS = 2.0
@@ -62,10 +65,12 @@ class Worker:
         self._grace = grace_seconds
         self._term = grace_seconds + term_seconds
         self._stopping: dict[str, _Stopping] = {}
+        self._looked_at_rounds = -math.inf
 
     def turn(self, at: float | None = None) -> None:
-        """End the cancelled, find the dead, start the next. ``at`` is the monotonic clock, for tests."""
-        self._end_cancelled(time.monotonic() if at is None else at)
+        """End the cancelled, find the dead, advance rounds, start the next; ``at`` is the monotonic clock."""
+        at = time.monotonic() if at is None else at
+        self._end_cancelled(at)
         for run in reconcile(self.db):
             say(f"{run.id} is {run.state.value}: {run.error or 'its process is gone'}")
             # A leader that was killed may leave helpers of its own behind; another machine's pid means nothing here.
@@ -76,9 +81,18 @@ class Worker:
         owned = [run for run in list_runs(self.db, states=ACTIVE) if self.launcher.owns(self.db, run)]
         for run in owned:
             self._look_after(run)
+        self._advance_rounds(at)
         if len(owned) < self.launcher.at_once:
             self._launch_next()
         self.launcher.tend()
+
+    def _advance_rounds(self, at: float) -> None:
+        if at - self._looked_at_rounds < ROUND_SECONDS or not list_recipes(self.db, states=[RecipeState.active]):
+            return
+        from training.rounds.advance import advance_recipes  # scipy and more, which a worker without rounds spares
+
+        self._looked_at_rounds = at
+        advance_recipes(self.db, self.home, say)
 
     def _launch_next(self) -> None:
         # Looking first keeps an idle worker from taking the write lock four times a second.

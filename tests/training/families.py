@@ -154,7 +154,7 @@ def save_model(directory: Path, tokenizer: Any, kind: str = "llama", **changes: 
     if kind == "gpt2":
         sizes = {"n_embd": 32, "n_layer": 2, "n_head": 4, "n_positions": 512}
     ends = {"eos_token_id": tokenizer.eos_token_id, "bos_token_id": tokenizer.bos_token_id}
-    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **sizes, **ends, **changes)
+    config = AutoConfig.for_model(kind, vocab_size=len(tokenizer), **{**sizes, **ends, **changes})
     with torch.random.fork_rng():
         torch.manual_seed(7)
         model = AutoModelForCausalLM.from_config(config)

@@ -85,7 +85,7 @@ def test_a_run_tells_who_it_is_and_how_it_ended(db: Database, home: Home, run: R
     [
         ("crash", "ValueError: the loss went up (the log has the rest)."),
         ("starve", "There are 0 prompts and 1 is needed."),
-        ("memory", "The run ran out of memory: lower batch_size (now 128) or max_new_tokens (now 96), then start"),
+        ("memory", "The run ran out of memory: lower batch_size (now 128) or max_new_tokens (now automatic), then"),
         ("diverge", "The loss at step 7 is nan: the training diverged."),
         ("fill_up", "The state to resume from could not be written: the disk of"),
         ("damage", "The checkpoint x is damaged"),
@@ -238,3 +238,25 @@ def test_a_run_begins_when_a_locked_database_is_free(home: Home, monkeypatch: py
     opened = open_patiently(home)
     assert opened.patience > 60
     opened.dispose()
+
+
+@pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0")])
+def test_a_run_asks_for_huge_pages_before_torch_is_imported_unless_the_user_decided(
+    before: str | None, after: str, tmp_path: Path
+) -> None:
+    name = "THP_MEM_ALLOC_ENABLE"
+    environment = {key: value for key, value in os.environ.items() if key != name}
+    code = (
+        "import os, sys; from training import execute\n"
+        f"execute.stand_by = lambda home: print(os.environ[{name!r}], 'torch' in sys.modules)\n"
+        f"execute.main(['--home', {str(tmp_path)!r}, '--standby'])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env=environment | ({} if before is None else {name: before}),
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split() == [after, "False"]

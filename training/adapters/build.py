@@ -29,16 +29,19 @@ from training.settings.train import TrainSettings
 
 # IA³ rescales keys, values and what goes into the MLP's last projection.
 SCALED = r".*\.(?:k_proj|v_proj|key|value|query_key_value|c_attn)"
+# The kernels of Mamba layers read these weights past any adapter on them, so that it would train and change nothing.
+PAST_ADAPTERS = r".*\.(?:mamba|mixer)\.(?:out_proj|conv1d)"
 # The frozen copy of the parent that TRL's trainers put beside the adapter they train.
 TRL_REFERENCE = "ref"
 # AdaLoRA plans by the length of the run, which is known when training begins: see ``adalora_callback``.
 UNKNOWN_STEPS = 1_000_000
 
 
-def adapter_config(settings: TrainSettings, task: str) -> PeftConfig:
+def adapter_config(settings: TrainSettings, task: str, model: Any = None) -> PeftConfig:
     """The adapter that the settings ask for, as PEFT's configuration; ``task`` is PEFT's name of what is learnt.
 
-    SEQ_CLS makes PEFT save the head beside the adapter.
+    SEQ_CLS makes PEFT save the head beside the adapter. Of a ``model`` with Mamba layers, weights are left out that its
+    kernels read past an adapter.
     """
     shared: dict[str, Any] = {"task_type": TaskType(task)}
     if settings.adapter == "bottleneck":
@@ -47,6 +50,8 @@ def adapter_config(settings: TrainSettings, task: str) -> PeftConfig:
         feedforward = rf".*\.{AFTER_MLP}"
         return IA3Config(target_modules=rf"(?:{SCALED}|{feedforward})", feedforward_modules=feedforward, **shared)
     lora = {"target_modules": "all-linear", "lora_alpha": settings.lora_alpha, "lora_dropout": 0.0, **shared}
+    if model is not None and any(re.fullmatch(PAST_ADAPTERS, name) for name, _ in model.named_modules()):
+        lora["exclude_modules"] = PAST_ADAPTERS
     if settings.adapter == "adalora":
         # It begins wider and gives up the directions that matter least; a third of them, as the paper does.
         start = max(settings.lora_rank + 1, round(1.5 * settings.lora_rank))

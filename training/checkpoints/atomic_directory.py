@@ -22,10 +22,11 @@ _EXCHANGE = 2  # RENAME_EXCHANGE
 
 
 @contextlib.contextmanager
-def atomic_directory(final: Path) -> Iterator[Path]:
+def atomic_directory(final: Path, *, replace: bool = True) -> Iterator[Path]:
     """Yield a directory to write into, which replaces ``final`` when the block ends; after an exception it is removed.
 
-    A directory that was there before moves aside, and is removed once the new one is in place.
+    A directory that was there before moves aside, and is removed once the new one is in place. Without ``replace``
+    only an empty directory is replaced; OSError if ``final`` is anything else by then.
     """
     fresh = final.with_name(f".new-{uuid.uuid4().hex[:8]}")
     partial = final.with_name(f".partial-{final.name}-{uuid.uuid4().hex[:8]}")
@@ -35,11 +36,27 @@ def atomic_directory(final: Path) -> Iterator[Path]:
             os.rename(fresh, partial)
             yield partial
             sync_tree(partial)
-            _put_in_place(partial, final)
+            _put_in_place(partial, final, replace)
     except BaseException:  # SIGTERM and Ctrl-C too
         for path in (fresh, partial):
             shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+@contextlib.contextmanager
+def scratch_directory(parent: Path) -> Iterator[Path]:
+    """Yield an empty directory for large, passing files; what a killed process left of its own goes first."""
+    sweep(parent)
+    fresh = parent / f".new-{uuid.uuid4().hex[:8]}"
+    scratch = parent / f".partial-scratch-{uuid.uuid4().hex[:8]}"
+    fresh.mkdir(mode=0o700)
+    try:
+        with _held(fresh):  # as in ``atomic_directory``
+            os.rename(fresh, scratch)
+            yield scratch
+    finally:
+        for path in (fresh, scratch):
+            shutil.rmtree(path, ignore_errors=True)
 
 
 def sweep(directory: Path) -> None:
@@ -90,9 +107,9 @@ def _held(directory: Path) -> Iterator[bool]:
         os.close(handle)
 
 
-def _put_in_place(partial: Path, final: Path) -> None:
+def _put_in_place(partial: Path, final: Path, replace: bool) -> None:
     """One rename makes it visible; a predecessor steps aside first, and comes back when that fails."""
-    if not final.exists():
+    if not replace or not final.exists():
         os.rename(partial, final)
         sync(final.parent)
         return

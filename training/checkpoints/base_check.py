@@ -26,7 +26,7 @@ from training.models.chat_template import fix_template_date
 from training.models.loading import parameter_count, quiet_loading
 
 ADAPTER_CONFIG = "adapter_config.json"
-_WEIGHTS = ("*.safetensors", "*.bin")
+WEIGHTS = ("*.safetensors", "*.bin")
 
 
 @dataclass(frozen=True)
@@ -47,6 +47,17 @@ class Examination:
         return not self.not_examined
 
 
+@dataclass(frozen=True)
+class Opened:
+    """A base that was examined: its configuration, its tokenizer, and the model with empty tensors where it has one."""
+
+    examination: Examination
+    directory: Path
+    config: Any
+    tokenizer: Any
+    model: Any | None
+
+
 def examine_base(base: str) -> Examination:
     """Examine configuration, tokenizer, chat template, weights and window of a base whose files are at hand.
 
@@ -55,6 +66,11 @@ def examine_base(base: str) -> Examination:
     directory = local_directory(base) or cached_directory(base)
     if directory is None:
         return Examination(base, (), ("anything: it is not on this machine, and its first use fetches it",))
+    return open_examined(base, directory).examination
+
+
+def open_examined(base: str, directory: Path) -> Opened:
+    """Examine a base whose files are in ``directory``, as ``examine_base`` does, and give what was opened for it."""
     _refuse_adapter(directory, base)
     from transformers import AutoConfig, AutoTokenizer
 
@@ -77,13 +93,15 @@ def examine_base(base: str) -> Examination:
     window = _examine_window(config, tokenizer, base)
     examined = [f"configuration ({config.model_type})", "tokenizer", "chat template", f"window ({window})"]
     if model is None:
-        return Examination(base, tuple(examined), (f"the weights: {reason or 'their layout needs them loaded'}",))
+        unseen = (f"the weights: {reason or 'their layout needs them loaded'}",)
+        return Opened(Examination(base, tuple(examined), unseen), directory, config, tokenizer, None)
     refuse_two_way(model, base)
     refuse_unfit_weights(model, info, base)
     from training.checkpoints.hashing import describe_base
 
     examined.append(f"weights (complete, {parameter_count(model) / 1e6:,.1f} million parameters)")
-    return Examination(base, tuple(examined), (), describe_base(base))
+    examination = Examination(base, tuple(examined), (), describe_base(base))
+    return Opened(examination, directory, config, tokenizer, model)
 
 
 def _refuse_adapter(directory: Path, base: str) -> None:
@@ -99,7 +117,7 @@ def _why_not_weights(config: Any, directory: Path, *, is_local: bool) -> str | N
     """Why the weights cannot be compared with the configuration here; None where they can."""
     if getattr(config, "quantization_config", None) is not None:
         return "they are stored in a quantised form, which is only understood where it is loaded"
-    has_weights = any(any(directory.glob(pattern)) for pattern in _WEIGHTS)
+    has_weights = any(any(directory.glob(pattern)) for pattern in WEIGHTS)
     return None if has_weights or is_local else "they were not fetched yet, and its first use fetches them"
 
 

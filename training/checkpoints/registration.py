@@ -14,6 +14,7 @@ from feedback.store.models.bases import note_base_hash
 from feedback.store.models.policies import get_policy, list_policies, promote_policy, save_policy
 from feedback.tables import PolicyRow
 from feedback.types import ENDPOINT_SCHEMES, Policy
+from training.bundled import POLICY_IDS
 
 if TYPE_CHECKING:
     from training.checkpoints.base_check import Examination
@@ -70,7 +71,8 @@ def add_examined(db: Database, model: str, name: str | None = None) -> Added:
     from training.checkpoints.base_check import examine_base
 
     examination = examine_base(base)
-    row = register_policy(db, name or policy_name(base), base)
+    own_id = POLICY_IDS.get(base) if name in (None, base) else None
+    row = register_policy(db, name or policy_name(base), base, id=own_id)
     if examination.base_hash is not None:
         note_base_hash(db, row, examination.base_hash)
     return Added(row, examination)
@@ -104,6 +106,8 @@ def check_base(model: str) -> str:
         from training.generation.endpoint import check_endpoint
 
         return check_endpoint(model)
+    if model in POLICY_IDS:
+        return model
     path = Path(model).expanduser()
     if path.is_dir():
         if not is_model_directory(path):

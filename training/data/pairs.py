@@ -84,18 +84,32 @@ def usable_pairs(
     return encoded, encoder
 
 
+def prompt_groups(encoded: Sequence[Any]) -> list[list[int]]:
+    """The indices of rows of the same ``group``, in the order of the first; a row without one is by itself."""
+    groups: dict[Any, list[int]] = {}
+    for number, row in enumerate(encoded):
+        groups.setdefault(row.get("group", ("row", number)), []).append(number)
+    return list(groups.values())
+
+
 class LikeLengths:
     """The order of an epoch: shuffled, then pairs of like length put into one batch, which saves a third of padding.
 
     Only four batches at a time are sorted and their order is shuffled again, so that chance still decides most. The
     order depends on the batch, the seed and the epoch alone: a resumed run meets the pairs it had not seen, and any
     number of processes or micro batches meet the same pairs in each step.
+
+    Rows of one of the ``groups`` follow each other, so that a prompt they share is computed once; left out, each row
+    is by itself.
     """
 
     BATCHES = 4
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
-        self.lengths = lengths
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, groups: Sequence[Sequence[int]] | None = None
+    ) -> None:
+        self.groups = groups or [[row] for row in range(len(lengths))]
+        self.longest = {row: max(lengths[one] for one in group) for group in self.groups for row in group}
         self.batch_size = batch_size
         self.seed = seed
         self.epoch = 0
@@ -105,16 +119,17 @@ class LikeLengths:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return len(self.lengths)
+        return len(self.longest)
 
     def __iter__(self) -> Iterator[int]:
         rng = random.Random(f"{self.seed}:{self.epoch}")
-        order = list(range(len(self.lengths)))
-        rng.shuffle(order)
+        shuffled = list(self.groups)
+        rng.shuffle(shuffled)
+        order = [row for group in shuffled for row in group]
         span = self.BATCHES * self.batch_size
         for start in range(0, len(order), span):
-            group = sorted(order[start : start + span], key=lambda i: self.lengths[i])
-            batches = [group[i : i + self.batch_size] for i in range(0, len(group), self.batch_size)]
+            rows = sorted(order[start : start + span], key=self.longest.__getitem__)
+            batches = [rows[i : i + self.batch_size] for i in range(0, len(rows), self.batch_size)]
             last = [batches.pop()] if len(batches[-1]) < self.batch_size else []  # a short one must stay the last
             rng.shuffle(batches)
             for batch in batches + last:

@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from training.generation.endpoint import Endpoint
 from training.generation.sampling import Replier, Reply
 from training.models.chat import Messages, encode_prompt
-from training.models.kl import kl_k1
 from training.models.loading import LoadedPolicy
-from training.models.scoring import reply_log_probs
+from training.models.scoring import reply_divergences
 
 
 @dataclass(frozen=True)
@@ -45,21 +44,20 @@ def divergence(
     prompts: Sequence[Messages],
     replies: Sequence[Sequence[Reply]],
 ) -> Divergence:
-    """KL(policy || reference) in nats, estimated on the policy's own replies: mean summed log-ratio.
+    """KL(policy || reference) in nats along the policy's own replies: its mean over replies, and its standard error.
 
-    Unbiased for replies drawn at temperature 1; at another temperature it is the log-ratio of what was drawn.
-    The estimate can come out slightly below 0 when the two are alike; the standard error says how slightly.
+    At each position the divergence is that of the whole distributions at temperature 1, so that it is never below 0 and
+    does not depend on the temperature and the filters by which the token was drawn; the replies are those that were
+    drawn with them. For replies drawn at temperature 1 the mean estimates KL over whole replies, with less variance
+    than the log-ratio of what was drawn.
     """
     exchanges = [
         (encode_prompt(policy.tokenizer, messages), reply.token_ids)
         for messages, own in zip(prompts, replies, strict=True)
         for reply in own
     ]
-    pad = policy.tokenizer.pad_token_id
-    own_sums = reply_log_probs(policy.model, pad, exchanges)
-    other_sums = reply_log_probs(reference.model, pad, exchanges)
-    ratios = [kl_k1(own, other) for own, other in zip(own_sums, other_sums, strict=True)]
-    mean = sum(ratios) / len(ratios)
-    spread = sum((ratio - mean) ** 2 for ratio in ratios) / max(1, len(ratios) - 1)
+    sums = reply_divergences(policy.model, reference.model, policy.tokenizer.pad_token_id, exchanges)
+    mean = sum(sums) / len(sums)
+    spread = sum((one - mean) ** 2 for one in sums) / max(1, len(sums) - 1)
     tokens = sum(len(ids) for _, ids in exchanges)
-    return Divergence(mean, (spread / len(ratios)) ** 0.5, sum(ratios) / max(1, tokens))
+    return Divergence(mean, (spread / len(sums)) ** 0.5, sum(sums) / max(1, tokens))

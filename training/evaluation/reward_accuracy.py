@@ -47,6 +47,7 @@ def measure_reward(
         (messages, own[i].text, own[i + 1].text)
         for messages, own in zip(usable, replies, strict=True)
         for i in range(0, len(own) - 1, 2)
+        if not own[i].unfinished and not own[i + 1].unfinished
     ]
     report(0.9, "judging")
     return reward_figures(reward, oracle, pairs, noise=noise, seed=seed)
@@ -61,8 +62,6 @@ def reward_figures(
     seed: int = 0,
 ) -> dict[str, Any]:
     """Accuracy of a reward model on (prompt, reply, reply) as an oracle judges them; its ties are left out."""
-    pass
-
     rng = random.Random(seed)
     pairs = [pair for pair in pairs if is_encodable(reward.tokenizer, pair[0], pair[1:])]
     verdicts = [compare_scores(*oracle.score_all([(m, x), (m, y)])) for m, x, y in pairs]

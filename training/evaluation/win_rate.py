@@ -70,6 +70,7 @@ def compare_policies(
     replies_a, replies_b = [replies_a[i] for i in kept], [replies_b[i] for i in kept]
     means, ties = win_means(oracle, usable, replies_a, replies_b, noise, random.Random(seed))
     share = clustered(means, per_cluster=samples)
+    unfinished = sum(reply.unfinished for own in (*replies_a, *replies_b) for reply in own)
     report(0.95, "measuring the distance")
     moved = divergence_if_local(a, b, usable, [own[:samples] for own in moved_on])
     chosen = {"best_of": best_of, "best_of_kl": math.log(best_of) - (best_of - 1) / best_of} if best_of > 1 else {}
@@ -83,6 +84,7 @@ def compare_policies(
         "kl_error": moved.error if moved else None,
         "kl_per_token": moved.per_token if moved else None,
         **chosen,
+        **({"unfinished": unfinished} if unfinished else {}),
         **_after_and_before(describe_replies(replies_a), describe_replies(replies_b)),
     }
 
@@ -91,7 +93,7 @@ def picked(
     picker: Scorer, prompts: Sequence[Messages], replies: Sequence[Sequence[Reply]], best_of: int
 ) -> list[list[Reply]]:
     """Of every ``best_of`` replies to a prompt the one that scores highest; the first of those that score alike."""
-    scores = _scored(picker, prompts, replies)
+    scores = _below_others(_scored(picker, prompts, replies), replies)
     best = []
     for own, rated in zip(replies, scores, strict=True):
         groups = [range(start, start + best_of) for start in range(0, len(own), best_of)]
@@ -107,10 +109,14 @@ def win_means(
     noise: float = 0.0,
     rng: random.Random | None = None,
 ) -> tuple[list[float], float]:
-    """For each prompt how often A's replies beat B's (ties half), and the share of ties over all comparisons."""
+    """For each prompt how often A's replies beat B's (ties half), and the share of ties over all comparisons.
+
+    A reply that ended inside its reasoning loses to every other, whoever judges: a rule for short replies would choose
+    it.
+    """
     rng = rng or random.Random(0)
-    scores_a = _scored(oracle, prompts, replies_a)
-    scores_b = _scored(oracle, prompts, replies_b)
+    scores_a = _below_others(_scored(oracle, prompts, replies_a), replies_a)
+    scores_b = _below_others(_scored(oracle, prompts, replies_b), replies_b)
     means, ties, total = [], 0, 0
     for own, others in zip(scores_a, scores_b, strict=True):
         verdicts = [noisy(compare_scores(x, y), noise, rng) for x in own for y in others]
@@ -118,6 +124,14 @@ def win_means(
         ties += verdicts.count(ShownVerdict.tie)
         total += len(verdicts)
     return means, ties / total
+
+
+def _below_others(scores: Sequence[Sequence[float]], replies: Sequence[Sequence[Reply]]) -> list[list[float]]:
+    """The scores, at minus infinity for replies that never came to an answer."""
+    return [
+        [-math.inf if reply.unfinished else score for score, reply in zip(rated, own, strict=True)]
+        for rated, own in zip(scores, replies, strict=True)
+    ]
 
 
 def answered_prompts(*replies: Sequence[Sequence[Reply]]) -> list[int]:

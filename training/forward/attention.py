@@ -1,7 +1,9 @@
 """Attention over a packed row, registered with transformers as one of its implementations.
 
-Two calls of scaled dot-product attention: the prefixes that rows share see themselves, and the rest of each row sees
-its prefix and itself. A forward without a layout gets transformers' own sdpa.
+The prefixes that rows share see themselves, and the rest of each row sees its prefix and itself. On a CPU each prefix
+and each suffix is a call of its own where their lengths differ so much that padding them would cost more than the
+calls; else there is one call for all prefixes and one for all suffixes. A forward without a layout gets transformers'
+own sdpa.
 """
 
 from __future__ import annotations
@@ -48,8 +50,12 @@ def packed_attention(
     dtype = value.dtype  # under autocast rotated queries and keys are fp32
     # In bf16 the backward pass of the CPU's kernel takes three times what it takes in fp32
     inner = torch.float32 if value.device.type == "cpu" else dtype
+    options: dict[str, Any] = {"dropout_p": dropout, "scale": scaling, "enable_gqa": query.shape[1] != key.shape[1]}
+    if value.device.type == "cpu" and layout.pays_by_row(query.shape[1] * query.shape[3]):
+        query, key, value = query.to(inner), key.to(inner), value.to(inner)
+        found = _attend_by_row(query, key, value, layout, sliding_window, **options)
+        return found.transpose(1, 2).to(dtype), None
     rows = [states[0].transpose(0, 1).to(inner) for states in (query, key, value)]  # (N, heads, size)
-    options = {"dropout_p": dropout, "scale": scaling, "enable_gqa": rows[0].shape[1] != rows[1].shape[1]}
     blocks = []
     suffix_query, suffix_key, suffix_value = (_Gather.apply(states, layout.suffixes) for states in rows)
     if layout.shares:
@@ -65,6 +71,30 @@ def packed_attention(
         second = _attend(suffix_query, suffix_key, suffix_value, None, is_causal=True, **options)
     blocks.append(second.flatten(0, 1))
     return torch.cat(blocks).index_select(0, layout.back)[None].to(dtype), None
+
+
+def _attend_by_row(
+    query: Tensor, key: Tensor, value: Tensor, layout: Layout, window: int | None, **options: Any
+) -> Tensor:
+    """Attention (1, heads, N, size) for states of that shape: one call for each prefix and each suffix."""
+    lengths = layout.segment_lengths
+    queries, keys, values = (states.split(lengths, 2) for states in (query, key, value))
+    found = []
+    for segment, length in enumerate(lengths):
+        before = layout.prefix_of[segment]
+        own_key, own_value = keys[segment], values[segment]
+        if before is not None:
+            own_key = torch.cat([keys[before], own_key], 2)
+            own_value = torch.cat([values[before], own_value], 2)
+        plain = before is None and (window is None or window >= length)
+        mask = None if plain else layout.segment_mask(segment, window)
+        with torch.autocast(query.device.type, enabled=False):
+            found.append(
+                scaled_dot_product_attention(
+                    queries[segment], own_key, own_value, attn_mask=mask, is_causal=plain, **options
+                )
+            )
+    return torch.cat(found, 2)
 
 
 def _attend(query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, **options: Any) -> Tensor:

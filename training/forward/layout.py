@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 LEAST_SHARED = 8  # tokens; a shorter prefix saves less than its own block of attention costs
+CALL_COST = 800_000  # scores times width that a CPU computes in the time that one more call of attention takes
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ class Layout:
     group_of: Tensor
     shared: Tensor
     windows: set[int | None] = field(default_factory=set)
+    _masks: dict[tuple[int, int | None], Tensor] = field(default_factory=dict)
 
     @property
     def shares(self) -> bool:
@@ -67,6 +69,48 @@ class Layout:
         where = torch.empty_like(self.source)
         where[blocks[kept]] = kept.nonzero().squeeze(1)
         return where
+
+    @cached_property
+    def segment_lengths(self) -> list[int]:
+        """The lengths of the segments of the packed row: all prefixes, then all suffixes."""
+        return [*self.prefix_lengths.tolist(), *self.suffix_lengths.tolist()]
+
+    @cached_property
+    def prefix_of(self) -> list[int | None]:
+        """For each segment the segment of its prefix, None for a prefix and for a row without one."""
+        pairs = zip(self.group_of.tolist(), self.shared.tolist(), strict=True)
+        return [*[None] * len(self.prefix_lengths), *[group if shared else None for group, shared in pairs]]
+
+    def pays_by_row(self, width: int) -> bool:
+        """Whether a call of attention for each segment costs less than the padding of two calls for all of them.
+
+        ``width`` are the numbers of one token's query, all heads together.
+        """
+        return self._padded_scores * width > CALL_COST * (len(self.segment_lengths) - 2)
+
+    @cached_property
+    def _padded_scores(self) -> int:
+        """How many scores of queries and keys two calls would compute for padding alone."""
+        groups, longest = self.prefixes.shape
+        padded = groups * longest**2 // 2 + self.suffixes.numel() * (longest + self.suffixes.shape[1])
+        lengths = self.segment_lengths
+        seen = [0 if before is None else lengths[before] for before in self.prefix_of]
+        real = sum(length**2 // 2 for length in lengths[:groups])
+        real += sum(own * (own + prefix) for own, prefix in zip(lengths[groups:], seen[groups:], strict=True))
+        return padded - real
+
+    def segment_mask(self, segment: int, window: int | None) -> Tensor:
+        """What is added to the scores (S, P + S) of a segment that has a prefix or is longer than the window.
+
+        0 where a token is seen and minus infinity where it is not; P is 0 without a prefix.
+        """
+        if (segment, window) not in self._masks:
+            before, own = self.prefix_of[segment], self.segment_lengths[segment]
+            prefix = 0 if before is None else self.segment_lengths[before]
+            keys = torch.arange(prefix + own, device=self.source.device)
+            seen = _seen(keys[prefix:, None] - keys, window)
+            self._masks[segment, window] = torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)
+        return self._masks[segment, window]
 
     def prefix_mask(self, window: int | None) -> Tensor | None:
         """What the tokens of a prefix see of it: (P, P), or None for all that went before."""

@@ -7,7 +7,7 @@ row than attention, such as a recurrent one, computes its batches as they are: a
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from inspect import signature
 from typing import Any
 
@@ -16,8 +16,10 @@ from torch import Tensor
 from torch.nn.functional import pad
 from transformers.modeling_outputs import BaseModelOutputWithPast
 
-from training.forward.attention import LAYOUT, PACKED, register
+from training.forward.attention import PACKED, register
 from training.forward.layout import Layout, lay_out
+from training.forward.lower_layers import AGREES as LOWER_AGREES
+from training.forward.lower_layers import LowerLayers, packed_forward
 
 # Arguments that say what the packed forward does anyhow; with any other the batch is computed as it is
 UNDERSTOOD = {"use_cache": (False, None), "return_dict": (True, None), "output_attentions": (False, None)}
@@ -35,6 +37,7 @@ class PackedDecoder:
         self.__signature__ = signature(decoder.forward)  # read by those who call the decoder with what it takes
         self.computed = self.padded = 0  # tokens so far: those that were computed, and those of the batches
         self.windows: set[int | None] = set()  # how far the layers of the last forward let a token see
+        self.lower: LowerLayers | None = None  # where only upper layers are trained
 
     def __call__(self, input_ids: Tensor | None = None, attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         """The last hidden states (B, T, hidden) of a batch; zeros where it is padded."""
@@ -47,18 +50,36 @@ class PackedDecoder:
         self.computed += len(layout.source)
         self.padded += input_ids.numel()
         given = self._noisy_states(input_ids, layout) if noisy else {"input_ids": _packed(input_ids, layout)}
-        out = self._usual(
-            **given,
-            # Four dimensions are taken for a finished mask and handed on unread: the layout has its own
-            attention_mask=torch.ones(1, 1, 1, 1, dtype=torch.bool, device=input_ids.device),
-            position_ids=layout.positions[None],
-            use_cache=False,
-            **{LAYOUT: layout},
-        )
+        lower: AbstractContextManager[None] = nullcontext()
+        if self.lower is not None and not noisy:
+            lower = self.lower.replaced_by(self.lower.entering(input_ids, layout))
+        with lower:
+            out = packed_forward(self._usual, layout, **given)
         self.windows = layout.windows
         states = pad(out.last_hidden_state[0], (0, 0, 0, 1))
         padded = states.index_select(0, layout.places.flatten()).view(*layout.places.shape, -1)
         return BaseModelOutputWithPast(last_hidden_state=padded)
+
+    def cache_below(self, model: Any, first: int, limit: int) -> bool:
+        """Read the states that enter layer ``first`` from a cache of ``limit`` bytes; False where that changes them."""
+        ids, mask = _probe_batch(model)
+        given: dict[str, Any] = {"input_ids": ids, "attention_mask": mask, "use_cache": False}
+        was_training = model.training
+        self.lower = None
+        model.eval()
+        try:
+            with torch.no_grad():
+                expected = self(**given).last_hidden_state
+                self.lower = LowerLayers(self._decoder, self._usual, first, limit)
+                found = self(**given).last_hidden_state
+            agrees = bool(torch.allclose(found, expected, rtol=0.0, atol=LOWER_AGREES * float(expected.abs().max())))
+        except Exception:  # whatever another kind of model stumbles over, its lower layers are computed each time
+            agrees = False
+        finally:
+            model.train(was_training)
+            self.computed = self.padded = 0
+        self.lower = LowerLayers(self._decoder, self._usual, first, limit) if agrees else None
+        return agrees
 
     def _packs(self, input_ids: Tensor | None, attention_mask: Tensor | None, kwargs: dict[str, Any]) -> bool:
         asked = {name: value for name, value in kwargs.items() if value is not None}

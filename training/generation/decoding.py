@@ -35,10 +35,14 @@ OnToken = Callable[[float, int], None]  # replies drawn, those under way in part
 
 @dataclass(frozen=True)
 class Decoded:
-    """The tokens drawn for one prompt, its end token included where it ended by itself."""
+    """The tokens drawn for one prompt, its end token included where it ended by itself.
+
+    ``stopped``: it ended by a stop string, which the tokens hold in the place of an end token.
+    """
 
     tokens: tuple[int, ...]
     ended: bool
+    stopped: bool = False
 
 
 def decode(
@@ -47,6 +51,7 @@ def decode(
     seeds: Sequence[int],
     *,
     ends: Sequence[int],
+    stops: Callable[[Sequence[int]], bool] | None = None,
     banned: Sequence[int] = (),
     max_new_tokens: int,
     temperature: float = 1.0,
@@ -60,8 +65,9 @@ def decode(
 ) -> list[Decoded]:
     """Draw one reply to each prompt (token ids), in the order of the prompts; see ``choose`` for how a token is drawn.
 
-    A reply ends with the first of the ``ends``, which it keeps, or at ``max_new_tokens``. Tokens in ``banned`` are
-    never drawn. ``model`` is a causal model without a wrapper around it. No pad token is needed: padding is masked.
+    A reply ends with the first of the ``ends``, which it keeps, or at ``max_new_tokens``, or once ``stops`` is true of
+    its tokens, which is asked at each token. Tokens in ``banned`` are never drawn. ``model`` is a causal model without
+    a wrapper around it. No pad token is needed: padding is masked.
 
     ``batch_size`` is the most that is drawn side by side. ``check`` is called before each batch and may raise to stop;
     so may the check of ``stoppable``, at each token. ``on_batch`` is told after each batch how many replies are drawn,
@@ -76,7 +82,7 @@ def decode(
         check()
         batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens, direct_forward)
         told = partial(_tell, on_token, done, tokens)
-        for place, one in zip(places, batch.run(set(ends), list(banned), draw, told), strict=True):
+        for place, one in zip(places, batch.run(set(ends), stops, list(banned), draw, told), strict=True):
             drawn[place] = one
             tokens += len(one.tokens)
         done += len(places)
@@ -153,9 +159,15 @@ class _Batch:
         self.rows = list(range(len(prompts)))
         self.drawn: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
+        self.stopped = [False] * len(prompts)
 
     def run(
-        self, ends: set[int], banned: list[int], draw: Callable[[Tensor, Tensor], Tensor], told: OnToken
+        self,
+        ends: set[int],
+        stops: Callable[[Sequence[int]], bool] | None,
+        banned: list[int],
+        draw: Callable[[Tensor, Tensor], Tensor],
+        told: OnToken,
     ) -> list[Decoded]:
         """Decode until every row has ended; ``draw`` gives tokens (row,) for logits and uniform numbers (row, 1)."""
         import torch
@@ -169,7 +181,7 @@ class _Batch:
                 logits = self._forward(ids, positions, cache, self.width + step) if step else self._first(cache)
                 logits.index_fill_(1, never, -torch.inf)
                 chosen = draw(logits, self.uniforms[:, step : step + 1])
-                alive = self._take(chosen.tolist(), ends)
+                alive = self._take(chosen.tolist(), ends, stops)
                 told(len(self.drawn) - len(alive) * (1 - (step + 1) / self.steps), sum(map(len, self.drawn)))
                 if not alive:
                     break
@@ -182,7 +194,8 @@ class _Batch:
                     self.mask, self.uniforms = self.mask[kept], self.uniforms[kept]
                     self.added = None if self.added is None else self.added[kept]
                     self.rows = [self.rows[place] for place in alive]
-        return [Decoded(tuple(tokens), ended) for tokens, ended in zip(self.drawn, self.ended, strict=True)]
+        drawn = zip(self.drawn, self.ended, self.stopped, strict=True)
+        return [Decoded(tuple(tokens), ended, stopped) for tokens, ended, stopped in drawn]
 
     def _first(self, cache: Any) -> Tensor:
         """Logits (row, vocabulary) after the prompts; each prompt is computed once, its cache then repeated."""
@@ -232,14 +245,15 @@ class _Batch:
             return chosen, place
         return torch.cat([ids, chosen], 1), torch.cat([positions, place], 1)
 
-    def _take(self, chosen: list[int], ends: set[int]) -> list[int]:
+    def _take(self, chosen: list[int], ends: set[int], stops: Callable[[Sequence[int]], bool] | None) -> list[int]:
         """Write down what was drawn; the places of the rows that go on."""
         alive = []
         for place, (row, token) in enumerate(zip(self.rows, chosen, strict=True)):
             if self.ended[row]:
                 continue
             self.drawn[row].append(token)
-            self.ended[row] = token in ends
+            self.stopped[row] = token not in ends and stops is not None and stops(self.drawn[row])
+            self.ended[row] = token in ends or self.stopped[row]
             if not self.ended[row]:
                 alive.append(place)
         return alive

@@ -13,13 +13,13 @@ import os
 import re
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import httpx
 
 from feedback.errors import EndpointFailed, InvalidInput
 from feedback.types import ENDPOINT_SCHEMES, SamplingSettings
+from training.generation.endpoint_answers import REFUSED, UNREADABLE, Said, cut_long, cut_stopped, said_of
 from training.generation.stopping import run_stoppable
 from training.http_answers import AnswerTooLong, fetch
 from training.models.chat import Messages, readable
@@ -31,34 +31,18 @@ ATTEMPT_SECONDS = 300.0  # from the request to the end of the answer: a reply co
 TOTAL_SECONDS = 900.0  # of all attempts for one reply: after this none is begun
 LIST_SECONDS = 10.0
 MOST_BYTES = 4 * 2**20  # of one answer; 8,192 tokens have some 100 KB
-CHARACTERS_PER_TOKEN = 32  # a token has about 4; only runs of spaces have as many
 TRIES = 5
 LONGEST_PAUSE = 60.0
-REFUSED = "refused"  # the finish reason of a reply that the server would not give to this one prompt
 _BUSY = frozenset({408, 409, 425, 429, 500, 502, 503, 504, 529})
 _UNUSABLE_KEY = frozenset({401, 403})
 _BAD_REQUEST = frozenset({400, 413, 422})
-_ENDED = frozenset({"eos", "eos_token", "end_turn", "stop_sequence"})  # what other servers call "stop"
-_MOST_TOKENS = 2**31 - 1
 # Hosted models that reason know one limit by another name, and some servers refuse a seed, or to be told what is usual
 # with them. A sign must be a name in quotation marks: a server may well say "seed" of a prompt about gardening.
 _NEUTRAL = {"temperature": 1.0, "top_p": 1.0}  # left out only where it changes nothing
 _DIALECTS: tuple[tuple[str, str | None, re.Pattern[str]], ...] = (
     ("max_tokens", "max_completion_tokens", re.compile("max_completion_tokens")),
-    *((name, None, re.compile(f"[\"'`]{name}[\"'`]")) for name in ("seed", *_NEUTRAL)),
+    *((name, None, re.compile(f"[\"'`]{name}[\"'`]")) for name in ("seed", "stop", *_NEUTRAL)),
 )
-
-# What comes of JSON that is none, is nested without end, or is not what was agreed upon.
-_UNREADABLE = (ValueError, LookupError, TypeError, AttributeError, RecursionError)
-
-
-@dataclass(frozen=True)
-class Said:
-    """What the server replied: the text as it may be stored, why it ended, and its tokens (0 where it does not say)."""
-
-    text: str
-    finish_reason: str
-    tokens: int
 
 
 class Endpoint:
@@ -114,7 +98,7 @@ class Endpoint:
             raise EndpointFailed(f"{self.url} knows no model {self.model!r}. {await _known(client, self.url)}")
         if answer.status_code != 200:
             raise EndpointFailed(f"{self.url} answers with status {answer.status_code}: {_words(answer)}")
-        return _cut(self._said(answer), settings.max_new_tokens)
+        return cut_long(cut_stopped(self._said(answer), settings.stop), settings.max_new_tokens)
 
     def _body(self, messages: Messages, seed: int, settings: SamplingSettings) -> dict[str, Any]:
         """The request. All settings are named, also where they are the usual ones: a server's own are others."""
@@ -128,6 +112,8 @@ class Endpoint:
         }
         if settings.top_k:
             body["top_k"] = settings.top_k
+        if settings.stop:
+            body["stop"] = settings.stop
         for name, other in self._dialect.items():
             value = body.pop(name, None)
             if other is not None:
@@ -144,12 +130,8 @@ class Endpoint:
 
     def _said(self, answer: httpx.Response) -> Said:
         try:
-            body = answer.json()
-            choice = body["choices"][0]
-            text = _text_of(choice["message"].get("content"))
-            tokens = (body.get("usage") or {}).get("completion_tokens")
-            return Said(readable(text).strip(), _reason_of(choice.get("finish_reason")), _count_of(tokens))
-        except _UNREADABLE as error:
+            return said_of(answer.json())
+        except UNREADABLE as error:
             said = _without_key(answer, answer.text[:200])
             raise EndpointFailed(
                 f"{self.url} does not speak OpenAI's chat completions: {said!r}. Its address usually ends with /v1."
@@ -283,7 +265,7 @@ async def _models(client: httpx.AsyncClient, url: str) -> list[str]:
         raise _no_entry(url, answer)
     try:
         return [str(model["id"])[:200] for model in answer.json()["data"]]
-    except _UNREADABLE:
+    except UNREADABLE:
         return []
 
 
@@ -331,36 +313,9 @@ def _words(answer: httpx.Response) -> str:
     try:
         error = answer.json()["error"]
         text = str(error["message"] if isinstance(error, dict) else error)
-    except _UNREADABLE:
+    except UNREADABLE:
         text = answer.text
     return readable(" ".join(_without_key(answer, text).split()))[:300] or "it does not say why"
-
-
-def _text_of(content: Any) -> str:
-    """The text of a message: as it is, or of the parts in which some servers give it; TypeError for anything else."""
-    if isinstance(content, list):
-        return "".join(_text_of(part["text"]) for part in content if part["type"] == "text")
-    if not isinstance(content, str | None):
-        raise TypeError("neither a text nor its parts")
-    return content or ""
-
-
-def _cut(said: Said, max_new_tokens: int) -> Said:
-    """The reply, cut where it is longer than ``max_new_tokens`` can be: some servers ignore the limit."""
-    most = max(2000, CHARACTERS_PER_TOKEN * max_new_tokens)
-    return said if len(said.text) <= most else Said(said.text[:most], "length", min(said.tokens, max_new_tokens))
-
-
-def _reason_of(given: Any) -> str:
-    """Why a reply ended, in our words where a server has others. That it refused to reply, its status alone says."""
-    reason = str(given or "stop")[:40]
-    return "stop" if reason in _ENDED or reason == REFUSED else reason
-
-
-def _count_of(tokens: Any) -> int:
-    """A number of tokens as a database holds it; 0 for what is none."""
-    whole = isinstance(tokens, int) and not isinstance(tokens, bool) and 0 <= tokens <= _MOST_TOKENS
-    return tokens if whole else 0
 
 
 def _parses(address: str) -> bool:

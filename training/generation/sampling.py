@@ -18,14 +18,16 @@ from typing import Any
 from feedback.errors import InvalidInput
 from feedback.types import SamplingSettings, content_hash
 from training.generation.decoding import Decoded, OnToken, decode
-from training.generation.endpoint import IN_FLIGHT, REFUSED, Endpoint
+from training.generation.endpoint import IN_FLIGHT, Endpoint
+from training.generation.endpoint_answers import REFUSED
+from training.generation.replies import ReplyReader
+from training.generation.stop_strings import StopStrings, before_strings, named_ends
 from training.models.base_fit import embedding_rows
 from training.models.chat import (
     Messages,
     PromptTooLong,
     Unencodable,
     check_fits,
-    decode_reply,
     encode_prompt,
     end_token,
     window_of,
@@ -42,7 +44,8 @@ class Reply:
     """One drawn reply. ``finish_reason`` is ``stop`` when the model ended it, ``length`` when it was cut.
 
     ``refused``, with an empty text, says that an endpoint would not reply to this prompt.
-    ``tokens`` counts the reply without its end token; ``token_ids`` holds what was drawn, end token included.
+    ``tokens`` counts the reply without its end token or stop string, which ``token_ids`` hold. ``reasoning`` is what
+    the model wrote before its reply, and no part of it; ``unfinished``, with an empty text, that it has no end.
     """
 
     text: str
@@ -50,6 +53,8 @@ class Reply:
     tokens: int
     seed: int
     token_ids: tuple[int, ...] = field(repr=False, default=())
+    reasoning: str = ""
+    unfinished: bool = False
 
 
 @dataclass(frozen=True)
@@ -168,8 +173,8 @@ def _repeats(replies: dict[tuple[int, int], Reply], prompts: int, k: int) -> lis
         seen: set[str] = set()
         for j in range(k):
             text = " ".join(replies[p, j].text.split())
-            if replies[p, j].finish_reason == REFUSED:
-                continue  # it would be again
+            if replies[p, j].finish_reason == REFUSED or replies[p, j].unfinished:
+                continue  # it would be again, or in all likelihood
             if not text or text in seen:
                 places.append((p, j))
             seen.add(text)
@@ -201,7 +206,8 @@ def _decode(
 ) -> list[Reply]:
     from training.speedups.direct_forward import DirectForward
 
-    ends = end_tokens(policy)
+    reader = ReplyReader(policy.tokenizer, settings.stop)
+    ends = end_tokens(policy, reader.stops)
     # The adapter's layers lie inside the base; the wrapper around them would only hide what its forward takes
     model = policy.model.get_base_model() if policy.has_adapter else policy.model
     drawn = decode(
@@ -209,6 +215,7 @@ def _decode(
         [draw.ids for draw in draws],
         [draw.seed for draw in draws],
         ends=ends,
+        stops=reader.found_stop if reader.stops else None,
         banned=banned_tokens(policy.tokenizer, ends, embedding_rows(model)),
         max_new_tokens=settings.max_new_tokens,
         temperature=settings.temperature,
@@ -219,7 +226,7 @@ def _decode(
         on_token=on_token,
         direct_forward=DirectForward.of(model),
     )
-    return [_reply(policy.tokenizer, one, draw.seed) for one, draw in zip(drawn, draws, strict=True)]
+    return [_reply(reader, one, draw.seed) for one, draw in zip(drawn, draws, strict=True)]
 
 
 def _ask(
@@ -234,7 +241,10 @@ def _ask(
     for start in range(0, len(draws), batch_size):
         batch = draws[start : start + batch_size]
         said = endpoint.reply_all([(draw.messages, draw.seed) for draw in batch], settings)
-        replies += [Reply(one.text, one.finish_reason, one.tokens, d.seed) for one, d in zip(said, batch, strict=True)]
+        replies += [
+            Reply(one.text, one.finish_reason, one.tokens, d.seed, reasoning=one.reasoning, unfinished=one.unfinished)
+            for one, d in zip(said, batch, strict=True)
+        ]
         on_batch(len(replies))
         on_token(len(replies), sum(map(_drawn_tokens, replies)))
     return replies
@@ -244,11 +254,38 @@ def _drawn_tokens(reply: Reply) -> int:
     return len(reply.token_ids) or reply.tokens
 
 
-def end_tokens(policy: LoadedPolicy) -> list[int]:
-    """Every token that ends a reply: the template's, the tokenizer's, and those of the model's generation settings."""
+def end_tokens(policy: LoadedPolicy, stops: StopStrings | None = None) -> list[int]:
+    """Every token that ends a reply.
+
+    The template's, the tokenizer's, those of the model's generation settings, and the stop strings that are tokens.
+    """
     named = getattr(getattr(policy.model, "generation_config", None), "eos_token_id", None)
     others = named if isinstance(named, list) else [] if named is None else [named]
-    return list(dict.fromkeys([end_token(policy.tokenizer), policy.tokenizer.eos_token_id, *others]))
+    own = stops.end_ids if stops is not None else []
+    return list(dict.fromkeys([end_token(policy.tokenizer), policy.tokenizer.eos_token_id, *others, *own]))
+
+
+def log_drawing(policy: Replier, settings: SamplingSettings, log: Callable[[str], None]) -> None:
+    """Say in a run's log how replies are drawn, and what ends them."""
+    top_k = settings.top_k or "off"
+    log(
+        f"drawing with temperature {settings.temperature:g}, top_p {settings.top_p:g}, top_k {top_k}, at most "
+        f"{settings.max_new_tokens} tokens"
+    )
+    if isinstance(policy, Endpoint):
+        log(f"its server ends a reply{before_strings(settings.stop)}")
+        return
+    stops = StopStrings(policy.tokenizer, settings.stop)
+    log(named_ends(policy.tokenizer, end_tokens(policy, stops), stops.strings))
+
+
+def log_unfinished(count: int, others: int, settings: SamplingSettings, log: Callable[[str], None]) -> None:
+    """Say in a run's log how many replies have reasoning alone, and what to raise so that they come to an answer."""
+    if count:
+        log(
+            f"warning: {count} of {count + others} replies ended inside their reasoning and are empty; raise "
+            f"max_new_tokens (now {settings.max_new_tokens}), which counts the reasoning too"
+        )
 
 
 def banned_tokens(tokenizer: Any, ends: Sequence[int], rows: int) -> list[int]:
@@ -261,10 +298,10 @@ def banned_tokens(tokenizer: Any, ends: Sequence[int], rows: int) -> list[int]:
     return sorted(i for i in special - set(ends) if i < rows)
 
 
-def _reply(tokenizer: Any, drawn: Decoded, seed: int) -> Reply:
-    body = drawn.tokens[:-1] if drawn.ended else drawn.tokens
+def _reply(reader: ReplyReader, drawn: Decoded, seed: int) -> Reply:
+    said = reader.read(drawn)
     reason = "stop" if drawn.ended else "length"
-    return Reply(decode_reply(tokenizer, body), reason, len(body), seed, drawn.tokens)
+    return Reply(said.text, reason, said.tokens, seed, drawn.tokens, said.reasoning, said.unfinished)
 
 
 def fitting(policy: Replier, prompts: Sequence[Messages], sampling: SamplingSettings) -> list[Messages]:

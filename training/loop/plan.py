@@ -5,21 +5,8 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from feedback.errors import InvalidInput, UnknownSetting
-from training.methods import METHODS
-from training.rewards.oracles import check_rule
-from training.runs.validation import check_harness
-from training.settings.parsing import parse_settings
-from training.settings.train import RewardedSettings
-
-# A few replies of a batch come out identical or empty and make no pair.
-SPARE_SHARE = 0.1
-MAX_REFILLS = 20
-# Nothing is set apart: what is learned is measured on fresh replies to evaluation prompts.
-TEST_SHARE = 0.0
-# Two reward models read the judgments: from 200 of them their mean is right a point more often than one alone.
-REWARD_MEMBERS = 2
-CARD_SAMPLES = 4  # replies per held-out prompt that make the reward model's test pairs
+from feedback.errors import InvalidInput
+from training.rounds.recipe import parse_recipe
 
 
 @dataclass(frozen=True)
@@ -39,25 +26,27 @@ class Plan:
 
     def check(self) -> None:
         """Refuse what cannot work before anything is generated."""
-        trainers = sorted(name for name, method in METHODS.items() if method.settings.MAKES == "policy")
-        if self.method not in trainers:
-            raise UnknownSetting(f"The loop cannot train by {self.method!r}. Valid: {', '.join(trainers)}.")
-        check_rule(self.oracle)
         for name, value in (("rounds", self.rounds), ("pairs", self.pairs), ("prompts", self.prompts)):
             if value < 1:
                 raise InvalidInput(f"{name} must be at least 1, not {value}.")
         if not 0.0 <= self.noise <= 0.5:
             raise InvalidInput(f"noise must be between 0 and 0.5 (a coin), not {self.noise}.")
-        parse_settings(self.method, self.train_config("dataset", "reward"))
-        if self.benchmarks:
-            check_harness()
+        parse_recipe(self.recipe())
 
-    def train_config(self, dataset: str, reward: str, **given: Any) -> dict[str, Any]:
-        """What the round's method is asked for: what is given, under what the plan sets."""
-        config = {"dataset": dataset, **given, **self.settings}
-        if issubclass(METHODS[self.method].settings, RewardedSettings) and "reward_function" not in config:
-            config.setdefault("reward", reward)
-        return config
+    def recipe(self) -> dict[str, Any]:
+        """The settings of the recipe that does this; the gate decides, for nobody is asked."""
+        return {
+            "policy": self.policy,
+            "rounds": self.rounds,
+            "pairs": self.pairs,
+            "annotator": self.oracle,
+            "noise": self.noise,
+            "methods": [{"method": self.method, "settings": self.settings}],
+            "prompts": self.prompts,
+            "benchmarks": list(self.benchmarks),
+            "promote": "auto",
+            "seed": self.seed,
+        }
 
 
 @dataclass
@@ -66,6 +55,7 @@ class Round:
 
     number: int
     champion: str
+    start: str = ""
     policy: str = ""
     dataset: str = ""
     judged: int = 0

@@ -15,21 +15,26 @@ def report_lines(done: Round, plan: Plan) -> list[str]:
     stages = ", ".join(f"{stage} {seconds:.0f}" for stage, seconds in done.seconds.items())
     lines = [f"Round {done.number}: {done.policy} {verdict}", *map("  {}".format, _against(done))]
     lines.append(f"  win rate over {done.champion}: {_win_rate(done.over_champion)}, judged by {plan.oracle}")
-    if done.over_start is not done.over_champion:
+    if done.start and done.start != done.champion:
         lines.append(f"  win rate over the starting policy: {_win_rate(done.over_start)}")
     figures = done.over_start
     lines.append(
         f"  reply length: {_number(figures, 'length_before')} → {_number(figures, 'length_after')} words; "
         f"KL from the start: {_number(figures, 'kl', 2)} nats per reply"
     )
-    lines.append(
-        f"  reward model: right on {_share(done.reward, 'accuracy')} of held-out pairs; "
-        f"length alone: {_share(done.reward, 'length_only_accuracy')}; "
-        f"the oracle agrees with itself on {_share(done.reward, 'oracle_consistency')}"
-    )
+    if done.reward:
+        lines.append(_reward_model(done.reward))
     lines.append(f"  learned from {done.pairs} pairs ({done.judged} judged, {done.ties} ties), dataset {done.dataset}")
     lines.append(f"  seconds: {stages}; {sum(done.seconds.values()):.0f} in all")
     return lines
+
+
+def _reward_model(figures: dict[str, Any]) -> str:
+    return (
+        f"  reward model: right on {_share(figures, 'accuracy')} of held-out pairs; "
+        f"length alone: {_share(figures, 'length_only_accuracy')}; "
+        f"the oracle agrees with itself on {_share(figures, 'oracle_consistency')}"
+    )
 
 
 def _against(done: Round) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from feedback.errors import InvalidInput, NotEnoughData
@@ -26,15 +27,18 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
     from feedback.store.models.policies import get_champion, get_policy
     from training.evaluation.gate_evidence import decide_policy
     from training.evaluation.win_rate import compare_policies
+    from training.generation.sampling import log_unfinished
     from training.rewards.oracles import get_oracle
     from training.rewards.scorers import open_picker
 
     a, b = get_policy(context.db, str(settings.a)), get_policy(context.db, str(settings.b))
     prompts = _evaluation_prompts(context, settings)
     oracle = get_oracle(settings.oracle or f"reward:{settings.reward}", db=context.db, home=context.home)
+    first, second = _open_to_draw(context, settings, a.id), _open_to_draw(context, settings, b.id)
+    context, settings = _resolved(context, settings, second)
     figures = compare_policies(
-        _open_to_draw(context, settings, a.id),
-        _open_to_draw(context, settings, b.id),
+        first,
+        second,
         oracle,
         prompts,
         samples=settings.samples,
@@ -46,6 +50,8 @@ def _policies(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]
         best_of=settings.best_of,
         picker=open_picker(context.db, context.home, settings.picker) if settings.picker else None,
     )
+    unfinished, drawn = figures.get("unfinished", 0), 2 * settings.samples * figures["n_prompts"]
+    log_unfinished(unfinished, drawn - unfinished, settings.sampling(), context.progress.log)
     checkpoint = get_checkpoint(context.db, a.checkpoint_id) if a.checkpoint_id else None
     saved = _saved(context, "win_rate", a.id, b.id, figures, checkpoint)
     champion = get_champion(context.db)
@@ -65,9 +71,11 @@ def _reward(context: RunContext, settings: EvaluateSettings) -> dict[str, Any]:
     champion = get_champion(context.db)
     if champion is None:
         raise InvalidInput("There is no champion to draw fresh pairs from: promote a policy first.")
+    drawn = _open_to_draw(context, settings, champion.id)
+    context, settings = _resolved(context, settings, drawn)
     figures = measure_reward(
         open_reward(context.db, context.home, checkpoint.id),
-        _open_to_draw(context, settings, champion.id),
+        drawn,
         get_oracle(str(settings.oracle), db=context.db, home=context.home),
         _evaluation_prompts(context, settings),
         samples=settings.samples,
@@ -88,6 +96,16 @@ def _open_to_draw(context: RunContext, settings: EvaluateSettings, policy_id: st
     if settings.precision == "auto":
         use_half(replier, context.progress.log)
     return replier
+
+
+def _resolved(context: RunContext, settings: EvaluateSettings, replier: Replier) -> tuple[RunContext, EvaluateSettings]:
+    """The settings with a model's own sampling for what they leave out: the scorecard keeps what was really used."""
+    from training.generation.own_sampling import own_sampling
+    from training.generation.sampling import log_drawing
+
+    settings = settings.resolved(own_sampling(replier))
+    log_drawing(replier, settings.sampling(), context.progress.log)
+    return replace(context, settings=settings), settings
 
 
 def _evaluation_prompts(context: RunContext, settings: EvaluateSettings) -> list[Messages]:

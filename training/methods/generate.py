@@ -17,14 +17,17 @@ from typing import Any
 
 from feedback.errors import EndpointFailed, InvalidInput, RunFailed
 from feedback.tables import GenerationRow, PromptRow
-from feedback.types import Generation, Matchup, MatchupKind, Purpose
+from feedback.types import Batch, Generation, Matchup, MatchupKind, Purpose
 from training.generation.decoding import OnToken
-from training.generation.endpoint import REFUSED, Endpoint
-from training.generation.sampling import Replier, Reply, at_once, fits, sample, use_half
+from training.generation.endpoint import Endpoint
+from training.generation.endpoint_answers import REFUSED
+from training.generation.own_sampling import own_sampling
+from training.generation.sampling import Replier, Reply, at_once, fits, log_drawing, log_unfinished, sample, use_half
 from training.models.chat import PromptTooLong, Unencodable
 from training.reporting.pace import DrawingPace
 from training.reporting.reporter import RunContext
 from training.settings.generate import GenerateSettings
+from training.smollm2.convert import ensure_base
 
 FIRST_CHUNK = 1  # prompts; somebody may be waiting for the first pair
 GROWTH = 4  # times as many prompts in each chunk as in the one before
@@ -42,6 +45,15 @@ class Side:
     half: bool = False  # it draws in bf16
 
 
+@dataclass(frozen=True)
+class Place:
+    """Where the pairs of a run go in the pool: into a batch, with its priority and who judges it, or into none."""
+
+    batch_id: str | None = None
+    priority: int = 0
+    reserved_for: str | None = None
+
+
 @dataclass
 class Filled:
     """What a run has put into the pool so far, and what it could not use."""
@@ -50,15 +62,20 @@ class Filled:
     matchups: int = 0
     identical: int = 0
     refused: Counter[str] = field(default_factory=Counter)
+    unfinished: int = 0
 
     def result(self, seed: int) -> dict[str, Any]:
-        """The figures of the run; ``refused`` counts prompts, its reasons beside it."""
+        """The figures of the run; ``refused`` counts prompts, its reasons beside it.
+
+        ``unfinished`` counts replies that were cut inside their reasoning: they say nothing, and are not kept.
+        """
         return {
             "generations": self.generations,
             "matchups": self.matchups,
             "identical": self.identical,
             "refused": sum(self.refused.values()),
             "refused_reasons": dict(self.refused),
+            "unfinished": self.unfinished,
             "seed": seed,
         }
 
@@ -74,10 +91,11 @@ def run(context: RunContext) -> dict[str, Any]:
     row = get_policy(context.db, settings.policy) if settings.policy else get_champion(context.db)
     if row is None:
         raise InvalidInput("There is no champion to generate with: name a policy, or promote one first.")
-    prompts = _prompts(context, settings, row.id)
+    place = _place(context, settings)
+    prompts = _prompts(context, settings, row.id, place)
     seed = settings.seed if settings.seed is not None else secrets.randbelow(2**31)
     filled = Filled()
-    answered = take_up(context, settings, seed, filled)
+    answered = take_up(context, settings, seed, filled, place)
     prompts = [prompt for prompt in prompts if prompt.id not in answered][: max(0, settings.limit - len(answered))]
     if answered and not prompts:
         return filled.result(seed)
@@ -85,19 +103,34 @@ def run(context: RunContext) -> dict[str, Any]:
         why = _why_nothing(context, settings)
         context.progress.log(why)
         return filled.result(seed) | {"nothing": why}
+    ensure_base(row.base, context.progress.report)
     context.progress.log(f"loading {row.name}")
     context.progress.report(0.0, "loading the model")  # by no name: whoever is to judge its replies may be reading this
     sides = [_side(context, settings, row.id, seed)]
     if settings.against is not None:
         other = get_policy(context.db, settings.against)
+        ensure_base(other.base, context.progress.report)
         context.progress.log(f"loading {other.name}")
         # Its own seed: with the same numbers two policies that differ little would say the same.
         sides.append(_side(context, settings, other.id, seed + 1))
+    settings = settings.resolved(own_sampling(sides[0].replier))
+    for side in sides:
+        log_drawing(side.replier, settings.sampling(), context.progress.log)
     usable = prompts
     for side in sides:
         usable = refuse_unusable(side.replier, usable, settings, filled, context.progress)
-    _draw_chunks(context, sides, usable, settings, seed, filled)
+    _draw_chunks(context, sides, usable, settings, seed, filled, place)
+    log_unfinished(filled.unfinished, filled.generations, settings.sampling(), context.progress.log)
     return filled.result(seed)
+
+
+def _place(context: RunContext, settings: GenerateSettings) -> Place:
+    from feedback.store.labeling.batches import ensure_batch
+
+    if settings.batch is None:
+        return Place(priority=ASKED_FOR if settings.is_measurement else 0)
+    batch = ensure_batch(context.db, Batch(name=settings.batch, required=settings.required))
+    return Place(batch.id, batch.priority, batch.reserved_for)
 
 
 def _side(context: RunContext, settings: GenerateSettings, policy_id: str, seed: int) -> Side:
@@ -115,6 +148,7 @@ def _draw_chunks(
     settings: GenerateSettings,
     seed: int,
     filled: Filled,
+    place: Place,
 ) -> None:
     """Draw, save and pair up chunk by chunk; progress moves with each token."""
     done, pace, progress = 0, DrawingPace(len(usable) * settings.per_prompt), context.progress
@@ -130,7 +164,7 @@ def _draw_chunks(
     together = min(at_once(side.replier, settings.batch_size) for side in sides)
     for chunk in chunks(usable, together // settings.per_prompt):
         progress.check()
-        fill(context, sides, chunk, settings, seed, filled, told)
+        fill(context, sides, chunk, settings, seed, filled, told, place)
         refuse_in_vain(sides, filled, last=done + len(chunk) == len(usable))
         done += len(chunk)
         pace.finish(len(chunk) * settings.per_prompt)
@@ -138,8 +172,11 @@ def _draw_chunks(
         progress.metrics(done, matchups=filled.matchups, generations=filled.generations)
 
 
-def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) -> list[PromptRow]:
-    """Prompts that wait for nobody's judgment; where two policies are measured, those on which they met least."""
+def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str, place: Place) -> list[PromptRow]:
+    """Prompts that wait for nobody's judgment, in the batch if there is one.
+
+    Where two policies are measured, those on which they met least.
+    """
     from feedback.store.labeling.matchups import list_prompts_without_open_matchup
     from feedback.store.models.policies import get_policy
     from training.evaluation.people import prompts_to_compare
@@ -147,29 +184,36 @@ def _prompts(context: RunContext, settings: GenerateSettings, policy_id: str) ->
     if settings.is_measurement:
         other = get_policy(context.db, str(settings.against))
         return prompts_to_compare(context.db, policy_id, other.id, settings.limit)
-    return list_prompts_without_open_matchup(context.db, limit=settings.limit, split=settings.split)
+    return list_prompts_without_open_matchup(
+        context.db, limit=settings.limit, split=settings.split, batch_id=place.batch_id, tags=settings.tags
+    )
 
 
 def _why_nothing(context: RunContext, settings: GenerateSettings) -> str:
     """Why no prompt is to be replied to, and what to do about it."""
-    from feedback.store.content.prompts import count_prompts
+    from feedback.store.content.prompts import list_prompts
 
     if settings.is_measurement:
         return (
             "There are no held-out prompts to compare two policies on, so nothing was drawn: import prompts marked "
             '"split": "evaluation" by `studio prompts import FILE`.'
         )
-    prompts = count_prompts(context.db, split=settings.split, brought=True)
+    prompts = len(list_prompts(context.db, split=settings.split, tags=settings.tags, brought=True))
+    tags = ", ".join(settings.tags)
     if prompts == 0:
-        return "There are no prompts to reply to, so nothing was drawn: bring some by `studio prompts import FILE`."
-    every = "The one prompt has" if prompts == 1 else f"Every one of the {prompts} prompts has"
+        what = f"that carry {tags}" if tags else "to reply to"
+        return f"There are no prompts {what}, so nothing was drawn: bring some by `studio prompts import FILE`."
+    carry = f" that carry {tags}" if tags else ""
+    every = "The one prompt has" if prompts == 1 else f"Every one of the {prompts} prompts{carry} has"
     return (
         f"{every} an open matchup, so nothing was drawn: have people judge them on the Label tab of `studio up`, or a "
         "rule by `studio judge --oracle RULE --count N`, or bring more prompts by `studio prompts import FILE`."
     )
 
 
-def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: Filled) -> set[str]:
+def take_up(
+    context: RunContext, settings: GenerateSettings, seed: int, filled: Filled, place: Place | None = None
+) -> set[str]:
     """The prompts an earlier attempt answered, counted; its replies that were not paired before it died are now."""
     from feedback.store.content.generations import list_generations
     from feedback.store.labeling.matchups import list_matched, save_matchups
@@ -180,7 +224,7 @@ def take_up(context: RunContext, settings: GenerateSettings, seed: int, filled: 
     answered = {row.prompt_id for row in rows}
     matched = list_matched(context.db, sorted(answered))
     paired = {row.prompt_id for row in rows if row.id in matched}
-    matchups = pair_up(rows, seed, settings)
+    matchups = pair_up(rows, seed, settings, place)
     save_matchups(context.db, [matchup for matchup in matchups if matchup.prompt_id not in paired])
     filled.generations, filled.matchups = len(rows), len(matchups)
     return answered
@@ -235,6 +279,7 @@ def fill(
     seed: int,
     filled: Filled,
     told: OnToken = lambda drawn, tokens: None,
+    place: Place | None = None,
 ) -> None:
     """Draw replies to one chunk of prompts, each side its share, save them, and save the matchups they make."""
     from feedback.store.content.generations import save_generations
@@ -251,6 +296,7 @@ def fill(
             filled.refused[REFUSED] += 1
         elif not texts:
             filled.refused["blank"] += 1
+        filled.unfinished += sum(reply.unfinished for _, reply in replies)
         generations += [
             Generation(
                 prompt_id=prompt.id,
@@ -261,12 +307,13 @@ def fill(
                 finish_reason=reply.finish_reason,
                 tokens=reply.tokens,
                 run_id=context.run.id,
+                reasoning=reply.reasoning or None,
             )
             for policy_id, reply in replies
             if reply.text
         ]
     rows = save_generations(context.db, generations)
-    matchups = pair_up(rows, seed, settings)
+    matchups = pair_up(rows, seed, settings, place)
     save_matchups(context.db, matchups)
     filled.generations += len(rows)
     filled.matchups += len(matchups)
@@ -301,7 +348,9 @@ def _drawn(
     return together
 
 
-def pair_up(rows: Sequence[GenerationRow], seed: int, settings: GenerateSettings) -> list[Matchup]:
+def pair_up(
+    rows: Sequence[GenerationRow], seed: int, settings: GenerateSettings, place: Place | None = None
+) -> list[Matchup]:
     """Random pairs among the replies to each prompt, or one ranking of them all.
 
     The draw depends on the prompt alone, not on its chunk.
@@ -311,12 +360,15 @@ def pair_up(rows: Sequence[GenerationRow], seed: int, settings: GenerateSettings
     make = partial(make_ranking if settings.kind is MatchupKind.rank else make_pairs, required=settings.required)
     if settings.against is not None:
         make = partial(make, across=True)
+    place = place or Place()
+    make = partial(make, priority=place.priority)
     if settings.is_measurement:
-        make = partial(make, purpose=Purpose.evaluate, priority=ASKED_FOR)
+        make = partial(make, purpose=Purpose.evaluate)
     by_prompt: dict[str, list[GenerationRow]] = {}
     for row in rows:
         by_prompt.setdefault(row.prompt_id, []).append(row)
     matchups: list[Matchup] = []
     for prompt_id, own in by_prompt.items():
         matchups += make(own, random.Random(f"{seed}:{prompt_id}"))
-    return matchups
+    there = {"batch_id": place.batch_id, "reserved_for": place.reserved_for}
+    return [matchup.model_copy(update=there) for matchup in matchups]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 from feedback.datasets.examples import LabelledReply
 from feedback.errors import NotEnoughData
@@ -28,6 +28,10 @@ from training.trainer.policy_run import PolicyOutcome, load_parent, open_start, 
 from training.trainer.reference import REFERENCES, drop_reference_copy, reference_first
 from training.trainer.running import run_trainer, trainer_scope
 
+if TYPE_CHECKING:
+    from torch import Tensor
+
+TENSORS = ("input_ids", "attention_mask", "completion_mask")
 CURVES = {
     "loss": "loss",
     "rewards/chosen": "good_reward",
@@ -42,8 +46,12 @@ CURVES = {
 
 
 class LabelledTokens(TypedDict):
-    """A labelled reply as token ids; ``KL_completion_ids`` is another prompt's reply, for the estimate of the drift."""
+    """A labelled reply as token ids; ``KL_completion_ids`` is another prompt's reply, for the estimate of the drift.
 
+    Replies to one prompt are a ``group``, read together so that the prompt is computed once.
+    """
+
+    group: str
     prompt_ids: list[int]
     completion_ids: list[int]
     KL_completion_ids: list[int]
@@ -133,6 +141,7 @@ def encode_labelled(encoder: Encoder, replies: Sequence[LabelledReply], seed: in
             owners.append(reply.prompt_id)
             rows.append(
                 LabelledTokens(
+                    group=reply.prompt_id,
                     prompt_ids=exchange.prompt,
                     completion_ids=exchange.reply,
                     KL_completion_ids=[],
@@ -149,11 +158,24 @@ def encode_labelled(encoder: Encoder, replies: Sequence[LabelledReply], seed: in
 
 
 def _trainer_class(trainer_class: type) -> Any:
-    """TRL's trainer with the drift from the parent estimated once a step, from all rows of the step."""
+    """TRL's trainer with the drift from the parent estimated once a step, from all rows of the step.
+
+    The reference is asked about a row's own reply and the other prompt's reply in one batch: their prompt is the same.
+    """
     import torch
 
     class Trainer(trainer_class):  # type: ignore[misc, valid-type]
         drift: Any = None
+
+        def compute_ref_log_probs(self, model: Any, inputs: Any) -> tuple[Any, Any]:
+            rows = len(inputs["input_ids"])
+            together = {name: _stacked(inputs[name], inputs[f"KL_{name}"]) for name in TENSORS}
+            self.calculate_KL = False
+            try:
+                sums, _ = super().compute_ref_log_probs(model, together)
+            finally:
+                self.calculate_KL = True
+            return sums[:rows], sums[rows:]
 
         def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[Any, Any]:
             self.drift = None
@@ -171,6 +193,15 @@ def _trainer_class(trainer_class: type) -> Any:
             return batch["ref_KL_logps"] + self.drift
 
     return Trainer
+
+
+def _stacked(own: Tensor, other: Tensor) -> Tensor:
+    """Two batches (B, T) and (B, S), padded on the right, as one (2B, max(T, S)); what is added is masked out."""
+    import torch
+    from torch.nn.functional import pad
+
+    width = max(own.shape[1], other.shape[1])
+    return torch.cat([pad(one, (0, width - one.shape[1])) for one in (own, other)])
 
 
 def _build(

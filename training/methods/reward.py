@@ -285,5 +285,5 @@ def _build(
         args=RewardConfig(**arguments, center_rewards_coefficient=settings.centering or None),
         train_dataset=Dataset.from_list(rows),
         processing_class=tokenizer,
-        peft_config=adapter_config(settings, "SEQ_CLS"),
+        peft_config=adapter_config(settings, "SEQ_CLS", model),
     )

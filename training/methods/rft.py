@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
@@ -20,7 +20,8 @@ from feedback.files import atomic_write
 from feedback.tables import DatasetRow, PolicyRow
 from feedback.types import Message, SamplingSettings
 from training.data.encoding import check_prompts
-from training.generation.sampling import sample
+from training.generation.own_sampling import own_stop
+from training.generation.sampling import log_drawing, log_unfinished, sample
 from training.methods.sft import train_sft
 from training.models.chat import Messages
 from training.models.loading import LoadedPolicy
@@ -78,7 +79,12 @@ def run(context: RunContext) -> dict[str, Any]:
 
 
 def select_best(
-    policy: LoadedPolicy, scorer: Scorer, prompts: Sequence[Messages], settings: RftSettings, report: Any = None
+    policy: LoadedPolicy,
+    scorer: Scorer,
+    prompts: Sequence[Messages],
+    settings: RftSettings,
+    report: Any = None,
+    log: Callable[[str], None] = lambda line: None,
 ) -> Selection:
     """Draw ``samples`` replies to each prompt and keep the ``keep`` best; prompts whose replies all score alike teach
     nothing and are left out."""
@@ -86,11 +92,14 @@ def select_best(
         policy,
         prompts,
         settings.samples,
-        SamplingSettings(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens),
+        _sampling(policy, settings),
         settings.seed,
         settings.sampling_batch,
         report,
     )
+    flat = [reply for replies in drawn for reply in replies]
+    unfinished = sum(reply.unfinished for reply in flat)
+    log_unfinished(unfinished, len(flat) - unfinished, _sampling(policy, settings), log)
     # A reply that was cut has no end to learn from, and imitating it would teach the policy not to stop
     ended = [[reply for reply in replies if reply.finish_reason == "stop" and reply.text] for replies in drawn]
     exchanges = [(messages, reply.text) for messages, own in zip(prompts, ended, strict=True) for reply in own]
@@ -137,6 +146,11 @@ def fitting_prompts(
     return usable
 
 
+def _sampling(policy: LoadedPolicy, settings: RftSettings) -> SamplingSettings:
+    stop = own_stop(policy.model, settings.stop)
+    return SamplingSettings(temperature=settings.temperature, max_new_tokens=settings.max_new_tokens, stop=stop)
+
+
 def _selection(context: RunContext, parent: PolicyRow, dataset: DatasetRow | None, settings: RftSettings) -> Selection:
     """What an earlier attempt of this run chose, else drawn and chosen now."""
     from training.checkpoints.opening import open_policy
@@ -157,7 +171,8 @@ def _selection(context: RunContext, parent: PolicyRow, dataset: DatasetRow | Non
         context.progress.check()
         context.progress.report(DRAWING_SHARE * drawn / wanted, f"{drawn} of {wanted} replies drawn")
 
-    selection = select_best(policy, scorer, usable, settings, report)
+    log_drawing(policy, _sampling(policy, settings), context.progress.log)
+    selection = select_best(policy, scorer, usable, settings, report, context.progress.log)
     context.progress.log(
         f"{len(selection.kept)} replies are imitated; they score {selection.kept_score:.3f} on average, "
         f"all that were drawn {selection.mean_score:.3f}"

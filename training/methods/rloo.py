@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from training.forward.precision import choose_precision
+from training.generation.replies import ReplyReader
 from training.generation.sampling import banned_tokens, end_tokens
 from training.methods.rft import fitting_prompts
 from training.models.base_fit import embedding_rows
@@ -138,10 +139,11 @@ def _build(
     del arguments["neftune_noise_alpha"], arguments["max_length"]
     disable_dropout(model)
     ends = end_tokens(policy)
+    model.generation_config.stop_strings = None  # the drawing of TRL would refuse them
     model.generation_config.eos_token_id = ends  # TRL reads here what ends a reply, the template's end included
     trainer = OwnTemplate(
         model=model,
-        reward_funcs=_reward_function(scorer),
+        reward_funcs=_reward_function(scorer, ReplyReader(tokenizer)),
         args=config(
             **arguments,
             num_generations=settings.samples,
@@ -182,11 +184,11 @@ def order_by_epoch(sampler: Any) -> Any:
     return sampler
 
 
-def _reward_function(scorer: Scorer) -> Callable[..., list[float]]:
-    """The scorer as TRL calls it: columns of the dataset in, one number per reply out."""
+def _reward_function(scorer: Scorer, reader: ReplyReader) -> Callable[..., list[float]]:
+    """The scorer as TRL calls it: columns of the dataset in, one number per reply out; reasoning is not scored."""
 
     def reward(completions: list[str], conversation: list[str], **_: Any) -> list[float]:
-        exchanges = [(json.loads(text), reply.strip()) for text, reply in zip(conversation, completions, strict=True)]
-        return scorer.score_all(exchanges)
+        replies = [reader.split(text).answer.strip() for text in completions]
+        return scorer.score_all(list(zip(map(json.loads, conversation), replies, strict=True)))
 
     return reward

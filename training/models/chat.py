@@ -31,6 +31,7 @@ __all__ = [
     "TemplateRefused",
     "Unencodable",
     "check_fits",
+    "decode_raw",
     "decode_reply",
     "encode_exchange",
     "encode_prompt",
@@ -167,12 +168,16 @@ def decode_reply(tokenizer: Any, ids: Sequence[int]) -> str:
 
     The tags of a thought stay, also where a tokenizer calls them special: without them the thought would be said.
     """
+    return readable(decode_raw(tokenizer, ids)).strip()
+
+
+def decode_raw(tokenizer: Any, ids: Sequence[int]) -> str:
+    """The text of a reply's tokens to the letter, white space at its ends included; see ``decode_reply``."""
     kept = list(ids)
     if thoughts := special_thoughts(tokenizer):
         left_out = special_ids(tokenizer) - thoughts
         kept = [token for token in kept if token not in left_out]
-    text = str(tokenizer.decode(kept, skip_special_tokens=not thoughts, clean_up_tokenization_spaces=False))
-    return readable(text).strip()
+    return str(tokenizer.decode(kept, skip_special_tokens=not thoughts, clean_up_tokenization_spaces=False))
 
 
 def _in_common(one: Sequence[int], other: Sequence[int]) -> int:

@@ -16,6 +16,7 @@ from weakref import WeakKeyDictionary
 from jinja2 import TemplateError
 
 from feedback.errors import InvalidInput
+from training.plain_templates import PLAIN_TEMPLATES
 
 Messages = Sequence[Mapping[str, str]]
 
@@ -27,7 +28,9 @@ _DIRECTIVES = "aAbBcdefFGHIjmMnpSTuUVwWxXyYzZ"  # of strftime; %-d and its kin c
 _CLOCK = "strftime_now"
 _PLACEHOLDER = "\ue0f0reply\ue0f1"  # private-use characters: no template trims or splits them
 _ends: WeakKeyDictionary[Any, tuple[Any, str]] = WeakKeyDictionary()
-_THOUGHTS = "think|thinking|thought|reasoning|seed:think"
+_system_roles: WeakKeyDictionary[Any, tuple[Any, bool]] = WeakKeyDictionary()
+THOUGHT_TAGS = ("think", "thinking", "thought", "reasoning", "seed:think")
+_THOUGHTS = "|".join(THOUGHT_TAGS)
 _OPEN_THOUGHT = re.compile(rf"<({_THOUGHTS})>\s*\Z")
 _THOUGHT_TAG = re.compile(rf"<(/?)({_THOUGHTS})>")
 
@@ -94,14 +97,15 @@ def render(tokenizer: Any, messages: Messages, *, generation_prompt: bool) -> st
     """
     if not getattr(tokenizer, "chat_template", None):
         raise InvalidInput(
-            "This model's tokenizer has no chat template, so it cannot hold a conversation. "
-            "Choose an instruction-tuned model, for instance Qwen/Qwen2.5-0.5B-Instruct."
+            "This model's tokenizer has no chat template, so it cannot hold a conversation. Choose one by "
+            f"`studio policies add MODEL --chat-template NAME` (NAME is {', '.join(PLAIN_TEMPLATES)}, or a file with a "
+            "Jinja template), or an instruction-tuned model, for instance Qwen/Qwen2.5-0.5B-Instruct."
         )
-    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
     try:
+        plain = as_template_takes(tokenizer, messages)
         return str(tokenizer.apply_chat_template(plain, tokenize=False, add_generation_prompt=generation_prompt))
     except Exception as error:  # a template is a program of the model's author: anything may be raised
-        roles = ", ".join(message["role"] for message in plain)
+        roles = ", ".join(message["role"] for message in messages)
         raised = isinstance(error, TemplateError)  # by the template itself, with a reason
         reason = str(error) if raised else f"{type(error).__name__}: {error}"
         raise TemplateRefused(f"This model's chat template refuses a conversation of {roles}: {reason}") from error
@@ -109,11 +113,36 @@ def render(tokenizer: Any, messages: Messages, *, generation_prompt: bool) -> st
 
 def rendered_ids(tokenizer: Any, messages: Messages, *, generation_prompt: bool) -> list[int]:
     """The ids that transformers itself gives a conversation, against which ours are checked."""
-    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+    plain = as_template_takes(tokenizer, messages)
     ids = tokenizer.apply_chat_template(
         plain, tokenize=True, add_generation_prompt=generation_prompt, return_dict=False
     )
     return list(ids)
+
+
+def as_template_takes(tokenizer: Any, messages: Messages) -> list[dict[str, str]]:
+    """The messages that are rendered: where a template has no system role, the user's first message begins with it.
+
+    The system message then stands before the text of the first user message, with an empty line between.
+    """
+    plain = [{"role": message["role"], "content": message["content"]} for message in messages]
+    if [message["role"] for message in plain[:2]] != ["system", "user"] or has_system_role(tokenizer):
+        return plain
+    system, first, *rest = plain
+    return [{"role": "user", "content": f"{system['content']}\n\n{first['content']}"}, *rest]
+
+
+def has_system_role(tokenizer: Any) -> bool:
+    """Whether the template shows a system message; Gemma's raises an error at one, others leave it out."""
+    known = _system_roles.get(tokenizer)
+    if known is None or known[0] != tokenizer.chat_template:
+        probe = [{"role": "system", "content": _PLACEHOLDER}, {"role": "user", "content": "Hello."}]
+        try:
+            shown = _PLACEHOLDER in tokenizer.apply_chat_template(probe, tokenize=False, add_generation_prompt=True)
+        except Exception:  # as in ``render``
+            shown = False
+        known = _system_roles[tokenizer] = (tokenizer.chat_template, shown)
+    return known[1]
 
 
 def render_turn(tokenizer: Any, messages: Messages, reply: str, *, ended: bool = True) -> Turn:
@@ -137,7 +166,7 @@ def close_turn(tokenizer: Any, opening: Opening, reply: str, *, ended: bool = Tr
     A reply that was cut inside a thought stands directly behind the prompt, with its thought open.
     """
     prompt, tail, end = opening.prompt, opening.tail, opening.end if ended else ""
-    if not ended and _thinks_on(prompt, reply):
+    if not ended and _thinks_on(reply):
         # The template would close the thought, or put an empty one before it: neither was generated.
         return Turn(prompt, reply, as_rendered=False)
     exchange = [*opening.messages, {"role": "assistant", "content": reply}]
@@ -212,10 +241,18 @@ def _control_run(tokenizer: Any, text: str) -> list[str]:
     return run
 
 
-def _thinks_on(prompt: str, reply: str) -> bool:
-    """Whether a thought that the prompt or the reply opens is still open at the end of the reply."""
-    opened = _OPEN_THOUGHT.search(prompt)
-    tags = _THOUGHT_TAG.findall((opened.group() if opened else "") + reply)
+def opened_thought(prompt: str) -> str | None:
+    """The tag of a thought that a rendered prompt ends with, left open."""
+    found = _OPEN_THOUGHT.search(prompt)
+    return found.group(1) if found else None
+
+
+def _thinks_on(reply: str) -> bool:
+    """Whether a thought that the reply opens is still open at its end.
+
+    One that the prompt opens does not count: a reply is kept without its reasoning, so that it is the answer.
+    """
+    tags = _THOUGHT_TAG.findall(reply)
     return bool(tags) and not tags[-1][0]
 
 

@@ -13,9 +13,16 @@ from functools import cached_property
 from typing import Any
 from weakref import WeakKeyDictionary
 
-from training.models.chat_template import ControlTokenInText, Messages, Unencodable, any_of, render
+from training.models.chat_template import (
+    THOUGHT_TAGS,
+    ControlTokenInText,
+    Messages,
+    Unencodable,
+    any_of,
+    render,
+)
 
-_THOUGHT = re.compile(r"</?(think|thinking|thought|reasoning|seed:think)>")
+_THOUGHT = re.compile(rf"</?({'|'.join(THOUGHT_TAGS)})>")
 _MARKS = [chr(code) for code in range(0xE200, 0xE240)]  # private-use characters
 _QUOTES = [chr(code) for code in range(0xE300, 0xE308)]  # around the stand-ins; each that is used costs a twin
 _PROBES = (

@@ -20,7 +20,7 @@ from training.settings.train import TrainSettings
 # What a trainer's libraries take beside tensors when they first work on a processor, as measured
 LIBRARIES = 180 << 20
 # What the activations of one micro-batch may take: on a CPU, where more is not faster, and of a GPU's memory
-ACTIVATIONS = 3 << 30
+ACTIVATIONS = 3 << 29
 ACTIVATIONS_SHARE = 0.25
 MIXED_BYTES = 2.7  # of a number that is kept, some of them in bf16 and some in fp32
 USABLE = 0.8  # of the free memory: beyond it, activations are computed again in the backward pass

@@ -22,10 +22,11 @@ from feedback.store.models.checkpoints import get_checkpoint
 from feedback.store.models.policies import check_can_reply, check_has_weights, get_policy
 from feedback.tables import CheckpointRow
 from feedback.types import ENDPOINT_SCHEMES
-from training.bundled import STARTER_BASE
+from training.bundled import POLICY_IDS
 from training.checkpoints.hashing import describe_base
 from training.checkpoints.manifest import ADAPTER_CONFIG
 from training.checkpoints.registration import check_base
+from training.conversion.own_template import has_same_template, is_template_place, template_name
 from training.home import Home
 from training.models.base_files import cached_directory, local_directory
 
@@ -62,6 +63,8 @@ def rebase(db: Database, home: Home, key: str, new: str, *, unproven: bool = Fal
     place = _new_place(new)
     if place == use.base:
         raise Conflict(f"The base {place} lies there already; nothing was changed.")
+    if is_template_place(use.base):
+        _refuse_other_template(use.base, place)
     found = describe_base(place)
     known = _hashes(db, use)
     proved = any(known.values())
@@ -102,7 +105,7 @@ def missing_bases(db: Database) -> list[BaseUse]:
 
 def unfetched_bases(db: Database) -> list[BaseUse]:
     """The bases that are named by a hub id of which this machine has no copy."""
-    uses = [use for use in list_bases(db).values() if _is_there(use.base) and use.base != STARTER_BASE]
+    uses = [use for use in list_bases(db).values() if _is_there(use.base) and use.base not in POLICY_IDS]
     return [use for use in uses if local_directory(use.base) is None and cached_directory(use.base) is None]
 
 
@@ -126,6 +129,21 @@ def _is_there(base: str) -> bool:
     return True
 
 
+def _refuse_other_template(base: str, place: str) -> None:
+    """InvalidInput unless a new place has the chat template that was chosen for the base."""
+    name = template_name(Path(place))
+    if name is None:
+        raise InvalidInput(
+            f"{base!r} has a chat template that was chosen for it, and {place!r} has not. Add that by "
+            f"`studio policies add {shlex.quote(place)} --chat-template NAME`, and name the base of that policy here."
+        )
+    if not has_same_template(base, Path(place)):
+        raise InvalidInput(
+            f"{place!r} has the chat template {name!r}, or weights, that {base!r} does not have: replies would be "
+            "drawn in another way than they were trained. Give `studio policies add` the template of then."
+        )
+
+
 def _find(db: Database, key: str) -> BaseUse:
     """What stands on the base that a policy, a checkpoint or a path names."""
     bases = list_bases(db)
@@ -137,8 +155,8 @@ def _find(db: Database, key: str) -> BaseUse:
     if base is None:
         hint = "Name a policy, or the path at which its base lay; `studio policies list --json` shows both."
         raise NotFound("policy or base", key, sorted(bases), hint)
-    if base == STARTER_BASE:
-        raise Conflict("The starter comes with the studio and moves with it; there is nothing to say about its place.")
+    if base in POLICY_IDS:
+        raise Conflict(f"The studio itself keeps {base} and knows its place; there is nothing to say about it.")
     return bases[base]
 
 

@@ -27,6 +27,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from feedback.errors import InvalidInput
+from training.generation.replies import ReplyReader
 from training.models.loading import HEAD_FILE, probe_tokens
 from training.ppo.batch import ReplyBatch, flat_places, gather_states, scatter_tokens
 from training.speedups.core_pool import CorePool
@@ -84,6 +85,7 @@ class Backbone:
         self.frozen_layers: FrozenLayers | None = None
         self.sparse_mlp: SparseMlp | None = None
         self.direct_forward: DirectForward | None = None
+        self.reader = ReplyReader(tokenizer)
         self.core_pool = CorePool()
         self.device = next(model.parameters()).device
         self.banned = torch.tensor(list(banned), dtype=torch.long, device=self.device)
@@ -103,8 +105,12 @@ class Backbone:
 
     def logits(self, states: Tensor) -> Tensor:
         """Return fp32 logits (…, vocabulary) of hidden states (…, hidden)."""
+        config = self.model.config.get_text_config()
         logits = self.model.get_output_embeddings()(states).float()
-        cap = getattr(self.model.config.get_text_config(), "final_logit_softcapping", None)
+        for name in ("logit_scale", "lm_head_multiplier"):  # of Cohere, of Falcon-H1
+            logits = logits * (getattr(config, name, None) or 1.0)
+        logits = logits / (getattr(config, "logits_scaling", None) or 1.0)  # of Granite
+        cap = getattr(config, "final_logit_softcapping", None)
         return logits if cap is None else cap * (logits / cap).tanh()
 
     def check_head(self) -> None:
@@ -132,10 +138,9 @@ class Backbone:
     @property
     def layers(self) -> nn.ModuleList:
         """The transformer layers, lowest first."""
-        from torch import nn
+        from training.forward.lower_layers import decoder_layers
 
-        stacks = [part for part in self.decoder.children() if isinstance(part, nn.ModuleList)]
-        return max(stacks, key=len)
+        return decoder_layers(self.decoder)
 
     def freeze_below(self, first: int) -> None:
         """Freeze the layers below ``first`` in every role; call it after all adapters were added."""

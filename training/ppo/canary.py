@@ -16,7 +16,7 @@ from training.models.kl import kl_k1
 from training.ppo.backbone import REFERENCE, Backbone
 from training.ppo.batch import make_batch
 from training.ppo.reward_roles import ScoreScale
-from training.ppo.rollouts import PoolPrompt, draw_replies, penalties, reply_seed, text_of
+from training.ppo.rollouts import PoolPrompt, draw_replies, penalties, reply_seed
 from training.rewards.functions import no_repetition
 from training.rewards.scorers import Scorer
 
@@ -85,12 +85,14 @@ class Canary:
         """Reply to the held-out prompts with the current policy, and add its figures to ``snapshots``."""
         seeds = [reply_seed(self.settings.seed, FIXED_ITERATION, place) for place in range(len(self.prompts))]
         drawn = draw_replies(backbone, "policy", self.prompts, seeds, self.settings, ends, check)
-        texts = [text_of(backbone.tokenizer, one) for one in drawn]
+        said = [backbone.reader.read(one) for one in drawn]
+        texts = [one.text for one in said]
         judged = self.scorer.scores([(p.messages, text) for p, text in zip(self.prompts, texts, strict=True)])
         self.scale = self.scale or ScoreScale.fitted(judged)
         settings, size = self.settings, len(texts)
         scores = self.scale.applied(judged, settings.combine, settings.doubt, settings.score_clip)
-        scores = scores - penalties([one.tokens for one in drawn], [one.ended for one in drawn], settings)
+        finished = [one.ended and not reply.unfinished for one, reply in zip(drawn, said, strict=True)]
+        scores = scores - penalties([one.tokens for one in said], finished, settings)
         kl = sum(
             self._kl(backbone, drawn[start : start + 32], self.prompts[start : start + 32])
             for start in range(0, size, 32)

@@ -147,7 +147,7 @@ class Learner:
         settings = self.settings
         assert self.scale is not None
         scores = self.scale.applied(rollout.judged, settings.combine, settings.doubt, settings.score_clip)
-        return scores - penalties(rollout.replies, rollout.ended, settings)
+        return scores - penalties(rollout.lengths, rollout.finished, settings)
 
     def is_spent(self, rollout: Rollout) -> bool:
         """Return whether the policy that drew these replies exceeds the KL budget, which ends the run."""

@@ -14,7 +14,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from training.generation.decoding import Decoded, decode
-from training.models.chat import Messages, decode_reply, encode_prompt, is_encodable, window_of
+from training.models.chat import Messages, encode_prompt, is_encodable, window_of
 from training.models.kl import kl_k1
 from training.ppo.backbone import REFERENCE, Backbone, Role
 from training.ppo.batch import ReplyBatch, make_batch
@@ -63,6 +63,8 @@ class Rollout:
 
     Shapes: ``judged`` (scorer, reply), the raw scores; ``scores`` (reply,), combined and scaled. The rest is (reply,
     token): ``log_probs`` of the policy that drew, ``reference`` log-probabilities, ``values``, ``entropy``, ``mask``.
+    ``texts`` are the replies alone, of so many tokens as ``lengths`` say; ``reasoning`` is what stands before each, and
+    those that are ``unfinished`` have nothing else.
     """
 
     iteration: int
@@ -78,6 +80,9 @@ class Rollout:
     values: Tensor = field(repr=False)
     entropy: Tensor = field(repr=False)
     mask: Tensor = field(repr=False)
+    reasoning: list[str] = field(default_factory=list)
+    lengths: list[int] = field(default_factory=list)
+    unfinished: list[bool] = field(default_factory=list)
 
     def to_state(self) -> dict[str, Any]:
         """Return the rollout as plain values and tensors, for a saved state."""
@@ -85,8 +90,15 @@ class Rollout:
 
     @classmethod
     def from_state(cls, state: Mapping[str, Any]) -> Rollout:
-        """Return the rollout that ``to_state`` described."""
-        return cls(**state)
+        """Return the rollout that ``to_state`` described; a state of an earlier version has no reasoning or lengths."""
+        lengths = [len(reply) - end for reply, end in zip(state["replies"], state["ended"], strict=True)]
+        usual = {"reasoning": [""] * len(lengths), "lengths": lengths, "unfinished": [False] * len(lengths)}
+        return cls(**(usual | dict(state)))
+
+    @property
+    def finished(self) -> list[bool]:
+        """Which replies came to an end of their own, and not inside their reasoning."""
+        return [end and not cut for end, cut in zip(self.ended, self.unfinished, strict=True)]
 
     @property
     def reply_kl(self) -> Tensor:
@@ -123,25 +135,20 @@ def draw_replies(
     ends: Sequence[int],
     check: Callable[[], None],
 ) -> list[Decoded]:
-    """Replies of a role to the prompts."""
+    """Replies of a role to the prompts; the tokens of a stop string are trained on, in the place of an end token."""
     with backbone.role(role):
         return decode(
             backbone.model,
             [prompt.tokens for prompt in prompts],
             seeds,
             ends=ends,
+            stops=backbone.reader.found_stop if backbone.reader.stops else None,
             banned=backbone.banned.tolist(),
             max_new_tokens=settings.max_new_tokens,
             temperature=settings.temperature,
             check=check,
             direct_forward=backbone.direct_forward,
         )
-
-
-def text_of(tokenizer: Any, decoded: Decoded) -> str:
-    """A reply as people read it, without its end."""
-    body = decoded.tokens[:-1] if decoded.ended else decoded.tokens
-    return decode_reply(tokenizer, body)
 
 
 def roll_out(
@@ -161,7 +168,8 @@ def roll_out(
     seeds = [reply_seed(settings.seed, iteration, number) for number in range(len(places))]
     prompts = [pool.prompts[place] for place in places]
     decoded = draw_replies(backbone, "policy", prompts, seeds, settings, ends, check)
-    texts = [text_of(backbone.tokenizer, one) for one in decoded]
+    said = [backbone.reader.read(one) for one in decoded]
+    texts = [one.text for one in said]
     judged = scorer.scores([(prompt.messages, text) for prompt, text in zip(prompts, texts, strict=True)])
     empty = torch.zeros(len(places), max(len(one.tokens) for one in decoded))
     return Rollout(
@@ -170,6 +178,9 @@ def roll_out(
         replies=[list(one.tokens) for one in decoded],
         ended=[one.ended for one in decoded],
         texts=texts,
+        reasoning=[one.reasoning for one in said],
+        lengths=[one.tokens for one in said],
+        unfinished=[one.unfinished for one in said],
         seeds=seeds,
         judged=judged,
         scores=torch.zeros(len(places)),
@@ -181,11 +192,11 @@ def roll_out(
     )
 
 
-def penalties(replies: Sequence[Sequence[int]], ended: Sequence[bool], settings: PpoSettings) -> Tensor:
-    """What is taken off each reply's score for having no end or no body: (reply,)."""
+def penalties(lengths: Sequence[int], finished: Sequence[bool], settings: PpoSettings) -> Tensor:
+    """What is taken off each reply's score for having no end or too few tokens, its reasoning not counted: (reply,)."""
     import torch
 
-    lacking = [not end or len(reply) - end < settings.min_tokens for reply, end in zip(replies, ended, strict=True)]
+    lacking = [not end or length < settings.min_tokens for length, end in zip(lengths, finished, strict=True)]
     return settings.missing_end_penalty * torch.tensor(lacking, dtype=torch.float32)
 
 
@@ -268,7 +279,8 @@ def generations_of(rollout: Rollout, pool: PromptPool, policy_id: str, run_id: s
                 "kl": round(reply_kl[row], 4),
             },
             finish_reason="stop" if rollout.ended[row] else "length",
-            tokens=len(rollout.replies[row]) - rollout.ended[row],
+            tokens=rollout.lengths[row],
+            reasoning=rollout.reasoning[row] or None,
             run_id=run_id,
         )
         for row, place in enumerate(rollout.prompts)

@@ -19,7 +19,10 @@ from training.checkpoints.loading import refuse_other_base
 from training.checkpoints.manifest import Adapter, read_manifest
 from training.checkpoints.probe import measure_probe
 from training.data.encoding import check_prompts
+from training.generation.own_sampling import own_stop
+from training.generation.replies import ReplyReader
 from training.generation.sampling import banned_tokens, end_tokens
+from training.generation.stop_strings import named_ends
 from training.models.base_fit import embedding_rows
 from training.models.loading import LoadedPolicy, load_base, parameter_count
 from training.ppo.backbone import Backbone
@@ -64,6 +67,7 @@ def prepare(context: RunContext) -> Ready:
     rewards = [_reward_directory(context, key, parent.base) for key in settings.reward_checkpoints()]
     watch = _reward_directory(context, settings.canary_reward, parent.base) if settings.canary_reward else None
     backbone, adapters, ends, models = build_backbone(parent.base, start.adapter, rewards, settings)
+    context.progress.log(named_ends(backbone.tokenizer, ends, backbone.reader.stops.strings))
     scorer: Scorer = models
     if settings.reward_function is not None:
         scorer = get_reward_function(settings.reward_function)
@@ -100,16 +104,18 @@ def build_backbone(
     from training.speedups.direct_forward import DirectForward, use_torch_rms_norms
 
     model, tokenizer = load_base(base, device)
-    ends = end_tokens(LoadedPolicy(model, tokenizer, base))
+    reader = ReplyReader(tokenizer, own_stop(model, settings.stop))
+    ends = end_tokens(LoadedPolicy(model, tokenizer, base), reader.stops)
     adapters = PeftAdapters(model)
     backbone = Backbone(base, model, tokenizer, adapters, banned_tokens(tokenizer, ends, embedding_rows(model)))
+    backbone.reader = reader
     backbone.check_head()
     use_torch_rms_norms(model)
     backbone.direct_forward = DirectForward.of(model)
     with torch.random.fork_rng():
         torch.manual_seed(settings.seed)  # the new adapters' start
         if parent_adapter is None:
-            adapters.create("policy", adapter_config(settings, "CAUSAL_LM"))
+            adapters.create("policy", adapter_config(settings, "CAUSAL_LM", model))
         else:
             adapters.read("policy", parent_adapter)
             adapters.read("reference", parent_adapter)

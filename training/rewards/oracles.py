@@ -4,6 +4,7 @@ shorter            fewer words is better
 longer             more words is better
 keyword:WORD       the reply that holds the word is better
 reward:CHECKPOINT  the reply a reward model scores higher is better
+function:NAME      the reply a reward function scores higher is better, one of an installed package for instance
 AXIS               one of the starter's style axes by name, for instance ``warm``
 """
 
@@ -18,13 +19,13 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from feedback.errors import InvalidInput, UnknownSetting
 from feedback.types import ShownVerdict
-from training.models.chat import Messages
+from training.models.chat import Messages, as_messages, request_of
+from training.rewards.functions import RewardFunction, get_reward_function
 
 if TYPE_CHECKING:
     from feedback.database.engine import Database
     from training.home import Home
     from training.models.loading import LoadedReward
-from training.models.chat import as_messages, request_of
 
 Better = Literal["first", "second", "tie"]
 
@@ -99,6 +100,18 @@ class AxisOracle(_Rule):
 
 
 @dataclass
+class FunctionOracle(_Rule):
+    """Prefers what a reward function scores higher."""
+
+    rule: str
+    function: RewardFunction
+
+    def score(self, prompt: Messages | str, reply: str) -> float:
+        """The function's own score of the reply."""
+        return self.function.score(prompt, reply)
+
+
+@dataclass
 class RewardOracle(_Rule):
     """Prefers what a reward model scores higher."""
 
@@ -126,6 +139,8 @@ def get_oracle(rule: str, *, db: Database | None = None, home: Home | None = Non
         return LengthOracle(rule, +1)
     if kind == "keyword":
         return KeywordOracle(rule, rest.strip())
+    if kind == "function":
+        return FunctionOracle(rule, get_reward_function(rest.strip()))
     if kind == "reward":
         if db is None or home is None:
             raise InvalidInput(f"The oracle {rule!r} reads a checkpoint, so it needs a database and a home.")
@@ -136,8 +151,16 @@ def get_oracle(rule: str, *, db: Database | None = None, home: Home | None = Non
 
 
 def check_rule(rule: str) -> None:
-    """Refuse a rule that names no oracle, listing those there are; loads nothing."""
+    """Refuse a rule that names no oracle, listing those there are; reads no checkpoint.
+
+    Raises:
+        UnknownSetting: the rule, or the reward function it names, does not exist.
+        InvalidInput: the function refuses what follows its name.
+    """
     kind, colon, rest = rule.partition(":")
+    if kind == "function" and rest.strip():
+        get_reward_function(rest.strip())
+        return
     if rule in ("shorter", "longer") or rule in _axes() or (colon and kind in ("keyword", "reward") and rest.strip()):
         return
     raise UnknownSetting(f"There is no oracle {rule!r}. Oracles: {', '.join(oracle_rules())}.")
@@ -145,7 +168,7 @@ def check_rule(rule: str) -> None:
 
 def oracle_rules() -> list[str]:
     """Every rule there is; capitals stand for what is to be filled in."""
-    return ["shorter", "longer", "keyword:WORD", "reward:CHECKPOINT", *_axes()]
+    return ["shorter", "longer", "keyword:WORD", "reward:CHECKPOINT", "function:NAME", *_axes()]
 
 
 def judge(

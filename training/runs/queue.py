@@ -23,7 +23,7 @@ from feedback.errors import (
     StudioError,
     UnknownSetting,
 )
-from feedback.store.models.runs import get_run, save_run, transition_run
+from feedback.store.models.runs import find_run, get_run, save_run, transition_run
 from feedback.tables import RunRow
 from feedback.types import MAX_PRIORITY, Run, RunState, now, reject_bool
 from training.home import Home
@@ -45,14 +45,18 @@ def submit(
     priority: int = 0,
     after: str | None = None,
     home: Home | None = None,
+    run_id: str | None = None,
 ) -> RunRow:
     """Queue a run after checking all that can be known now: the method, its settings, what they refer to.
 
     A policy left out is filled in with the present champion, so that a promotion while the run waits does not
     change what was asked for. ``after`` names a run that must succeed first, and whose product may be referred to;
     both it and ``priority`` (higher begins first) may also stand in ``config``. With ``home``, a name is also refused
-    for what lies there and is not in the database.
+    for what lies there and is not in the database. With a ``run_id`` of its own a run is queued once: asked again, the
+    run that is there is returned.
     """
+    if run_id is not None and (there := find_run(db, run_id)) is not None:
+        return there
     if method not in METHODS:
         raise UnknownSetting(f"There is no method {method!r}. Valid: {', '.join(sorted(METHODS))}.")
     config = dict(config)
@@ -70,7 +74,7 @@ def submit(
     _check_libraries(settings)
     waits = f"waits for {before.id}" if before is not None and before.state is not RunState.succeeded else ""
     run = Run(method=method, config=config, priority=priority, after=before.id if before else None, progress_text=waits)
-    return save_run(db, run)
+    return save_run(db, run, run_id)
 
 
 def cancel(db: Database, run_id: str) -> RunRow:

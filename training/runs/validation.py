@@ -51,7 +51,7 @@ def _check_references(db: Database, settings: Settings, promised: Collection[str
     if values.get("picker") is not None:
         _check_picker(db, values["picker"])
     if values.get("oracle") is not None:
-        _check_oracle(db, values["oracle"])
+        check_oracle(db, values["oracle"])
     for field in ("policy", "parent", "a", "b", "against"):
         if values.get(field) is not None:
             check_can_reply(get_policy(db, values[field]))
@@ -138,7 +138,8 @@ def _check_picker(db: Database, picker: str) -> None:
         get_to_score(db, key)
 
 
-def _check_oracle(db: Database, rule: str) -> None:
+def check_oracle(db: Database, rule: str) -> None:
+    """Refuse a rule that nobody knows, and a reward checkpoint that is not there."""
     check_rule(rule)
     kind, _, checkpoint = rule.partition(":")
     if kind == "reward":

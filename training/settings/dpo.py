@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from training.settings.train import SharedSettings
+from training.settings.train import Rates, SharedSettings
 
 
 class DpoSettings(SharedSettings):
@@ -15,7 +15,7 @@ class DpoSettings(SharedSettings):
     METHOD: ClassVar[str] = "dpo"
     SUMMARY: ClassVar[str] = "Move a policy towards the chosen replies."
     SIMPLE: ClassVar[tuple[str, ...]] = (*SharedSettings.SIMPLE, "beta")
-    RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
+    RATES: ClassVar[Rates] = (3e-3, 3e-4, 2e-5)
     SMALL_BASE_STEPS: ClassVar[int] = 90
 
     beta: float = Field(

@@ -30,6 +30,12 @@ class GenerateSettings(_Sampled):
         "people alone, first of all, and only measure which of the two they prefer.",
     )
 
+    batch: str | None = Field(
+        None,
+        description="The batch that the pairs join, made where there is none; only its own open pairs count.",
+    )
+    tags: tuple[str, ...] = Field((), description="Tags that a prompt must carry to be given replies; all of them.")
+
     @model_validator(mode="after")
     def _can_be_halved(self) -> GenerateSettings:
         if self.against is not None and (self.per_prompt % 2 or self.kind is not MatchupKind.pair):
@@ -37,6 +43,8 @@ class GenerateSettings(_Sampled):
                 f"against pairs the replies of two policies: kind must be pair, not {self.kind.value}, and per_prompt "
                 f"even, not {self.per_prompt}"
             )
+        if self.batch is not None and self.is_measurement:
+            raise ValueError("pairs of evaluation prompts join no batch: leave batch out, or name no policy in against")
         return self
 
     @property

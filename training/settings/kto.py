@@ -7,7 +7,7 @@ from typing import ClassVar
 from pydantic import Field
 
 from training.settings.plots import LOSS, Plot
-from training.settings.train import SharedSettings
+from training.settings.train import Rates, SharedSettings
 
 
 class KtoSettings(SharedSettings):
@@ -18,7 +18,7 @@ class KtoSettings(SharedSettings):
     SIMPLE: ClassVar[tuple[str, ...]] = (*SharedSettings.SIMPLE, "beta")
     FIRST_PLOTS: ClassVar[tuple[Plot, Plot]] = (LOSS, Plot("Reward", ("good_reward", "bad_reward")))
     NEEDS_PAIRS: ClassVar[bool] = False  # both-bad verdicts teach too; the method says when there are too few replies
-    RATES: ClassVar[tuple[float, float]] = (3e-3, 2e-5)
+    RATES: ClassVar[Rates] = (3e-3, 3e-4, 2e-5)
     SMALL_BASE_STEPS: ClassVar[int] = 90
 
     batch_size: int = Field(16, ge=2, le=1024, description="Replies per optimizer step.")

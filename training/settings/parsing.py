@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from enum import StrEnum
 from types import UnionType
-from typing import Any, Literal, NamedTuple, Union, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, Union, get_args, get_origin
 
 from pydantic import ValidationError
 from pydantic.fields import FieldInfo
@@ -106,10 +106,10 @@ def _describe(name: str, field: FieldInfo, simple: bool) -> Setting:
 
 
 def _without_none(annotation: Any) -> Any:
-    """The type of a value that is given: that of ``int | None`` is ``int``."""
+    """The type of a value that is given: that of ``int | None`` is ``int``, whatever validates it."""
     if get_origin(annotation) in (UnionType, Union):
-        return next(part for part in get_args(annotation) if part is not type(None))
-    return annotation
+        annotation = next(part for part in get_args(annotation) if part is not type(None))
+    return get_args(annotation)[0] if get_origin(annotation) is Annotated else annotation
 
 
 def _type_name(annotation: Any) -> str:

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from training.settings.plots import Plot
-from training.settings.train import LARGE_MODEL, _Drawn
+from training.settings.train import LARGE_MODEL, Rates, _Drawn, rate_by_size
 
 
 class PpoSettings(_Drawn):
@@ -22,7 +22,7 @@ class PpoSettings(_Drawn):
         Plot("Nats per reply", ("kl",)),
     )
     CONTINUES_PARENT: ClassVar[bool] = False  # it trains a copy that it reads itself, whatever the kind
-    RATES: ClassVar[tuple[float, float]] = (3e-3, 3e-5)
+    RATES: ClassVar[Rates] = (3e-3, 3e-5, 3e-5)
 
     # Settings of training on pairs that have no meaning for replies drawn on the way
     min_steps: ClassVar[None] = None  # type: ignore[misc, assignment]
@@ -31,6 +31,7 @@ class PpoSettings(_Drawn):
     log_every: ClassVar[None] = None  # type: ignore[misc, assignment]
     report_to: ClassVar[None] = None  # type: ignore[misc, assignment]  # mirrors are the reporters of TRL's trainers
     sample_every: ClassVar[None] = None  # type: ignore[misc, assignment]  # the canary looks, every ``canary_every``
+    train_layers: ClassVar[str] = "all"  # type: ignore[misc, assignment]  # see ``still_layers``
     precision: ClassVar[None] = None  # type: ignore[misc, assignment]  # its own core computes in fp32 on a processor
     quantize: ClassVar[None] = None  # type: ignore[misc, assignment]  # the roles are loaded in full
 
@@ -133,7 +134,7 @@ class PpoSettings(_Drawn):
 
     def value_rate_for(self, parameters: int) -> float:
         """The value's learning rate for a base of so many parameters."""
-        return self.value_learning_rate or (1e-3, 5e-5)[parameters >= LARGE_MODEL]
+        return self.value_learning_rate or rate_by_size((1e-3, 5e-5, 5e-5), parameters)
 
     def micro_batch_for(self, fitting: int) -> int:
         """Replies that a forward takes at once, however many fit; never more than a batch.

@@ -12,8 +12,10 @@ from training.settings.train import Settings
 
 NAMES = (
     "generate",
+    "judge",
     "evaluate",
     "benchmark",
+    "export",
     "reward",
     "dpo",
     "sft",

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field, model_validator
 
-from training.settings.train import LARGE_MODEL, SharedSettings
+from training.settings.train import LARGE_MODEL, Rates, SharedSettings
 
 
 class RewardSettings(SharedSettings):
@@ -16,7 +16,7 @@ class RewardSettings(SharedSettings):
     SUMMARY: ClassVar[str] = "Learn to score replies as people did."
     MAKES: ClassVar[Literal["policy", "reward", "nothing"]] = "reward"
     CONTINUES_PARENT: ClassVar[bool] = False  # it starts from the parent's bare base
-    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    RATES: ClassVar[Rates] = (1e-3, 1e-4, 1e-4)
     SMALL_BASE_STEPS: ClassVar[int] = 110
     SMALL_BASE_NOISE: ClassVar[float] = 5.0
     REFERENCE_IS_BASE: ClassVar[bool] = False

@@ -6,7 +6,7 @@ from typing import ClassVar
 
 from pydantic import Field, model_validator
 
-from training.settings.train import _Drawn
+from training.settings.train import Rates, _Drawn
 
 
 class RftSettings(_Drawn):
@@ -15,7 +15,7 @@ class RftSettings(_Drawn):
     METHOD: ClassVar[str] = "rft"
     SUMMARY: ClassVar[str] = "Imitate the best of many drawn replies."
     REWARDS_SHARE_BASE: ClassVar[bool] = False
-    RATES: ClassVar[tuple[float, float]] = (3e-3, 1e-4)
+    RATES: ClassVar[Rates] = (3e-3, 1e-4, 1e-4)
     SMALL_BASE_STEPS: ClassVar[int] = 120
 
     batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 from pydantic import Field, model_validator
 
 from training.settings.plots import Plot
-from training.settings.train import _Drawn
+from training.settings.train import Rates, _Drawn
 
 
 class RlooSettings(_Drawn):
@@ -19,13 +19,17 @@ class RlooSettings(_Drawn):
     # The loss on drawn replies shows next to nothing.
     FIRST_PLOTS: ClassVar[tuple[Plot, Plot]] = (Plot("Reward", ("reward",)), Plot("Nats per token", ("kl_per_token",)))
     REWARDS_SHARE_BASE: ClassVar[bool] = False
-    RATES: ClassVar[tuple[float, float]] = (1e-3, 2e-5)
+    RATES: ClassVar[Rates] = (1e-3, 2e-5, 2e-5)
 
     # Noise on what is read would make the drawn replies another distribution than the one that is trained
     embedding_noise: ClassVar[None] = None  # type: ignore[misc, assignment]
     max_length: ClassVar[None] = None  # type: ignore[misc, assignment]
+    train_layers: ClassVar[str] = "all"  # type: ignore[misc, assignment]
     # TRL draws and trains with one model, whose replies would be another policy's in another precision
     precision: ClassVar[None] = None  # type: ignore[misc, assignment]
+
+    # TRL's own drawing knows end tokens alone
+    stop: ClassVar[None] = None  # type: ignore[misc, assignment]
 
     batch_size: int = Field(64, ge=2, le=4096, description="Replies per optimizer step.")
     samples: int = Field(4, ge=2, le=64, description="Replies drawn for each prompt; a divisor of batch_size.")

@@ -6,7 +6,7 @@ from typing import ClassVar, Literal
 
 from pydantic import Field
 
-from training.settings.train import SharedSettings
+from training.settings.train import Rates, SharedSettings
 
 
 class SftSettings(SharedSettings):
@@ -15,7 +15,7 @@ class SftSettings(SharedSettings):
     METHOD: ClassVar[str] = "sft"
     SUMMARY: ClassVar[str] = "Imitate edited and chosen replies."
     NEEDS_PAIRS: ClassVar[bool] = False  # edits teach too; the method says when there are too few replies
-    RATES: ClassVar[tuple[float, float]] = (3e-3, 1e-4)
+    RATES: ClassVar[Rates] = (3e-3, 1e-4, 1e-4)
 
     batch_size: int = Field(16, ge=1, le=1024, description="Replies (or packs of replies) per optimizer step.")
     replies: Literal["all", "edited", "chosen"] = Field(

@@ -7,15 +7,32 @@ size of the base model*: a 3 M starter wants a hundred times the rate of a 7 B m
 
 from __future__ import annotations
 
-from typing import ClassVar, Literal
+import json
+from typing import Annotated, Any, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    field_validator,
+    model_validator,
+)
 
-from feedback.types import SamplingSettings, usable_name
+from feedback.types import SamplingSettings, usable_name, usable_stop
 from training.settings.plots import ACCURACY, LOSS, Plot
 
 BASE_CHANGING = ("pissa", "olora")  # adapters that change the base's weights when they begin
-LARGE_MODEL = 100_000_000  # parameters; from here on the rates for 0.5-8 B models apply
+# Parameters from which a base learns in a few steps, without noise, and by its last token
+LARGE_MODEL = 100_000_000
+BILLION = 1_000_000_000
+Rates = tuple[float, float, float]  # for a base below LARGE_MODEL, below a billion parameters, and beyond
+
+
+def rate_by_size(rates: Rates, parameters: int) -> float:
+    """The learning rate for a base of so many parameters."""
+    return rates[(parameters >= LARGE_MODEL) + (parameters >= BILLION)]
 
 
 class Settings(BaseModel):
@@ -45,23 +62,59 @@ class Settings(BaseModel):
     NEEDS_HARNESS: ClassVar[bool] = False
 
 
+_STOP = (
+    'Strings before which a reply ends, for instance User: or ["\\n\\n", "User:"] (JSON); left out, as the model\'s '
+    "configuration says, else none."
+)
+
+
+def _read_stop(value: Any) -> Any:
+    """Stop strings as a command line gives them: a JSON list, or one string."""
+    if not isinstance(value, str):
+        return value
+    if not value.lstrip().startswith("["):
+        return [value]
+    try:
+        return json.loads(value)
+    except ValueError as error:
+        raise ValueError(f'a list of stop strings is JSON, as in ["\\n\\n", "User:"]: {error}') from error
+
+
+Stop = Annotated[list[str], BeforeValidator(_read_stop), AfterValidator(usable_stop)]
+
+
 class _Sampled(Settings):
     """Settings of a method that draws replies."""
 
-    temperature: float = Field(
-        1.0,
+    temperature: float | None = Field(
+        None,
         ge=0.0,
         le=5.0,
-        description="Spread of the draw; 0 always takes the likeliest token, 1 is the model's own.",
+        description="Spread of the draw; 0 always takes the likeliest token, 1 draws by the model's probabilities; "
+        "left out, what the model's generation config names (0.5 at least), else 1.",
     )
-    top_p: float = Field(
-        1.0,
+    top_p: float | None = Field(
+        None,
         gt=0.0,
         le=1.0,
-        description="Draws only from the likeliest tokens that add up to this probability.",
+        description="Draws only from the likeliest tokens that add up to this probability; left out, as the model's "
+        "generation config says, else 1.",
     )
-    top_k: int = Field(0, ge=0, le=1000, description="Draws only from this many likeliest tokens; 0 means all.")
-    max_new_tokens: int = Field(96, ge=1, le=8192, description="A reply is cut after this many tokens.")
+    top_k: int | None = Field(
+        None,
+        ge=0,
+        le=1000,
+        description="Draws only from this many likeliest tokens, 0 means all; left out, as the model's generation "
+        "config says, else all.",
+    )
+    max_new_tokens: int | None = Field(
+        None,
+        ge=1,
+        le=8192,
+        description="A reply is cut after this many tokens, its reasoning included; left out, as the model's "
+        "generation config says, else 96.",
+    )
+    stop: Stop | None = Field(None, description=_STOP)
     batch_size: int = Field(
         128, ge=1, le=1024, description="How many replies are drawn side by side at most; fewer where they are long."
     )
@@ -73,12 +126,15 @@ class _Sampled(Settings):
 
     def sampling(self) -> SamplingSettings:
         """The part of the settings that is stored with every generation."""
-        return SamplingSettings(
-            temperature=self.temperature,
-            top_p=self.top_p,
-            top_k=self.top_k,
-            max_new_tokens=self.max_new_tokens,
-        )
+        return SamplingSettings(**{name: value for name, value in self._sampling_fields().items() if value is not None})
+
+    def resolved(self, own: SamplingSettings) -> Self:
+        """These settings with the model's ``own`` sampling in the place of what is left out."""
+        missing = [name for name, value in self._sampling_fields().items() if value is None]
+        return self.model_copy(update={name: getattr(own, name) for name in missing})
+
+    def _sampling_fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in SamplingSettings.model_fields}
 
 
 class TrainSettings(Settings):
@@ -128,6 +184,11 @@ class TrainSettings(Settings):
     reduction: int = Field(
         16, ge=1, le=1024, description="A bottleneck adapter is the hidden size divided by this wide."
     )
+    train_layers: Literal["all", "upper half", "upper third"] = Field(
+        "all",
+        description="Which layers are trained. The hidden states that enter the lowest of them are computed once per "
+        "row and cached, which saves time and about half of the memory; the policy moves less.",
+    )
     precision: Literal["auto", "fp32", "bf16"] | None = Field(
         "auto",
         description="Of matrix products: auto is bf16 on a GPU, and on a processor that has instructions for it and a "
@@ -157,7 +218,7 @@ class TrainSettings(Settings):
     SIMPLE: ClassVar[tuple[str, ...]] = ("epochs", "learning_rate", "adapter")
     # The adapter of the parent is trained on, so that its kind must be one that can be.
     CONTINUES_PARENT: ClassVar[bool] = True
-    RATES: ClassVar[tuple[float, float]] = (1e-3, 1e-4)
+    RATES: ClassVar[Rates] = (1e-3, 1e-4, 1e-4)
     # Of a small base; a large one takes its epochs, however few steps they make.
     SMALL_BASE_STEPS: ClassVar[int] = 60
     SMALL_BASE_NOISE: ClassVar[float] = 10.0
@@ -174,6 +235,15 @@ class TrainSettings(Settings):
             )
         return self
 
+    @model_validator(mode="after")
+    def _adalora_trains_all_layers(self) -> TrainSettings:
+        if self.adapter == "adalora" and self.train_layers != "all":
+            raise ValueError(
+                f"adapter=adalora moves ranks among all layers, train_layers={self.train_layers} trains some of them; "
+                "leave train_layers at all, or choose lora, rslora, dora, ia3 or bottleneck"
+            )
+        return self
+
     @field_validator("name")
     @classmethod
     def _usable(cls, name: str | None) -> str | None:
@@ -183,7 +253,7 @@ class TrainSettings(Settings):
         """The learning rate for a base of so many parameters: the one asked for, else by size."""
         if self.learning_rate is not None:
             return self.learning_rate
-        return self.RATES[parameters >= LARGE_MODEL]
+        return rate_by_size(self.RATES, parameters)
 
     def noise_for(self, parameters: int) -> float:
         """The embedding noise for a base of so many parameters: a small one needs it to learn more than the words."""
@@ -263,6 +333,7 @@ class _Drawn(RewardedSettings):
     """Settings of a method that scores replies it draws itself."""
 
     max_new_tokens: int = Field(96, ge=1, le=8192, description="A drawn reply is cut after this many tokens.")
+    stop: Stop | None = Field(None, description=_STOP)
     combine: Literal["mean", "worst", "uncertain"] = Field(
         "mean",
         description="How several reward models score together: mean, worst, or uncertain (the mean less the variance).",

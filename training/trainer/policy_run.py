@@ -76,7 +76,7 @@ def work_prompts(context: RunContext, dataset: DatasetRow | None, limit: int | N
     """The prompts a method draws replies to: the training prompts of a dataset, else all for work; never held-out ones.
 
     Of a dataset those count too whose judgments make no pair: a tie says nothing of which reply is better, and the
-    prompt is as good as any.
+    prompt is as good as any. A dataset is frozen, so those of its prompts that were retired since count as well.
     """
     from feedback.datasets.examples import list_judged_prompts
     from feedback.store.content.prompts import list_prompts
@@ -85,7 +85,7 @@ def work_prompts(context: RunContext, dataset: DatasetRow | None, limit: int | N
     if dataset is None:
         return list_prompts(context.db, split=Split.work, limit=limit, brought=True)
     judged = list_judged_prompts(context.db, dataset.id, split="train")
-    return list_prompts(context.db, split=Split.work, ids=judged, limit=limit)
+    return list_prompts(context.db, split=Split.work, ids=judged, limit=limit, retired=None)
 
 
 def load_parent(
@@ -94,7 +94,7 @@ def load_parent(
     """Model, tokenizer and PEFT configuration to train with: no configuration where the parent's adapter goes on."""
     model, tokenizer = load_base(base, device, settings.quantize, precision=settings.precision)
     if adapter is None:
-        return model, tokenizer, adapter_config(settings, "CAUSAL_LM")
+        return model, tokenizer, adapter_config(settings, "CAUSAL_LM", model)
     reporter.log("the parent's adapter is trained on; its kind and size are the parent's, whatever the settings say")
     return attach_adapter(model, adapter, trainable=True), tokenizer, None
 

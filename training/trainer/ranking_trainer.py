@@ -188,7 +188,7 @@ def build_ranking_trainer(
             [{name: value for name, value in row.items() if name in COLUMNS} for row in rows]
         ),
         processing_class=tokenizer,
-        peft_config=adapter_config(settings, "SEQ_CLS"),
+        peft_config=adapter_config(settings, "SEQ_CLS", model),
     )
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from training.adapters.build import TRL_REFERENCE, copy_adapter
+from training.data.pairs import prompt_groups
 from training.data.reference_cache import load_sums, reference_key, save_sums
 from training.forward.trainer_forward import TrainerForward
 from training.trainer.subclasses import silenced
@@ -43,7 +44,8 @@ def reference_first(
     """The silenced trainer class that asks the reference once, before the first step, about every row.
 
     In batches of like length, longest first, without TRL's cache files and bars; the two sums of each row become
-    ``columns`` of the dataset. ``encoded`` rows have a ``length``. ``cache`` is where the sums are kept for later runs.
+    ``columns`` of the dataset. ``encoded`` rows have a ``length``; those of one ``group`` are asked together.
+    ``cache`` is where the sums are kept for later runs.
     """
 
     class ReferenceFirst(silenced(trainer_class, encoded, seed, forward)):  # type: ignore[misc]
@@ -71,7 +73,8 @@ def reference_first(
 
         def _ask_reference(self, batch_size: int) -> list[list[float]]:
             """The sums of every row, one list per column."""
-            order = sorted(range(len(encoded)), key=lambda i: -encoded[i]["length"])
+            groups = sorted(prompt_groups(encoded), key=lambda group: -max(encoded[i]["length"] for i in group))
+            order = [row for group in groups for row in group]
             sums = [[0.0] * len(encoded) for _ in columns]
             with forward.of(self.model):
                 for start in range(0, len(order), batch_size):

@@ -68,6 +68,7 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
     began = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=point)
+        _leave_autocast(trainer.model)
     except Diverged as error:
         leave_unless_leading()
         raise Diverged(f"{error}{_keep_last_good(trainer, directory)}") from None
@@ -84,6 +85,20 @@ def run_trainer(trainer: Any, directory: Path, attempt: int, reporter: Reporter)
             "Nothing was learnt: after the last step every trainable weight is what it was before the first, so "
             "nothing is saved. Raise learning_rate; where replies are scored, use a reward that tells them apart."
         )
+
+
+def _leave_autocast(model: Any) -> None:
+    """Take off what accelerate wrapped around the model's forward for mixed precision.
+
+    It stays there after training. The probe, measured through it, would be bf16's, and the checkpoint refused when it
+    is loaded in fp32.
+    """
+    original = vars(model).pop("_original_forward", None)
+    if original is None:
+        return
+    vars(model).pop("forward", None)
+    if model.forward != original:
+        model.forward = original
 
 
 def _trainable_sums(model: Any) -> dict[str, tuple[float, float]]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from training.data.pairs import LikeLengths
+from training.data.pairs import LikeLengths, prompt_groups
 from training.data.shares import sharing
 from training.forward.trainer_forward import TrainerForward
 
@@ -26,7 +26,7 @@ def quiet(trainer_class: type) -> type:
 def silenced(trainer_class: type, encoded: Sequence[Any], seed: int, forward: TrainerForward) -> type:
     """The quiet trainer class without data preparation of its own, whose model computes by ``forward`` while it trains.
 
-    ``encoded`` rows have a ``length``.
+    ``encoded`` rows have a ``length``; those of one ``group`` follow each other.
     """
 
     class Silenced(sharing(quiet(trainer_class))):  # type: ignore[misc]
@@ -40,6 +40,6 @@ def silenced(trainer_class: type, encoded: Sequence[Any], seed: int, forward: Tr
         def _get_train_sampler(self, *_: Any) -> LikeLengths:
             together = self.args.per_device_train_batch_size * self.args.world_size
             step = together * self.args.gradient_accumulation_steps
-            return LikeLengths([pair["length"] for pair in encoded], step, seed)
+            return LikeLengths([row["length"] for row in encoded], step, seed, prompt_groups(encoded))
 
     return Silenced

@@ -284,3 +284,23 @@ def test_what_was_trained_over_fewer_bits_is_loaded_over_fewer_bits(
     kinds = {type(module).__name__ for module in opened.model.modules()}
     assert "Linear8bitLt" in kinds
     assert not can_fold(opened.model)
+
+
+@pytest.mark.parametrize("kind", ["lora", "dora"])
+def test_weights_that_mamba_kernels_read_past_an_adapter_have_none(kind: str) -> None:
+    from peft import get_peft_model
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    mamba = {f"mamba_{name}": size for name, size in {"d_ssm": 32, "n_heads": 4, "d_head": 8, "d_state": 8}.items()}
+    sizes = {"hidden_size": 16, "intermediate_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = AutoConfig.for_model("falcon_h1", vocab_size=64, num_key_value_heads=1, head_dim=8, **sizes, **mamba)
+    model = AutoModelForCausalLM.from_config(config)
+    under = get_peft_model(model, adapter_config(settings_of(kind), "CAUSAL_LM", model))
+    adapted = {name.rpartition(".lora_A")[0] for name, _ in under.named_parameters() if ".lora_A" in name}
+    assert any(name.endswith("mamba.in_proj") for name in adapted) and any("o_proj" in name for name in adapted)
+    assert not any(name.endswith("mamba.out_proj") for name in adapted)
+
+
+def test_a_model_without_such_layers_excludes_nothing(tiny_base: Path) -> None:
+    model, _ = load_base(str(tiny_base), "cpu")
+    assert adapter_config(settings_of("lora"), "CAUSAL_LM", model).exclude_modules is None

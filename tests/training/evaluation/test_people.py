@@ -29,9 +29,9 @@ from training.evaluation.gate import Answer, GateVerdict
 from training.evaluation.gate_evidence import decide_policy
 from training.evaluation.people import asked_of_people, by_people
 from training.home import Home
-from training.loop.oracle_annotator import annotate
 from training.methods import METHODS
 from training.methods.generate import FIRST_CHUNK
+from training.rewards.oracle_annotator import annotate
 from training.runs.queue import submit
 
 QUICK = {"max_new_tokens": 8, "seed": 3}

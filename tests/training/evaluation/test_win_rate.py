@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from training.checkpoints.opening import open_policy
 from training.evaluation import reward_accuracy, win_rate
 from training.evaluation.divergence import divergence
 from training.evaluation.reward_accuracy import measure_reward, reward_figures
-from training.evaluation.win_rate import compare_policies, describe_replies, win_means
+from training.evaluation.win_rate import compare_policies, describe_replies, picked, win_means
 from training.generation.sampling import Reply, sample
 from training.methods import METHODS
 from training.models.chat import encode_prompt
@@ -59,6 +60,16 @@ def test_every_reply_meets_every_other_and_ties_count_half() -> None:
     assert means == [1.0]
 
 
+def test_a_reply_without_an_answer_loses_whoever_judges() -> None:
+    cut = replace(reply("", "length"), reasoning="Let me see", unfinished=True)
+    means, ties = win_means(get_oracle("shorter"), PROMPTS[:2], [[cut], [cut]], [[reply("a b")], [cut]])
+    assert (means, ties) == ([0.0, 0.5], 0.5)
+    (best,) = picked(get_oracle("shorter"), PROMPTS[:1], [[cut, reply("a b")]], 2)
+    assert best == [reply("a b")], "nor is it picked"
+    described = describe_replies([[replace(reply("a b"), reasoning="one two three four")]])
+    assert (described["length"], described["tokens"]) == (2, 2)
+
+
 def test_noise_pulls_a_certain_win_towards_a_coin() -> None:
     a, b = [[reply("a")] * 10] * 40, [[reply("a b")] * 10] * 40
     means, _ = win_means(get_oracle("shorter"), PROMPTS[:1] * 40, a, b, 0.25, random.Random(1))
@@ -93,7 +104,7 @@ def test_the_same_seed_gives_the_same_scorecard(policy: LoadedPolicy, tiny_base:
     assert card(4) != card(5)
 
 
-def test_the_distance_is_the_mean_log_ratio_of_a_policys_own_replies(policy: LoadedPolicy, tiny_base: Path) -> None:
+def test_the_distance_is_the_mean_divergence_along_a_policys_own_replies(policy: LoadedPolicy, tiny_base: Path) -> None:
     import torch
 
     other = nudged(tiny_base)
@@ -101,20 +112,30 @@ def test_the_distance_is_the_mean_log_ratio_of_a_policys_own_replies(policy: Loa
     moved = divergence(policy, other, PROMPTS, replies)
     assert moved.per_reply > 2 * moved.error > 0
 
-    def log_prob(model: Any, prompt: list[int], ids: Sequence[int]) -> float:
+    def log_probs(model: Any, prompt: list[int], ids: Sequence[int]) -> Any:
         with torch.no_grad():
             logits = model(input_ids=torch.tensor([prompt + list(ids)])).logits[0].log_softmax(-1)
-        return sum(logits[len(prompt) - 1 + i, token].item() for i, token in enumerate(ids))
+        return logits[len(prompt) - 1 : len(prompt) - 1 + len(ids)]
 
     by_hand = []
     for messages, own in zip(PROMPTS, replies, strict=True):
         prompt = encode_prompt(policy.tokenizer, messages)
-        by_hand += [
-            log_prob(policy.model, prompt, r.token_ids) - log_prob(other.model, prompt, r.token_ids) for r in own
-        ]
+        for one in own:
+            ours, theirs = (log_probs(model, prompt, one.token_ids) for model in (policy.model, other.model))
+            by_hand.append(torch.nn.functional.kl_div(theirs, ours, log_target=True, reduction="sum").item())
     assert moved.per_reply == pytest.approx(sum(by_hand) / len(by_hand), abs=1e-3)
     tokens = sum(len(r.token_ids) for own in replies for r in own)
     assert moved.per_token == pytest.approx(sum(by_hand) / tokens, abs=1e-4)
+
+
+def test_the_distance_is_not_below_zero_however_coldly_replies_were_drawn(
+    policy: LoadedPolicy, tiny_base: Path
+) -> None:
+    other = nudged(tiny_base)  # less sure of everything, so that greedy replies are likelier to the policy
+    cold = SamplingSettings(max_new_tokens=10, temperature=0.1)
+    for one, two in ((policy, other), (other, policy)):
+        moved = divergence(one, two, PROMPTS, sample(one, PROMPTS, 4, cold, seed=2))
+        assert moved.per_reply > 0.0
 
 
 def test_replies_are_described() -> None:
@@ -202,7 +223,8 @@ def test_an_evaluation_run_saves_its_scorecard(make_context: Any, tiny_policy: A
     assert (card.id, card.kind, card.run_id) == (result["scorecard"], "win_rate", context.run.id)
     assert card.figures["win_rate"] == result["win_rate"]
     assert card.settings["oracle"] == "shorter"
-    assert parse_settings("evaluate", card.settings) == context.settings
+    assert parse_settings("evaluate", card.settings) == context.settings.resolved(SamplingSettings())
+    assert (card.settings["temperature"], card.settings["max_new_tokens"]) == (1.0, 8)  # what was really used
     assert Run(method="evaluate", result=result)
 
 

@@ -126,3 +126,20 @@ def test_masks_show_what_a_row_alone_would_see(window: int | None) -> None:
     assert (mask is None) == (window in (None, 100))
     if mask is not None:
         assert mask[5].nonzero().flatten().tolist() == [3, 4, 5]
+
+
+def test_rows_of_uneven_length_are_attended_one_by_one() -> None:
+    even = [[group] * 400 + [60 + group, 61] for group in range(4)]
+    uneven = [[0] * 400 + [60, 61], *[[group, 61] for group in range(1, 4)]]
+    assert lay_out(*batch(uneven)).pays_by_row(1024)
+    assert not lay_out(*batch(uneven)).pays_by_row(1)
+    assert not lay_out(*batch(even)).pays_by_row(1024)
+
+
+def test_a_segment_sees_its_prefix_and_itself_within_the_window() -> None:
+    prefix = list(range(10, 20))
+    layout = lay_out(*batch([[*prefix, 1, 2], [*prefix, 3]]))
+    assert layout.segment_lengths == [10, 2, 1]
+    assert layout.prefix_of == [None, 0, 0]
+    assert (layout.segment_mask(1, None) == 0).tolist() == [[True] * 11 + [False], [True] * 12]
+    assert (layout.segment_mask(1, 3) == 0).tolist() == [[False] * 8 + [True] * 3 + [False], [False] * 9 + [True] * 3]

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from tests.training.forward.models import ROWS, padded, tiny
+from training.forward.layout import Layout
 from training.forward.packing import PackedDecoder, packed_rows
 
 FITTING: dict[str, dict[str, Any]] = {
@@ -23,6 +24,12 @@ OTHERS: dict[str, dict[str, Any]] = {
     "bloom": {},
     "mamba": {"state_size": 4, "num_hidden_layers": 2},
 }
+
+
+@pytest.fixture(params=["by row", "by block"], autouse=True)
+def calls(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Attention in one call for each segment, or in one for all prefixes and one for all suffixes."""
+    monkeypatch.setattr(Layout, "pays_by_row", lambda *_: request.param == "by row")
 
 
 def states_and_gradient(model: Any, ids: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:

@@ -98,13 +98,23 @@ def test_every_kind_of_adapter_trains_in_bf16_and_leaves_the_base_as_it_was(
     kept = [name for name in before if name in base]
     assert len(kept) > 10
     assert all(torch.equal(base[name], before[name]) for name in kept)
+    computes_in_fp32(model)
+
+
+def computes_in_fp32(model: Any) -> None:
+    """Its forward is its class's own again: a probe measured through autocast would refuse the checkpoint."""
+    ids = torch.tensor([[5, 6, 7, 8]])
+    with torch.no_grad():
+        assert torch.equal(model(ids).logits, type(model).forward(model, ids).logits)
 
 
 @pytest.mark.parametrize("kind", ["lora", "pissa", "olora"])
 def test_a_reward_model_trains_in_bf16(kind: str, tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path) -> None:
     exact = curve(train("reward", tiny_base, pairs, tmp_path / "fp32", adapter=kind, precision="fp32")[1])
-    found = curve(train("reward", tiny_base, pairs, tmp_path / "bf16", adapter=kind, precision="bf16")[1])
+    model, progress = train("reward", tiny_base, pairs, tmp_path / "bf16", adapter=kind, precision="bf16")
+    found = curve(progress)
     assert found == pytest.approx(exact, rel=0.1) and found != exact
+    computes_in_fp32(model)
 
 
 def test_sample_replies_are_drawn_in_bf16_too(tiny_base: Path, pairs: list[PreferencePair], tmp_path: Path) -> None:

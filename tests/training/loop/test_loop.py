@@ -8,14 +8,15 @@ from typing import Any
 import pytest
 
 from feedback.database.engine import Database
-from feedback.errors import InvalidInput, NotEnoughData, NotFound, RunFailed, UnknownSetting
+from feedback.errors import InvalidInput, NotFound, RunFailed, UnknownSetting
 from feedback.store.datasets.datasets import get_dataset
-from feedback.store.models.policies import get_champion, get_policy, promote_policy
-from feedback.store.models.scorecards import save_scorecard
+from feedback.store.models.policies import get_champion, promote_policy
+from feedback.store.models.rounds import get_recipe
 from feedback.store.reports.lineage import policy_lineage
 from feedback.tables import PolicyRow, RunRow
-from feedback.types import RunState, Scorecard, Split
-from tests.factories import keep_benchmark, make_matchup, make_policy, make_prompt
+from feedback.types import RecipeState, RunState, Split
+from tests.factories import make_policy, make_prompt
+from tests.pretended_runs import PretendedRuns
 from training.home import Home
 from training.loop.plan import Plan
 from training.loop.report import report_lines
@@ -24,59 +25,6 @@ from training.methods import METHODS
 from training.reporting.reporter import LocalProgress, RunContext
 from training.runs.lifecycle import advance
 from training.settings.parsing import parse_settings
-
-
-class PretendedRuns:
-    """Ends every run at once: generate really fills the pool, the rest answers from ``figures``."""
-
-    def __init__(self, db: Database, figures: dict[str, Any] | None = None, per_run: int = 10_000) -> None:
-        self.db = db
-        self.figures = {"win_rate": 0.8, "low": 0.7, "high": 0.9, "n_prompts": 150, **(figures or {})}
-        self.per_run = per_run
-        self.forgotten = 0
-        self.asked: list[tuple[str, dict[str, Any]]] = []
-
-    def __call__(self, run: RunRow) -> RunRow:
-        self.asked.append((run.method, run.config))
-        result = getattr(self, run.method)(run.config)
-        advance(self.db, run.id, RunState.starting)
-        advance(self.db, run.id, RunState.running)
-        ended = advance(self.db, run.id, RunState.succeeded, result=result)
-        assert ended is not None
-        return ended
-
-    def generate(self, config: dict[str, Any]) -> dict[str, Any]:
-        for number in range(min(config["limit"] * config["per_prompt"] // 2, self.per_run)):
-            make_matchup(self.db, texts=[f"short {number}", f"a good deal longer {number}"])
-        return {}
-
-    def reward(self, config: dict[str, Any]) -> dict[str, Any]:
-        from feedback.store.models.checkpoints import save_checkpoint
-        from feedback.types import Checkpoint
-
-        save_checkpoint(self.db, Checkpoint(name=config["name"], kind="reward", path="p", base="b"))
-        return {"checkpoint": config["name"]}
-
-    def dpo(self, config: dict[str, Any]) -> dict[str, Any]:
-        return {"checkpoint": config["name"], "policy": make_policy(self.db, config["name"]).name}
-
-    rft = dpo
-
-    def benchmark(self, config: dict[str, Any]) -> dict[str, Any]:
-        policy = get_policy(self.db, config["policy"])
-        wrong = 0 if policy.name == "starter" else self.forgotten
-        for task in config["tasks"]:
-            keep_benchmark(self.db, policy.id, [0.0] * wrong + [1.0] * (400 - wrong), task)
-        return {}
-
-    def evaluate(self, config: dict[str, Any]) -> dict[str, Any]:
-        if "a" in config:
-            figures = {**self.figures, "length_before": 40.0, "length_after": 30.0, "kl": 1.5}
-            a, b = (get_policy(self.db, config[name]).id for name in ("a", "b"))
-            card = Scorecard(kind="win_rate", subject_id=a, against_id=b, settings=config, figures=figures)
-            save_scorecard(self.db, card)
-            return figures
-        return {"accuracy": 0.95, "length_only_accuracy": 0.6, "oracle_consistency": 1.0}
 
 
 @pytest.fixture
@@ -95,12 +43,12 @@ def turned(db: Database, tmp_path: Path, plan: Plan, runs: PretendedRuns) -> tup
 def test_a_round_goes_in_order_and_hands_on_what_it_made(db: Database, tmp_path: Path, start: PolicyRow) -> None:
     runs = PretendedRuns(db)
     (done,), said = turned(db, tmp_path, Plan(pairs=8, oracle="shorter", prompts=10, settings={"epochs": "2"}), runs)
-    assert [method for method, _ in runs.asked] == ["generate", "reward", "dpo", "evaluate", "evaluate"]
-    configs = dict(runs.asked[:3])
+    assert [method for method, _ in runs.asked] == ["generate", "judge", "reward", "dpo", "evaluate", "evaluate"]
+    configs = dict(runs.asked[:4])
     assert configs["generate"]["policy"] == "starter" and configs["generate"]["limit"] >= 8
     assert configs["reward"]["dataset"] == configs["dpo"]["dataset"] == done.dataset
     assert configs["dpo"]["parent"] == "starter" and configs["dpo"]["epochs"] == 2
-    duel, card = runs.asked[3][1], runs.asked[4][1]
+    duel, card = runs.asked[4][1], runs.asked[5][1]
     assert (duel["a"], duel["b"], duel["oracle"], duel["prompts"]) == (done.policy, "starter", "shorter", 10)
     assert card["reward"] == done.reward["checkpoint"] and "a" not in card
     assert (done.judged, done.ties, done.pairs, done.promoted) == (8, 0, 8, True)
@@ -111,7 +59,7 @@ def test_a_round_goes_in_order_and_hands_on_what_it_made(db: Database, tmp_path:
     assert "win rate over starter: 80.0 % [70.0 %, 90.0 %] on 150 held-out prompts" in report
     assert "40.0 → 30.0 words" in report and "KL from the start: 1.50" in report
     assert "right on 95.0 %" in report and "length alone: 60.0 %" in report and "with itself on 100.0 %" in report
-    assert set(done.as_json()["seconds"]) == {"generate", "judge", "freeze", "reward", "dpo", "evaluate", "reward card"}
+    assert set(done.as_json()["seconds"]) == {"generate", "judge", "reward", "dpo", "evaluate", "reward card"}
 
 
 @pytest.mark.parametrize(
@@ -179,7 +127,7 @@ def test_a_pool_that_runs_out_is_filled_again(db: Database, tmp_path: Path, star
     generated = [config for method, config in runs.asked if method == "generate"]
     assert done.judged == 8 and len(generated) == 3
     assert len({config["seed"] for config in generated}) == 3
-    with pytest.raises(NotEnoughData, match="Only 0 of 5 pairs.*studio prompts import"):
+    with pytest.raises(RunFailed, match="Only 0 of 5 pairs.*studio prompts import"):
         turned(db, tmp_path, Plan(pairs=5, oracle="longer"), PretendedRuns(db, per_run=0))
 
 
@@ -202,10 +150,17 @@ def test_what_cannot_be_turned_is_refused_first(db: Database, tmp_path: Path, st
 
 def test_a_failed_run_ends_the_loop_in_words(db: Database, tmp_path: Path, start: PolicyRow) -> None:
     def fail(run: RunRow) -> RunRow:
-        return run.model_copy(update={"state": RunState.failed, "error": "Out of luck."})
+        advance(db, run.id, RunState.starting)
+        ended = advance(db, run.id, RunState.failed, error="Out of luck.")
+        assert ended is not None
+        return ended
 
-    with pytest.raises(RunFailed, match=r"The generate run run-\w+ is failed: Out of luck\."):
-        Loop(db, Home(tmp_path), Plan(pairs=4), wait_for=fail).run()
+    with pytest.raises(RunFailed, match=r"The generate run run-\w+ is failed: Out of luck\. Go on with `studio"):
+        Loop(db, Home(tmp_path).create(), Plan(pairs=4), wait_for=fail, name="tried").run()
+    assert get_recipe(db, "tried").state is RecipeState.paused
+
+    again = Loop(db, Home(tmp_path), Plan(pairs=4), wait_for=PretendedRuns(db), name="tried").take_up()
+    assert [done.promoted for done in again] == [True], "a failed loop is taken up where it failed"
 
 
 def test_a_round_without_figures_still_reads(start: PolicyRow) -> None:

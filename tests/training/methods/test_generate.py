@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 
 from feedback.errors import RunCancelled, RunFailed
+from feedback.labeling.assignment import lease_next
 from feedback.store.content.generations import list_generations
 from feedback.store.content.prompts import save_prompts
+from feedback.store.labeling.batches import ensure_batch, find_batch
 from feedback.store.labeling.matchups import count_matchups
 from feedback.store.models.policies import save_policy
-from feedback.types import Policy, Prompt, SamplingSettings
+from feedback.types import Batch, Policy, Prompt, SamplingSettings
 from tests.factories import draw_again, make_prompt
 from training.methods import METHODS, generate
 from training.methods.generate import chunks
@@ -38,6 +40,25 @@ def test_it_fills_the_pool_with_generations_that_name_their_draw(make_context: A
     assert nothing["generations"] == 0
     assert nothing["nothing"].startswith("Every one of the 7 prompts has an open matchup")
     assert "studio judge" in nothing["nothing"] and "studio prompts import" in nothing["nothing"]
+
+
+def test_a_batch_is_filled_apart_with_its_own_priority_and_prompts_by_tag(make_context: Any) -> None:
+    config = QUICK | {"batch": "mine", "tags": ["short"], "required": 2}
+    context = make_context("generate", config)
+    ensure_batch(context.db, Batch(name="mine", priority=1, required=2))
+    asked = [Prompt(messages=[{"role": "user", "content": f"Say {n}."}], tags=["short"] * (n < 3)) for n in range(5)]
+    save_prompts(context.db, asked)
+    METHODS["generate"].run(make_context("generate", QUICK | {"limit": 2}))  # others may ask about the same prompts
+    assert METHODS["generate"].run(context)["matchups"] == 3
+    batch = find_batch(context.db, "mine")
+    assert batch is not None and count_matchups(context.db, batch_id=batch.id).open == 3
+    first, of_batch = lease_next(context.db, "ann"), lease_next(context.db, "bob", batch_id=batch.id)
+    assert first is not None and of_batch is not None
+    assert first.matchup_id == of_batch.matchup_id, "its priority puts the batch first"
+    nothing = METHODS["generate"].run(make_context("generate", config))
+    assert nothing["nothing"].startswith("Every one of the 3 prompts that carry short has an open matchup")
+    none = METHODS["generate"].run(make_context("generate", QUICK | {"tags": ["odd"]}))
+    assert none["nothing"].startswith("There are no prompts that carry odd")
 
 
 def test_without_prompts_it_says_so(make_context: Any) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,21 @@ def test_every_reply_has_another_prompts_reply_beside_it(tiny_base: Path) -> Non
     said = [tokenizer.decode(row["KL_completion_ids"], skip_special_tokens=True) for row in rows]
     owners = [int(text.removeprefix("reply ")) // 2 for text in said]
     assert all(owner != i // 2 for i, owner in enumerate(owners))
+
+
+def test_the_reference_is_asked_about_a_reply_and_the_other_prompts_reply(tiny_base: Path, tmp_path: Path) -> None:
+    replies = [
+        *(labelled(i // 2, ("ab" if i % 2 else "yzx") * (2 + i % 5), bool(i % 2)) for i in range(6)),
+        labelled(7, "a reply of other length, a longer one", True),
+    ]
+    model, tokenizer = load_base(str(tiny_base), "cpu")
+    rows = encode_labelled(Encoder(tokenizer, 1024), replies, QUICK.seed)
+    cache = tmp_path / "references"
+    train_kto(str(tiny_base), None, replies, QUICK, tmp_path / "run", LocalProgress(), device="cpu", cache=cache)
+    own, other = json.loads(next(cache.glob("*.json")).read_text())
+    for sums, column in ((own, "completion_ids"), (other, "KL_completion_ids")):
+        exchanges = [(row["prompt_ids"], row[column]) for row in rows]
+        assert sums == pytest.approx(reply_log_probs(model, tokenizer.pad_token_id, exchanges), abs=1e-3)
 
 
 def test_one_kind_alone_is_refused(tiny_base: Path, tmp_path: Path) -> None:

@@ -348,7 +348,7 @@ def test_an_adapter_whose_ranks_it_cannot_hand_out_is_refused(mode: dict[str, An
 def test_a_reply_without_an_end_or_a_body_pays_for_it(tiny_base: Path, tmp_path: Path) -> None:
     learner = make_learner(tiny_base, settings_of(missing_end_penalty=2.5, min_tokens=3), tmp_path)
     rollout = learner.draw()
-    rollout.replies[:3] = [[50, 51, 52, 1], [50, 1], [50, 51, 52, 53, 54, 55]]
+    rollout.lengths[:3] = [3, 1, 6]
     rollout.ended[:3] = [True, True, False]
     rollout.judged[0, :3] = 0.5
     plain = (0.5 - learner.scale.mean[0]) / learner.scale.deviation[0]  # type: ignore[union-attr]
@@ -372,6 +372,17 @@ def test_a_pad_token_that_is_the_end_token_does_no_harm(tiny_base: Path, tmp_pat
 
 
 # Ends -------------------------------------------------------------------------------------------------------------
+
+
+def test_a_stop_string_ends_a_reply_as_an_end_token_does(tiny_base: Path, tmp_path: Path) -> None:
+    stop = ["a", "e", "i", "o", "u", "ZZ"]
+    learner = make_learner(tiny_base, settings_of(iterations=1, stop=stop), tmp_path)
+    rollout = learner.draw()
+    vowels = {learner.backbone.tokenizer.convert_tokens_to_ids(letter) for letter in stop[:5]}
+    stopped = [row for row, reply in enumerate(rollout.replies) if reply[-1] in vowels]
+    assert stopped and all(rollout.ended[row] for row in stopped)
+    assert not any(text in said for said in rollout.texts for text in stop)
+    assert not any(vowels & set(reply[:-1]) for reply in rollout.replies)
 
 
 def test_a_used_up_budget_ends_the_run_and_keeps_a_policy_within_it(tiny_base: Path, tmp_path: Path) -> None:

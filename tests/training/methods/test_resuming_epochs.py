@@ -38,6 +38,11 @@ DRAWN: dict[str, Any] = {
     "warmup": 0.0,
     "log_every": 1,
 }
+DPO: dict[str, dict[str, Any]] = {
+    "dpo": {},
+    "dpo in bf16": {"precision": "bf16"},
+    "dpo of the upper half": {"train_layers": "upper half", "embedding_noise": 0.0},
+}
 
 
 class Vowels:
@@ -77,15 +82,16 @@ def trainer_of(method: str, base: str, save_every: int) -> Train:
 
     def train(directory: Path, told: LocalProgress, attempt: int) -> Any:
         more: Any = {"attempt": attempt, "device": "cpu"}
-        if method == "dpo":
-            return train_dpo(base, None, PAIRS, DpoSettings(**quick), directory, told, **more).model
+        if method in DPO:
+            settings = DpoSettings(**quick | DPO[method])
+            return train_dpo(base, None, PAIRS, settings, directory, told, **more).model
         if method == "kto":
             return train_kto(base, None, labelled, KtoSettings(**quick), directory, told, **more).model
         if method == "sft":
             return train_sft(base, None, imitated, SftSettings(**quick), directory, told, **more).model
         if method in ("reward", "ranking"):
-            settings = RewardSettings(**quick, margin=0.1 if method == "ranking" else 0.0)
-            return train_reward(base, PAIRS, settings, directory, told, **more).reward.model
+            scored = RewardSettings(**quick, margin=0.1 if method == "ranking" else 0.0)
+            return train_reward(base, PAIRS, scored, directory, told, **more).reward.model
         settings_of_rloo = RlooSettings(**drawn, advantage=method)
         return train_rloo(base, None, PROMPTS, Vowels(), settings_of_rloo, directory, told, **more).model
 
@@ -94,7 +100,7 @@ def trainer_of(method: str, base: str, save_every: int) -> Train:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("save_every", [4, 6])  # within the second or third epoch, and between two
-@pytest.mark.parametrize("method", ["dpo", "kto", "sft", "reward", "ranking", "rloo", "grpo"])
+@pytest.mark.parametrize("method", [*DPO, "kto", "sft", "reward", "ranking", "rloo", "grpo"])
 def test_a_run_resumed_beyond_its_first_epoch_ends_the_same(
     method: str, save_every: int, tiny_base: Path, tmp_path: Path
 ) -> None:

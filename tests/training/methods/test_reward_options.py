@@ -19,13 +19,13 @@ from tests.factories import judge_by, make_generations, make_matchup, make_promp
 from training.checkpoints.loading import load_reward
 from training.checkpoints.manifest import ADAPTER_FILE, CheckpointError, read_manifest
 from training.checkpoints.opening import open_reward
-from training.loop.oracle_annotator import annotate
 from training.methods import METHODS, reward, reward_ensemble
 from training.methods.reward import train_ensemble, train_reward
 from training.models.ensemble import EnsembleModel, members_of
 from training.models.loading import load_scorer
 from training.models.scoring import reward_scores
 from training.reporting.reporter import LocalProgress
+from training.rewards.oracle_annotator import annotate
 from training.rewards.scorers import RewardModels
 from training.settings.reward import RewardSettings
 

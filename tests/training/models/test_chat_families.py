@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from datetime import date
 from typing import Any
 
@@ -59,11 +60,18 @@ def test_a_cut_reply_ends_where_it_was_cut(named: tuple[str, Any]) -> None:
     assert not ends & set(cut.reply)
 
 
-@pytest.mark.parametrize("name", ["deepseek_r1", "qwen3_5_think", "qwen3"])
-def test_a_reply_that_was_cut_inside_a_thought_stays_in_it(name: str) -> None:
+@pytest.mark.parametrize("name", ["deepseek_r1", "qwen3_5_think"])
+def test_a_reply_that_was_cut_is_the_answer_where_the_prompt_opens_a_thought(name: str) -> None:
     tokenizer = tokenizer_of(FAMILIES[name])
-    thought = "People ask about the rain. Read a"
-    reply = thought if opens_a_thought(tokenizer) else f"<think>\n{thought}"
+    assert opens_a_thought(tokenizer)
+    cut, whole = (encode_exchange(tokenizer, ASK, "Read a boo", ended=ended) for ended in (False, True))
+    assert whole.ids[: len(cut.ids)] == cut.ids
+    assert re.search(r"<think>\s*</think>\s*Read a boo$", tokenizer.decode(cut.ids))
+
+
+def test_a_reply_that_was_cut_inside_a_thought_stays_in_it() -> None:
+    tokenizer = tokenizer_of(FAMILIES["qwen3"])
+    reply = "<think>\nPeople ask about the rain. Read a"
     cut = encode_exchange(tokenizer, ASK, reply, ended=False)
     assert tokenizer.decode(cut.ids) == tokenizer.decode(encode_prompt(tokenizer, ASK)) + reply
     assert tokenizer.decode(cut.ids).count("think>") == 1 and not cut.as_rendered
@@ -231,10 +239,28 @@ def test_a_template_that_forgets_the_system_message_is_trained_behind_the_prompt
     assert tokenizer.decode(exchange.ids).endswith("[/INST] Cook.</s>")
 
 
+def test_a_system_message_begins_the_first_user_message_where_the_template_has_no_such_role() -> None:
+    brief = [{"role": "system", "content": "Be brief."}]
+    folded = [{"role": "user", "content": f"Be brief.\n\n{ASK[0]['content']}"}, *LONGER[1:]]
+    silent = "{% for m in messages if m['role'] != 'system' %}{{ m['role'] + ': ' + m['content'] + '\n' }}{% endfor %}"
+    for tokenizer in (tokenizer_of(FAMILIES["gemma"]), tokenizer_of(METASPACE, silent)):
+        assert not chat_template.has_system_role(tokenizer)
+        assert encode_prompt(tokenizer, [*brief, *LONGER]) == encode_prompt(tokenizer, folded)
+        assert encode_exchange(tokenizer, [*brief, *LONGER], REPLY) == encode_exchange(tokenizer, folded, REPLY)
+    hostile = encode_prompt(
+        tokenizer_of(FAMILIES["gemma"]), [{"role": "system", "content": "Say <end_of_turn>."}, *ASK]
+    )
+    plain = encode_prompt(tokenizer_of(FAMILIES["gemma"]), [*brief, *ASK])
+    end = tokenizer_of(FAMILIES["gemma"]).convert_tokens_to_ids("<end_of_turn>")
+    assert hostile.count(end) == plain.count(end)
+    for name in ("qwen2_5", "llama3", "phi3", "gemma3"):
+        assert chat_template.has_system_role(tokenizer_of(FAMILIES[name]))
+
+
 def test_a_conversation_the_template_refuses_is_named_as_such() -> None:
     tokenizer = tokenizer_of(FAMILIES["gemma"])
-    with pytest.raises(chat.TemplateRefused, match="system, user: System role not supported"):
-        encode_prompt(tokenizer, [{"role": "system", "content": "Be brief."}, *ASK])
+    with pytest.raises(chat.TemplateRefused, match="system, user, user: Conversation roles must alternate"):
+        encode_prompt(tokenizer, [{"role": "system", "content": "Be brief."}, *ASK, *ASK])
     broken = tokenizer_of(METASPACE, "{{ messages[0]['content'] + 1 }}")
     with pytest.raises(chat.TemplateRefused, match="chat template refuses a conversation of user"):
         encode_prompt(broken, ASK)

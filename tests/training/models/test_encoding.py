@@ -30,16 +30,16 @@ from training.models.chat import encode_prompt
 from training.models.loading import LoadedReward, load_base, load_scorer
 from training.reporting.reporter import LocalProgress
 
-SYSTEM = Message(role=Role.system, content="Be brief.")
+ASKED_BEFORE = Message(role=Role.user, content="Listen.")  # Gemma's template refuses two messages of the user in a row
 
 
-def with_system(pair: PreferencePair) -> PreferencePair:
-    return pair.model_copy(update={"messages": (SYSTEM, *pair.messages)})
+def asked_twice(pair: PreferencePair) -> PreferencePair:
+    return pair.model_copy(update={"messages": (ASKED_BEFORE, *pair.messages)})
 
 
 def test_what_cannot_be_trained_on_is_left_out_counted_and_named() -> None:
     tokenizer, progress = tokenizer_of(FAMILIES["gemma"]), LocalProgress()
-    pairs = [make_pair(0), with_system(make_pair(1)), make_pair(2, chosen="very " * 60), make_pair(3)]
+    pairs = [make_pair(0), asked_twice(make_pair(1)), make_pair(2, chosen="very " * 60), make_pair(3)]
     encoder = Encoder(tokenizer, 60)
     rows = encode_pairs(encoder, pairs)
     encoder.report(progress, "pairs", len(pairs))
@@ -159,14 +159,14 @@ def test_a_prompt_the_template_refuses_is_counted_and_the_others_are_replied_to(
     save_policy(db, Policy(name="gem", base=str(base)))
     promote_policy(db, "gem")
     refused = save_prompts(
-        db, [Prompt(messages=[SYSTEM.model_dump(mode="json"), {"role": "user", "content": "Say 0."}])]
+        db, [Prompt(messages=[ASKED_BEFORE.model_dump(mode="json"), {"role": "user", "content": "Say 0."}])]
     ).ids[0]
     kept = [make_prompt(db, f"Say {number}.").id for number in (1, 2)]
     context = make_context("generate", {"policy": "gem", "per_prompt": 2, "max_new_tokens": 4})
     result = METHODS["generate"].run(context)
     assert result["refused_reasons"] == {"template": 1}
     assert result["generations"] == 2 * len(kept)
-    assert any(refused in line and "System role not supported" in line for line in context.progress.lines)
+    assert any(refused in line and "roles must alternate" in line for line in context.progress.lines)
     assert get_prompt(db, refused).id == refused
 
 
@@ -174,8 +174,22 @@ def test_test_pairs_the_template_refuses_are_not_scored(tmp_path: Path) -> None:
     base = save_model(tmp_path / "gemma", tokenizer_of(FAMILIES["gemma"]))
     model, tokenizer = load_scorer(str(base), "cpu")
     reward = LoadedReward(model, tokenizer, str(base))
-    figures = pair_accuracy(reward, [make_pair(0), make_pair(1), with_system(make_pair(2))])
+    figures = pair_accuracy(reward, [make_pair(0), make_pair(1), asked_twice(make_pair(2))])
     assert figures["test_pairs"] == 2
+
+
+def test_generation_and_training_read_a_system_message_alike_where_there_is_no_such_role(tmp_path: Path) -> None:
+    tokenizer, progress = tokenizer_of(FAMILIES["gemma"]), LocalProgress()
+    pair = make_pair(0).model_copy(
+        update={"messages": (Message(role=Role.system, content="Be brief."), *make_pair(0).messages)}
+    )
+    encoder = Encoder(tokenizer, 200)
+    (row,) = encode_pairs(encoder, [pair])
+    encoder.report(progress, "pairs", 1)
+    asked = encoding.as_dicts(pair.messages)
+    encoding.check_prompts(tokenizer, [asked], progress)
+    assert row["prompt_ids"] == encode_prompt(tokenizer, asked)
+    assert "user\nBe brief.\n\nSay 0.<end_of_turn>" in tokenizer.decode(row["prompt_ids"])
 
 
 def test_sampling_stops_where_the_template_ends_a_turn(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ def test_what_cannot_be_said_of_a_place_is_refused(
         ("tiny", str(tmp_path), InvalidInput, "config.json"),
         ("tiny", "http://127.0.0.1:1/v1#m", InvalidInput, "server's address"),
         ("remote", tiny_policy.base, Conflict, "replies over HTTP"),
-        ("starter", tiny_policy.base, Conflict, "comes with the studio"),
+        ("starter", tiny_policy.base, Conflict, "The studio itself keeps starter"),
     ):
         with pytest.raises(kind, match=says):
             rebase(db, home, key, new)

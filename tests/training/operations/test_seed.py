@@ -8,7 +8,7 @@ import pytest
 
 from feedback.database.engine import Database, open_database
 from feedback.errors import Conflict, InvalidInput
-from feedback.store.content.prompts import count_prompts
+from feedback.store.content.prompts import count_prompts, list_prompts
 from feedback.store.models.checkpoints import save_checkpoint
 from feedback.store.models.policies import get_champion, list_policies, list_promotions, save_policy
 from feedback.types import Checkpoint, Policy, Split
@@ -32,6 +32,37 @@ def test_a_fresh_home_gets_prompts_and_a_champion(db: Database, tmp_path: Path) 
     assert count_prompts(db, split=Split.work) >= 300 and count_prompts(db, split=Split.evaluation) >= 150
     assert seed_home(db) == steps
     assert len(list_promotions(db)) == 1
+
+
+def bring_smollm2(models: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SmolLM2's file lies on this machine, not converted yet."""
+    monkeypatch.setenv("STUDIO_MODELS", str(models))
+    models.mkdir()
+    (models / "SmolLM2-135M-Instruct.Q4_1.gguf").touch()
+
+
+def test_a_fresh_home_begins_with_smollm2_where_it_is_at_hand(
+    db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bring_smollm2(tmp_path / "models", monkeypatch)
+    steps = seed_home(db)
+    champion = get_champion(db)
+    assert champion is not None
+    assert (champion.id, champion.name, champion.base) == ("pol-smollm2", "smollm2", "smollm2")
+    assert count_prompts(db, split=Split.work) == 400 and count_prompts(db, split=Split.evaluation) == 200
+    assert all("assistant" in prompt.tags for prompt in list_prompts(db))
+    assert seed_home(db) == steps
+
+
+def test_the_starter_can_be_asked_for(db: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bring_smollm2(tmp_path / "models", monkeypatch)
+    assert seed_home(db, policy="starter").champion == "starter"
+    assert not any("assistant" in prompt.tags for prompt in list_prompts(db))
+    assert seed_home(db).champion == "starter"  # a home in use stays as it is
+
+
+def test_smollm2_can_be_asked_for_before_it_is_here(db: Database) -> None:
+    assert seed_home(db, policy="smollm2").champion == "smollm2"
 
 
 def test_a_home_in_use_is_left_alone(db: Database, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from feedback.errors import CheckpointError, InvalidInput
+from tests.training.tiny_models import model_at
 from training.adapters.bottleneck import BottleneckConfig
 from training.checkpoints.manifest import ADAPTER_FILE
 from training.models.loading import load_base
@@ -371,3 +372,30 @@ def test_a_model_with_a_head_of_its_own_making_is_refused(tiny_base: Path) -> No
     )
     with pytest.raises(InvalidInput, match="makes its logits in a way"):
         backbone.check_head()
+
+
+@pytest.mark.parametrize(
+    ("family", "scaled"),
+    [
+        ("granite", {"logits_scaling": 4.0}),
+        ("cohere", {"logit_scale": 0.25}),
+        ("gemma2", {"final_logit_softcapping": 2.0}),
+    ],
+)
+def test_logits_that_a_family_scales_or_caps_are_its_own(family: str, scaled: dict[str, float], tmp_path: Path) -> None:
+    backbone, _ = make_backbone(model_at(tmp_path / family, family, initializer_range=0.5, **scaled))
+    backbone.check_head()
+    ids = torch.tensor([PROMPTS[0]])
+    with torch.no_grad():
+        found = backbone.logits(backbone.states(ids, torch.arange(ids.shape[1])[None]))
+        expected = backbone.model(input_ids=ids).logits
+    torch.testing.assert_close(found, expected.float())
+
+
+def test_a_family_that_keeps_its_layers_deeper_has_them_found(tmp_path: Path) -> None:
+    backbone, _ = make_backbone(model_at(tmp_path / "opt", "opt"))
+    assert len(backbone.layers) == 2
+    del backbone.model.model.decoder.layers
+    backbone.model.model.decoder.blocks = torch.nn.Sequential(torch.nn.Linear(2, 2), torch.nn.Linear(2, 2))
+    with pytest.raises(InvalidInput, match="has no list of layers"):
+        _ = backbone.layers

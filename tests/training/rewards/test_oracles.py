@@ -23,6 +23,9 @@ ASK = [{"role": "user", "content": "Write a note."}]
         ("keyword:sea", "The SEA, the sea.", "A lake.", "first"),
         ("keyword:sea", "A season.", "A search.", "tie"),
         ("keyword:sea", "A lake.", "By the sea", "second"),
+        ("function:no_repetition", "tick tock tick tock tick tock", "The clock has stopped.", "second"),
+        ("function:keyword:sea,sky", "Sea and sky.", "The sea.", "first"),
+        ("function:length_band:1-2", "one two", "two", "tie"),
     ],
 )
 def test_rules_prefer_what_they_say(rule: str, first: str, second: str, expected: str) -> None:
@@ -44,6 +47,19 @@ def test_an_unknown_rule_is_answered_with_the_known_ones(rule: str) -> None:
         check_rule(rule)
     with pytest.raises(UnknownSetting):
         get_oracle(rule)
+
+
+@pytest.mark.parametrize(
+    ("rule", "error", "says"),
+    [
+        ("function:polite", UnknownSetting, "Reward functions: keyword, length_band"),
+        ("function:length_band:9-1", InvalidInput, "20-60, not '9-1'"),
+        ("function:", UnknownSetting, "function:NAME"),
+    ],
+)
+def test_a_function_that_cannot_judge_is_refused_before_anything_is_judged(rule: str, error: type, says: str) -> None:
+    with pytest.raises(error, match=says):
+        check_rule(rule)
 
 
 def test_a_reward_rule_needs_somewhere_to_find_the_checkpoint() -> None:

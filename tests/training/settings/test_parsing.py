@@ -101,9 +101,8 @@ def test_choices_and_limits_are_values_that_the_sentence_is_made_from() -> None:
 
 def test_the_rate_follows_the_size_of_the_base_unless_it_is_given() -> None:
     dpo, reward = DpoSettings(dataset="d"), RewardSettings(dataset="d")
-    assert dpo.rate_for(500_000_000) == 2e-5
+    assert [dpo.rate_for(size) for size in (99_999_999, 100_000_000, 10**9)] == [3e-3, 3e-4, 2e-5]
     assert reward.rate_for(500_000_000) == 1e-4
-    assert dpo.rate_for(3_000_000) > 10 * dpo.rate_for(500_000_000)
     assert DpoSettings(dataset="d", learning_rate=0.01).rate_for(3_000_000) == 0.01
 
 
@@ -150,3 +149,9 @@ def test_a_setting_of_few_words_is_answered_with_those_words() -> None:
     with pytest.raises(UnknownSetting, match="choice, one of pair, rank") as refused:
         parse_settings("generate", {"kind": "trio"})
     assert "kind (one of pair, rank)" in str(refused.value)
+
+
+def test_a_setting_that_is_validated_is_named_by_its_type() -> None:
+    assert {one.name: one.type for one in describe("generate")}["stop"] == "list"
+    with pytest.raises(UnknownSetting, match=r"stop=\[''\] is not valid for generate: list, .*stop \(list\)"):
+        parse_settings("generate", {"stop": [""]})

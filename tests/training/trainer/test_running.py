@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 import resource
 from pathlib import Path
@@ -11,7 +12,7 @@ import pytest
 
 from feedback.errors import CheckpointError, RunFailed
 from feedback.types import PreferencePair
-from training.data.pairs import LikeLengths
+from training.data.pairs import LikeLengths, prompt_groups
 from training.methods import METHODS
 from training.methods.dpo import train_dpo
 from training.methods.reward import train_reward
@@ -29,6 +30,23 @@ def test_an_epoch_holds_every_pair_once(count: int) -> None:
     order = LikeLengths([rng.randint(20, 120) for _ in range(count)], 16, seed=3)
     assert sorted(order) == list(range(count))
     assert len(order) == count
+
+
+def test_rows_of_one_group_follow_each_other_and_each_is_read_once() -> None:
+    rng = random.Random(5)
+    rows = [{"length": rng.randint(20, 120), "group": f"p{number % 23}"} for number in range(64)]
+    groups = prompt_groups(rows)
+    order = list(LikeLengths([row["length"] for row in rows], 8, seed=1, groups=groups))
+    assert sorted(order) == list(range(64)) and len(groups) == 23
+    changes = sum(rows[one]["group"] != rows[next_]["group"] for one, next_ in itertools.pairwise(order))
+    assert changes <= 22 + 64 // 8, "a batch or a sorted span may end within a group, nothing else parts one"
+
+
+def test_the_order_of_rows_without_a_group_is_that_of_runs_begun_before_groups() -> None:
+    lengths = [7 * number % 11 + 20 for number in range(12)]
+    groups = prompt_groups([{"length": length} for length in lengths])
+    before = [0, 11, 8, 5, 2, 10, 7, 4, 1, 9, 6, 3]  # a run that is resumed must meet the rows it had not seen
+    assert list(LikeLengths(lengths, 4, seed=3, groups=groups)) == list(LikeLengths(lengths, 4, seed=3)) == before
 
 
 def test_the_order_depends_on_seed_and_epoch_alone() -> None:

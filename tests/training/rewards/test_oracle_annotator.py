@@ -11,7 +11,7 @@ from feedback.store.labeling.matchups import save_gold
 from feedback.types import Source, Verdict
 from tests.factories import get_matchup, list_judgments, make_matchup
 from training.home import Home
-from training.loop.oracle_annotator import annotate
+from training.rewards.oracle_annotator import annotate
 
 
 def fill(db: Database, count: int) -> None:

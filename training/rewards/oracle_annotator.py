@@ -14,6 +14,7 @@ from feedback.database.engine import Database
 from feedback.errors import InvalidInput
 from feedback.labeling.assignment import Task, lease_next
 from feedback.labeling.judging import submit
+from feedback.store.labeling.batches import get_batch
 from feedback.types import Checks, MatchupKind, ShownVerdict, Source
 from training.home import Home
 from training.rewards.oracles import Judge, get_oracle, judge
@@ -45,19 +46,32 @@ def annotate(
     *,
     noise: float = 0.0,
     seed: int = 0,
+    batch: str | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> AnnotationSession:
-    """Judge up to ``count`` matchups of the pool by a rule, decisive verdicts flipped with probability ``noise``."""
+    """Judge up to ``count`` matchups of the pool by a rule, decisive verdicts flipped with probability ``noise``.
+
+    With ``batch`` only matchups of that batch; NotFound where there is none of this name.
+    """
     if count < 1:
         raise InvalidInput(f"count must be at least 1, not {count}.")
     if not 0.0 <= noise <= 0.5:
         raise InvalidInput(f"noise must be between 0 and 0.5 (a coin), not {noise}.")
     oracle = get_oracle(rule, db=db, home=home)
+    batch_id = get_batch(db, batch).id if batch is not None else None
     rng = random.Random(seed)
     name = annotator_name(rule)
     said: Counter[str] = Counter()
     while said.total() < count:
-        task = lease_next(db, name, source=Source.simulated, lease_seconds=LEASE_SECONDS, rng=rng, checks=NO_CHECKS)
+        task = lease_next(
+            db,
+            name,
+            source=Source.simulated,
+            lease_seconds=LEASE_SECONDS,
+            rng=rng,
+            checks=NO_CHECKS,
+            batch_id=batch_id,
+        )
         if task is None:
             break
         said[_answer(db, oracle, task, noise, rng)] += 1

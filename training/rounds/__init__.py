@@ -1,0 +1,1 @@
+"""Rounds of labeling, training and evaluation as records that the worker advances."""
