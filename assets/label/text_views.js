@@ -216,4 +216,9 @@
     raw: () => { views.raw = !views.raw; show(); },
     mark: () => (views.marking ? studio.closePanel() : startMarking(0)),
   });
+
+  // Unfolded by a click, the reasoning does not keep the focus: the next press is a key of the screen again.
+  document.addEventListener("click", (event) => {
+    if (event.detail > 0 && event.target instanceof Element) event.target.closest("#pair .reasoning > summary")?.blur();
+  });
 })();

@@ -1,17 +1,19 @@
 // The address says which tab is open and what is picked in it (#train/run-…), so that a reload, the browser's Back and
 // a copied link lead to the same place. It names nothing but a tab and a row of its table: a tab that is not there, or
-// not for this role, is the Label tab, and a row that is not there is none; but of the runs only the newest are rows, and
-// an older one is asked for by its id.
+// not for this role, is the first tab of the role, and a row that is not there is none; but of the runs only the newest
+// are rows, and an older one is asked for by its id. The first tab of researchers is the Overview, of others Label.
 (() => {
   const studio = window.studio;
   const TABLES = {
-    train: "runs-table", policies: "policies-table", datasets: "datasets-table",
+    overview: "overview-recipes", label: "", train: "runs-table", policies: "policies-table", datasets: "datasets-table",
     review: "annotators-table", people: "users-table",
   };
-  const FIRST = "label";
+  const BUILT_OPEN = "label"; // the tab that is open before the role is known
   const RUN_ID = /^run-[a-z0-9]{4,40}$/;
   const PATIENCE_MS = 15000; // how long a row is waited for whose table is on its way
+  const SHOW_MS = 3000; // after which the tab that is open is shown, although the role is not known
 
+  let first = BUILT_OPEN;
   let isBegun = false;
   let hasRole = () => false;
   let wanted = null; // the tab and row that the address names, until they are open
@@ -20,7 +22,7 @@
 
   const read = () => {
     const [, tab, rest = ""] = /^#([a-z]+)(?:\/(.+))?$/s.exec(location.hash) ?? [];
-    if (!Object.hasOwn(TABLES, tab ?? "")) return { tab: FIRST, key: "" };
+    if (!Object.hasOwn(TABLES, tab ?? "")) return { tab: first, key: "" };
     try {
       return { tab, key: decodeURIComponent(rest) };
     } catch { // no escape sequence of any text
@@ -29,8 +31,9 @@
   };
 
   const openTab = () => document.querySelector("#studio-tabs [role=tab][aria-selected=true]")?.dataset.tabId;
-  const rows = (tab) => [...document.querySelectorAll(`#${TABLES[tab]} [data-pick]`)];
-  const pickedIn = (tab) => document.querySelector(`#${TABLES[tab]} tr.picked [data-pick]`)?.dataset.pick ?? "";
+  const rows = (tab) => TABLES[tab] ? [...document.querySelectorAll(`#${TABLES[tab]} [data-pick]`)] : [];
+  const pickedIn = (tab) =>
+    TABLES[tab] ? document.querySelector(`#${TABLES[tab]} tr.picked [data-pick]`)?.dataset.pick ?? "" : "";
 
   // A tab is a button of the bar, or of the menu of those that did not fit; the style sheet leaves out what is not for
   // the role, also inside a menu that is closed.
@@ -53,9 +56,9 @@
   const write = () => {
     const tab = openTab();
     if (!isBegun || wanted || !tab) return;
-    const key = Object.hasOwn(TABLES, tab) ? pickedIn(tab) : "";
+    const key = pickedIn(tab);
     const hash = key ? `#${tab}/${encodeURIComponent(key)}` : `#${tab}`;
-    if (hash === (location.hash || `#${FIRST}`)) return;
+    if (hash === (location.hash || `#${first}`)) return;
     const step = read().tab === tab ? "replaceState" : "pushState";
     history[step](null, "", `${location.pathname}${location.search}${hash}`);
   };
@@ -65,9 +68,9 @@
     const { tab, key } = read();
     const button = buttonOf(tab);
     forget();
-    wanted = button ? { tab, key, isAsked: !key } : { tab: FIRST, key: "", isAsked: true };
+    wanted = button ? { tab, key, isAsked: !key } : { tab: first, key: "", isAsked: true };
     patience = setTimeout(() => { forget(); write(); }, PATIENCE_MS);
-    if (openTab() !== wanted.tab) press(button ?? buttonOf(FIRST));
+    if (openTab() !== wanted.tab) press(button ?? buttonOf(first));
     look();
   };
   const forget = () => {
@@ -77,6 +80,7 @@
   const isThere = ({ tab, key }) => openTab() === tab && (!key || pickedIn(tab) === key);
   const look = () => {
     if (!isBegun) return begin();
+    if (!wanted || openTab() === wanted.tab) show();
     if (wanted && isThere(wanted)) forget();
     const row = wanted && !wanted.isAsked && rows(wanted.tab).find((one) => one.dataset.pick === wanted.key);
     if (row) {
@@ -103,9 +107,13 @@
   const begin = () => {
     if (!hasRole() || !openTab()) return;
     isBegun = true;
-    if (openTab() === FIRST && location.hash) go();
-    else write();
+    first = buttonOf("overview") ? "overview" : BUILT_OPEN;
+    if (openTab() === BUILT_OPEN && read().tab !== BUILT_OPEN) go();
+    else look();
   };
+  // Until then the tab that was built open is out of sight, for another may be the first one.
+  const show = () => { document.documentElement.dataset.opened = ""; };
+  setTimeout(show, SHOW_MS);
   studio.openAddress = (isSignedIn) => {
     hasRole = () => !isSignedIn || Boolean(document.querySelector("[data-role]"));
     look();

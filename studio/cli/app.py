@@ -18,16 +18,16 @@ from feedback.errors import DatabaseDamaged, StudioError
 from feedback.store.rows import reason_of
 from studio import __version__
 from studio.cli.commands import (
-    backup,
     benchmarks,
-    checkpoints,
     data,
     evaluate,
     loop,
     policies,
     review,
+    rounds,
     runs,
     serve,
+    storage,
     train,
     users,
 )
@@ -166,8 +166,8 @@ def start(
 app.command()(serve.up)
 app.command()(serve.worker)
 app.command()(serve.doctor)
-app.command()(backup.backup)
-app.command()(backup.restore)
+app.command()(storage.backup)
+app.command()(storage.restore)
 app.add_typer(users.users, name="users")
 app.command()(users.audit)
 app.add_typer(data.prompts, name="prompts")
@@ -179,10 +179,11 @@ app.command("import")(data.import_data)
 app.command()(train.train)
 app.add_typer(runs.runs, name="runs")
 app.add_typer(policies.policies, name="policies")
-app.add_typer(checkpoints.checkpoints, name="checkpoints")
+app.add_typer(storage.checkpoints, name="checkpoints")
 app.command()(evaluate.evaluate)
 app.add_typer(benchmarks.benchmark, name="benchmark")
 app.command()(loop.loop)
+app.add_typer(rounds.rounds, name="rounds")
 app.add_typer(review.review, name="review")
 app.add_typer(review.batches, name="batches")
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 
 _PLACES = {
+    "rounds": "the Overview tab",
     "runs": "the Train tab",
     "train": "the Train tab",
     "policies": "the Policies tab",

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass
+from hashlib import blake2b
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 from feedback.database.engine import Database
 from feedback.errors import InvalidInput
@@ -13,15 +15,19 @@ from feedback.store.models import benchmarks as benchmark_store
 from feedback.store.models.benchmarks import Both
 from feedback.store.models.policies import get_policy
 from feedback.store.reports.comparisons import withdraw_comparisons
-from feedback.tables import BenchmarkRow, PolicyRow, RunRow
+from feedback.tables import BenchmarkRow, PolicyRow, RunRow, ScorecardRow
 from feedback.types import UserRole
 from studio.services.access import Acts, act
-from training.evaluation import benchmark_comparison, people
+from training.evaluation import benchmark_comparison, people, standing
 from training.evaluation.benchmark_comparison import Compared, Comparison
 from training.evaluation.gate import Decision, GateLimits
 from training.evaluation.gate_evidence import decide_policy, opponent_of
 from training.evaluation.harness_report import from_report, read_report
 from training.runs import queue
+
+if TYPE_CHECKING:
+    from training.board.bradley_terry import Strength
+    from training.board.standings import Board
 
 T = TypeVar("T")
 REMEMBERED = 256
@@ -45,6 +51,28 @@ class Remembered:
                     self._found.clear()
                 self._found[key] = compute()
             return cast(T, self._found[key])
+
+
+@dataclass(frozen=True)
+class PairedPolicies:
+    """One policy over another: its win rates in the order in which they speak, and what the gate says of them.
+
+    ``has_reverse`` tells that rules or reward models measured the other over the first, which is another question.
+    """
+
+    policy: PolicyRow
+    against: PolicyRow
+    win_rates: list[ScorecardRow]
+    decision: Decision
+    has_reverse: bool
+
+    def as_json(self) -> dict[str, Any]:
+        """The comparison as plain JSON."""
+        rates = [
+            {"judge": standing.judge_of(card), **card.figures, "settings": card.settings} for card in self.win_rates
+        ]
+        names = {"policy": self.policy.name, "against": self.against.name}
+        return {**names, "win_rates": rates, "gate": self.decision.as_json(), "has_reverse": self.has_reverse}
 
 
 class Evaluation(Acts):
@@ -128,6 +156,39 @@ class Evaluation(Acts):
         """What people said of a policy beside others, each as the figures of a scorecard with whom it met."""
         found = people.list_by_people(self.db, get_policy(self.db, policy).id)
         return [{"against": get_policy(self.db, other).name, **figures} for other, figures in found.items()]
+
+    @act(UserRole.researcher)
+    def board(self, reference: str | None = None, by: str = people.PEOPLE) -> Board:
+        """How strong each policy is by one judge: ``people``, ``oracle:RULE`` or ``reward:NAME``.
+
+        ``reference`` has strength 0, left out the champion.
+        """
+        from training.board.judges import board_by  # numpy is no part of a light command
+
+        return board_by(self.db, by, reference, fit=self._strengths)
+
+    def _strengths(self, votes: Any, reference: str, **options: Any) -> dict[str, Strength]:
+        """Strengths computed once from the same votes: resampling takes seconds, and an open page asks again."""
+        from training.board.bradley_terry import strengths
+
+        digest = blake2b(repr(votes).encode()).hexdigest()
+        return self.shared.remembered.once(
+            ("strengths", digest, reference, *sorted(options.items())), lambda: strengths(votes, reference, **options)
+        )
+
+    @act(UserRole.researcher)
+    def pair(self, a: str, b: str) -> PairedPolicies:
+        """Two policies, the first over the second: the figures that the gate and the policy table read."""
+        policy, other = get_policy(self.db, a), get_policy(self.db, b)
+        decision = decide_policy(self.db, policy.id, other.id, compare=self._compared)
+        turned = standing.win_rates(self.db, other.id, policy.id)
+        return PairedPolicies(
+            policy,
+            other,
+            standing.win_rates(self.db, policy.id, other.id),
+            decision,
+            has_reverse=any(standing.judge_of(card) != people.PEOPLE for card in turned),
+        )
 
     @act(UserRole.researcher)
     def decide(self, policy: str, against: str | None = None, limits: GateLimits | None = None) -> Decision:

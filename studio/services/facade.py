@@ -20,9 +20,9 @@ from feedback.store.labeling.idle_leases import ReachCounts
 from feedback.store.labeling.settings import CurrentSettings
 from feedback.store.people.users import any_user
 from studio.identity import LOCAL, Person
+from studio.reply_maker import ReplyMaker
 from studio.services.evaluation import Evaluation, Remembered
 from studio.services.pool import Pool, PoolFiller
-from studio.services.replies import ReplyMaker
 from studio.services.review import QualityReports, Review
 from training.home import Home
 
@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from studio.services.labeling import Labeling
     from studio.services.policies import Policies
     from studio.services.prompts import Prompts
+    from studio.services.rounds import Rounds
     from studio.services.runs import Runs
     from studio.services.users import Users
 
@@ -121,6 +122,13 @@ class Services:
         from studio.services.policies import Policies
 
         return Policies(self._shared, self._person)
+
+    @cached_property
+    def rounds(self) -> Rounds:
+        """Recipes and the rounds that the worker carries out."""
+        from studio.services.rounds import Rounds
+
+        return Rounds(self._shared, self._person)
 
     @cached_property
     def evaluation(self) -> Evaluation:

@@ -3,27 +3,37 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from feedback.errors import InvalidInput, NotAllowed, StudioError
+from feedback.errors import InvalidInput, NotAllowed, NotFound, StudioError
 from feedback.store.datasets import datasets as dataset_store
 from feedback.store.models import checkpoints as checkpoint_store
 from feedback.store.models import policies as policy_store
+from feedback.store.models import runs as run_store
 from feedback.store.models import scorecards as scorecard_store
 from feedback.store.reports import lineage as lineage_store
 from feedback.tables import CheckpointRow, GenerationRow, PolicyRow, RunRow, ScorecardRow
-from feedback.types import UserRole
+from feedback.types import ENDPOINT_SCHEMES, UserRole
 from studio.services.access import Acts, act
 from studio.services.pool import PENDING, POOL_SIZE
-from training.checkpoints.registration import Added, add_examined
+from training.checkpoints.registration import Added, add_examined, check_base
+from training.conversion.prepare import prepare_base
 from training.evaluation import standing
 from training.evaluation.people import PEOPLE, asked_of_people
+from training.export.archive import archive_name, archive_path
+from training.export.exporting import Exported, Form, Request, export_policy
 from training.operations.rebase import Rebased, rebase
 from training.rewards.functions import reward_function_names
 from training.rewards.oracles import oracle_rules
 from training.runs import queue
+from training.settings.export import ExportSettings
+from training.smollm2.convert import ensure_base
+
+if TYPE_CHECKING:
+    from training.model_check.report import ModelReport
 
 log = logging.getLogger(__name__)
 
@@ -38,6 +48,16 @@ class PolicySummary:
     dataset: str | None
     win_rate: ScorecardRow | None
     against: str | None
+
+
+@dataclass(frozen=True)
+class PolicyExport:
+    """The newest run that exported a policy in a form; ``is_there``: an archive of this form can be downloaded."""
+
+    form: str
+    quantization: str
+    run: RunRow
+    is_there: bool
 
 
 @dataclass(frozen=True)
@@ -107,10 +127,43 @@ class Policies(Acts):
                 run = None
         return Promotion(policy, before.name if before else None, run)
 
-    @act(UserRole.admin, audit="policy.add", about="model", detail="name")
-    def add(self, model: str, name: str | None = None) -> Added:
-        """Register a model of this machine, of the hub or behind a server; one that is here is examined first."""
-        return add_examined(self.db, model, name)
+    @act(UserRole.admin, audit="policy.add", about="model", detail=("name", "chat_template"))
+    def add(
+        self,
+        model: str,
+        name: str | None = None,
+        *,
+        chat_template: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+    ) -> Added:
+        """Register a model of this machine, of the hub or behind a server; one that is here is examined first.
+
+        SmolLM2 is downloaded and converted first where that has not happened, and so is a GGUF file converted; ``say``
+        receives progress messages. ``chat_template`` is a name or a file, for a model without one.
+        """
+        ensure_base(model, lambda _, text: say(text))
+        return add_examined(self.db, prepare_base(model, chat_template, lambda _, text: say(text)), name)
+
+    @act(UserRole.admin)
+    def check(
+        self, model: str, *, chat_template: str | None = None, say: Callable[[str], None] = lambda _: None
+    ) -> ModelReport:
+        """What a model, or the base of a policy, can be used for on this machine; it is loaded where it fits.
+
+        A GGUF file is converted and SmolLM2 downloaded for it, as when they are added.
+        """
+        from training.model_check.check import check_model
+
+        base = _no_server(self._base_of(model))
+        ensure_base(base, lambda _, text: say(text))
+        return check_model(check_base(prepare_base(base, chat_template, lambda _, text: say(text))))
+
+    @act(UserRole.researcher)
+    def check_policy(self, key: str) -> ModelReport:
+        """What the base of a policy can be used for on this machine, estimated without loading or fetching it."""
+        from training.model_check.check import check_model
+
+        return check_model(_no_server(policy_store.get_policy(self.db, key).base), try_it=False)
 
     @act(UserRole.researcher, audit="policy.rebase", about="key", detail=("base", "unproven"))
     def rebase(self, key: str, base: str, *, unproven: bool = False) -> Rebased:
@@ -121,6 +174,61 @@ class Policies(Acts):
         if unproven and not self.person.role.covers(UserRole.admin):
             raise NotAllowed("Only an admin may say which model a base was where nothing recorded it.")
         return rebase(self.db, self.home, key, base, unproven=unproven)
+
+    @act(UserRole.admin, audit="policy.export", about="key", detail=("form", "out", "public"))
+    def export(
+        self,
+        key: str,
+        form: Form,
+        out: str,
+        *,
+        quantization: str = "f16",
+        prompts: int = 8,
+        contents: Form = Form.merged,
+        public: bool = False,
+        say: Callable[[str], None] = lambda line: None,
+    ) -> Exported:
+        """Write a policy to a directory of this machine, or push it to the Hub; takes minutes, in this process.
+
+        An export that replies differently from the policy is discarded. ``say`` receives a message for each step. See
+        ``training.export.exporting.export_policy`` for arguments and errors.
+        """
+        request = Request(form, out, quantization, prompts, contents, public)
+        return export_policy(self.db, self.home, key, request, say)
+
+    @act(UserRole.researcher, audit="run.submit")
+    def start_export(self, key: str, form: str, quantization: str = "f16") -> RunRow:
+        """Queue a run that packs a policy into an archive to download, or give back the one under way."""
+        policy = policy_store.get_policy(self.db, key)
+        active = run_store.list_runs(self.db, method="export", states=PENDING)
+        same = (run for run in active if _is_export_of(run, policy.id, form, quantization))
+        config = {"policy": policy.id, "form": form, "quantization": quantization}
+        return next(same, None) or queue.submit(self.db, "export", config)
+
+    @act(UserRole.researcher)
+    def list_exports(self, key: str) -> list[PolicyExport]:
+        """The newest export of a policy in each form that was asked for, and whether its archive is there."""
+        policy = policy_store.get_policy(self.db, key)
+        newest: dict[str, PolicyExport] = {}
+        for run in run_store.list_runs(self.db, method="export"):
+            form, quantization = _form_of(run)
+            path = archive_path(self.home, policy.id, form, quantization)
+            if run.config.get("policy") == policy.id and path.name not in newest:
+                newest[path.name] = PolicyExport(form, quantization, run, path.is_file())
+        return list(newest.values())
+
+    @act(UserRole.researcher, audit="policy.download", about="key", detail=("form", "quantization"))
+    def exported_archive(self, key: str, form: str, quantization: str = "f16") -> tuple[Path, str]:
+        """The archive of a policy in this form, and what it is called.
+
+        Raises NotFound where none was made, or the newest attempt is not over.
+        """
+        policy = policy_store.get_policy(self.db, key)
+        path = archive_path(self.home, policy.id, form, quantization)
+        if not path.is_file():
+            ask = f"POST /api/policies/{policy.name}/export makes one; GET /api/runs/RUN returns its progress."
+            raise NotFound("export", archive_name(policy.name, form, quantization), hint=ask)
+        return path, archive_name(policy.name, form, quantization)
 
     @act(UserRole.researcher)
     def lineage(self, key: str) -> dict[str, Any]:
@@ -175,6 +283,12 @@ class Policies(Acts):
         by = {"reward": checkpoint} if kind == "reward" else {"oracle": judge}
         return queue.submit(self.db, "evaluate", {"a": policy, "b": against, "prompts": prompts, **by})
 
+    def _base_of(self, model: str) -> str:
+        try:
+            return policy_store.get_policy(self.db, model).base
+        except NotFound:
+            return model
+
     def _datasets_by_checkpoint(self) -> dict[str, str]:
         names = {row.id: row.name for row in dataset_store.list_datasets(self.db)}
         rows = checkpoint_store.list_checkpoints(self.db)
@@ -187,3 +301,23 @@ class Policies(Acts):
             cards.setdefault(card.subject_id, []).append(card)
         found = {row.id: standing.speaking(self.db, row, cards.get(row.id, [])) for row in rows}
         return {key: card for key, card in found.items() if card is not None}
+
+
+def _form_of(run: RunRow) -> tuple[str, str]:
+    """The form and the weights that an export was asked for, as its settings complete them."""
+    settings = ExportSettings.model_validate(run.config)
+    return settings.form, settings.quantization
+
+
+def _is_export_of(run: RunRow, policy_id: str, form: str, quantization: str) -> bool:
+    return run.config.get("policy") == policy_id and _form_of(run) == (form, quantization)
+
+
+def _no_server(base: str) -> str:
+    """The base, unless it is a server's address: InvalidInput then."""
+    if base.startswith(ENDPOINT_SCHEMES):
+        raise InvalidInput(
+            f"{base} is a server: its model replies elsewhere and is not trained here, so there is nothing to check. "
+            "`studio policies add` asks it whether it has the model."
+        )
+    return base

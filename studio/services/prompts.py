@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 
 from feedback.store.content import prompts as prompt_store
 from feedback.store.content.prompts import SavedPrompts
+from feedback.store.labeling import retirement
+from feedback.store.labeling.retirement import ChosenPrompts, Retirement
 from feedback.store.models import policies as policy_store
 from feedback.tables import PromptRow
 from feedback.types import Prompt, Split, UserRole
@@ -22,14 +25,42 @@ class Prompts(Acts):
         return prompt_store.save_prompts(self.db, prompts)
 
     @act(UserRole.researcher)
-    def list_prompts(self, split: Split | None = None, limit: int | None = None) -> list[PromptRow]:
-        """Prompts of one split or of both."""
-        return prompt_store.list_prompts(self.db, split=split, limit=limit)
+    def list_prompts(
+        self,
+        split: Split | None = None,
+        limit: int | None = None,
+        *,
+        tags: Sequence[str] = (),
+        retired: bool = False,
+    ) -> list[PromptRow]:
+        """Prompts of one split or of both that carry every one of the tags; those in use, or the retired ones."""
+        return prompt_store.list_prompts(self.db, split=split, limit=limit, tags=tags, retired=retired)
+
+    @act(UserRole.researcher)
+    def count_tags(self, split: Split | None = None, *, retired: bool = False) -> dict[str, int]:
+        """How many prompts carry each tag, the commonest first; prompts without a tag are under ``""``."""
+        return prompt_store.count_tags(self.db, split=split, retired=retired)
+
+    @act(UserRole.researcher)
+    def choose(self, ids: Sequence[str], tag: str | None = None, *, retired: bool) -> ChosenPrompts:
+        """Which prompts ``retire`` (or, unless ``retired``, ``restore``) would change."""
+        return retirement.choose_prompts(self.db, ids, tag, retired=retired)
+
+    @act(UserRole.researcher, audit="prompts.retire", detail="tag")
+    def retire(self, ids: Sequence[str], tag: str | None = None) -> Retirement:
+        """Draw nothing for these prompts from now on, and ask nobody about them; what was judged on them stays."""
+        return retirement.retire_prompts(self.db, ids, tag)
+
+    @act(UserRole.researcher, audit="prompts.restore", detail="tag")
+    def restore(self, ids: Sequence[str], tag: str | None = None) -> Retirement:
+        """Take retired prompts back into use, with those of their matchups that are still wanted."""
+        return retirement.restore_prompts(self.db, ids, tag)
 
     @act(UserRole.annotator)
     def starter_requests(self) -> list[tuple[str, str]]:
-        """What the bundled policy understands, a family and an example each; empty when another model serves."""
-        if not any(row.base == STARTER_BASE for row in policy_store.list_policies(self.db)):
+        """What the starter understands, a family and an example each; empty where another model serves."""
+        champion = policy_store.get_champion(self.db)
+        if champion is None or champion.base != STARTER_BASE:
             return []
         from training.starter.families import FAMILIES  # only the page asks for them
 

@@ -188,7 +188,9 @@ class Runs(Acts):
         return [(asked[row.prompt_id], row) for row in rows]
 
     def _prompts_of(self, rows: list[GenerationRow]) -> list[PromptRow]:
-        return prompt_store.list_prompts(self.db, ids=list({row.prompt_id for row in rows})) if rows else []
+        return (
+            prompt_store.list_prompts(self.db, ids=list({row.prompt_id for row in rows}), retired=None) if rows else []
+        )
 
     @act(UserRole.researcher, audit="run.annotate", about="run_id")
     def annotate_run(self, run_id: str, limit: int = run_replies.USUAL_LIMIT) -> list[MatchupRow]:

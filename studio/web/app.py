@@ -10,8 +10,8 @@ from fastapi import FastAPI
 from feedback.database.engine import Database
 from studio import __version__
 from studio.page.gradio_states import PAGES_KEPT, keep_no_copies
-from studio.page.tabs import datasets, label, policies, review, train, users
-from studio.page.tabs.wiring import markup
+from studio.page.tabs import datasets, label, overview, policies, review, train, users
+from studio.page.tabs.wiring import QUICK, markup
 from studio.page.theme import build_theme
 from studio.page.views import header as header_view
 from studio.security.sessions import Auth
@@ -24,7 +24,7 @@ from training.home import Home
 
 ASSETS = Path(__file__).resolve().parents[2] / "assets"
 _LABEL = "transport key_names stage late_words presence ranking text_views annotation_panels messages shortcuts"
-_PAGE = "run_card url_state tabs"
+_PAGE = "run_card url_state tabs recipe_form"
 SCRIPTS = (  # in the order they build on
     "page/session.js",
     *(f"label/{name}.js" for name in _LABEL.split()),
@@ -55,7 +55,7 @@ def create_app(
         ssr_mode=False,
         enable_monitoring=False,
         theme=build_theme(),
-        css_paths=[ASSETS / "studio.css"],
+        css_paths=[ASSETS / "studio.css", ASSETS / "overview.css"],
         head="".join(f"<script>{script}</script>" for script in scripts()),
     )
     keep_no_copies(blocks)
@@ -74,7 +74,10 @@ def build_page(services: Services) -> gr.Blocks:
         with gr.Row(elem_id="studio-top"):
             markup(header_view.header(), elem_id="studio-header")
             who = gr.Column(elem_id="studio-who", min_width=0)
-        with gr.Tabs(elem_id="studio-tabs"):
+        # Which tab is first depends on the role, which the page knows only later: see assets/page/url_state.js.
+        with gr.Tabs(elem_id="studio-tabs", selected="label") as tabs:
+            with gr.Tab("Overview", id="overview", elem_id="overview-tab") as tab:
+                looking = overview.build_tab(services, tab)
             with gr.Tab("Label", id="label", elem_id="label-tab"):
                 label.build_tab(services, page)
             with gr.Tab("Train", id="train", elem_id="train-tab") as tab:
@@ -87,6 +90,8 @@ def build_page(services: Services) -> gr.Blocks:
                 review.build_tab(services, tab)
             with gr.Tab("People", id="people", elem_id="people-tab") as tab:
                 users.build_tab(services, tab)
+        for other in tabs.children[1:]:
+            other.select(overview.leave, None, [looking], **QUICK)
         with who:
             users.build_header(services, page)
     return page

@@ -27,6 +27,11 @@ ROOT = Path(__file__).resolve().parents[2]
 START_SECONDS = 90.0
 PATIENCE_MS = 60_000
 """How long a browser test waits for what must come; on a busy machine everything comes later."""
+STANDS = {
+    "label": "#pair .pair, #pair .pair-empty",
+    "": "#overview-round :is(.overview-panel, .overview-welcome)",
+}
+"""What is in sight once a tab is ready."""
 LAUNCH_ARGS = ["--no-sandbox", "--disable-background-networking", "--disable-component-update", "--disable-sync"]
 
 
@@ -138,17 +143,20 @@ def studio_in(directory: Path) -> Iterator[Studio]:
 
 @pytest.fixture
 def open_page(browser: Browser) -> Iterator[Callable[..., Page]]:
-    """Open a studio's page in a context of its own, ready to be used."""
+    """Open a studio's page at a tab, in a context of its own, ready to be used."""
     contexts: list[BrowserContext] = []
 
-    def open_it(studio: Studio, *, context: BrowserContext | None = None, **options: object) -> Page:
+    def open_it(
+        studio: Studio, *, context: BrowserContext | None = None, tab: str = "label", **options: object
+    ) -> Page:
         if context is None:
             context = browser.new_context(**options)  # type: ignore[arg-type]
             contexts.append(context)
         context.set_default_timeout(PATIENCE_MS)
         page = context.new_page()
-        page.goto(studio.url)
-        page.wait_for_selector("#pair .pair, #pair .pair-empty")
+        page.goto(f"{studio.url}/#{tab}")
+        page.wait_for_selector(STANDS[tab])
+        page.wait_for_selector("#pair:not([aria-busy])", state="attached")  # meanwhile it takes no key
         return page
 
     yield open_it

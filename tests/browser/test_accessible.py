@@ -23,7 +23,7 @@ from tests.factories import list_judgments
 pytestmark = pytest.mark.timeout(400)
 OpenPage = Callable[..., Page]
 SIZES = {"phone": {"width": 360, "height": 740}, "desk": {"width": 1280, "height": 800}}
-TABS = ("Label", "Train", "Policies", "Datasets", "Review", "People")
+TABS = ("Overview", "Label", "Train", "Policies", "Datasets", "Review", "People")
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +112,7 @@ def test_every_tab_of_an_empty_studio(studio: Studio, open_page: OpenPage, schem
     page = open_page(studio.start("--no-worker"), viewport=SIZES["phone"], color_scheme=scheme)
     page.evaluate(AXE.read_text(encoding="utf-8"))
     told = {
+        "Overview": ("#overview-round", "Start a round"),
         "Label": ("#pair", "No worker is running"),
         "Train": ("#no-dataset", "Judge some pairs on the Label tab"),
         "Policies": ("#policies-table", "starter"),
@@ -141,7 +142,7 @@ def test_signing_in_and_the_people_tab(studio: Studio, browser: Browser, scheme:
         page.evaluate(AXE.read_text(encoding="utf-8"))
         look(page, f"{name}-sign-in")
         assert page.evaluate(RUN_AXE) == []
-        sign_in(page, studio.url, "ada")
+        sign_in(page, f"{studio.url}/#label", "ada")
         page.wait_for_selector("#pair .pair-empty")
         page.evaluate(AXE.read_text(encoding="utf-8"))
         open_tab(page, "People")
@@ -162,7 +163,7 @@ def test_the_rules_are_not_for_annotators(studio: Studio, browser: Browser) -> N
     for name, may in (("ada", True), ("ann", False)):
         context = browser.new_context()
         page = context.new_page()
-        sign_in(page, studio.url, name)
+        sign_in(page, f"{studio.url}/#label", name)
         page.wait_for_selector("#pair .pair-empty")
         expect(page.locator("[data-role]")).to_be_attached()
         expect(page.locator("#rules")).to_be_visible(visible=may)

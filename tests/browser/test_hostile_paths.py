@@ -53,7 +53,7 @@ def page(browser: Browser) -> Iterator[Page]:
 
 def visit(page: Page, studio: Studio) -> list[str]:
     happened = listen(page, studio)
-    page.goto(studio.url)
+    page.goto(f"{studio.url}/#label")
     page.wait_for_selector("#pair .pair, #pair .pair-empty")
     return happened
 

@@ -56,7 +56,7 @@ def test_payloads_in_names_and_in_the_audit_log_are_text(studio: Studio, context
         audit.save_event(studio.db, payload, payload, payload, **{payload: payload})
     page = context.new_page()
     studio.start("--no-worker")
-    sign_in(page, studio.url, "ada")
+    sign_in(page, f"{studio.url}/#label", "ada")
     page.wait_for_selector("#pair .pair-empty")
     happened = listen(page, studio)
     open_tab(page, "People")

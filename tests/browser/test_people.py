@@ -104,7 +104,7 @@ def test_a_user_disabled_at_work_is_led_out(crowd: Studio, context: BrowserConte
 def test_an_admin_adds_somebody_who_then_signs_in(crowd: Studio, browser: Browser, context: BrowserContext) -> None:
     page = context.new_page()
     crowd.start("--no-worker")
-    sign_in(page, crowd.url, "ada")
+    sign_in(page, f"{crowd.url}/#label", "ada")
     page.wait_for_selector("#pair .pair")
     open_tab(page, "People")
     page.get_by_label("Name").fill("new-person")
@@ -135,7 +135,7 @@ def test_behind_a_proxy_with_a_prefix(crowd: Studio, context: BrowserContext, st
     crowd.start("--no-worker", "--root-path", "/label/studio")
     with reverse_proxy(crowd.url, "/label/studio", strips=strips, tells_prefix=True) as url:
         found = complaints(page)
-        sign_in(page, f"{url}/", "rex")
+        sign_in(page, f"{url}/#label", "rex")
         page.wait_for_selector("#pair .pair")
         press(page, "1")
         press(page, "u")

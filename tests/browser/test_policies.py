@@ -9,9 +9,10 @@ from playwright.sync_api import Page, expect
 
 from feedback.store.models import policies, runs
 from feedback.store.models.scorecards import save_scorecard
-from feedback.types import Policy, Scorecard
+from feedback.types import Policy, RunState, Scorecard
 from tests.browser.conftest import Studio, open_tab
 from tests.factories import keep_benchmark
+from training.export.archive import archive_path
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
@@ -65,3 +66,28 @@ def test_benchmarks_are_taken_by_both_from_the_page(studio: Studio, open_page: O
     expect(page.get_by_text("wait for the worker")).to_be_visible()
     asked = {run.config["policy"]: run.config["tasks"] for run in runs.list_runs(studio.db, method="benchmark")}
     assert asked == {child.id: ["starter_topic"], parent.id: ["starter_topic"]}
+
+
+@pytest.mark.slow
+def test_a_policy_is_exported_and_downloaded_from_the_page(studio: Studio, open_page: OpenPage) -> None:
+    policy = policies.promote_policy(studio.db, policies.save_policy(studio.db, Policy(name="new", base="starter")).id)
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Policies")
+    page.locator("#policies-table .pick", has_text="new").click()
+    page.locator("#export-policy").click()
+    expect(page.locator("#policy-exports")).to_contain_text("Merged model, for transformers: waits for the worker")
+    (run,) = runs.list_runs(studio.db, method="export")
+    assert run.config == {"policy": policy.id, "form": "merged", "quantization": "f16"}
+    for before, after in (("queued", "starting"), ("starting", "running")):
+        runs.transition_run(studio.db, run.id, expected=[RunState(before)], to=RunState(after))
+    path = archive_path(studio.home, policy.id, "merged", "f16")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK of a kind")
+    runs.update_run(studio.db, run.id, result={"bytes": 12_000_000, "checks": ["Replies are the same."]})
+    runs.transition_run(studio.db, run.id, expected=[RunState.running], to=RunState.succeeded)
+    link = page.locator("#policy-exports a")
+    expect(link).to_have_text("Download (12.0 MB)")
+    with page.expect_download() as download:
+        link.click()
+    assert download.value.suggested_filename == "new-merged.zip"
+    assert download.value.path().read_bytes() == b"PK of a kind"

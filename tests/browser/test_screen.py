@@ -16,7 +16,7 @@ from feedback.datasets import examples, freeze
 from feedback.store.datasets import datasets as dataset_store
 from feedback.store.labeling import settings
 from feedback.store.models import policies
-from feedback.tables import JudgmentRow, LeaseRow
+from feedback.tables import GenerationRow, JudgmentRow, LeaseRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
 from tests import factories
 from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
@@ -641,7 +641,7 @@ def test_only_active_time_is_measured(studio: Studio, open_page: OpenPage, brows
     context = browser.new_context()
     page = context.new_page()
     page.clock.install()
-    page.goto(studio.url)
+    page.goto(f"{studio.url}/#label")
     page.wait_for_selector("#pair .pair")
     for _ in range(8):
         page.clock.run_for(1_000)
@@ -779,3 +779,24 @@ def test_a_name_typed_while_the_datasets_tab_opens_stays(studio: Studio, open_pa
     page.wait_for_timeout(1_500)
     page.unroute_all(behavior="wait")
     expect(page.locator("#dataset-name textarea")).to_have_value("mine")
+
+
+@pytest.mark.slow
+def test_reasoning_unfolds_and_keeps_neither_the_focus_nor_the_marks(studio: Studio, open_page: OpenPage) -> None:
+    row = put(studio.db, ["Yes, it is.", "No, it is not."])
+    thought = "<b>Let me see.</b>"
+    with studio.db.write() as session:
+        own = update(GenerationRow).where(GenerationRow.id.in_(row.generation_ids))  # type: ignore[attr-defined]
+        session.execute(own.values(reasoning=thought))
+    put(studio.db, ["Next, first.", "Next, second."])
+    page = open_page(studio)
+    assert {text for text in shown_texts(page)} == {"Yes, it is.", "No, it is not."}
+    folded = page.locator("#pair .reasoning")
+    expect(folded).to_have_count(2)
+    expect(folded.first.locator(".reasoning-text")).to_be_hidden()
+    folded.first.locator("summary").click()
+    expect(folded.first.locator(".reasoning-text")).to_have_text(thought)
+    lease = lease_of(page)
+    press(page, "1")
+    until(page, lambda: judgments_of(studio, lease))
+    assert judgments_of(studio, lease)[0].verdict is not None

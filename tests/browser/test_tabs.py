@@ -15,7 +15,7 @@ from tests.factories import count_judgments
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
-ALL = ["Label", "Train", "Policies", "Datasets", "Review", "People"]
+ALL = ["Overview", "Label", "Train", "Policies", "Datasets", "Review", "People"]
 
 
 def at(page: Page, name: str) -> None:
@@ -36,8 +36,8 @@ def test_arrows_home_and_end_walk_the_tabs(studio: Studio, open_page: OpenPage) 
     page.evaluate("""localStorage['rlhf-studio-keys'] = JSON.stringify({ tie: 'ArrowRight', left: 'Home' })""")
     page.get_by_role("tab", name="Label", exact=True).focus()
     for key, name in [
-        *(("ArrowRight", name) for name in [*ALL[1:], "Label"]),
-        ("ArrowLeft", "People"), ("Home", "Label"), ("End", "People"), ("Home", "Label"),
+        *(("ArrowRight", name) for name in [*ALL[2:], "Overview"]),
+        ("ArrowLeft", "People"), ("Home", "Overview"), ("End", "People"), ("Home", "Overview"), ("ArrowRight", "Label"),
     ]:  # fmt: skip
         page.keyboard.press(key)
         at(page, name)
@@ -71,4 +71,4 @@ def test_the_focus_stays_with_the_tab_where_some_are_folded(studio: Studio, open
     last = page.get_by_role("tab").last
     expect(last).to_be_focused()
     page.keyboard.press("Home")
-    at(page, "Label")
+    at(page, "Overview")

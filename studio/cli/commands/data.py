@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import sys
 from datetime import datetime
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -13,7 +14,8 @@ from feedback.errors import InvalidInput
 from feedback.formats import FORMATS
 from feedback.formats.base.prompts import read_prompts
 from feedback.store.content.prompts import SavedPrompts
-from feedback.types import CUT_REPLY, DatasetFilters, MatchupKind, Source, Split, Weighting
+from feedback.store.labeling.retirement import Retirement
+from feedback.types import CUT_REPLY, DatasetFilters, MatchupKind, Prompt, Source, Split, Weighting
 from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_fields, show_json, show_line, show_table, tell
 from studio.cli.session.waiting import submit_and_wait
@@ -22,6 +24,37 @@ from training.private_files import users_umask
 
 prompts = typer.Typer(no_args_is_help=True, help="The conversations that wait for replies.")
 dataset = typer.Typer(no_args_is_help=True, help="Frozen snapshots of judgments.")
+
+
+@prompts.command("add")
+def add_prompts(
+    context: typer.Context,
+    text: Annotated[str | None, typer.Argument(help="What a user asks; left out with --file.")] = None,
+    file: Annotated[Path | None, typer.Option(help="JSONL as `prompts import` reads it, in place of a text.")] = None,
+    system: Annotated[
+        str | None, typer.Option(help="A system message before it; in a file, where a prompt has none.")
+    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="A tag; may be repeated.")] = None,
+    split: Annotated[Split | None, typer.Option(help="What it is for; in a file, for lines that do not say.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Add one prompt, or those of a file, with a system message and tags."""
+    if (text is None) == (file is None):
+        raise InvalidInput(
+            "Give either a text or --file FILE, for instance `studio prompts add 'Why is the sky blue?'`."
+        )
+    given = read_prompts(file, split=split) if file else [_asked(str(text), split)]
+    with opened(context) as session:
+        saved = session.services.prompts.add_prompts([_completed(prompt, system, tag or []) for prompt in given])
+    if as_json:
+        show_json(_saved_json(saved) | {"ids": saved.ids})
+    elif file is None:
+        typer.echo(
+            f"Added {saved.ids[0]}." if saved.added else f"{saved.ids[0]} was there already, and stays as it was."
+        )
+    else:
+        typer.echo(f"Added {saved.added} prompts; {saved.duplicates} were there already and stay as they were.")
+    _tell_held_out(saved)
 
 
 @prompts.command("import")
@@ -35,8 +68,7 @@ def import_prompts(
     with opened(context) as session:
         saved = session.services.prompts.add_prompts(read_prompts(file, split=split))
     if as_json:
-        changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
-        show_json({"added": saved.added, "duplicates": saved.duplicates, **changed})
+        show_json(_saved_json(saved))
     else:
         typer.echo(f"Added {saved.added} prompts; {saved.duplicates} were there already.")
     _tell_held_out(saved)
@@ -45,18 +77,73 @@ def import_prompts(
 @prompts.command("list")
 def show_prompts(
     context: typer.Context,
+    tag: Annotated[list[str] | None, typer.Option(help="Only with this tag; may be repeated, all must fit.")] = None,
     split: Annotated[Split | None, typer.Option(help="Only this split.")] = None,
+    retired: Annotated[bool, typer.Option("--retired", help="The retired prompts instead of those in use.")] = False,
+    tags: Annotated[bool, typer.Option("--tags", help="How many prompts carry each tag, instead of prompts.")] = False,
     limit: Annotated[int, typer.Option(min=1, help="How many at most.")] = 50,
     as_json: AsJson = False,
 ) -> None:
-    """List prompts."""
+    """List prompts, or count them by tag."""
+    if tags and tag:
+        raise InvalidInput("--tags counts the prompts of every tag; leave --tag out.")
     with opened(context) as session:
-        rows = session.services.prompts.list_prompts(split, limit)
-    if as_json:
+        acts = session.services.prompts
+        counts = acts.count_tags(split, retired=retired) if tags else {}
+        rows = [] if tags else acts.list_prompts(split, limit, tags=tag or (), retired=retired)
+    if tags and as_json:
+        show_json(counts)
+    elif tags:
+        show_table(
+            ("tag", "prompts"), [(name or "(none)", count) for name, count in counts.items()], _no_prompts(retired)
+        )
+    elif as_json:
         show_json([row.model_dump(mode="json", include={"id", "messages", "split", "tags"}) for row in rows])
-        return
-    table = [(row.id, row.split.value, _one_line(row.messages[-1]["content"])) for row in rows]
-    show_table(("id", "split", "prompt"), table, "No prompts yet; add some with `studio prompts import FILE`.")
+    else:
+        table = [(row.id, row.split.value, ", ".join(row.tags), _one_line(row.messages[-1]["content"])) for row in rows]
+        show_table(("id", "split", "tags", "prompt"), table, _no_prompts(retired or bool(tag)))
+
+
+@prompts.command("retire")
+def retire_prompts(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of prompts.")] = None,
+    tag: Annotated[str | None, typer.Option(help="All prompts with this tag, instead of ids.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Draw nothing for prompts any more, and take their pairs out of the pool; what was judged on them stays."""
+    with opened(context) as session:
+        acts = session.services.prompts
+        count = len(acts.choose(ids or [], tag, retired=True).changing)
+        if count and not yes:
+            _confirm(f"{count} prompts would be retired", "Nothing more is drawn for them. Retire them?")
+        done = acts.retire(ids or [], tag)
+    if as_json:
+        show_json({"retired": done.changed, "already": done.already, "withdrawn": done.matchups})
+    else:
+        typer.echo(f"Retired {done.changed} prompts{_already(done)}; {done.matchups} open matchups left the pool.")
+
+
+@prompts.command("restore")
+def restore_prompts(
+    context: typer.Context,
+    ids: Annotated[list[str] | None, typer.Argument(metavar="[ID]...", help="Ids of prompts.")] = None,
+    tag: Annotated[str | None, typer.Option(help="All prompts with this tag, instead of ids.")] = None,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take retired prompts back into use, with those of their pairs that are still wanted."""
+    with opened(context) as session:
+        acts = session.services.prompts
+        count = len(acts.choose(ids or [], tag, retired=False).changing)
+        if count and not yes:
+            _confirm(f"{count} prompts would be restored", "Replies are drawn for them again. Restore them?")
+        done = acts.restore(ids or [], tag)
+    if as_json:
+        show_json({"restored": done.changed, "already": done.already, "reopened": done.matchups})
+    else:
+        typer.echo(f"Restored {done.changed} prompts{_already(done)}; {done.matchups} matchups are open again.")
 
 
 def generate(
@@ -67,6 +154,7 @@ def generate(
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same replies.")] = None,
     temperature: Annotated[float | None, typer.Option(help="Spread of the draw; 1 is the model's own.")] = None,
     max_new_tokens: Annotated[int | None, typer.Option(help="A reply is cut after this many tokens.")] = None,
+    stop: Annotated[list[str] | None, typer.Option(help="A string before which a reply ends; may be repeated.")] = None,
     precision: Annotated[
         str | None, typer.Option(help="auto, or fp32: never in bf16, so that a seed alone draws a reply again.")
     ] = None,
@@ -86,6 +174,7 @@ def generate(
         "seed": seed,
         "temperature": temperature,
         "max_new_tokens": max_new_tokens,
+        "stop": stop or None,
         "precision": precision,
         "kind": kind.value,
         "against": against,
@@ -102,6 +191,11 @@ def generate(
             f"{run.result.get('identical', 0)} identical pairs and {run.result.get('refused', 0)} refused prompts "
             "left out."
         )
+        if run.result.get("unfinished"):
+            tell(
+                f"{run.result['unfinished']} replies ended inside their reasoning and are left out too: raise "
+                "--max-new-tokens."
+            )
 
 
 @dataset.command("freeze")
@@ -225,6 +319,42 @@ def import_data(
         typer.echo("Imported " + ", ".join(f"{name} {number}" for name, number in counts.items()) + ".")
 
 
+def _asked(text: str, split: Split | None) -> Prompt:
+    return Prompt.model_validate({"messages": [{"role": "user", "content": text}], "split": split or Split.work})
+
+
+def _completed(prompt: Prompt, system: str | None, tags: list[str]) -> Prompt:
+    """The prompt with a system message, where it has none, and with more tags."""
+    has_own = system is None or prompt.messages[0]["role"] == "system"
+    messages = prompt.messages if has_own else [{"role": "system", "content": system}, *prompt.messages]
+    both = list(dict.fromkeys([*prompt.tags, *tags]))
+    return Prompt.model_validate({"messages": messages, "split": prompt.split, "tags": both})
+
+
+def _saved_json(saved: SavedPrompts) -> dict[str, Any]:
+    changed = {"changed": len(saved.marked), "still_in_datasets": saved.still_in} if saved.marked else {}
+    retired = {"retired": saved.retired} if saved.retired else {}
+    return {"added": saved.added, "duplicates": saved.duplicates, **changed, **retired}
+
+
+def _no_prompts(filtered: bool) -> str:
+    if filtered:
+        return "No such prompts; `studio prompts list --tags` counts those in use."
+    return "No prompts yet; add some with `studio prompts add TEXT` or `studio prompts import FILE`."
+
+
+def _confirm(what: str, question: str) -> None:
+    """Ask a person at a terminal; without one, refuse. Ends the command where the answer is no."""
+    if not sys.stdin.isatty():
+        raise InvalidInput(f"{what}; nothing was changed. Say --yes to do it.")
+    if not typer.confirm(f"{what}. {question}"):
+        raise typer.Exit(1)
+
+
+def _already(done: Retirement) -> str:
+    return f" ({done.already} already were)" if done.already else ""
+
+
 def _tell_held_out(saved: SavedPrompts) -> None:
     """Say where the file and the store disagree on what is kept for evaluation."""
     if saved.marked:
@@ -237,6 +367,8 @@ def _tell_held_out(saved: SavedPrompts) -> None:
         tell(f"Datasets frozen before hold judgments of them: {names}. Freeze others for training.")
     if saved.held_out:
         tell(f"{saved.held_out} that are not marked here are evaluation prompts, and stay so.")
+    if saved.retired:
+        tell(f"{saved.retired} are retired, and stay so; `studio prompts restore` takes them back into use.")
 
 
 def _drops(dropped: dict[str, int]) -> str:

@@ -9,12 +9,27 @@ import typer
 from studio.cli.session.context import opened
 from studio.cli.session.output import AsJson, show_fields, show_json, show_table, tell
 from training.evaluation.gate import GateLimits, in_words
+from training.evaluation.people import PEOPLE
 from training.evaluation.standing import judge_of
+from training.export.exporting import Form
+from training.plain_templates import PLAIN_TEMPLATES
+from training.private_files import users_umask
 
 if TYPE_CHECKING:
     from studio.services.policies import PolicySummary
+    from training.board.bradley_terry import Strength
 
 policies = typer.Typer(no_args_is_help=True, help="Models that can reply; the champion is the one that serves.")
+
+ChatTemplate = Annotated[
+    str | None,
+    typer.Option(
+        "--chat-template",
+        metavar="NAME|FILE",
+        help=f"How conversations are written, for a model without a template: {', '.join(PLAIN_TEMPLATES)}, or a file "
+        "with a Jinja template. It stays with the policy.",
+    ),
+]
 
 
 @policies.command("list")
@@ -53,16 +68,56 @@ def show_policy(context: typer.Context, policy: str, as_json: AsJson = False) ->
         show_fields(card["figures"])
 
 
+@policies.command("board")
+def board(
+    context: typer.Context,
+    reference: Annotated[str | None, typer.Option(help="Has strength 0; left out, the champion.")] = None,
+    by: Annotated[str, typer.Option(metavar="JUDGE", help="Who judged: people, oracle:RULE or reward:NAME.")] = PEOPLE,
+    as_json: AsJson = False,
+) -> None:
+    """Rank all policies by one judge: Bradley-Terry strengths with 95 % intervals, and how few votes reverse two.
+
+    By people the intervals come from resampled prompts. By a rule or a reward model they come from the intervals of
+    the win rates that `studio evaluate` measured.
+    """
+    with opened(context) as session:
+        found = session.services.evaluation.board(reference, by)
+    if as_json:
+        show_json(found.as_json())
+        return
+    rows = [
+        (
+            row.policy,
+            row.unknown or _interval(row.strength),
+            _interval(row.at_equal_length),
+            row.votes,
+            row.prompts,
+            row.votes_to_reverse,
+        )
+        for row in found.standings
+    ]
+    headers = ("policy", f"log-odds over {found.reference}", "at equal length", "votes", "prompts", "votes to reverse")
+    show_table(
+        headers, rows, "People have compared no two policies yet; `studio evaluate A B --people` asks them to, blind."
+    )
+    others = [judge for judge in found.judges if judge != found.by]
+    if others:
+        tell(f"Boards by other judges: {', '.join(f'--by {judge}' for judge in others)}.")
+
+
 @policies.command("add")
 def add(
     context: typer.Context,
     model: Annotated[
         str,
         typer.Argument(
-            metavar="MODEL", help="A model directory, a Hugging Face id, or a server: http://HOST:PORT/v1#MODEL."
+            metavar="MODEL",
+            help="A model directory, a GGUF file, a Hugging Face id, a server (http://HOST:PORT/v1#MODEL), smollm2 or "
+            "starter.",
         ),
     ],
     name: Annotated[str | None, typer.Option(help="What it is called here; left out, after the model.")] = None,
+    chat_template: ChatTemplate = None,
     as_json: AsJson = False,
 ) -> None:
     """Register a base model, or one behind an OpenAI-compatible server, so that it can reply. It does not serve yet.
@@ -70,7 +125,7 @@ def add(
     A model that is on this machine is examined first: its configuration, tokenizer, chat template, weights and window.
     """
     with opened(context) as session:
-        added = session.services.policies.add(model, name)
+        added = session.services.policies.add(model, name, chat_template=chat_template, say=tell)
         row, seen = added.policy, added.examination
         if as_json:
             examined = {} if seen is None else {"examined": seen.examined, "not_examined": seen.not_examined}
@@ -88,6 +143,31 @@ def add(
     for what in seen.not_examined:
         typer.echo(f"Not examined: {what}.")
     typer.echo(f"{row.name} is registered, and whether it can reply shows when it is first used: {next_step}")
+
+
+@policies.command("check")
+def check(
+    context: typer.Context,
+    model: Annotated[
+        str, typer.Argument(metavar="MODEL", help="A policy of this home, or whatever `studio policies add` takes.")
+    ],
+    chat_template: ChatTemplate = None,
+    as_json: AsJson = False,
+) -> None:
+    """Say what a model can be used for on this machine, and at what cost, before anything is started. Adds nothing."""
+    with opened(context) as session:
+        report = session.services.policies.check(model, chat_template=chat_template, say=tell)
+    if as_json:
+        show_json(report.as_json())
+        return
+    show_fields(report.facts())
+    typer.echo("")
+    rows = [(one.method, f"{one.needed_mb:,} MB", _seconds(one.step_seconds), one.verdict) for one in report.methods]
+    show_table(("method", "memory", "a step", ""), rows, "")
+
+
+def _seconds(seconds: float | None) -> str:
+    return "–" if seconds is None else f"{seconds:,.2g} s" if seconds < 10 else f"{seconds:,.0f} s"
 
 
 @policies.command("rebase")
@@ -154,6 +234,42 @@ def gate(
         typer.echo(line)
 
 
+@policies.command("export")
+def export(
+    context: typer.Context,
+    policy: Annotated[str, typer.Argument(metavar="NAME", help="Name or id of the policy.")],
+    form: Annotated[
+        Form, typer.Option("--as", help="A PEFT adapter, a merged model, a GGUF file, or a repository of the Hub.")
+    ],
+    out: Annotated[str, typer.Option(metavar="PATH", help="An empty or new directory; for the Hub, USER/REPO.")],
+    quantization: Annotated[
+        str, typer.Option("--quantization", help="How a GGUF file stores matrices: f16 or q8_0.")
+    ] = "f16",
+    prompts: Annotated[int, typer.Option(min=1, help="On how many prompts policy and export are compared.")] = 8,
+    contents: Annotated[Form, typer.Option(help="What a repository of the Hub holds: merged, adapter or gguf.")] = (
+        Form.merged
+    ),
+    public: Annotated[bool, typer.Option("--public", help="Let everybody read the repository of the Hub.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Take a policy away: for PEFT, transformers, llama.cpp and Ollama, or the Hub. It is checked before it appears."""
+    with opened(context) as session, users_umask():
+        exported = session.services.policies.export(
+            policy,
+            form,
+            out,
+            quantization=quantization,
+            prompts=prompts,
+            contents=contents,
+            public=public,
+            say=tell,
+        )
+    if as_json:
+        show_json(exported.as_json())
+        return
+    typer.echo(f"Exported {policy} as {exported.form} to {exported.place}: {', '.join(exported.files)}.")
+
+
 @policies.command("lineage")
 def lineage(context: typer.Context, policy: str, as_json: AsJson = False) -> None:
     """Walk from a policy to the people who made it."""
@@ -196,6 +312,10 @@ def _dataset_lines(dataset: dict[str, Any], judgments: dict[str, Any], indent: s
         f"{indent}from dataset {dataset['name']}, hash {dataset['hash'][:12]}, {dataset['counts']['pairs']} pairs",
         f"{indent}of {judgments['count']} judgments ({sources}) by {people}",
     ]
+
+
+def _interval(strength: Strength | None) -> str:
+    return "" if strength is None else f"{strength.value:+.2f} [{strength.low:+.2f}, {strength.high:+.2f}]"
 
 
 def _shown(summary: PolicySummary) -> dict[str, Any]:

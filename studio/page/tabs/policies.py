@@ -7,6 +7,7 @@ from typing import Any
 import gradio as gr
 
 from feedback.types import now
+from studio.page.tabs.board import build_board
 from studio.page.tabs.wiring import QUICK, TOLD, bind, given, markup, on_pick, picker
 from studio.page.views import gate as gate_view
 from studio.page.views import policies as policies_view
@@ -33,6 +34,7 @@ def watch(services: Services, selected: str | None) -> tuple[Any, ...]:
         policies_view.policies_table(summaries, selected, now()),
         _detail(services, chosen) if chosen else "",
         gr.Timer(active=services.runs.any_run_active()),
+        _exports(services, chosen) if chosen else "",
     )
 
 
@@ -46,6 +48,7 @@ def select(services: Services, key: str) -> tuple[Any, ...]:
         policies_view.policies_table(summaries, chosen.policy.id, now()),
         _detail(services, chosen),
         gr.Timer(active=services.runs.any_run_active()),
+        _exports(services, chosen),
         chosen.policy.id,
         gr.update(visible=True),
         gr.Dropdown(choices=others, value=opponent.id if opponent else None),
@@ -63,6 +66,10 @@ def _detail(services: Services, chosen: PolicySummary) -> Any:
         gate_view.gate_panel(_decision(services, policy_id), chosen.is_champion),
         _benchmarks(services, chosen),
     )
+
+
+def _exports(services: Services, chosen: PolicySummary) -> Any:
+    return policies_view.exports_panel(chosen.policy, services.policies.list_exports(chosen.policy.id))
 
 
 def _decision(services: Services, policy_id: str) -> Decision | None:
@@ -85,6 +92,15 @@ def take_benchmarks(services: Services, selected: str | None, against: str | Non
     queued = services.evaluation.take(given(selected, "a policy"), tasks, against)
     gr.Info(f"{' and '.join(run.id for run in queued)} wait for the worker; what they find is shown here.")
     return gr.Timer(active=True)
+
+
+def start_export(services: Services, selected: str | None, kind: str) -> tuple[Any, ...]:
+    """Queue an export of the policy shown; its progress and the archive are shown under the button."""
+    form, quantization = policies_view.EXPORT_CHOICES[kind]
+    run = services.policies.start_export(given(selected, "a policy"), form, quantization)
+    gr.Info(f"{run.id} packs the archive; how far it is, and the download, are shown under the button.")
+    chosen = services.policies.get_policy(str(selected))
+    return gr.Timer(active=True), _exports(services, chosen)
 
 
 def evaluate(services: Services, selected: str, against: str | None, judge: str | None, prompts: float) -> Any:
@@ -122,6 +138,9 @@ def _closed() -> tuple[Any, ...]:
 def build_tab(services: Services, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     selected = gr.State(None)
+    looking = gr.Timer(2.0, active=False)
+    build_board(services, tab, looking)
+    markup("<h3>Policies</h3>", elem_id="policies-head")
     table = picker("policies-table")
     detail = markup(elem_id="policy-detail")
     with gr.Column(visible=False, elem_id="policy-acts") as acts:
@@ -155,21 +174,31 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
                 min_width=260,
             )
             take_button = gr.Button("Take benchmarks", elem_id="take-benchmarks", min_width=160)
+        with gr.Row(elem_id="export-bar"):
+            kind = gr.Dropdown(
+                list(policies_view.EXPORT_CHOICES),
+                value=policies_view.USUAL_EXPORT,
+                label="Export as",
+                info="Files for other programs, compared with the policy before they can be downloaded",
+                elem_id="export-kind",
+                min_width=260,
+            )
+            export_button = gr.Button("Export", elem_id="export-policy", min_width=160)
+        exports = markup(elem_id="policy-exports")
         promote_button = gr.Button("Promote", variant="primary", elem_id="promote")
         question = markup(elem_id="promote-question", visible=False)
         with gr.Row(visible=False, elem_id="promote-confirm") as confirm:
             yes = gr.Button("Yes, promote it", variant="primary", elem_id="promote-yes")
             no = gr.Button("No, leave it", elem_id="promote-no")
 
-    looking = gr.Timer(2.0, active=False)
-
-    seen = [table, detail, looking]
+    seen = [table, detail, looking, exports]
     shown = [*seen, selected, acts, against, promote_button, question, confirm]
     tab.select(bind(refresh, services), [selected], [*seen, judge], **QUICK)
     looking.tick(bind(watch, services), [selected], seen, **QUICK)
     on_pick(table, select, services, [], shown)
     evaluate_button.click(bind(evaluate, services), [selected, against, judge, prompts], [looking], **TOLD)
     take_button.click(bind(take_benchmarks, services), [selected, against, tasks], [looking], **TOLD)
+    export_button.click(bind(start_export, services), [selected, kind], [looking, exports], **TOLD)
     promote_button.click(bind(ask_promote, services), [selected], [question, confirm], **TOLD)
     yes.click(bind(promote, services), [selected], shown, **TOLD)
     no.click(bind(keep_champion, services), None, [question, confirm], **QUICK)

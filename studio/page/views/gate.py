@@ -9,10 +9,10 @@ from feedback.tables import BenchmarkRow
 from studio.page.commands import on_the_page
 from studio.page.html import Html, badge, element, join, plain_text, range_plot, table
 from training.evaluation.benchmark_comparison import Compared, Comparison
-from training.evaluation.gate import Answer, Decision, GateVerdict
+from training.evaluation.gate import Answer, Decision, GateVerdict, Reason
 from training.evaluation.paired_tests import PairedFinding
 
-_TONES = {GateVerdict.promote: "good", GateVerdict.hold: "warn", GateVerdict.reject: "bad"}
+VERDICT_TONES = {GateVerdict.promote: "good", GateVerdict.hold: "warn", GateVerdict.reject: "bad"}
 _MARKS = {
     Answer.passed: ("passed", "good"),
     Answer.failed: ("failed", "bad"),
@@ -27,16 +27,20 @@ def gate_panel(decision: Decision | None, serves: bool = False) -> Html:
     """The verdict and each sentence it rests on; nothing where there is nobody to be measured against."""
     if decision is None:
         return Html("")
-    reasons = [
-        element("li", badge(*_MARKS[reason.answer]), element("span", on_the_page(reason.words)))
-        for reason in decision.reasons
-    ]
     head = element(
         "h4",
         "Was it right to let it serve? " if serves else "May it serve? ",
-        badge(decision.verdict.value, _TONES[decision.verdict]),
+        badge(decision.verdict.value, VERDICT_TONES[decision.verdict]),
     )
-    return element("div", head, element("ul", *reasons, class_="reasons"), id="gate-verdict")
+    return element("div", head, reasons_list(decision.reasons), id="gate-verdict")
+
+
+def reasons_list(reasons: Sequence[Reason]) -> Html:
+    """Each sentence of a decision with the answer it gives."""
+    lines = [
+        element("li", badge(*_MARKS[reason.answer]), element("span", on_the_page(reason.words))) for reason in reasons
+    ]
+    return element("ul", *lines, class_="reasons")
 
 
 def gate_sentence(decision: Decision | None) -> str:

@@ -7,10 +7,13 @@ from datetime import datetime
 from typing import Any
 
 from feedback.tables import CheckpointRow, PolicyRow, RunRow, ScorecardRow
-from studio.page.html import Html, badge, element, escape, facts, join, notice, table
+from feedback.types import RunState
+from studio.page.commands import on_the_page
+from studio.page.html import Html, badge, element, escape, facts, join, notice, progress_bar, table
 from studio.page.text import ago, number, share
-from studio.services.policies import PolicySummary
+from studio.services.policies import PolicyExport, PolicySummary
 from training.evaluation.people import PEOPLE
+from training.export.archive import archive_name
 
 
 def policies_table(summaries: Sequence[PolicySummary], selected: str | None, now: datetime) -> Html:
@@ -92,6 +95,11 @@ def policy_detail(
 def _measured(measured: Sequence[tuple[ScorecardRow, str]]) -> Html:
     if not measured:
         return Html("")
+    return element("div", element("h4", "Measured"), measured_table(measured, caption="Evaluations, people first"))
+
+
+def measured_table(measured: Sequence[tuple[ScorecardRow, str]], *, caption: str) -> Html:
+    """Win rates, each with the policy it is over, in the order given."""
     rows = [
         [
             win_rate(card, against),
@@ -101,8 +109,7 @@ def _measured(measured: Sequence[tuple[ScorecardRow, str]]) -> Html:
         ]
         for card, against in measured
     ]
-    headers = ("Win rate", "Ties", "KL", "Reply length")
-    return element("div", element("h4", "Measured"), table(headers, rows, caption="Evaluations, people first"))
+    return table(("Win rate", "Ties", "KL", "Reply length"), rows, caption=caption)
 
 
 def _lengths(card: ScorecardRow) -> str:
@@ -199,6 +206,64 @@ def promoted_text(policy: PolicyRow, previous: str | None, filling: bool) -> str
     if previous and previous != policy.name:
         text += f" To undo, promote {previous} again."
     return str(escape(text))
+
+
+USUAL_EXPORT = "Merged model, for transformers"
+EXPORT_CHOICES = {
+    "PEFT adapter": ("adapter", "f16"),
+    USUAL_EXPORT: ("merged", "f16"),
+    "GGUF file, F16": ("gguf", "f16"),
+    "GGUF file, Q8_0": ("gguf", "q8_0"),
+}
+"""What a policy can be exported as on the page: the form and the weights of a GGUF file, by what it is called."""
+
+_FLAGS = {
+    "`--as merged`": "“Merged model”",
+    "`--as adapter`": "“PEFT adapter”",
+    "`--quantization f16`": "“GGUF file, F16”",
+}
+
+
+def exports_panel(policy: PolicyRow, exports: Sequence[PolicyExport]) -> Html:
+    """How far each export of a policy is, and the archives that can be downloaded."""
+    names = {kind: name for name, kind in EXPORT_CHOICES.items()}
+    rows = []
+    for one in exports:
+        name = names[one.form, one.quantization if one.form == "gguf" else "f16"]
+        rows.append(element("li", element("strong", f"{name}: "), _export_state(one), _archive_link(policy, one, name)))
+    return element("ul", *rows, class_="exports") if rows else Html("")
+
+
+def _export_state(export: PolicyExport) -> Html:
+    run = export.run
+    if run.state is RunState.queued:
+        return escape("waits for the worker. ")
+    if not run.state.is_terminal:
+        return join([f"{100 * run.progress:.0f} %, {run.progress_text}. ", progress_bar(run.progress, "Export")])
+    if run.state is RunState.succeeded:
+        checks = " ".join(map(str, run.result.get("checks") or ()))
+        return escape(f"{checks} " if export.is_there else "its archive was removed; export it again. ")
+    reason = on_the_page(run.error or run.state.value)
+    for flag, words in _FLAGS.items():
+        reason = reason.replace(flag, words)
+    return escape(f"failed: {reason} ")
+
+
+def _archive_link(policy: PolicyRow, export: PolicyExport, name: str) -> Html:
+    """A link to the archive; relative, so a path prefix keeps working."""
+    if not export.is_there:
+        return Html("")
+    size = export.run.result.get("bytes") if export.run.state is RunState.succeeded else None
+    words = f"Download ({size / 1e6:,.1f} MB)" if size else "Download the earlier archive"
+    query = f"form={export.form}&quantization={export.quantization}"
+    return element(
+        "a",
+        words,
+        href=f"api/policies/{policy.id}/export?{query}",
+        download=archive_name(policy.name, export.form, export.quantization),
+        aria_label=f"{words}: {policy.name}, {name}",
+        class_="download",
+    )
 
 
 def policy_choices(summaries: Sequence[PolicySummary], *, but: str | None = None) -> list[tuple[str, str]]:

@@ -23,11 +23,13 @@ Name = Annotated[str | None, Header(alias="X-Annotator", max_length=80)]
 
 def task_json(task: Task, guidelines: str) -> dict[str, Any]:
     """What whoever judges is sent, field by field: nothing that names a policy or tells a check from other tasks."""
+    reasoning = {"reasoning": list(task.reasoning)} if any(task.reasoning) else {}
     return {
         "lease": task.lease_id,
         "kind": task.kind.value,
         "prompt": task.messages,
         "responses": task.responses,
+        **reasoning,
         "guidelines": guidelines,
         "expires_at": task.expires_at.isoformat(),
     }

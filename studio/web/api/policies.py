@@ -1,14 +1,18 @@
-"""Policies: list, promote, rebase, lineage."""
+"""Policies: list, promote, rebase, lineage; and what is measured of them: benchmarks, people, the gate."""
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
+from fastapi.responses import FileResponse
 
 from studio.services.policies import PolicySummary
 from studio.web.api.dependencies import Given
-from studio.web.api.schemas import BaseIn
+from studio.web.api.schemas import BaseIn, ExportIn
+from training.evaluation.benchmark_comparison import comparison_json
+from training.evaluation.gate import GateLimits
+from training.evaluation.people import PEOPLE
 
 router = APIRouter(prefix="/api")
 
@@ -25,6 +29,27 @@ def get_policy(key: str, services: Given) -> dict[str, Any]:
     return _policy(services.policies.get_policy(key))
 
 
+@router.get("/board", tags=["policies"])
+def board(services: Given, reference: str | None = None, by: str = PEOPLE) -> dict[str, Any]:
+    """How strong each policy is by one judge: log-odds over ``reference``, left out the champion.
+
+    ``by`` is ``people``, ``oracle:RULE`` or ``reward:NAME``; ``judges`` of the answer lists those there are.
+    """
+    return services.evaluation.board(reference, by).as_json()
+
+
+@router.get("/board/{a}/{b}", tags=["policies"])
+def board_pair(a: str, b: str, services: Given) -> dict[str, Any]:
+    """Policy ``a`` over policy ``b``: every win rate, first those that the gate reads, and what the gate says."""
+    return services.evaluation.pair(a, b).as_json()
+
+
+@router.get("/policies/{key}/check", tags=["policies"])
+def check(key: str, services: Given) -> dict[str, Any]:
+    """What the base of a policy can be used for on this machine, and at what cost, estimated without loading it."""
+    return services.policies.check_policy(key).as_json()
+
+
 @router.post("/policies/{key}/promote", tags=["policies"])
 def promote(key: str, services: Given) -> dict[str, Any]:
     """Make a policy the champion; the next pairs come from it. Undone by promoting ``previous``."""
@@ -37,6 +62,24 @@ def promote(key: str, services: Given) -> dict[str, Any]:
         "previous": promotion.previous,
         "run_id": run_id,
     }
+
+
+@router.post("/policies/{key}/export", status_code=202, tags=["policies"])
+def start_export(key: str, body: ExportIn, services: Given) -> dict[str, Any]:
+    """Queue a run that packs a policy into an archive, checked against it; one under way is given back instead."""
+    return {"run_id": services.policies.start_export(key, body.form, body.quantization).id}
+
+
+@router.get("/policies/{key}/export", tags=["policies"])
+def download_export(
+    key: str,
+    services: Given,
+    form: Literal["adapter", "merged", "gguf"] = "merged",
+    quantization: Literal["f16", "q8_0"] = "f16",
+) -> FileResponse:
+    """The newest archive of a policy in this form; 404 until a run has made one."""
+    path, name = services.policies.exported_archive(key, form, quantization)
+    return FileResponse(path, media_type="application/zip", filename=name)
 
 
 @router.post("/policies/{key}/rebase", tags=["policies"])
@@ -65,3 +108,55 @@ def _policy(summary: PolicySummary) -> dict[str, Any]:
         "win_rate": {**card.figures, "against": summary.against, "settings": card.settings} if card else None,
         "created_at": policy.created_at.isoformat(),
     }
+
+
+@router.get("/benchmarks", tags=["benchmarks"])
+def list_benchmarks(services: Given, policy: str | None = None) -> dict[str, Any]:
+    """What policies scored on benchmark tasks, newest first. A run of the method `benchmark` takes some."""
+    return {"benchmarks": [row.model_dump(mode="json") for row in services.evaluation.list_benchmarks(policy)]}
+
+
+@router.get("/policies/{key}/benchmarks", tags=["benchmarks"])
+def compare(
+    key: str,
+    services: Given,
+    against: str | None = None,
+    metric: str | None = None,
+    items: Annotated[int, Query(ge=0, le=1000)] = 0,
+) -> dict[str, Any]:
+    """A policy against another (the champion, if none is named) on the benchmark tasks both took, item by item.
+
+    ``items`` so many of those that differ come along, what the policy lost first.
+    """
+    found = services.evaluation.compare(key, against, metric)
+    return {
+        "comparisons": [
+            {
+                **comparison_json(one),
+                "items": [row._asdict() for row in services.evaluation.list_differing(one, items)] if items else [],
+            }
+            for one in found.comparisons
+        ],
+        "unlike": list(found.unlike),
+    }
+
+
+@router.get("/policies/{key}/people", tags=["benchmarks"])
+def by_people(key: str, services: Given) -> dict[str, Any]:
+    """How often people preferred this policy's replies, blind, to those of each they were asked to compare it with.
+
+    A run of the method `generate` with `policy`, `against` and `split=evaluation` asks them.
+    """
+    return {"people": services.evaluation.list_by_people(key)}
+
+
+@router.get("/policies/{key}/gate", tags=["benchmarks"])
+def gate(
+    key: str,
+    services: Given,
+    against: str | None = None,
+    margin: Annotated[float | None, Query(ge=0)] = None,
+    kl: Annotated[float | None, Query(ge=0)] = None,
+) -> dict[str, Any]:
+    """May this policy serve? PROMOTE, HOLD or REJECT, with every sentence the verdict rests on. Changes nothing."""
+    return services.evaluation.decide(key, against, GateLimits(margin=margin, kl=kl)).as_json()

@@ -20,7 +20,7 @@ from starlette.types import Scope
 from studio import __version__
 from studio.page.views import api_reference as api_reference_view
 from studio.services.facade import Services
-from studio.web.api import benchmarks, datasets, label_screen, labeling, policies, prompts, review, runs, users
+from studio.web.api import datasets, label_screen, labeling, policies, prompts, review, rounds, runs, users
 from studio.web.server.errors import TOLD, tell, tell_invalid, tell_unreadable
 from studio.web.server.on_demand import OnDemand
 from studio.web.server.refusals import shortened, tell_failure
@@ -35,7 +35,7 @@ def add_api(app: FastAPI, services: Services) -> None:
     app.state.on_demand = OnDemand()
     app.router.on_shutdown.insert(0, app.state.on_demand.close)
     app.include_router(router)
-    for module in (prompts, runs, labeling, label_screen, datasets, policies, review, benchmarks, users):
+    for module in (prompts, runs, labeling, label_screen, datasets, policies, rounds, review, users):
         app.include_router(module.router)
     app.add_exception_handler(RequestValidationError, tell_invalid)
     app.add_exception_handler(HTTPException, tell_unreadable)

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 from pydantic_core import PydanticCustomError
 
 from feedback.rules.annotations import MAX_SPANS
-from feedback.types import MAX_PRIORITY, DatasetFilters, ShownVerdict, Split, UserRole, reject_bool
+from feedback.types import MAX_PRIORITY, DatasetFilters, ShownVerdict, Split, UserRole, reject_bool, usable_stop
 
 Whole = Annotated[int, Field(strict=True)]
 """A number that was meant as one: neither ``true`` nor ``"2"``, which would be counted as 1 and 2 by silence."""
@@ -69,10 +69,24 @@ class PromptsIn(Body):
     prompts: list[PromptIn] = Field(min_length=1, max_length=MAX_PROMPTS)
 
 
+class PromptsNamed(Body):
+    """Prompts that are stored: by their ids, or all that carry a tag."""
+
+    ids: list[str] = Field([], max_length=MAX_PROMPTS)
+    tag: str | None = None
+
+
 class BaseIn(Body):
     """Where a base model lies now: a directory of the machine that the studio runs on, or a Hugging Face id."""
 
     base: str = Field(min_length=1, max_length=4096)
+
+
+class ExportIn(Body):
+    """What a policy is exported as; ``quantization`` is that of a GGUF file."""
+
+    form: Literal["adapter", "merged", "gguf"] = "merged"
+    quantization: Literal["f16", "q8_0"] = "f16"
 
 
 class RunIn(Body):
@@ -200,4 +214,5 @@ class GenerationsIn(Body):
     temperature: Real | None = Field(None, ge=0.0, le=5.0)
     top_p: Real | None = Field(None, gt=0.0, le=1.0)
     max_new_tokens: Integer | None = Field(None, ge=1, le=8192)
+    stop: Annotated[list[str], AfterValidator(usable_stop)] | None = None
     seed: Integer | None = Field(None, ge=0, le=2**31 - 1)

@@ -138,7 +138,7 @@ def test_a_users_mistake_is_one_sentence_and_a_status(studio: Studio, home: Home
             ["judge", "--oracle", "reward:nope", "--count", "1"],
             "There is no reward model 'nope'. Known: judge. Train one: `studio train reward --dataset D`.",
         ),
-        (["loop", "--oracle", "shorter", "--method", "fly"], "The loop cannot train by 'fly'. Valid: dpo, "),
+        (["loop", "--oracle", "shorter", "--method", "fly"], "A round cannot train by 'fly'. Valid: dpo, "),
         (["loop", "--oracle", "shorter", "--policy", "/nowhere/x"], "There is no model directory '/nowhere/x'"),
         (["up", "--host", "0.0.0.0"], "Refusing to bind 0.0.0.0"),
         (["up", "--policy", "/nowhere/x", "--port", "0"], "There is no model directory '/nowhere/x'"),

@@ -18,10 +18,11 @@ from typer.testing import CliRunner
 import studio.page.tabs
 from feedback.database.engine import Database
 from feedback.store.content.generations import save_generations
+from feedback.store.models.rounds import change_round, last_round
 from feedback.store.models.runs import get_run, save_run, transition_run
 from feedback.store.people.audit import list_events
 from feedback.tables import AuditRow, RunRow
-from feedback.types import Generation, Run, RunState
+from feedback.types import Generation, RoundState, Run, RunState
 from studio.cli.app import app
 from studio.cli.session.context import whoami
 from studio.security import accounts
@@ -32,6 +33,7 @@ from studio.web.app import create_app
 from tests import factories
 from training.home import Home
 from training.operations.seed import seed_home
+from training.rounds.acts import start
 from training.runs import queue
 
 RUN = "THE-RUN"
@@ -88,6 +90,8 @@ def doors(tmp_path: Path) -> Iterator[tuple[Door, Door, str]]:
         for text in ("It is one thing.", "It is quite another thing.")
     ]
     save_generations(db, replies)
+    gate = start(db, "at-gate", {"promote": "ask"})
+    change_round(db, last_round(db, gate.id), state=RoundState.gate, evidence={"policy": "other"})
     token = accounts.add_user(db, "root", "admin", actor="test").token
     accounts.add_user(db, "ann", "annotator", actor="test")
     db.dispose()
@@ -108,6 +112,7 @@ def cases(db: Database, tmp_path: Path) -> list[Case]:
     judgments = [found.judgment for found in services.review.list_evidence(limit=3)]
     first, second = judgments[0], judgments[1]
     ended_run = services.runs.list_runs()[0].id
+    asked_of = services.prompts.list_prompts(limit=1)[0].id
     prompts = tmp_path / "prompts.jsonl"
     prompts.write_text('{"prompt": "A new one?"}\n')
     out = tmp_path / "out.jsonl"
@@ -129,6 +134,16 @@ def cases(db: Database, tmp_path: Path) -> list[Case]:
         Case(("users", "disable", "ada"), post("/api/users/ada/disable"), ("user.disable",), "users.disable_user"),
         Case(("users", "enable", "ada"), post("/api/users/ada/enable"), ("user.enable",), "users.enable_user"),
         Case(("prompts", "import", str(prompts)), post("/api/prompts", body), ("prompts.add",)),
+        Case(
+            ("prompts", "retire", asked_of, "--yes"),
+            post("/api/prompts/retire", {"ids": [asked_of]}),
+            ("prompts.retire",),
+        ),
+        Case(
+            ("prompts", "restore", asked_of, "--yes"),
+            post("/api/prompts/restore", {"ids": [asked_of]}),
+            ("prompts.restore",),
+        ),
         Case(("dataset", "freeze", "d"), post("/api/datasets", {"name": "d"}), ("dataset.freeze",), "datasets.freeze"),
         Case(("export", "d", "--out", str(out)), ("GET", "/api/datasets/d/export", None), ("dataset.export",)),
         Case(
@@ -217,12 +232,36 @@ def cases(db: Database, tmp_path: Path) -> list[Case]:
         ),
         Case(("batches", "add", "b", "--count", "1"), post("/api/batches", {"name": "b", "count": 1}), ("batch.add",)),
         Case(("batches", "priority", "b", "3"), post("/api/batches/b/priority", {"priority": 3}), ("batch.priority",)),
+        Case(
+            ("rounds", "start", "tone", "--pairs", "30"),
+            post("/api/rounds", {"name": "tone", "settings": {"pairs": 30}}),
+            ("rounds.start",),
+            "rounds.start",
+        ),
+        Case(("rounds", "pause", "tone"), post("/api/rounds/tone/pause"), ("rounds.pause",), "rounds.pause"),
+        Case(("rounds", "resume", "tone"), post("/api/rounds/tone/resume"), ("rounds.resume",), "rounds.resume"),
+        Case(("rounds", "skip", "tone"), post("/api/rounds/tone/skip"), ("rounds.skip",), "rounds.skip"),
+        Case(
+            ("rounds", "fork", "tone", "tone-b", "--pairs", "40"),
+            post("/api/rounds/tone/fork", {"name": "tone-b", "settings": {"pairs": 40}}),
+            ("rounds.fork",),
+            "rounds.fork",
+        ),
+        Case(
+            ("rounds", "decide", "at-gate", "hold"),
+            post("/api/rounds/at-gate/decide", {"choice": "hold"}),
+            ("rounds.decide",),
+            "rounds.decide",
+        ),
+        Case(
+            ("rounds", "cancel", "tone", "--yes"), post("/api/rounds/tone/cancel"), ("rounds.cancel",), "rounds.cancel"
+        ),
     ]
 
 
 ONE_DOOR = {
-    "judgments.import", "policy.add", "benchmark.import", "comparison.withdraw",  # the shell
-    "policy.reply", "guidelines.save",  # REST, and the page's guidelines by the same method
+    "judgments.import", "policy.add", "benchmark.import", "comparison.withdraw", "policy.export",  # the shell
+    "policy.reply", "policy.download", "guidelines.save",  # REST, and the page's guidelines by the same method
     "pool.fill",  # the page
 }  # fmt: skip
 """Acts that one door alone offers to this day."""

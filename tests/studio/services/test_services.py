@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from pathlib import Path
 
 import pytest
 from sqlalchemy import event
@@ -24,6 +25,7 @@ from studio.web.api.schemas import LabelIn
 from tests import factories
 from tests.factories import current_task
 from tests.training.served import reply_to, serving
+from tests.training.tiny_models import TEMPLATE, byte_tokenizer, model_at
 
 SESSION = "browser-0001"
 
@@ -327,3 +329,12 @@ def test_a_server_that_takes_its_time_holds_up_no_other_policy(services: Service
         go_on.set()
         thread.join()
     assert waited == [True]
+
+
+def test_a_request_that_only_got_reasoning_says_what_to_raise(services: Services, db: Database, tmp_path: Path) -> None:
+    tokenizer = byte_tokenizer(TEMPLATE.replace("<|assistant|>{% endif %}", "<|assistant|><think>\n{% endif %}"))
+    tokenizer.add_tokens(["<think>", "</think>"])
+    base = model_at(tmp_path / "thinker", tokenizer=tokenizer, vocab_size=263)
+    policies.save_policy(db, Policy(name="thinker", base=str(base)))
+    with pytest.raises(InvalidInput, match=r"Raise max_new_tokens, which counts that too \(now 4\)"):
+        services.policies.generate("thinker", [{"role": "user", "content": "Why?"}], 2, max_new_tokens=4, seed=1)

@@ -49,7 +49,7 @@ def test_the_page_is_served_with_its_script_and_style(client: TestClient) -> Non
 def test_every_tab_is_there_and_no_event_is_public(services: Services) -> None:
     page = build_page(services)
     tabs = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
-    assert tabs == ["Label", "Train", "Policies", "Datasets", "Review", "People"]
+    assert tabs == ["Overview", "Label", "Train", "Policies", "Datasets", "Review", "People"]
     assert all(fn.api_visibility == "private" for fn in page.fns.values() if fn.fn is not None)
 
 
@@ -148,7 +148,7 @@ def test_whatever_a_person_asks_for_can_answer_with_an_error(services: Services)
     assert {"start-run", "try-run", "cancel-run", "runs-table", "add-user", "promote", "fill-pool"} <= told
     # A tab that opens is nobody's press on a button, and a question is closed in silence.
     silent = {name for name, fn in asked if not fn.queue and not name.endswith("-tab")}
-    assert silent == {"promote-no", "disable-no"}
+    assert silent == {"promote-no", "disable-no", "recipe-close"}
 
 
 def asked(**fields: object) -> LabelIn:

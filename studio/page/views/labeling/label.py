@@ -38,7 +38,10 @@ def pair(task: Task) -> Html:
     size = len(task.responses)
     is_pair = size == 2 and task.kind is MatchupKind.pair
     cut = task.cut or (False,) * size
-    replies = [_reply(i, text, is_pair=is_pair, cut=cut[i]) for i, text in enumerate(task.responses)]
+    reasoning = task.reasoning or (None,) * size
+    replies = [
+        _reply(i, text, is_pair=is_pair, cut=cut[i], reasoning=reasoning[i]) for i, text in enumerate(task.responses)
+    ]
     context = element(
         "section", _conversation(task.messages), class_="prompt-card", aria_label="The request", tabindex=0
     )
@@ -75,7 +78,7 @@ def _written(text: str) -> Html:
     return element("div", shown, class_=kind, translate="no")  # what is judged is what was written
 
 
-def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False) -> Html:
+def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False, reasoning: str | None = None) -> Html:
     side = SIDES[index] if is_pair else f"Reply {index + 1}"
     name = f"{side} reply" if is_pair else side
     pick: object = element("span", index + 1, class_="keycap", aria_hidden="true")
@@ -96,7 +99,14 @@ def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False) -> Html:
         class_="reply-heading",
     )
     different = element("div", "", class_="diff-view", dir="auto", translate="no")
-    return element("section", heading, _written(text), different, class_="reply-card", aria_label=name)
+    thought = _reasoning(reasoning) if reasoning else ""
+    return element("section", heading, thought, _written(text), different, class_="reply-card", aria_label=name)
+
+
+def _reasoning(text: str) -> Html:
+    """What a model wrote before its reply, folded away: the reply is what is judged, compared, marked and edited."""
+    shown = element("div", text, class_="reasoning-text", dir="auto", translate="no")
+    return element("details", element("summary", "Reasoning"), shown, class_="reasoning")
 
 
 def label_status(counts: LabelCounts) -> Html:

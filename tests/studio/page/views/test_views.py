@@ -24,7 +24,7 @@ from studio.page.views.training import curves as curves_view
 from studio.page.views.training import forms as forms_view
 from studio.page.views.training import runs as runs_view
 from studio.services.labeling import LabelCounts
-from studio.services.policies import PolicySummary
+from studio.services.policies import PolicyExport, PolicySummary
 from training.methods import METHODS
 from training.settings.parsing import Setting, describe, parse_settings, settings_class
 
@@ -440,6 +440,39 @@ def test_a_reply_that_was_cut_says_so() -> None:
     assert shown.count("cut-note") == 1
     assert shown.index("reached its length limit") < shown.index("Read a book.")
     assert "cut-note" not in label_view.pair(task("Read a boo", "Read a book."))
+
+
+def test_exports_tell_how_far_they_are_and_where_the_archive_is() -> None:
+    policy = PolicyRow(id="pol-1", name="mine", base="b")
+
+    def shown(state: RunState, *, is_there: bool = False, form: str = "gguf", **fields: Any) -> str:
+        run = RunRow(method="export", state=state, **fields)
+        return policies_view.exports_panel(policy, [PolicyExport(form, "q8_0", run, is_there)])
+
+    assert policies_view.exports_panel(policy, []) == ""
+    assert "GGUF file, Q8_0: waits for the worker" in Reader(shown(RunState.queued)).text
+    assert "40 %, merging." in Reader(shown(RunState.running, progress=0.4, progress_text="merging")).text
+    done = shown(RunState.succeeded, is_there=True, result={"bytes": 3_000_000, "checks": ["97 % of tokens."]})
+    assert "97 % of tokens." in done and "Download (3.0 MB)" in done
+    assert 'href="api/policies/pol-1/export?form=gguf&amp;quantization=q8_0"' in done
+    assert 'download="mine-gguf-q8_0.zip"' in done
+    error = "It has no adapter. `--as merged` exports its weights."
+    failed = Reader(shown(RunState.failed, form="adapter", error=error)).text
+    assert "PEFT adapter: failed: It has no adapter. “Merged model” exports its weights." in failed
+    assert "earlier archive" in shown(RunState.failed, is_there=True, error="The disk is full.")
+    assert "export it again" in shown(RunState.succeeded, result={})
+
+
+def test_reasoning_is_folded_above_its_reply_and_escaped_like_it() -> None:
+    hostile = "<script>alert(1)</script> & so on"
+    shown = label_view.pair(replace(task("Yes.", "No."), reasoning=(None, hostile)))
+    assert shown.count('<details class="reasoning"><summary>Reasoning</summary>') == 1
+    assert shown.index("Yes.") < shown.index("reasoning") < shown.index("No.")
+    assert "<script" not in shown and hostile in Reader(shown).text
+    assert shown.count('class="model-text"') == label_view.pair(task("Yes.", "No.")).count('class="model-text"')
+    ranked = replace(task("a", "b", "c"), kind=MatchupKind.rank, reasoning=("x", "y", None))
+    assert label_view.pair(ranked).count("<summary>Reasoning</summary>") == 2
+    assert "<details" not in label_view.pair(task("Yes.", "No."))
 
 
 def test_a_dataset_says_how_many_pairs_hold_a_cut_reply() -> None:

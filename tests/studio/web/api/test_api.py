@@ -17,12 +17,14 @@ from feedback.labeling import assignment, judging
 from feedback.store.content import generations
 from feedback.store.labeling import matchups
 from feedback.store.models import policies, runs
-from feedback.types import DatasetFilters, Generation, MetricPoint, Policy, Run, RunState, Verdict
+from feedback.types import DatasetFilters, Generation, Matchup, MetricPoint, Policy, Run, RunState, Verdict
 from studio.services.facade import Services
 from studio.web.fast_path import FastPath
 from tests import factories
 from tests.factories import count_judgments, list_judgments
 from tests.studio.conftest import Opened
+from training.export.archive import archive_path
+from training.home import Home
 
 
 def prompt(text: str) -> dict:
@@ -63,6 +65,62 @@ def test_prompts_are_added_once_and_listed_by_split(client: TestClient) -> None:
     assert client.post("/api/prompts", json=held_out).json() == changed
     assert len(client.get("/api/prompts", params={"split": "evaluation"}).json()["prompts"]) == 1
     assert client.post("/api/prompts", json=body).json() == {"added": 0, "duplicates": 3}
+
+
+def test_an_export_is_queued_and_downloaded_once_it_is_there(client: TestClient, db: Database, home: Home) -> None:
+    policy = factories.make_policy(db, "mine")
+    queued = client.post("/api/policies/mine/export", json={"form": "gguf", "quantization": "q8_0"})
+    assert queued.status_code == 202
+    run = runs.get_run(db, queued.json()["run_id"])
+    assert (run.method, run.config) == ("export", {"policy": policy.id, "form": "gguf", "quantization": "q8_0"})
+    again = client.post("/api/policies/mine/export", json={"form": "gguf", "quantization": "q8_0"})
+    assert again.json() == queued.json(), "one under way is given back"
+    other = client.post("/api/policies/mine/export", json={})
+    assert other.json() != queued.json()
+    missing = "/api/policies/mine/export?form=gguf&quantization=q8_0"
+    assert "POST /api/policies/mine/export makes one" in sentence(client.get(missing), 404)
+    path = archive_path(home, policy.id, "gguf", "q8_0")
+    path.parent.mkdir(parents=True)
+    path.write_bytes(b"PK of a kind")
+    answer = client.get(missing)
+    assert answer.content == b"PK of a kind" and answer.headers["content-type"] == "application/zip"
+    assert 'filename="mine-gguf-q8_0.zip"' in answer.headers["content-disposition"]
+    sentence(client.post("/api/policies/mine/export", json={"form": "hub"}), 422)
+    sentence(client.post("/api/policies/nobody/export", json={}), 404)
+
+
+def test_a_task_tells_the_reasoning_of_a_reply_where_there_is_any(client: TestClient, db: Database) -> None:
+    policy, asked = factories.make_policy(db), factories.make_prompt(db)
+    values = [
+        Generation(prompt_id=asked.id, policy_id=policy.id, text=text, seed=1, reasoning=thought)
+        for text, thought in (("Yes.", "Let me see."), ("No.", None))
+    ]
+    ids = [row.id for row in generations.save_generations(db, values)]
+    matchups.save_matchups(db, [Matchup(prompt_id=asked.id, generation_ids=ids)])
+    task = client.post("/api/tasks/next", json={}).json()
+    assert dict(zip(task["responses"], task["reasoning"], strict=True)) == {"Yes.": "Let me see.", "No.": None}
+    client.post("/api/judgments", json={"lease": task["lease"], "verdict": "tie"})
+    factories.make_matchup(db)
+    assert "reasoning" not in client.post("/api/tasks/next", json={}).json()
+
+
+def test_prompts_are_retired_and_restored_by_id_or_tag(client: TestClient, db: Database) -> None:
+    row = factories.make_matchup(db)
+    client.post("/api/prompts", json={"prompts": [prompt("Two") | {"tags": ["x"]}]})
+    done = client.post("/api/prompts/retire", json={"ids": [row.prompt_id]})
+    assert done.json() == {"retired": 1, "already": 0, "withdrawn": 1}
+    assert client.post("/api/tasks/next", json={}).status_code == 204
+    listed = client.get("/api/prompts").json()["prompts"]
+    assert [one["tags"] for one in listed] == [["x"]]
+    assert [one["id"] for one in client.get("/api/prompts?retired=true").json()["prompts"]] == [row.prompt_id]
+    assert client.post("/api/prompts/retire", json={"tag": "x"}).json()["retired"] == 1
+    added = client.post("/api/prompts", json={"prompts": [prompt("Two")]})
+    assert added.json() == {"added": 0, "duplicates": 1, "retired": 1}
+    back = client.post("/api/prompts/restore", json={"tag": "x"})
+    assert back.json() == {"restored": 1, "already": 0, "reopened": 0}
+    assert len(client.get("/api/prompts?tag=x&tag=x").json()["prompts"]) == 1
+    assert "'y'" in sentence(client.post("/api/prompts/retire", json={"tag": "y"}), 404)
+    sentence(client.post("/api/prompts/retire", json={}), 422)
 
 
 @pytest.mark.parametrize(
@@ -309,6 +367,31 @@ def test_policies_are_listed_promoted_and_traced(client: TestClient, db: Databas
     sentence(client.get("/api/policies/nobody/lineage"), 404)
 
 
+def test_the_board_says_how_strong_each_policy_is(client: TestClient, db: Database) -> None:
+    start, child = factories.make_policy(db, "start"), factories.make_policy(db, "child")
+    factories.compare_policies(db, child, start, wins=12, losses=4, ties=4)
+    found = client.get("/api/board", params={"reference": "start"}).json()
+    assert found["reference"] == "start"
+    top, bottom = found["standings"]
+    assert (top["policy"], top["votes"], bottom["policy"], bottom["strength"]["value"]) == ("child", 20, "start", 0.0)
+    assert top["strength"]["low"] < 0.847 < top["strength"]["high"]
+    assert found["wins"]["child"]["start"]["win_rate"] == 0.7
+    sentence(client.get("/api/board", params={"reference": "nobody"}), 404)
+
+
+def test_a_policy_is_checked_before_anything_is_started(client: TestClient, db: Database, tiny_base: Path) -> None:
+    policies.save_policy(db, Policy(name="tiny", base=str(tiny_base)))
+    report = client.get("/api/policies/tiny/check").json()
+    assert (report["architecture"], report["system_role"]) == ("LlamaForCausalLM (llama)", True)
+    by_method = {one["method"]: one for one in report["methods"]}
+    assert set(by_method) == {"generate", "reward", "dpo", "kto", "sft", "ppo"}
+    assert all(one["works"] and one["needed_mb"] > 0 and one["step_seconds"] is None for one in by_method.values())
+    policies.save_policy(db, Policy(name="gone", base="/nowhere/at/all"))
+    assert "No directory has this path" in sentence(client.get("/api/policies/gone/check"), 404)
+    policies.save_policy(db, Policy(name="served", base="http://127.0.0.1:9/v1#m"))
+    assert "is a server" in sentence(client.get("/api/policies/served/check"), 422)
+
+
 def test_replies_on_demand_are_seeded_and_kept(client: TestClient, db: Database, tiny_base: Path) -> None:
     policies.save_policy(db, Policy(name="tiny", base=str(tiny_base)))
     body = {"policy": "tiny", **prompt("Say something."), "n": 3, "max_new_tokens": 12, "seed": 7}
@@ -321,6 +404,7 @@ def test_replies_on_demand_are_seeded_and_kept(client: TestClient, db: Database,
     sentence(client.post("/api/generations", json=body | {"policy": "none"}), 404)
     sentence(client.post("/api/generations", json=body | {"n": 0}), 422)
     sentence(client.post("/api/generations", json=body | {"messages": []}), 422)
+    assert "1 to 200 characters" in sentence(client.post("/api/generations", json=body | {"stop": ["a", ""]}), 422)
     too_long = sentence(client.post("/api/generations", json=body | prompt("long " * 400)), 422)
     assert "tokens" in too_long
 

@@ -13,7 +13,7 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from feedback.database.engine import Database
-from feedback.errors import EndpointFailed
+from feedback.errors import EndpointFailed, InvalidInput
 from feedback.store.content.generations import save_generations
 from feedback.store.content.prompts import save_prompts
 from feedback.store.models.policies import get_policy
@@ -44,6 +44,11 @@ class ReplyMaker:
         settings = SamplingSettings(**sampling)
         drawn = secrets.randbelow(2**31) if seed is None else seed
         replies = (self._asked if row.is_endpoint else self._sampled)(row.id, messages, n, settings, drawn)
+        if all(reply.unfinished for reply in replies):
+            raise InvalidInput(
+                "Nothing was said: every reply ended inside its reasoning. Raise max_new_tokens, which counts that too "
+                f"(now {settings.max_new_tokens})."
+            )
         saved = save_prompts(self._db, [Prompt(messages=messages, tags=[ASKED_HERE])])
         return save_generations(
             self._db,
@@ -56,6 +61,7 @@ class ReplyMaker:
                     sampling=settings.model_dump(),
                     finish_reason=reply.finish_reason,
                     tokens=reply.tokens,
+                    reasoning=reply.reasoning or None,
                 )
                 for reply in replies
                 if reply.text.strip()
@@ -82,7 +88,8 @@ class ReplyMaker:
     def _asked(self, policy_id: str, messages: Messages, n: int, settings: SamplingSettings, seed: int) -> list[Reply]:
         """The replies of a server; EndpointFailed, with its words, when it refuses to reply."""
         from training.checkpoints.opening import open_replier
-        from training.generation.endpoint import REFUSED, Endpoint
+        from training.generation.endpoint import Endpoint
+        from training.generation.endpoint_answers import REFUSED
         from training.generation.sampling import sample
 
         replier = open_replier(self._db, self._home, policy_id)
