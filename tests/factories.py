@@ -16,7 +16,9 @@ from feedback.store.content import generations, prompts
 from feedback.store.labeling import matchups
 from feedback.store.models import policies
 from feedback.store.models.benchmarks import save_benchmark
+from feedback.store.models.scorecards import save_scorecard
 from feedback.tables import (
+    BatchRow,
     BenchmarkRow,
     DatasetJudgmentRow,
     GenerationRow,
@@ -25,8 +27,21 @@ from feedback.tables import (
     MatchupRow,
     PolicyRow,
     PromptRow,
+    ScorecardRow,
 )
-from feedback.types import Generation, JudgmentState, Policy, Prompt, SamplingSettings, ShownVerdict, Source, Split
+from feedback.types import (
+    Generation,
+    JudgmentState,
+    Matchup,
+    Policy,
+    Prompt,
+    Purpose,
+    SamplingSettings,
+    Scorecard,
+    ShownVerdict,
+    Source,
+    Split,
+)
 
 if TYPE_CHECKING:
     from feedback.labeling.assignment import Task
@@ -87,6 +102,7 @@ def make_matchup(
     texts: list[str] | None = None,
     required: int = 1,
     cut: Sequence[bool] = (),
+    batch: BatchRow | None = None,
 ) -> MatchupRow:
     policy = policy or make_policy(db)
     prompt = prompt or make_prompt(db)
@@ -94,7 +110,11 @@ def make_matchup(
     rows = make_generations(
         db, prompt, policy, texts or [f"Reply {number} a.", f"Reply {number} b, a longer one."], cut
     )
-    return matchups.save_matchups(db, pairing.make_pairs(rows, random.Random(number), required=required))[0]
+    (pair,) = pairing.make_pairs(rows, random.Random(number), required=required)
+    if batch is not None:
+        own = {"batch_id": batch.id, "priority": batch.priority, "reserved_for": batch.reserved_for}
+        pair = pair.model_copy(update=own)
+    return matchups.save_matchups(db, [pair])[0]
 
 
 def judge_by(
@@ -111,6 +131,41 @@ def judge_by(
         judging.submit(db, task.lease_id, annotator, verdict=verdict)
         done += 1
     return done
+
+
+def compare_policies(
+    db: Database,
+    one: PolicyRow,
+    other: PolicyRow,
+    wins: int,
+    losses: int,
+    ties: int = 0,
+    *,
+    split: Split = Split.evaluation,
+    source: Source = Source.human,
+) -> None:
+    """Have an annotator prefer ``one`` to ``other`` on ``wins`` prompts, and the other way round on ``losses``."""
+    for sign in [1] * wins + [-1] * losses + [0] * ties:
+        number = next(_numbers)
+        prompt = make_prompt(db, f"Compare on {number}.", split=split)
+        mine, theirs = (make_generations(db, prompt, row, [f"{row.name} {number}"])[0] for row in (one, other))
+        purpose = Purpose.evaluate if source is Source.human else Purpose.collect
+        pair = [mine.id, theirs.id] if number % 2 else [theirs.id, mine.id]
+        matchups.save_matchups(db, [Matchup(prompt_id=prompt.id, generation_ids=pair, purpose=purpose)])
+        by_text = {mine.text: sign, theirs.text: -sign}
+        judge_by(db, lambda left, _, signs=by_text: signs[left], count=1, source=source)
+
+
+def make_win_rate(
+    db: Database, a: PolicyRow, b: PolicyRow, rate: float, *, half: float = 0.05, **figures: Any
+) -> ScorecardRow:
+    """The scorecard of an evaluation of ``a`` against ``b``; ``oracle``, ``reward`` and ``picker`` are its settings."""
+    named = {key: figures.pop(key) for key in ("oracle", "reward", "picker") if key in figures}
+    settings = named if {"oracle", "reward"} & set(named) else {**named, "oracle": "shorter"}
+    bounds = {"low": max(0.0, rate - half), "high": min(1.0, rate + half)}
+    told = {"win_rate": rate, **bounds, "n_prompts": 150, "samples": 2, "ties": 0.1, **figures}
+    card = Scorecard(kind="win_rate", subject_id=a.id, against_id=b.id, settings=settings, figures=told)
+    return save_scorecard(db, card)
 
 
 def longer(left: str, right: str) -> int:

@@ -102,11 +102,13 @@ def measure(studio: Studio, method: str, adapter: str, extra: list[str], oracle:
     return row | {"before": measured[0], "after": measured[1]}
 
 
-def train(studio: Studio, method: str, name: str, settings: list[str]) -> Any:
+def train(
+    studio: Studio, method: str, name: str, settings: list[str], dataset: str = "d", parent: str = "starter"
+) -> Any:
     """One training to its end, as the command tells it."""
     flags = [flag for setting in settings for flag in ("--set", setting)]
-    start = [] if method == "reward" else ["--parent", "starter"]
-    return studio("train", method, "--dataset", "d", *start, "--name", name, "--wait", *flags)
+    start = [] if method == "reward" else ["--parent", parent]
+    return studio("train", method, "--dataset", dataset, *start, "--name", name, "--wait", *flags)
 
 
 def best_of_eight(studio: Studio, oracle: str, prompts: int) -> Row:

@@ -5,12 +5,12 @@
 
 Sides take turns, each in a process of its own, so that the most memory it held is its own. ``trl`` is a TRL trainer at
 its defaults: bf16 under autocast, gradient checkpointing, the reference asked at every step. ``trl best`` precomputes
-the reference and keeps activations. ``fp32`` sides compare loss curves. Both read token ids, so that the same tokens
-are learnt from; the time is that of the whole call without what the libraries import. After the last step the loss on
-held-out pairs is measured in fp32 by one function for both sides.
+the reference and keeps activations. ``fp32`` sides compare loss curves; ``ours upper third`` trains those layers alone.
+Both read token ids, so that the same tokens are learnt from; the time is that of the whole call without what the
+libraries import. After the last step the loss on held-out pairs is measured in fp32 by one function for both sides.
 
 ``short`` are single questions; ``hh`` has the shape of the Anthropic HH pairs: dialogues of several turns with short
-last replies. Steps are of 8 pairs, TRL's default batch.
+last replies. Steps are of 8 pairs (of 8 replies for KTO and SFT), TRL's default batch.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def material(method: str, pairs: Sequence[PreferencePair]) -> list[Any]:
     return list(pairs)
 
 
-def settings_of(method: str, steps: int, precision: str) -> Any:
+def settings_of(method: str, steps: int, precision: str, layers: str = "all") -> Any:
     """Our settings; those that TRL does not have are off."""
     from training.settings.dpo import DpoSettings
     from training.settings.kto import KtoSettings
@@ -116,7 +116,7 @@ def settings_of(method: str, steps: int, precision: str) -> Any:
     }
     return kind(
         dataset="d", epochs=1, min_steps=steps, batch_size=BATCH, learning_rate=RATE, embedding_noise=0.0,
-        lora_rank=RANK, lora_alpha=2 * RANK, save_every=10_000, precision=precision, **own[method],
+        lora_rank=RANK, lora_alpha=2 * RANK, save_every=10_000, precision=precision, train_layers=layers, **own[method],
     )  # fmt: skip
 
 
@@ -149,7 +149,7 @@ def theirs(
     from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     from training.data.encoding import Encoder
-    from training.data.pairs import LikeLengths, encode_pairs
+    from training.data.pairs import LikeLengths, encode_pairs, prompt_groups
     from training.methods.kto import encode_labelled
     from training.methods.sft import encode_examples
     from training.models.base_files import local_directory
@@ -162,7 +162,8 @@ def theirs(
     else:
         encoded = encode_examples(encoder, read) if method == "sft" else encode_pairs(encoder, read)
     rows = [dict(row) for row in encoded]
-    lengths = [row.pop("length") for row in rows]
+    lengths, groups = [row.pop("length") for row in rows], prompt_groups(rows)
+    rows = [{name: value for name, value in row.items() if name != "group"} for row in rows]
     if method == "reward":
         rows = [{f"{side}_ids": row["prompt_ids"] + row[f"{side}_ids"] for side in SIDES_OF_PAIR} for row in rows]
     kind = AutoModelForSequenceClassification if method == "reward" else AutoModelForCausalLM
@@ -188,7 +189,7 @@ def theirs(
             return dataset
 
         def _get_train_sampler(self, *_: Any) -> Any:
-            return LikeLengths(lengths, BATCH, settings.seed)
+            return LikeLengths(lengths, BATCH, settings.seed, groups)
 
     trainer = Tokenized(
         model=model,
@@ -246,10 +247,12 @@ def held_out_loss(method: str, model: Any, base: str, pairs: Sequence[Preference
 
 def one(side: str, method: str, base: str, shape: str, steps: int) -> dict[str, Any]:
     """One side in this process: seconds, most memory above idle in MB, losses, and the loss on held-out pairs."""
-    pairs = make_pairs(BATCH * steps + HELD_OUT, shape)
+    rows_of_pair = 2 if method == "kto" else 1
+    pairs = make_pairs(BATCH * steps // rows_of_pair + HELD_OUT, shape)
     train, test = pairs[:-HELD_OUT], pairs[-HELD_OUT:]
     precision = "fp32" if side.endswith("fp32") else "auto"
-    settings = settings_of(method, steps, precision)
+    layers = next((share for share in ("upper third", "upper half") if share in side), "all")
+    settings = settings_of(method, steps, precision, layers)
     _import_libraries()
 
     idle = _resident()

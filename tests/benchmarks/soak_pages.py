@@ -41,7 +41,7 @@ def open_page(browser: Browser, port: int) -> None:
     context = browser.new_context()
     try:
         page = context.new_page()
-        page.goto(f"http://127.0.0.1:{port}")
+        page.goto(f"http://127.0.0.1:{port}/#label")
         press(page, "1")
     finally:
         context.close()

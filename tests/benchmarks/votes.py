@@ -74,7 +74,7 @@ def main(count: int = 200) -> None:
         studio.start("--no-worker")
         browser = play.chromium.launch(executable_path=chromium.find(), args=LAUNCH_ARGS)
         page = browser.new_page()
-        page.goto(studio.url)
+        page.goto(f"{studio.url}/#label")
         page.wait_for_selector("#pair .pair")
         page.evaluate(WATCH)
         measure(page, 10, 50)
