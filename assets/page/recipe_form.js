@@ -1,6 +1,6 @@
 // The form of a recipe comes into sight when a button of the Overview has opened it, and takes the focus.
 (() => {
-  const PATIENCE_MS = 5000; // how long the form is waited for
+  const PATIENCE_MS = 10000; // how long the form is waited for
   let asked = -Infinity;
 
   document.addEventListener("click", (event) => {

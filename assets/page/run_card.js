@@ -10,6 +10,12 @@
     if (!(event.target instanceof Element)) return;
     const details = event.target.closest("[data-run] summary")?.parentElement;
     if (details) opened.set(partOf(details), !details.open); // the browser turns it over after this
+    const closed = event.target.closest("[data-run] [data-close]")?.closest("details");
+    if (closed) {
+      opened.set(partOf(closed), false);
+      closed.open = false;
+      closed.querySelector("summary").focus(); // the button that had the focus is gone
+    }
     const pick = event.target.closest("#runs-table [data-pick]");
     if (pick) { picked = pick.dataset.pick; bringIntoSight(); }
   });

@@ -118,10 +118,13 @@ def test_a_recipe_is_forked_and_cancelled_after_a_question(studio: Studio, open_
     forked, first = list_recipes(studio.db)
     assert forked.forked_from == first.id
     assert (forked.settings["pairs"], forked.settings["rounds"], forked.settings["evaluator"]) == (6, 5, "shorter")
-    panel.get_by_role("button", name="Cancel").click()
-    page.wait_for_timeout(4_000)  # a look in between leaves the question
+    panel.locator("summary", has_text="Cancel").click()
+    turn(studio, "loop-1-2", "labeling")  # the panel is written anew under the question
+    expect(panel.locator("[aria-current=step]")).to_contain_text("0 of 6 judged")
     panel.get_by_role("button", name="No, go on").click()
-    panel.get_by_role("button", name="Cancel").click()
+    expect(panel.locator("summary", has_text="Cancel")).to_be_focused()
+    expect(panel.get_by_role("button", name="Yes, cancel it")).to_be_hidden()
+    panel.locator("summary", has_text="Cancel").press("Enter")
     panel.get_by_role("button", name="Yes, cancel it").click()
     expect(panel.locator(".detail-head")).to_contain_text("cancelled")
     assert get_recipe(studio.db, "loop-1").state is RecipeState.active

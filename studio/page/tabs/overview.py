@@ -27,7 +27,7 @@ _DONE = {
     "resume": "{name} goes on.",
     "promote": "The policy is promoted at the worker's next look.",
     "hold": "The policy is held.",
-    "cancel-yes": "{name} is cancelled.",
+    "cancel": "{name} is cancelled.",
 }
 
 Seen = tuple[Any, ...] | None
@@ -48,13 +48,13 @@ class View(NamedTuple):
     recipes: gr.HTML
 
 
-def look(services: Services, key: str | None, asking: bool, seen: Seen = None) -> tuple[Any, ...]:
+def look(services: Services, key: str | None, seen: Seen = None) -> tuple[Any, ...]:
     """What has changed since the last look, then what is seen now."""
     overview, at = services.rounds.overview(key), now()
     recipe = overview["recipe"]
     rates, judgments = charts_view.win_rates(recipe), overview["judgments"]
     drawn: list[tuple[object, Callable[[], Any]]] = [
-        _as_it_is(panel_view.panel(overview, at, asking)),
+        _as_it_is(panel_view.panel(overview, at)),
         _as_it_is(lists_view.running(overview)),
         _as_it_is(lists_view.champions(overview, at)),
         _as_it_is(charts_view.win_rate_words(rates)),
@@ -77,9 +77,9 @@ def _plot(figure: Any) -> gr.Plot:
     return gr.Plot(value=figure, visible=figure is not None)
 
 
-def arrive(services: Services, key: str | None, asking: bool) -> tuple[Any, ...]:
+def arrive(services: Services, key: str | None) -> tuple[Any, ...]:
     """Everything, and the timer that keeps it up to date while the tab is open."""
-    return *look(services, key, asking), gr.Timer(active=True)
+    return *look(services, key), gr.Timer(active=True)
 
 
 def leave() -> gr.Timer:
@@ -89,21 +89,19 @@ def leave() -> gr.Timer:
 
 def choose(services: Services, key: str) -> tuple[Any, ...]:
     """Show another recipe."""
-    return *_fresh(services, key, False), key, False
+    return *_fresh(services, key), key
 
 
-def act(services: Services, names: Sequence[str], pick: str, key: str | None, asking: bool) -> tuple[Any, ...]:
+def act(services: Services, names: Sequence[str], pick: str, key: str | None) -> tuple[Any, ...]:
     """Carry out the act of a button; ``pick`` names the act and the recipe."""
     wanted, _, recipe_id = pick.partition(" ")
     if wanted in ("start", "fork"):
         forked = services.rounds.get_recipe(recipe_id) if wanted == "fork" else None
-        return *_fresh(services, key, False), False, *recipe_form.opened(services, names, forked)
-    if wanted == "cancel":
-        return *_fresh(services, key, True), True, *_unchanged(names)
+        return *_fresh(services, key), *recipe_form.opened(services, names, forked)
     told = _carry_out(services, wanted, recipe_id)
     if told:
         gr.Info(str(escape(told)))
-    return *_fresh(services, key, False), False, *_unchanged(names)
+    return *_fresh(services, key), *_unchanged(names)
 
 
 def _carry_out(services: Services, wanted: str, recipe_id: str) -> str:
@@ -120,7 +118,7 @@ def _carry_out(services: Services, wanted: str, recipe_id: str) -> str:
         rounds.decide(recipe_id, "promote")
     elif wanted == "hold":
         rounds.decide(recipe_id, "hold")
-    elif wanted == "cancel-yes":
+    elif wanted == "cancel":
         rounds.cancel(recipe_id)
     return _DONE.get(wanted, "").format(name=name)
 
@@ -132,7 +130,7 @@ def start(services: Services, names: Sequence[str], forked: str | None, *values:
     settings = recipe_form.settings_of(names, values, other)
     made = services.rounds.fork(forked, name, settings) if forked else services.rounds.start(name, settings)
     gr.Info(str(escape(f"{made.name} is started: the worker draws its first pairs.")))
-    return *_fresh(services, made.id, False), made.id, False, *recipe_form.closed(names)
+    return *_fresh(services, made.id), made.id, *recipe_form.closed(names)
 
 
 def close(_services: Services, names: Sequence[str]) -> list[Any]:
@@ -140,9 +138,9 @@ def close(_services: Services, names: Sequence[str]) -> list[Any]:
     return recipe_form.closed(names)
 
 
-def _fresh(services: Services, key: str | None, asking: bool) -> tuple[Any, ...]:
+def _fresh(services: Services, key: str | None) -> tuple[Any, ...]:
     """Everything anew; what is seen is forgotten, for a look under way may be shown after this."""
-    *parts, _ = look(services, key, asking)
+    *parts, _ = look(services, key)
     return *parts, None
 
 
@@ -152,31 +150,31 @@ def _unchanged(names: Sequence[str]) -> list[Any]:
 
 def build_tab(services: Services, tab: gr.Tab) -> gr.Timer:
     """Lay the tab out and connect it; returns the timer that stops when another tab is opened."""
-    key, asking, seen = gr.State(None), gr.State(False), gr.State(None)
+    key, seen = gr.State(None), gr.State(None)
     panel = picker("overview-round")
     form = recipe_form.lay()
     view = _lay_view(panel)
     timer = gr.Timer(LOOK_SECONDS, active=False)
     shown = [*view, seen]
 
-    tab.select(bind(arrive, services), [key, asking], [*shown, timer], **QUICK)
-    timer.tick(bind(look, services), [key, asking, seen], shown, **QUICK)
-    on_pick(view.recipes, choose, services, [], [*shown, key, asking])
-    _connect_form(services, form, panel, [key, asking], [*shown, key, asking])
+    tab.select(bind(arrive, services), [key], [*shown, timer], **QUICK)
+    timer.tick(bind(look, services), [key, seen], shown, **QUICK)
+    on_pick(view.recipes, choose, services, [], [*shown, key])
+    _connect_form(services, form, panel, key, shown)
     return timer
 
 
 def _connect_form(
-    services: Services, form: RecipeForm, panel: gr.HTML, state: list[gr.State], shown: list[Any]
+    services: Services, form: RecipeForm, panel: gr.HTML, key: gr.State, shown: list[Any]
 ) -> None:
     names = form.names
 
     def acting(services: Services, pick: str, *values: Any) -> tuple[Any, ...]:
         return act(services, names, pick, *values)
 
-    on_pick(panel, acting, services, state, [*shown[:-2], state[1], *form.written()])
+    on_pick(panel, acting, services, [key], [*shown, *form.written()])
     filled = [form.forked, *form.fields.values()]
-    form.start.click(bind(start, services, names), filled, [*shown, *form.written()], **TOLD)
+    form.start.click(bind(start, services, names), filled, [*shown, key, *form.written()], **TOLD)
     form.close.click(bind(close, services, names), None, form.written(), **QUICK)
 
 

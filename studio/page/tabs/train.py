@@ -34,12 +34,14 @@ Seen = tuple[Any, ...] | None
 def refresh(
     services: Services,
     refers: Sequence[str],
-    method: str,
     dataset: str | None,
     selected: str | None,
     listing: Listing | None = None,
 ) -> tuple[Any, ...]:
-    """What can be chosen, and the runs; ``refers`` says what each field that names something refers to."""
+    """What can be chosen, and the runs; ``refers`` says what each field that names something refers to.
+
+    Whether the method can be started is asked after this, by ``show_form``: a method chosen meanwhile counts.
+    """
     rows, summaries = services.datasets.list_datasets(), services.policies.list_policies()
     existing = forms_view.existing_choices(services.policies.list_reward_models(), services.policies.reward_functions())
     known = [row.id for row in rows]
@@ -50,7 +52,6 @@ def refresh(
         ),
         # What replies over HTTP has no weights here to train
         gr.Dropdown(choices=policies_view.policy_choices([one for one in summaries if not one.policy.is_endpoint])),
-        *_startable(services, method, bool(rows)),
         gr.Dropdown(choices=_waited_for(services)),
         *runs_list.shown(services, selected, listing),
         _worker(services),
@@ -364,16 +365,17 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
 
     fields = [field for each in forms.values() for field in each]
     naming = [(field.refers, made) for field, made in zip(fields, form.inputs, strict=True) if field.refers]
-    offered = [form.dataset, form.parent, form.empty, form.start, form.try_out, form.after]
+    offered = [form.dataset, form.parent, form.after]
     offered += [listed.table, listed.newer, listed.older, view.worker, view.timer]
+    showing = bind(show_form, services, list(forms))
+    method_shown = [form.empty, form.start, form.try_out, *form.columns]
     tab.select(
         bind(refresh, services, [refers for refers, _ in naming]),
-        [form.method, form.dataset, selected, listed.listing],
+        [form.dataset, selected, listed.listing],
         [*offered, *(made for _, made in naming)],
         **QUICK,
-    )
-    gated = [form.empty, form.start, form.try_out]
-    form.method.change(bind(show_form, services, list(forms)), [form.method], [*gated, *form.columns], **QUICK)
+    ).then(showing, [form.method], method_shown, **QUICK)
+    form.method.change(showing, [form.method], method_shown, **QUICK)
     form.start.click(bind(start, services, forms), form.filled_in(), shown, **TOLD)
     form.try_out.click(bind(try_out, services, forms), form.filled_in(), shown, **TOLD)
     on_pick(listed.table, watch, services, looking, shown)

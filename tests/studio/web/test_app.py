@@ -300,7 +300,7 @@ def test_the_train_tab_starts_watches_cancels_and_resumes(services: Services, db
 def test_the_train_tab_offers_the_reward_models_there_are(services: Services, db: Database) -> None:
     save_checkpoint(db, Checkpoint(name="kind", kind="reward", path="p", base="b"))
     save_checkpoint(db, Checkpoint(name="a-policy", kind="policy", path="q", base="b"))
-    *_, models, functions = train.refresh(services, ["reward models", "reward function"], "ppo", None, None)
+    *_, models, functions = train.refresh(services, ["reward models", "reward function"], None, None)
     assert [value for _, value in models.choices] == ["kind"]
     assert {"keyword", "length_band", "no_repetition"} <= {value for _, value in functions.choices}
 

@@ -36,8 +36,8 @@ _WELCOME = (
 )
 
 
-def panel(overview: Mapping[str, Any], now: datetime, asking: bool = False) -> Html:
-    """The head of the Overview; ``asking`` shows the question before a recipe is cancelled."""
+def panel(overview: Mapping[str, Any], now: datetime) -> Html:
+    """The head of the Overview."""
     recipe = overview["recipe"]
     if recipe is None:
         return _welcome(overview)
@@ -49,7 +49,7 @@ def panel(overview: Mapping[str, Any], now: datetime, asking: bool = False) -> H
         _next(overview),
         picture(recipe),
         _gate(recipe),
-        _question(recipe) if asking else _acts(recipe),
+        _acts(recipe),
         class_="overview-panel",
         data_run="overview",
     )
@@ -117,17 +117,28 @@ def _acts(recipe: Mapping[str, Any]) -> Html:
         offered.append((_SKIPS[stage], "skip"))
     offered.append(("Fork with other settings", "fork"))
     if not state.is_terminal:
-        offered += [("Start another recipe", "start"), ("Cancel", "cancel")]
+        offered.append(("Start another recipe", "start"))
     made = [act_button(words, act, recipe["id"]) for words, act in offered]
+    made += [] if state.is_terminal else [_cancel(recipe)]
     return element("div", *made, class_="recipe-acts", role="group", aria_label=f"What can be done to {recipe['name']}")
 
 
-def _question(recipe: Mapping[str, Any]) -> Html:
+def _cancel(recipe: Mapping[str, Any]) -> Html:
+    """The question before a recipe is cancelled, under its button.
+
+    The browser opens and closes it, so that neither a refresh nor an answer that comes late takes it away.
+    """
     asked = notice(
         f"Cancel {recipe['name']}?",
         "Its runs end and its open pairs are withdrawn. Judgments, datasets and policies stay.",
         tone="warn",
     )
-    offered = (("Yes, cancel it", "cancel-yes"), ("No, go on", "cancel-no"))
-    choices = [act_button(words, act, recipe["id"]) for words, act in offered]
-    return element("div", asked, element("div", *choices, class_="step-buttons"))
+    yes = act_button("Yes, cancel it", "cancel", recipe["id"])
+    no = element("button", "No, go on", type="button", data_close=True, class_="button button-plain")
+    return element(
+        "details",
+        element("summary", "Cancel", class_="button button-plain"),
+        element("div", asked, element("div", yes, no, class_="step-buttons")),
+        data_part=f"cancel {recipe['id']}",
+        class_="question",
+    )
