@@ -164,9 +164,7 @@ def build_tab(services: Services, tab: gr.Tab) -> gr.Timer:
     return timer
 
 
-def _connect_form(
-    services: Services, form: RecipeForm, panel: gr.HTML, key: gr.State, shown: list[Any]
-) -> None:
+def _connect_form(services: Services, form: RecipeForm, panel: gr.HTML, key: gr.State, shown: list[Any]) -> None:
     names = form.names
 
     def acting(services: Services, pick: str, *values: Any) -> tuple[Any, ...]:
