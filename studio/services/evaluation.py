@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 REMEMBERED = 256
 """So many comparisons are kept in memory."""
-STANDARD_TASKS = "starter_topic"
 """What is asked for where nothing else was said."""
 
 
@@ -86,7 +85,7 @@ class Evaluation(Acts):
         """
         wanted = [task.strip() for task in tasks.split(",") if task.strip()]
         if not wanted:
-            raise InvalidInput("Name a benchmark task; `starter_topic` comes with the studio.")
+            raise InvalidInput("Name a benchmark task; `everyday_facts` comes with the studio.")
         asked = {get_policy(self.db, policy).id: wanted}
         if against and (other := get_policy(self.db, against)).id not in asked:
             taken = {row.task for row in self.list_benchmarks(other.id)}

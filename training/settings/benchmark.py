@@ -8,6 +8,9 @@ from pydantic import Field, field_validator
 
 from training.settings.train import Settings
 
+STANDARD_TASKS = ("everyday_facts",)
+"""What is taken where nothing is named; it comes with the studio."""
+
 
 class BenchmarkSettings(Settings):
     """Have a policy take tasks of lm-evaluation-harness; its score on every item is kept."""
@@ -18,7 +21,7 @@ class BenchmarkSettings(Settings):
 
     policy: str | None = Field(None, description="The policy that is measured; left out, the champion.")
     tasks: tuple[str, ...] = Field(
-        ("starter_topic",), min_length=1, description="Names of tasks or groups of tasks, separated by commas."
+        STANDARD_TASKS, min_length=1, description="Names of tasks or groups of tasks, separated by commas."
     )
     include: str | None = Field(
         None, description="A folder with tasks of your own (the harness's YAML files); left out, those of the studio."

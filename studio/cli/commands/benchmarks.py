@@ -12,6 +12,7 @@ from studio.cli.session.output import AsJson, show_json, show_table, tell
 from studio.cli.session.waiting import submit_and_wait
 from studio.worker_keeper import worker_for
 from training.evaluation.benchmark_comparison import Comparison, comparison_json
+from training.settings.benchmark import STANDARD_TASKS
 
 benchmark = typer.Typer(no_args_is_help=True, help="Tasks of lm-evaluation-harness, compared item by item.")
 
@@ -24,7 +25,7 @@ def run_benchmark(
     policy: Annotated[str, typer.Argument(help="The policy that takes the tasks.")],
     tasks: Annotated[
         str, typer.Option(help="Tasks or groups, separated by commas; `lm_eval ls tasks` lists those there are.")
-    ] = "starter_topic",
+    ] = ",".join(STANDARD_TASKS),
     include: Annotated[Path | None, typer.Option(help="A folder with tasks of your own.")] = None,
     limit: Annotated[int | None, typer.Option(help="Only this many items of each task.")] = None,
     num_fewshot: Annotated[int | None, typer.Option("--fewshot", help="Solved examples before each item.")] = None,

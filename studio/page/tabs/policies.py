@@ -11,10 +11,10 @@ from studio.page.tabs.board import build_board
 from studio.page.tabs.wiring import QUICK, TOLD, bind, given, markup, on_pick, picker
 from studio.page.views import gate as gate_view
 from studio.page.views import policies as policies_view
-from studio.services.evaluation import STANDARD_TASKS
 from studio.services.facade import Services
 from studio.services.policies import PolicySummary
 from training.evaluation.gate import Decision
+from training.settings.benchmark import STANDARD_TASKS
 
 SHOWN_ITEMS = 5
 """Of a benchmark so many items that differ can be read on the page; the shell and REST give more."""
@@ -167,7 +167,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
             evaluate_button = gr.Button("Measure win rate", elem_id="evaluate", min_width=160)
         with gr.Row(elem_id="benchmark-bar"):
             tasks = gr.Textbox(
-                STANDARD_TASKS,
+                ",".join(STANDARD_TASKS),
                 label="Benchmark tasks",
                 info="Tasks of lm-evaluation-harness, separated by commas; both policies take them",
                 elem_id="benchmark-tasks",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -276,6 +277,24 @@ def test_a_cancel_is_heard_between_two_batches(
         METHODS["benchmark"].run(context)
     assert said[0] == "sums: 0 of 24 answers" and said[2] == "sums: 4 of 24 answers"
     assert not list_benchmarks(db)
+
+
+def test_the_facts_are_what_their_tables_write() -> None:
+    from training.smollm2.benchmark import TASK, items
+
+    kept = [json.loads(line) for line in (TASKS_DIR / f"{TASK}.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert kept == list(items()) and len(kept) == 400
+    assert all(len(set(row["answers"])) == 4 for row in kept)
+    right_at = Counter(row["right"] for row in kept)
+    assert set(right_at) == {0, 1, 2, 3} and max(right_at.values()) < 130  # no place wins by itself
+    answers = {row["question"]: row["answers"][row["right"]] for row in kept}
+    assert answers["What is the capital of the Netherlands?"] == "Amsterdam"
+    assert answers["Which month comes right before January?"] == "December"
+    assert answers["Which day comes right after Sunday?"] == "Monday"
+    for row in kept:
+        if row["group"] == "sums":
+            a, b = (int(word) for word in row["question"].rstrip("?").split() if word.isdigit())
+            assert row["answers"][row["right"]] == str(a + b)
 
 
 def test_the_task_that_comes_with_the_studio_is_what_its_corpus_writes() -> None:
