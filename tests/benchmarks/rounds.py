@@ -3,8 +3,8 @@
     python -m tests.benchmarks.rounds [--home DIR] [--policy starter] [--oracle warm] [--seeds 0 1 2]
         [--rounds 3] [--pairs 300] [--prompts 150]
 
-For each seed both recipes start from the same policy in one home and are carried out by its worker. The policy that each
-recipe promoted last is compared with the start, and the two with each other, on held-out prompts by the same oracle. A
+For each seed both recipes start from the same policy in one home and are carried out by its worker. The policy that
+each recipe promoted last is compared with the start, and the two with each other, on held-out prompts by the oracle. A
 recipe that promoted nothing counts with the policy that it trained last: the second one is always held, because the
 first has changed the champion meanwhile. A row is a seed; the last line is the mean of the last column with the
 standard deviation between seeds.
