@@ -50,8 +50,8 @@ if TYPE_CHECKING:
 _numbers = itertools.count(1)
 
 
-def make_policy(db: Database, name: str | None = None, **fields: Any) -> PolicyRow:
-    return policies.save_policy(db, Policy(name=name or f"policy-{next(_numbers)}", base="starter", **fields))
+def make_policy(db: Database, name: str | None = None, *, base: str = "starter", **fields: Any) -> PolicyRow:
+    return policies.save_policy(db, Policy(name=name or f"policy-{next(_numbers)}", base=base, **fields))
 
 
 def make_prompt(db: Database, text: str | None = None, split: Split = Split.work) -> PromptRow:

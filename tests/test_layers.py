@@ -28,20 +28,20 @@ NOT_AT_IMPORT = {"studio": {"torch", "transformers", "peft", "trl"}}
 
 
 _FEEDBACK = """
-    errors files column_types types tables round_tables migrations/versions migrations outputs packed_files jsonl rules
-    database store store/people store/content store/labeling store/models store/datasets store/reports store/transfer
-    quality datasets labeling formats/base formats/trl formats
+    errors files column_types types tables round_tables chat_tables migrations/versions migrations outputs packed_files
+    jsonl rules database store store/people store/content store/labeling store/models store/datasets store/reports
+    store/transfer quality datasets labeling formats/base formats/trl formats
 """
 _TRAINING = """
     private_files lost_database home bundled plain_templates http_answers settings reporting adapters forward models
-    speedups generation checkpoints conversion smollm2 data starter/text starter/families starter rewards trainer
-    evaluation board export ppo model_check methods runs/launch runs operations rounds loop failures preloading execute
-    worker
+    speedups generation checkpoints conversion smollm2 data starter/text starter/families starter rewards
+    trainer evaluation board export ppo model_check methods runs/launch runs operations rounds loop
+    failures preloading serving execute worker
 """
 _STUDIO = """
-    identity metrics_export doctor worker_keeper security reply_maker services web/server page page/views/labeling
-    page/views/training page/views page/views/board page/views/overview web/guard page/tabs web/api web cli/session
-    cli/commands cli
+    identity metrics_export doctor worker_keeper security background services web/server page
+    page/views/labeling page/views/training page/views page/views/board page/views/overview web/guard page/tabs web/api
+    web cli/session cli/commands cli
 """
 ORDER = {"feedback": _FEEDBACK.split(), "training": _TRAINING.split(), "studio": _STUDIO.split()}
 MOST_MODULES = 12
@@ -219,7 +219,7 @@ def test_light_modules_load_nothing_heavy(module: str) -> None:
 def test_the_services_load_a_noun_when_it_is_asked_for() -> None:
     code = "import sys, studio.services.facade; print([m for m in sys.modules if m.startswith('studio.services.')])"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=True).stdout
-    assert "studio.services.pool" in loaded
+    assert "studio.services.evaluation" in loaded
     assert not any(f"services.{noun}'" in loaded for noun in ("datasets", "labeling", "policies", "runs", "users"))
 
 

@@ -5,7 +5,7 @@
 (() => {
   const studio = window.studio;
   const TABLES = {
-    overview: "overview-recipes", label: "", train: "runs-table", policies: "policies-table", datasets: "datasets-table",
+    overview: "overview-recipes", label: "", playground: "chat-list", train: "runs-table", policies: "policies-table", datasets: "datasets-table",
     review: "annotators-table", people: "users-table",
   };
   const BUILT_OPEN = "label"; // the tab that is open before the role is known
@@ -33,7 +33,7 @@
   const openTab = () => document.querySelector("#studio-tabs [role=tab][aria-selected=true]")?.dataset.tabId;
   const rows = (tab) => TABLES[tab] ? [...document.querySelectorAll(`#${TABLES[tab]} [data-pick]`)] : [];
   const pickedIn = (tab) =>
-    TABLES[tab] ? document.querySelector(`#${TABLES[tab]} tr.picked [data-pick]`)?.dataset.pick ?? "" : "";
+    TABLES[tab] ? document.querySelector(`#${TABLES[tab]} .picked [data-pick]`)?.dataset.pick ?? "" : "";
 
   // A tab is a button of the bar, or of the menu of those that did not fit; the style sheet leaves out what is not for
   // the role, also inside a menu that is closed.

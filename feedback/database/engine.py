@@ -21,6 +21,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import ArgumentError, DatabaseError, DBAPIError, OperationalError
 from sqlmodel import Session, SQLModel
 
+import feedback.chat_tables
 import feedback.round_tables
 import feedback.tables  # noqa: F401  (both fill SQLModel.metadata)
 from feedback import migrations

@@ -104,7 +104,7 @@ def preview(db: Database, filters: DatasetFilters | None = None) -> Derivation:
 def fit_annotators(db: Database, judged: Sequence[JudgedMatchup], filters: DatasetFilters) -> Reliability:
     """How far each annotator can be believed, from the judgments a dataset takes and from gold."""
     taken = {judgment.id for matchup in judged for judgment in matchup.judgments}
-    known = list_opinions(db, sources=filters.sources, purposes=(Purpose.collect, Purpose.gold))
+    known = list_opinions(db, sources=filters.sources, purposes=(Purpose.collect, Purpose.gold, Purpose.playground))
     used = [opinion for opinion in known if opinion.judgment_id in taken or opinion.purpose is Purpose.gold]
     from feedback.quality import annotator_model  # numpy and scipy: half a second that only weighing needs
 
@@ -147,9 +147,10 @@ def derive(
 
 def dataset_hash(filters: DatasetFilters, derivation: Derivation) -> str:
     """SHA-256 over the filters, the judgment ids and the pairs with their texts, matchup by matchup in order of ids."""
-    # What an unweighted dataset hashes to is as it was before there were weights, and so without batches.
+    # A filter that is not used changes no hash: datasets that were frozen before it existed keep theirs.
     weighted = filters.weighting is not Weighting.none
-    unused = ({"weighting"} if not weighted else set()) | ({"batches"} if not filters.batches else set())
+    used = {"weighting": weighted, "batches": bool(filters.batches), "playground": filters.playground}
+    unused = {name for name, is_used in used.items() if not is_used}
     return content_hash(
         {
             "filters": filters.model_dump(mode="json", exclude=unused),

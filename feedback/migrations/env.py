@@ -3,6 +3,7 @@
 from alembic import context
 from sqlmodel import SQLModel
 
+import feedback.chat_tables
 import feedback.round_tables
 import feedback.tables  # noqa: F401  (both fill SQLModel.metadata)
 

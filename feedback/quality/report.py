@@ -97,7 +97,7 @@ def report(db: Database, sources: Iterable[Source] = tuple(Source)) -> QualityRe
 
 def report_of(opinions: Sequence[Opinion]) -> QualityReport:
     """The report over opinions in the order they were given; adjudications settle matchups and are not measured."""
-    judged = [opinion for opinion in opinions if opinion.part is Part.annotator]
+    judged = [one for one in opinions if one.part is Part.annotator and one.purpose is not Purpose.playground]
     ballots = {purpose: ballots_of(o for o in judged if o.purpose is purpose) for purpose in Purpose}
     work = [ballot for purpose in WORK_PURPOSES for ballot in ballots[purpose]]
     # A repeat would count its person's error twice, so the model does not see it.

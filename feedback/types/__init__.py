@@ -30,6 +30,7 @@ be frozen (a frozen parent breaks its table subclass), so only the purely derive
 
 from __future__ import annotations
 
+from feedback.types.chats import Chat, ChatTurn, Side
 from feedback.types.datasets import CUT_REPLY, Dataset, DatasetFilters, PreferencePair, Weighting
 from feedback.types.labeling import (
     FOR_PEOPLE,
@@ -105,6 +106,8 @@ __all__ = [
     "Batch",
     "Benchmark",
     "BenchmarkItem",
+    "Chat",
+    "ChatTurn",
     "Checkpoint",
     "Checks",
     "Conversation",
@@ -139,6 +142,7 @@ __all__ = [
     "SamplingSettings",
     "Scorecard",
     "ShownVerdict",
+    "Side",
     "Source",
     "Split",
     "User",

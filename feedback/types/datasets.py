@@ -68,7 +68,8 @@ class DatasetFilters(BaseModel):
 
     Ties never become pairs by default: TRL has no tie type, and a guess would invent a preference. ``weighting``
     ``reliability`` lets the annotator model of ``feedback.quality.annotator_model`` decide disagreements and weigh each
-    pair. ``batches`` takes only what was judged in these batches of the pool.
+    pair. ``batches`` takes only what was judged in these batches of the pool; ``playground`` takes what researchers
+    chose while trying policies out, too.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -83,6 +84,7 @@ class DatasetFilters(BaseModel):
     test_share: float = 0.1
     split_seed: int = 0
     weighting: Weighting = Weighting.none
+    playground: bool = False
 
     @field_validator("min_agreement", "test_share", "split_seed", mode="before")
     @classmethod

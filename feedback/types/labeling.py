@@ -39,16 +39,18 @@ class MatchupState(StrEnum):
 
 
 class Purpose(StrEnum):
-    """What the judgments of a matchup are for. Only ``collect`` becomes training data.
+    """What the judgments of a matchup are for. ``collect`` becomes training data.
 
     ``gold`` has a known answer and is put before everybody; ``repeat`` shows a person a pair of their own again,
-    sides swapped. Neither differs from the others in anything an annotator is sent.
+    sides swapped. Neither differs from the others in anything an annotator is sent. ``playground`` holds what a
+    researcher chose while trying policies out: nobody else is asked, and a dataset takes it only on request.
     """
 
     collect = "collect"
     evaluate = "evaluate"
     gold = "gold"
     repeat = "repeat"
+    playground = "playground"
 
 
 WORK_PURPOSES = (Purpose.collect, Purpose.evaluate)

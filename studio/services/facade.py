@@ -19,18 +19,21 @@ from feedback.errors import NotSignedIn
 from feedback.store.labeling.idle_leases import ReachCounts
 from feedback.store.labeling.settings import CurrentSettings
 from feedback.store.people.users import any_user
+from studio.background.pool_filler import PoolFiller
+from studio.background.reply_maker import ReplyMaker
+from studio.background.reply_processes import ReplyProcesses
 from studio.identity import LOCAL, Person
-from studio.reply_maker import ReplyMaker
 from studio.services.evaluation import Evaluation, Remembered
-from studio.services.pool import Pool, PoolFiller
 from studio.services.review import QualityReports, Review
 from training.home import Home
 
 if TYPE_CHECKING:
+    from feedback.types import Side
     from studio.services.datasets import Datasets
     from studio.services.labeling import Labeling
+    from studio.services.playground import Playground, Reply
     from studio.services.policies import Policies
-    from studio.services.prompts import Prompts
+    from studio.services.prompts import Pool, Prompts
     from studio.services.rounds import Rounds
     from studio.services.runs import Runs
     from studio.services.users import Users
@@ -46,6 +49,8 @@ class Shared:
         self.db = db
         self.filler = PoolFiller(db)
         self.replies = ReplyMaker(home, db)
+        self.repliers = ReplyProcesses(home, db)
+        self.drawing: dict[tuple[str, int, Side], Reply] = {}
         self.reports = QualityReports(db)
         self.remembered = Remembered()
         self.in_force = CurrentSettings(db)
@@ -59,6 +64,7 @@ class Shared:
         self.writer.shutdown(wait=True)
         self.filler.close()
         self.replies.forget()
+        self.repliers.close()
 
 
 class Services:
@@ -93,6 +99,8 @@ class Services:
     @cached_property
     def pool(self) -> Pool:
         """What fills the pool of pairs."""
+        from studio.services.prompts import Pool
+
         return Pool(self._shared, self._person)
 
     @cached_property
@@ -122,6 +130,13 @@ class Services:
         from studio.services.policies import Policies
 
         return Policies(self._shared, self._person)
+
+    @cached_property
+    def playground(self) -> Playground:
+        """Chats with one policy, or with two side by side."""
+        from studio.services.playground import Playground
+
+        return Playground(self._shared, self._person)
 
     @cached_property
     def rounds(self) -> Rounds:

@@ -17,8 +17,8 @@ from feedback.store.models import scorecards as scorecard_store
 from feedback.store.reports import lineage as lineage_store
 from feedback.tables import CheckpointRow, GenerationRow, PolicyRow, RunRow, ScorecardRow
 from feedback.types import ENDPOINT_SCHEMES, UserRole
+from studio.background.pool_filler import PENDING, POOL_SIZE
 from studio.services.access import Acts, act
-from studio.services.pool import PENDING, POOL_SIZE
 from training.checkpoints.registration import Added, add_examined, check_base
 from training.conversion.prepare import prepare_base
 from training.evaluation import standing

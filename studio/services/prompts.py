@@ -1,4 +1,4 @@
-"""Prompts, and which of them the bundled policy understands."""
+"""Prompts, which of them the bundled policy understands, and the pool of pairs that is filled from them."""
 
 from __future__ import annotations
 
@@ -10,10 +10,12 @@ from feedback.store.content.prompts import SavedPrompts
 from feedback.store.labeling import retirement
 from feedback.store.labeling.retirement import ChosenPrompts, Retirement
 from feedback.store.models import policies as policy_store
-from feedback.tables import PromptRow
+from feedback.tables import PromptRow, RunRow
 from feedback.types import Prompt, Split, UserRole
+from studio.background.pool_filler import PENDING, POOL_SIZE
 from studio.services.access import Acts, act
 from training.bundled import STARTER_BASE
+from training.runs import lifecycle
 
 
 class Prompts(Acts):
@@ -65,3 +67,20 @@ class Prompts(Acts):
         from training.starter.families import FAMILIES  # only the page asks for them
 
         return [(name, draw(random.Random(name)).prompt) for name, draw in FAMILIES.items()]
+
+
+class Pool(Acts):
+    """Acts that fill the pool."""
+
+    @act(UserRole.researcher, audit="pool.fill")
+    def fill_pool(self, limit: int = POOL_SIZE) -> RunRow:
+        """Queue a run that samples the champion's replies to ``limit`` prompts, or give back the one under way."""
+        with self.shared.filler.lock:
+            pending = self.shared.filler.newest_fill(PENDING)
+            return pending or self.shared.filler.submit_fill(limit)
+
+    @act(UserRole.annotator)
+    def last_fill(self) -> RunRow | None:
+        """The newest run that filled, fills or failed to fill the pool."""
+        lifecycle.reconcile(self.db)
+        return self.shared.filler.newest_fill(None)

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import gradio as gr
 from fastapi import FastAPI
 
 from feedback.database.engine import Database
 from studio import __version__
 from studio.page.gradio_states import PAGES_KEPT, keep_no_copies
-from studio.page.tabs import datasets, label, overview, policies, review, train, users
+from studio.page.tabs import datasets, label, overview, playground, policies, review, train, users
 from studio.page.tabs.wiring import QUICK, markup
 from studio.page.theme import build_theme
 from studio.page.views import header as header_view
 from studio.security.sessions import Auth
 from studio.services.facade import Services
+from studio.web import playground as playground_routes
 from studio.web.api.routes import add_api, add_last
 from studio.web.guard.mount import Mount
 from studio.web.login import add_login
 from studio.web.middleware import add_front
+from studio.web.page_files import STYLES, scripts
 from training.home import Home
-
-ASSETS = Path(__file__).resolve().parents[2] / "assets"
-_LABEL = "transport key_names stage late_words presence ranking text_views annotation_panels messages shortcuts"
-_PAGE = "run_card url_state tabs recipe_form"
-SCRIPTS = (  # in the order they build on
-    "page/session.js",
-    *(f"label/{name}.js" for name in _LABEL.split()),
-    *(f"page/{name}.js" for name in _PAGE.split()),
-)
 
 
 def create_app(
@@ -39,6 +30,7 @@ def create_app(
     services, auth, mount = Services(home, db), Auth(home.create().path, db), mount or Mount()
     app = FastAPI(title="RLHF Studio", version=__version__, docs_url=None, redoc_url=None)
     add_api(app, services)
+    app.include_router(playground_routes.router)
     add_last(app)
     add_login(app, auth)
     app.router.on_shutdown.append(services.close)
@@ -55,16 +47,11 @@ def create_app(
         ssr_mode=False,
         enable_monitoring=False,
         theme=build_theme(),
-        css_paths=[ASSETS / "studio.css", ASSETS / "overview.css"],
+        css_paths=STYLES,
         head="".join(f"<script>{script}</script>" for script in scripts()),
     )
     keep_no_copies(blocks)
     return add_front(page, services, auth, host=host, mount=mount, token=token, scripts=scripts())
-
-
-def scripts() -> list[str]:
-    """The studio's own scripts, which the page carries in its head."""
-    return [(ASSETS / name).read_text(encoding="utf-8") for name in SCRIPTS]
 
 
 def build_page(services: Services) -> gr.Blocks:
@@ -80,6 +67,8 @@ def build_page(services: Services) -> gr.Blocks:
                 looking = overview.build_tab(services, tab)
             with gr.Tab("Label", id="label", elem_id="label-tab"):
                 label.build_tab(services, page)
+            with gr.Tab("Playground", id="playground", elem_id="playground-tab") as tab:
+                playground.build_tab(tab)
             with gr.Tab("Train", id="train", elem_id="train-tab") as tab:
                 train.build_tab(services, tab)
             with gr.Tab("Policies", id="policies", elem_id="policies-tab") as tab:

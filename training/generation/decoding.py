@@ -31,6 +31,7 @@ OWN_CACHES = {"minimax", "xlstm"}  # model types with a cache of their own kind:
 
 
 OnToken = Callable[[float, int], None]  # replies drawn, those under way in part by their room; tokens drawn
+OnDrawn = Callable[[Sequence[Sequence[int]]], None]  # the tokens of each reply of a batch so far
 
 
 @dataclass(frozen=True)
@@ -61,6 +62,7 @@ def decode(
     check: Callable[[], None] = lambda: None,
     on_batch: Callable[[int], None] = lambda drawn: None,
     on_token: OnToken = lambda drawn, tokens: None,
+    on_drawn: OnDrawn = lambda drawn: None,
     direct_forward: DirectForward | None = None,
 ) -> list[Decoded]:
     """Draw one reply to each prompt (token ids), in the order of the prompts; see ``choose`` for how a token is drawn.
@@ -71,7 +73,8 @@ def decode(
 
     ``batch_size`` is the most that is drawn side by side. ``check`` is called before each batch and may raise to stop;
     so may the check of ``stoppable``, at each token. ``on_batch`` is told after each batch how many replies are drawn,
-    ``on_token`` after each token. ``direct_forward`` of the model, if given, computes every token but the first.
+    ``on_token`` and ``on_drawn`` after each token. ``direct_forward`` of the model, if given, computes every token but
+    the first.
     """
     drawn: list[Decoded] = [Decoded((), False)] * len(prompts)
     draw = partial(choose, temperature=temperature, top_k=top_k, top_p=top_p)
@@ -82,6 +85,7 @@ def decode(
         check()
         batch = _Batch(model, [prompts[i] for i in places], [seeds[i] for i in places], max_new_tokens, direct_forward)
         told = partial(_tell, on_token, done, tokens)
+        batch.on_drawn = on_drawn
         for place, one in zip(places, batch.run(set(ends), stops, list(banned), draw, told), strict=True):
             drawn[place] = one
             tokens += len(one.tokens)
@@ -160,6 +164,7 @@ class _Batch:
         self.drawn: list[list[int]] = [[] for _ in prompts]
         self.ended = [False] * len(prompts)
         self.stopped = [False] * len(prompts)
+        self.on_drawn: OnDrawn = lambda drawn: None
 
     def run(
         self,
@@ -183,6 +188,7 @@ class _Batch:
                 chosen = draw(logits, self.uniforms[:, step : step + 1])
                 alive = self._take(chosen.tolist(), ends, stops)
                 told(len(self.drawn) - len(alive) * (1 - (step + 1) / self.steps), sum(map(len, self.drawn)))
+                self.on_drawn(self.drawn)
                 if not alive:
                     break
                 ids, positions = self._next(ids, chosen[:, None], positions)

@@ -67,6 +67,10 @@ class Endpoint:
         """
         return run_stoppable(self._reply_all(asked, settings))
 
+    def client(self) -> httpx.AsyncClient:
+        """A client of this server, with its key."""
+        return _client(self.url)
+
     async def _reply_all(self, asked: Sequence[tuple[Messages, int]], settings: SamplingSettings) -> list[Said]:
         free = asyncio.Semaphore(IN_FLIGHT)
 
@@ -87,7 +91,7 @@ class Endpoint:
         self, client: httpx.AsyncClient, messages: Messages, seed: int, settings: SamplingSettings
     ) -> Said:
         while True:
-            body = self._body(messages, seed, settings)
+            body = self.body(messages, seed, settings)
             answer = await self._ask(client, body)
             if answer.status_code not in _BAD_REQUEST:
                 break
@@ -100,7 +104,7 @@ class Endpoint:
             raise EndpointFailed(f"{self.url} answers with status {answer.status_code}: {_words(answer)}")
         return cut_long(cut_stopped(self._said(answer), settings.stop), settings.max_new_tokens)
 
-    def _body(self, messages: Messages, seed: int, settings: SamplingSettings) -> dict[str, Any]:
+    def body(self, messages: Messages, seed: int, settings: SamplingSettings) -> dict[str, Any]:
         """The request. All settings are named, also where they are the usual ones: a server's own are others."""
         body: dict[str, Any] = {
             "model": self.model,

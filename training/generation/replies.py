@@ -65,6 +65,12 @@ class ReplyReader:
         """The reasoning and the answer of a reply's text, to the letter."""
         return split_thought(text, self.tags, self.opened)
 
+    def read_so_far(self, tokens: Sequence[int]) -> Said:
+        """What a reply says while it is drawn: without characters that its last tokens have only begun."""
+        parts = self.split(decode_raw(self.tokenizer, tokens))
+        answer = self.stops.cut(parts.said)
+        return Said(_whole(answer), len(tokens), _whole(parts.reasoning), parts.is_open)
+
     def read(self, drawn: Decoded) -> Said:
         """The reply that was drawn, without its end token or stop string."""
         body = drawn.tokens[:-1] if drawn.ended and not drawn.stopped else drawn.tokens
@@ -84,6 +90,11 @@ class ReplyReader:
             else:
                 low = middle
         return body[high:]
+
+
+def _whole(text: str) -> str:
+    """A text as people read it, without the sign of a character whose bytes are not all there yet."""
+    return readable(text.rstrip("\ufffd")).strip()
 
 
 def thought_tags(tokenizer: Any) -> tuple[str, ...]:

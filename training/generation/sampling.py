@@ -20,7 +20,9 @@ from feedback.types import SamplingSettings, content_hash
 from training.generation.decoding import Decoded, OnToken, decode
 from training.generation.endpoint import IN_FLIGHT, Endpoint
 from training.generation.endpoint_answers import REFUSED
-from training.generation.replies import ReplyReader
+from training.generation.endpoint_answers import Said as EndpointSaid
+from training.generation.endpoint_stream import stream_reply
+from training.generation.replies import ReplyReader, Said
 from training.generation.stop_strings import StopStrings, before_strings, named_ends
 from training.models.base_fit import embedding_rows
 from training.models.chat import (
@@ -36,6 +38,7 @@ from training.models.loading import LoadedPolicy
 
 MAX_REDRAWS = 3
 OnProgress = Callable[[int, int], None]  # replies drawn, replies wanted
+OnSaid = Callable[[Said], None]  # what a reply says so far
 Replier = LoadedPolicy | Endpoint
 
 
@@ -115,6 +118,24 @@ def sample(
             ):  # a greedy reply is the same however often it is drawn
                 break
     return [[replies[p, j] for j in range(k)] for p in range(len(prompts))]
+
+
+def sample_one(
+    policy: Replier, messages: Messages, settings: SamplingSettings, seed: int, on_said: OnSaid = lambda said: None
+) -> Reply:
+    """Draw one reply by this very seed; ``on_said`` is given what it says so far whenever there is more of it.
+
+    A prompt too long for the model raises PromptTooLong before anything is drawn.
+    """
+    draw = _Draw(0, 0, messages, _encoded(policy, messages, settings), seed)
+    if isinstance(policy, Endpoint):
+        return _as_reply(stream_reply(policy, messages, seed, settings, on_said), seed)
+    with _ready(policy):
+        return _decode(policy, [draw], settings, 1, _ignore, _ignore, on_said)[0]
+
+
+def _ignore(*_: float) -> None:
+    """Nobody is told how far it is."""
 
 
 def fits(policy: Replier, messages: Messages, settings: SamplingSettings) -> None:
@@ -203,7 +224,9 @@ def _decode(
     batch_size: int,
     on_batch: Callable[[int], None],
     on_token: OnToken,
+    on_said: OnSaid | None = None,
 ) -> list[Reply]:
+    """Draw by a model here; ``on_said`` is for a single reply."""
     from training.speedups.direct_forward import DirectForward
 
     reader = ReplyReader(policy.tokenizer, settings.stop)
@@ -224,6 +247,7 @@ def _decode(
         batch_size=batch_size,
         on_batch=on_batch,
         on_token=on_token,
+        on_drawn=(lambda drawn: None) if on_said is None else lambda drawn: on_said(reader.read_so_far(drawn[0])),
         direct_forward=DirectForward.of(model),
     )
     return [_reply(reader, one, draw.seed) for one, draw in zip(drawn, draws, strict=True)]
@@ -241,13 +265,14 @@ def _ask(
     for start in range(0, len(draws), batch_size):
         batch = draws[start : start + batch_size]
         said = endpoint.reply_all([(draw.messages, draw.seed) for draw in batch], settings)
-        replies += [
-            Reply(one.text, one.finish_reason, one.tokens, d.seed, reasoning=one.reasoning, unfinished=one.unfinished)
-            for one, d in zip(said, batch, strict=True)
-        ]
+        replies += [_as_reply(one, draw.seed) for one, draw in zip(said, batch, strict=True)]
         on_batch(len(replies))
         on_token(len(replies), sum(map(_drawn_tokens, replies)))
     return replies
+
+
+def _as_reply(said: EndpointSaid, seed: int) -> Reply:
+    return Reply(said.text, said.finish_reason, said.tokens, seed, reasoning=said.reasoning, unfinished=said.unfinished)
 
 
 def _drawn_tokens(reply: Reply) -> int:

@@ -127,11 +127,12 @@ def _stored(session: Session, prompts: Sequence[Prompt]) -> dict[str, PromptRow]
 
 
 def _bring(session: Session, stored: Iterable[PromptRow], offered: Sequence[Prompt]) -> None:
-    """A prompt that only came in with a request for replies becomes work once somebody brings it."""
-    meant = {prompt.content_hash for prompt in offered if ASKED_HERE not in prompt.tags}
+    """A prompt that only came in with a request for replies becomes work, with their tags, once somebody brings it."""
+    meant = {prompt.content_hash: prompt.tags for prompt in offered if ASKED_HERE not in prompt.tags}
     for row in stored:
         if row.content_hash in meant and ASKED_HERE in row.tags:
-            row.tags = [tag for tag in row.tags if tag != ASKED_HERE]
+            kept = [tag for tag in row.tags if tag != ASKED_HERE]
+            row.tags = list(dict.fromkeys([*kept, *meant[row.content_hash]]))
             session.add(row)
 
 

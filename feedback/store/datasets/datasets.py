@@ -252,11 +252,12 @@ def _judged_matchups(
     allowed = _policy_ids(session, filters.policies)
     batches = _batch_ids(session, filters.batches)
     nobodys = _drawn_on_the_way(session, list(generations.values())) if allowed is not None else set()
+    trained_on = {Purpose.collect, Purpose.playground} if filters.playground else {Purpose.collect}
     for matchup in matchups:
         judgments = kept[matchup.id]
         prompt = prompts[matchup.prompt_id]
         replies = [generations[key] for key in matchup.generation_ids]
-        if matchup.purpose is not Purpose.collect:  # checks and evaluations measure; they never train
+        if matchup.purpose not in trained_on:  # checks and evaluations measure; they never train
             dropped[f"purpose_{matchup.purpose.value}"] += len(judgments)
         elif prompt.split is Split.evaluation:
             dropped["evaluation_prompt"] += len(judgments)

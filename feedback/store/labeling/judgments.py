@@ -177,7 +177,9 @@ def _newest_judgment(session: Session, annotator: str, session_key: str | None) 
     query = (
         select(JudgmentRow)
         .join(LeaseRow, col(LeaseRow.id) == col(JudgmentRow.lease_id))
+        .join(MatchupRow, col(MatchupRow.id) == col(JudgmentRow.matchup_id))
         .where(JudgmentRow.annotator == annotator, JudgmentRow.state == JudgmentState.current)
+        .where(MatchupRow.purpose != Purpose.playground)  # taken back where it was given
         .order_by(col(JudgmentRow.created_at).desc())
         .limit(1)
     )

@@ -19,12 +19,12 @@ from sqlmodel import Session, col, select
 from feedback.column_types import new_id
 from feedback.database.engine import Database, one_at_a_time
 from feedback.database.statements import CompiledStatement
-from feedback.errors import LeaseLost, NotFound
+from feedback.errors import InvalidInput, LeaseLost, NotFound
 from feedback.store.labeling import idle_leases, pool
 from feedback.store.labeling.pool import LEASE
-from feedback.store.rows import record
+from feedback.store.rows import as_row, get_by_key, record
 from feedback.tables import GenerationRow, LeaseRow, MatchupRow, PromptRow
-from feedback.types import CUT, LeaseState, MatchupKind, Part, Purpose, Source
+from feedback.types import CUT, LeaseState, Matchup, MatchupKind, Part, Purpose, Source
 
 # Draws the order to show replies in, from the orders judged in, those that may come back, and the number of replies.
 OrderDraw = Callable[[Sequence[Sequence[int]], Sequence[Sequence[int]], int], list[int]]
@@ -327,3 +327,43 @@ _TEXTS = CompiledStatement(
     .join(_PROMPT, _PROMPT.c.id == _GENERATION.c.prompt_id)
     .where(_GENERATION.c.id.in_(bindparam("ids", expanding=True)))
 )
+
+
+def lease_pair(
+    db: Database, generation_ids: Sequence[str], annotator: str, *, purpose: Purpose, expires_at: datetime
+) -> LeaseRow:
+    """Lease a new matchup of two replies, shown in this order. Nobody else is asked about it.
+
+    Raises:
+        InvalidInput: the replies answer different prompts, or one is not there.
+    """
+    with db.write() as session:
+        rows = session.exec(select(GenerationRow).where(col(GenerationRow.id).in_(list(generation_ids)))).all()
+        prompts = {row.prompt_id for row in rows}
+        if len(rows) != len(set(generation_ids)) or len(prompts) != 1:
+            raise InvalidInput("Two replies can be compared only if both answer the same conversation.")
+        # Stored order is by id, so that it says nothing of the side
+        stored = sorted(generation_ids)
+        matchup = as_row(
+            MatchupRow,
+            Matchup(prompt_id=prompts.pop(), generation_ids=stored, purpose=purpose, reserved_for=annotator),
+        )
+        session.add(matchup)
+        session.flush()
+        order = [stored.index(key) for key in generation_ids]
+        lease = LeaseRow(matchup_id=matchup.id, annotator=annotator, shown_order=order, expires_at=expires_at)
+        session.add(lease)
+        return lease
+
+
+def lease_again(db: Database, matchup_id: str, annotator: str, *, expires_at: datetime) -> LeaseRow:
+    """Another lease of such a matchup, shown as before: its judgment takes the place of the earlier one."""
+    with db.write() as session:
+        matchup = get_by_key(session, MatchupRow, "matchup", matchup_id)
+        earlier = session.exec(
+            select(LeaseRow).where(LeaseRow.matchup_id == matchup.id).order_by(col(LeaseRow.created_at))
+        ).first()
+        order = [0, 1] if earlier is None else earlier.shown_order
+        lease = LeaseRow(matchup_id=matchup.id, annotator=annotator, shown_order=order, expires_at=expires_at)
+        session.add(lease)
+        return lease

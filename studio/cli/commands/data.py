@@ -211,6 +211,7 @@ def freeze_dataset(
     test_share: Annotated[float, typer.Option(help="Share of prompts kept for testing, 0 to 0.5.")] = 0.1,
     split_seed: Annotated[int, typer.Option(help="The same seed splits prompts the same way.")] = 0,
     weighting: Annotated[Weighting, typer.Option(help="reliability weighs pairs by who judged them.")] = Weighting.none,
+    playground: Annotated[bool, typer.Option("--playground", help="Take votes of the playground, too.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Freeze the judgments that pass the filters, with the pairs derived from them."""
@@ -225,6 +226,7 @@ def freeze_dataset(
             test_share=test_share,
             split_seed=split_seed,
             weighting=weighting,
+            playground=playground,
         )
         row = session.services.datasets.freeze(name, filters)
         twin = session.services.datasets.twin_of(row)

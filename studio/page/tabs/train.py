@@ -365,7 +365,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
 
     fields = [field for each in forms.values() for field in each]
     naming = [(field.refers, made) for field, made in zip(fields, form.inputs, strict=True) if field.refers]
-    offered = [form.dataset, form.parent, form.after]
+    offered: list[Any] = [form.dataset, form.parent, form.after]
     offered += [listed.table, listed.newer, listed.older, view.worker, view.timer]
     showing = bind(show_form, services, list(forms))
     method_shown = [form.empty, form.start, form.try_out, *form.columns]

@@ -39,7 +39,12 @@ LEGEND = (
     "middle a coin. Correct is how often the answer is the one that the model of all annotators believes in; the two "
     "leanings are what somebody would choose of two equally good replies. Gold pairs have a known answer."
 )
-PURPOSE_WORDS = {Purpose.gold: "known answer", Purpose.repeat: "shown again", Purpose.evaluate: "evaluation"}
+PURPOSE_WORDS = {
+    Purpose.gold: "known answer",
+    Purpose.repeat: "shown again",
+    Purpose.evaluate: "evaluation",
+    Purpose.playground: "playground",
+}
 
 
 def summary(report: QualityReport, disputed: int) -> Html:

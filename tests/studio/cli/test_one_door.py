@@ -263,6 +263,7 @@ ONE_DOOR = {
     "judgments.import", "policy.add", "benchmark.import", "comparison.withdraw", "policy.export",  # the shell
     "policy.reply", "policy.download", "guidelines.save",  # REST, and the page's guidelines by the same method
     "pool.fill",  # the page
+    "playground.prefer", "playground.edit", "playground.ask_annotators", "playground.archive",  # REST and the page
 }  # fmt: skip
 """Acts that one door alone offers to this day."""
 

@@ -15,11 +15,11 @@ from feedback.store.models import checkpoints, policies, runs, scorecards
 from feedback.store.people import audit
 from feedback.tables import RunRow
 from feedback.types import Checkpoint, Policy, Run, RunState, Scorecard, UserRole
+from studio.background import pool_filler as pool
+from studio.background.pool_filler import REFILL_BELOW
 from studio.identity import Person
-from studio.services import pool
 from studio.services.facade import Services
 from studio.services.labeling import LabelCounts
-from studio.services.pool import REFILL_BELOW
 from studio.web.api import label_screen
 from studio.web.api.schemas import LabelIn
 from tests import factories

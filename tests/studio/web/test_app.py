@@ -49,7 +49,7 @@ def test_the_page_is_served_with_its_script_and_style(client: TestClient) -> Non
 def test_every_tab_is_there_and_no_event_is_public(services: Services) -> None:
     page = build_page(services)
     tabs = [block.label for block in page.blocks.values() if isinstance(block, gr.Tab)]
-    assert tabs == ["Overview", "Label", "Train", "Policies", "Datasets", "Review", "People"]
+    assert tabs == ["Overview", "Label", "Playground", "Train", "Policies", "Datasets", "Review", "People"]
     assert all(fn.api_visibility == "private" for fn in page.fns.values() if fn.fn is not None)
 
 

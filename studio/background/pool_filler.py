@@ -1,4 +1,4 @@
-"""The pool of pairs: what fills it, and when."""
+"""When the pool of pairs is filled: the runs that do it are queued here."""
 
 from __future__ import annotations
 
@@ -14,9 +14,8 @@ from feedback.store.labeling import matchups as matchup_store
 from feedback.store.models import policies as policy_store
 from feedback.store.models import runs as run_store
 from feedback.tables import PolicyRow, RunRow
-from feedback.types import RunState, Split, UserRole
-from studio.services.access import Acts, act
-from training.runs import lifecycle, queue
+from feedback.types import RunState, Split
+from training.runs import queue
 
 log = logging.getLogger(__name__)
 
@@ -96,20 +95,3 @@ class PoolFiller:
     def close(self) -> None:
         """Let the background thread finish."""
         self._background.shutdown(wait=True, cancel_futures=True)
-
-
-class Pool(Acts):
-    """Acts that fill the pool."""
-
-    @act(UserRole.researcher, audit="pool.fill")
-    def fill_pool(self, limit: int = POOL_SIZE) -> RunRow:
-        """Queue a run that samples the champion's replies to ``limit`` prompts, or give back the one under way."""
-        with self.shared.filler.lock:
-            pending = self.shared.filler.newest_fill(PENDING)
-            return pending or self.shared.filler.submit_fill(limit)
-
-    @act(UserRole.annotator)
-    def last_fill(self) -> RunRow | None:
-        """The newest run that filled, fills or failed to fill the pool."""
-        lifecycle.reconcile(self.db)
-        return self.shared.filler.newest_fill(None)

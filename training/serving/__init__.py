@@ -1,0 +1,1 @@
+"""A policy in a process of its own that replies while somebody watches."""
