@@ -8,7 +8,7 @@ from feedback.datasets.freeze import freeze, preview
 from feedback.errors import Conflict, NotEnoughData
 from feedback.store.content.prompts import list_prompts
 from feedback.store.datasets.datasets import get_dataset
-from feedback.store.labeling.batches import ensure_batch, find_batch, retire_open
+from feedback.store.labeling.batches import count_ties, ensure_batch, find_batch, retire_open
 from feedback.store.labeling.matchups import MatchupCounts
 from feedback.store.models.rounds import list_rounds
 from feedback.tables import DatasetRow
@@ -85,7 +85,6 @@ def label(context: RoundContext) -> Step:
     )
     if run.state is RunState.succeeded:
         context.evidence["judgings"] = judgings + 1
-        context.evidence["ties"] = context.evidence.get("ties", 0) + run.result["ties"]
         if not run.result["judged"] + run.result.get("before", 0):
             raise RoundBlocked(
                 f"{context.settings.annotator} could judge none of {pool.open} open pairs: others hold their leases."
@@ -149,6 +148,7 @@ def _freeze(context: RoundContext) -> Step:
     context.evidence |= {"dataset": dataset.name, "pairs": dataset.counts["pairs"], "judged": _judged(context.pool())}
     batch = find_batch(context.db, context.name)
     if batch is not None:
+        context.evidence["ties"] = count_ties(context.db, batch.id)
         context.evidence["withdrawn"] = retire_open(context.db, batch.id)
     return Step(RoundState.frozen, "training to begin")
 

@@ -19,6 +19,8 @@ from training.rounds.recipe import RecipeSettings, round_name
 FEW_PAIRS, MANY_PAIRS = 200, 400
 """Below the first DPO alone is advised; from the second a reward model has enough to learn from."""
 FEWEST_FOR_PACE = 5  # judgments that tell a pace
+MOST_TIES = 0.5
+"""Share of judgments without a preference above which a round is said to learn little."""
 PACE_WINDOW = timedelta(hours=3)
 ROUNDS_FOR_CURVE = 3
 
@@ -34,6 +36,7 @@ def guidance(db: Database, recipe: RecipeRow, rounds: Sequence[RoundRow]) -> lis
         found.append(f"Round {row.number} waits for {row.waits_for}{_progress(db, row)}.")
     if row.state in (RoundState.filling, RoundState.labeling) and not recipe.state.is_terminal and settings.by_people:
         found += _pace(db, recipe, row, settings, now())
+    found += _tie_warning(settings, row)
     found += [ended.evidence["note"] for ended in rounds[-2:] if "note" in ended.evidence]
     found += _method_advice(settings, rounds)
     return [*found, *curve_words(rounds)]
@@ -72,6 +75,15 @@ def _pace(db: Database, recipe: RecipeRow, row: RoundRow, settings: RecipeSettin
     end = (at + timedelta(seconds=seconds)).astimezone()
     day = "" if end.date() == at.astimezone().date() else f"{end:%B} {end.day}, "
     return [f"{left} judgments are missing; at today's pace labeling ends about {day}{end:%H:%M}."]
+
+
+def _tie_warning(settings: RecipeSettings, row: RoundRow) -> list[str]:
+    """That a round has little to learn from, where most of its judgments prefer neither reply."""
+    ties, judged = int(row.evidence.get("ties", 0)), int(row.evidence.get("judged", 0))
+    if ties <= MOST_TIES * judged:
+        return []
+    remedy = "Choose a rule that tells replies apart." if not settings.by_people else "Draw replies that differ more."
+    return [f"{ties} of {judged} judgments of round {row.number} prefer neither reply, so little is learned. {remedy}"]
 
 
 def _method_advice(settings: RecipeSettings, rounds: Sequence[RoundRow]) -> list[str]:

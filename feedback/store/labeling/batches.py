@@ -112,6 +112,22 @@ def count_opinions(
         return session.exec(query).one()
 
 
+def count_ties(db: Database, batch_id: str) -> int:
+    """How many judgments of a batch prefer neither reply: ties, and those that call both bad."""
+    query = (
+        select(func.count())
+        .select_from(JudgmentRow)
+        .join(MatchupRow, col(MatchupRow.id) == col(JudgmentRow.matchup_id))
+        .where(
+            MatchupRow.batch_id == batch_id,
+            JudgmentRow.state == JudgmentState.current,
+            col(JudgmentRow.verdict).in_((Verdict.tie, Verdict.both_bad)),
+        )
+    )
+    with db.read() as session:
+        return session.exec(query).one()
+
+
 def retire_open(db: Database, batch_id: str) -> int:
     """Withdraw the matchups of a batch on which nobody has an opinion and that are on no screen; returns how many.
 

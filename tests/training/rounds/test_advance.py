@@ -434,8 +434,21 @@ def test_ties_alone_freeze_nothing_and_more_votes_help(db: Database, home: Home,
     assert "Only 0 of the 1 judged pairs can be trained on" in get_recipe(db, "demo").reason
     vote(db, 5)
     resume(db, home, "demo")
-    assert step(db, home, recipe, runs).state is RoundState.evaluating
+    row = step(db, home, recipe, runs)
+    assert row.state is RoundState.evaluating and row.evidence["ties"] == 1
     assert get_dataset(db, "demo-1").counts["pairs"] == 5
+
+
+def test_judgments_without_a_preference_are_counted_and_said(db: Database, home: Home, starter: PolicyRow) -> None:
+    runs = PretendedRuns(db)
+    recipe = start(db, "demo", PEOPLE | {"rounds": 1, "pairs": 16})
+    step(db, home, recipe, runs)
+    judge_by(db, lambda left, right: 0, count=10)
+    vote(db, 6)
+    row = step(db, home, recipe, runs)  # all are judged before anybody looks again
+    assert (row.evidence["judged"], row.evidence["ties"]) == (16, 10)
+    (words,) = [words for words in guidance(db, recipe, [row]) if "prefer neither" in words]
+    assert words.startswith("10 of 16 judgments of round 1 prefer neither reply")
 
 
 def test_a_pool_that_ran_out_is_skipped_to_training(db: Database, home: Home, starter: PolicyRow) -> None:
