@@ -12,6 +12,7 @@
   let pending = {}; // side → {text, note, error} of what is being written
   let sent = ""; // the sampling that the chat has
   let search = 0;
+  let drawn = ""; // the chat and its number of turns as last drawn: a new turn comes into sight
 
   const say = (words, undo) => {
     byId("chat-note").replaceChildren(words);
@@ -39,8 +40,11 @@
     byId("chat-blind").disabled = Boolean(chat) || !byId("chat-right").value;
     byId("chat-send").hidden = isWriting();
     document.querySelector("[data-chat=stop]").hidden = !isWriting();
-    place.scrollTop = place.scrollHeight;
+    if (drawn === turnsOf(chat)) return; // what is read stays where it is
+    drawn = turnsOf(chat);
+    place.scrollTop += (place.lastElementChild?.getBoundingClientRect().top ?? 0) - place.getBoundingClientRect().top;
   };
+  const turnsOf = (one) => `${one?.id} ${one?.turns.length}`;
 
   const showList = async () => {
     const query = new URLSearchParams({ search: byId("chat-search").value.trim() });
