@@ -44,16 +44,11 @@ def require_pairs(pairs: Sequence[Any], noun: str, reporter: Reporter) -> None:
         reporter.log(f"warning: only {len(pairs)} pairs; below about {FEW_PAIRS} a run mostly learns noise")
 
 
-def encode_pairs(encoder: Encoder, pairs: Sequence[PreferencePair], *, level_ends: bool = False) -> list[TokenPair]:
-    """The pairs as token ids, those that can be trained on.
-
-    With ``level_ends``, where one reply was cut, the end of the other is left out too: it would be the one end token of
-    the pair, and a preference for the longer reply, which was cut, would teach a policy not to end.
-    """
+def encode_pairs(encoder: Encoder, pairs: Sequence[PreferencePair]) -> list[TokenPair]:
+    """The pairs as token ids, those that can be trained on."""
     rows = []
     for pair in pairs:
-        cut = [pair.is_cut] * 2 if level_ends else [pair.chosen_cut, pair.rejected_cut]
-        sides = encoder.encode(pair.messages, list(zip((pair.chosen, pair.rejected), cut, strict=True)))
+        sides = encoder.encode(pair.messages, [(pair.chosen, pair.chosen_cut), (pair.rejected, pair.rejected_cut)])
         if sides is not None:
             chosen, rejected = sides
             length = len(chosen.prompt) + max(len(chosen.reply), len(rejected.reply))
@@ -65,21 +60,12 @@ def encode_pairs(encoder: Encoder, pairs: Sequence[PreferencePair], *, level_end
 
 
 def usable_pairs(
-    tokenizer: Any,
-    model: Any,
-    pairs: Sequence[PreferencePair],
-    settings: TrainSettings,
-    reporter: Reporter,
-    *,
-    level_ends: bool = False,
+    tokenizer: Any, model: Any, pairs: Sequence[PreferencePair], settings: TrainSettings, reporter: Reporter
 ) -> tuple[list[TokenPair], Encoder]:
-    """The pairs that can be trained on, and the counts of the others; refused when fewer than two are left.
-
-    See ``encode_pairs`` for ``level_ends``.
-    """
+    """The pairs that can be trained on, and the counts of the others; refused when fewer than two are left."""
     require_pairs(pairs, f"The dataset {settings.dataset!r}", reporter)
     encoder = Encoder(tokenizer, min(settings.max_length, window_of(model)))
-    encoded = encode_pairs(encoder, pairs, level_ends=level_ends)
+    encoded = encode_pairs(encoder, pairs)
     encoder.report(reporter, "pairs", len(pairs))
     if len(encoded) < MIN_PAIRS:
         raise NotEnoughData(

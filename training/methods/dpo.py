@@ -82,7 +82,7 @@ def train_dpo(
     ``directory`` keeps the states to resume from, ``cache`` what the parent said of the pairs.
     """
     model, tokenizer, peft_config = load_parent(base, parent_adapter, settings, reporter, device)
-    encoded, encoder = usable_pairs(tokenizer, model, pairs, settings, reporter, level_ends=True)
+    encoded, encoder = usable_pairs(tokenizer, model, pairs, settings, reporter)
     figures: dict[str, float] = {}
     with trainer_scope():
         trainer = _build(model, tokenizer, encoded, settings, directory, peft_config, reporter, cache)
