@@ -37,9 +37,9 @@
     (target.closest("[role=tab]") && /^(Arrow|Home$|End$)/.test(key)));
 
   const run = (action) => {
-    const button = document.querySelector(`[data-action="${action}"]:not(tr)`);
-    button?.classList.add("pressed");
-    setTimeout(() => button?.classList.remove("pressed"), 120);
+    const buttons = document.querySelectorAll(`[data-action="${action}"]:not(tr)`);
+    buttons.forEach((button) => button.classList.add("pressed"));
+    setTimeout(() => buttons.forEach((button) => button.classList.remove("pressed")), 120);
     studio.acts[action]?.();
   };
   studio.run = run;
@@ -78,7 +78,7 @@
   const escape = (event) => {
     const dialog = document.querySelector("dialog[open]");
     if (dialog) closeDialog(dialog);
-    else if (!studio.closePanel()) {
+    else if (!studio.closePanel() && !studio.closeDrawer()) {
       if (isTyping(event.target) && event.target.closest("#label-tab")) event.target.blur();
       else return;
     }
@@ -105,7 +105,7 @@
     button.blur();
   }, true);
 
-  // What a low window folds away; it is in sight by itself in a higher one.
+  // What a low or narrow window folds away; it is in sight by itself in a larger one.
   const unfold = (id, open = byId(id).getAttribute("aria-expanded") !== "true") => {
     byId(id).setAttribute("aria-expanded", String(open));
     byId(byId(id).getAttribute("aria-controls")).classList.toggle("unfolded", open);
