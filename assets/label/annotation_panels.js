@@ -201,9 +201,9 @@
   // Guidelines and figures -------------------------------------------------------------------------------
 
   const SEEN = "rlhf-studio-guidelines"; // the version this browser has shown last
-  const BESIDE = "rlhf-studio-guidelines-open"; // whether they stand beside the task where there is room
+  const BESIDE = "rlhf-studio-guidelines-open"; // whether they stand beside the task of a wide window
   const drawer = () => byId("guidelines-details");
-  const hasRoom = () => matchMedia("(min-width: 1500px)").matches;
+  const isWide = () => matchMedia("(min-width: 1500px)").matches; // there they are open to begin with, and stay so
 
   // Returns whether they have changed since this browser showed them last: then they open by themselves, once.
   studio.showGuidelines = (given) => {
@@ -214,7 +214,7 @@
     studio.stored(SEEN, String(given.version));
     byId("guidelines-news").hidden = !isNews;
     if (isNews) drawer().open = true;
-    else if (!drawer().dataset.laid) drawer().open = hasRoom() && studio.stored(BESIDE) !== "no";
+    else if (!drawer().dataset.laid) drawer().open = isWide() && studio.stored(BESIDE) !== "no";
     drawer().dataset.laid = "yes";
     showNote();
     const tool = document.querySelector(".tools [data-action=criteria]");
@@ -223,7 +223,7 @@
     return isNews;
   };
   studio.closeDrawer = () => {
-    if (!drawer()?.open || hasRoom()) return false;
+    if (!drawer()?.open || isWide()) return false;
     if (drawer().contains(document.activeElement)) document.activeElement.blur();
     drawer().open = false;
     return true;
@@ -326,7 +326,7 @@
     "skip-why": toggle("skip", null),
     guidelines: () => {
       drawer().open = !drawer().open;
-      if (hasRoom()) studio.stored(BESIDE, drawer().open ? "yes" : "no");
+      if (isWide()) studio.stored(BESIDE, drawer().open ? "yes" : "no");
       if (drawer().open) byId("guidelines-body").focus({ preventScroll: true });
       else document.activeElement?.blur?.();
     },

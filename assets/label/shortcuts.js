@@ -78,7 +78,7 @@
   const escape = (event) => {
     const dialog = document.querySelector("dialog[open]");
     if (dialog) closeDialog(dialog);
-    else if (!studio.closePanel() && !studio.closeDrawer()) {
+    else if (!studio.closePanel() && !studio.closeDrawer() && !foldTools()) {
       if (isTyping(event.target) && event.target.closest("#label-tab")) event.target.blur();
       else return;
     }
@@ -86,7 +86,7 @@
   };
 
   document.addEventListener("click", (event) => {
-    if (event.target instanceof Element && event.target.closest("#tools-list button")) unfold("tools-menu", false);
+    if (event.target instanceof Element && !event.target.closest("#tools-menu")) foldTools();
     const button = event.target instanceof Element && event.target.closest("button[data-action]");
     // The second half of a double click would fall on the pair that was painted between the two, which nobody has read.
     if (button && !(event.detail > 1 && JUDGING.test(button.dataset.action))) studio.acts[button.dataset.action]?.();
@@ -113,8 +113,13 @@
   };
   studio.acts.tools = () => unfold("tools-menu");
   studio.acts.strengths = () => unfold("strengths-menu");
-  studio.foldAll = () => ["tools-menu", "strengths-menu"]
-    .filter((id) => byId(id)?.getAttribute("aria-expanded") === "true").forEach((id) => unfold(id, false));
+  const fold = (id) => {
+    const isOpen = byId(id)?.getAttribute("aria-expanded") === "true";
+    if (isOpen) unfold(id, false);
+    return isOpen;
+  };
+  const foldTools = () => fold("tools-menu");
+  studio.foldAll = () => ["tools-menu", "strengths-menu"].forEach(fold);
 
   // One stop for Tab per toolbar, arrows inside it: the verdicts are few stops away.
   const rove = (bar, wanted) => {

@@ -78,10 +78,22 @@ def test_a_phone_has_one_row_of_verdicts_and_no_sideways_scroll(
     assert_sound(page)
     page.locator("#strengths-menu").tap()
     assert box_of(page, "#verdicts")["height"] <= 110
+    place = "document.querySelector('.prompt-card').getBoundingClientRect().top + scrollY"
+    top = page.evaluate(place)
     page.locator("#tools-menu").tap()
     expect(page.locator(".tools [data-action=flag]")).to_be_visible()
+    menu, tools = box_of(page, "#tools-list"), box_of(page, "#tools-menu")
+    assert menu["x"] >= 0 and menu["right"] <= 390 and 0 <= menu["y"] - tools["bottom"] < 12, (
+        "it hangs under its button"
+    )
+    assert page.evaluate(place) == top, "it moves nothing"
     look(page, f"390-{scheme}-unfolded")
     assert_sound(page)
+    page.locator(".prompt-card").tap()
+    expect(page.locator("#tools-list")).to_be_hidden()
+    page.locator("#tools-menu").tap()
+    page.keyboard.press("Escape")
+    expect(page.locator("#tools-list")).to_be_hidden()
 
 
 def assert_sound(page: Page) -> None:
@@ -188,7 +200,7 @@ def test_in_a_wide_window_nothing_is_swiped(studio: Studio, open_page: OpenPage)
 def test_the_guidelines_open_once_when_they_changed(studio: Studio, open_page: OpenPage) -> None:
     put_pairs(studio.db, 6)
     settings.save_guidelines(studio.db, Guidelines(text="Be strict."))
-    page = open_page(studio, viewport={"width": 1280, "height": 900})
+    page = open_page(studio, viewport={"width": 1000, "height": 900})
     drawer, body = page.locator("#guidelines-details"), page.locator("#guidelines-body")
     expect(drawer).to_be_hidden()
     settings.save_guidelines(studio.db, Guidelines(text="Be kind."))
@@ -198,9 +210,9 @@ def test_the_guidelines_open_once_when_they_changed(studio: Studio, open_page: O
     expect(body).to_be_visible()
     expect(page.locator("#guidelines-news")).to_be_visible()
     expect(page.locator("#label-says")).to_contain_text("The guidelines have changed.")
-    look(page, "1280-drawer")
+    look(page, "1000-drawer")
     place = box_of(page, "#guidelines-details")
-    assert place["right"] == 1280 and place["y"] == 0 and 300 <= place["width"] <= 420, "on the right, over the page"
+    assert place["right"] == 1000 and place["y"] == 0 and 300 <= place["width"] <= 420, "on the right, over the page"
     assert box_of(page, ".reply-card.side-left")["y"] == top, "it moves nothing"
     press(page, "2")  # it takes no key
     expect(body).to_be_visible()
@@ -217,6 +229,23 @@ def test_the_guidelines_open_once_when_they_changed(studio: Studio, open_page: O
     expect(page.locator("#guidelines-open")).to_have_attribute("aria-expanded", "true")
     page.locator("#guidelines-details summary").click()
     expect(drawer).to_be_hidden()
+
+
+def test_a_drawer_that_opens_by_itself_covers_nothing_where_there_is_room(studio: Studio, open_page: OpenPage) -> None:
+    put_pairs(studio.db, 3)
+    settings.save_guidelines(studio.db, Guidelines(text="Be strict."))
+    page = open_page(studio, viewport={"width": 1280, "height": 900})
+    settings.save_guidelines(studio.db, Guidelines(text="Be kind.", asks_rationale=True))
+    press(page, "1")
+    expect(page.locator("#guidelines-body")).to_be_visible()
+    look(page, "1280-drawer")
+    drawer, reply = box_of(page, "#guidelines-details"), box_of(page, ".reply-card.side-right")
+    assert reply["right"] <= drawer["x"] and drawer["right"] <= 1280
+    assert drawer["bottom"] <= box_of(page, "#verdicts")["y"], "nor the buttons"
+    assert box_of(page, ".drawer-close")["right"] < drawer["right"], "its heading fits"
+    assert box_of(page, "#guidelines-details summary")["height"] < 48
+    page.locator("#panel-note .panel-close").click()
+    assert page.evaluate(SIDEWAYS) <= 0
 
 
 def test_guidelines_beside_the_task_give_their_room_back(studio: Studio, open_page: OpenPage) -> None:

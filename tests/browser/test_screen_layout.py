@@ -191,7 +191,7 @@ def test_a_wide_window_is_used_and_a_phone_loses_little_to_margins(desk: Studio,
     put_all_kinds(desk.db)
     for width, least in ((360, 330), (1280, 1180), (1600, 1400), (2560, 1900)):
         page = open_page(desk, viewport={"width": width, "height": 800})
-        box = page.locator("#label-tools").bounding_box()
+        box = page.locator("#label-body").bounding_box()
         assert box and box["width"] >= least, f"{box} of {width}"
 
 

@@ -336,13 +336,19 @@ def _dialog(elem_id: str, title: str, *children: object) -> Html:
 
 
 def guidelines_frame() -> Html:
-    """Where the guidelines stand: beside the task on a wide screen, else a drawer over its right side."""
+    """A drawer of guidelines: beside the task where there is room, else over the right side of the page."""
     summary = element(
         "summary",
         "Guidelines ",
         element("span", "", id="guidelines-version", class_="quiet"),
         element("span", "changed", id="guidelines-news", class_="badge badge-warn", hidden=True),
-        element("span", "Close ", element("kbd", "G", data_key_of="guidelines"), class_="drawer-close"),
+        element(
+            "span",
+            element("span", "Close", class_="unseen"),
+            element("span", "✕ ", aria_hidden="true"),
+            element("kbd", "G", data_key_of="guidelines", aria_hidden="true"),
+            class_="drawer-close",
+        ),
     )
     body = element("div", "", id="guidelines-body", tabindex=0, role="region", aria_label="Guidelines")
     return element("details", summary, body, id="guidelines-details")
