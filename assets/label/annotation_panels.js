@@ -200,27 +200,88 @@
 
   // Guidelines and figures -------------------------------------------------------------------------------
 
+  const SEEN = "rlhf-studio-guidelines"; // the version this browser has shown last
+  const BESIDE = "rlhf-studio-guidelines-open"; // whether they stand beside the task of a wide window
+  const drawer = () => byId("guidelines-details");
+  const isWide = () => matchMedia("(min-width: 1500px)").matches; // there they are open to begin with, and stay so
+
+  // Returns whether they have changed since this browser showed them last: then they open by themselves, once.
   studio.showGuidelines = (given) => {
-    const body = byId("guidelines-body"), details = byId("guidelines-details");
-    body.innerHTML = given.html;
+    byId("guidelines-body").innerHTML = given.html;
     byId("guidelines-version").textContent = given.version ? `version ${given.version}` : "";
-    const seen = Number(studio.stored("rlhf-studio-guidelines") ?? -1);
+    const seen = Number(studio.stored(SEEN) ?? -1);
     const isNews = seen >= 0 && given.version > seen;
+    studio.stored(SEEN, String(given.version));
     byId("guidelines-news").hidden = !isNews;
-    if (!isNews) studio.stored("rlhf-studio-guidelines", String(given.version));
-    const wide = matchMedia("(min-width: 1500px)").matches;
-    if (!details.dataset.laid) details.open = wide && studio.stored("rlhf-studio-guidelines-open") !== "no";
-    details.dataset.laid = "yes";
+    if (isNews) drawer().open = true;
+    else if (!drawer().dataset.laid) drawer().open = isWide() && studio.stored(BESIDE) !== "no";
+    drawer().dataset.laid = "yes";
     showNote();
     const tool = document.querySelector(".tools [data-action=criteria]");
     tool.hidden = !given.criteria.length;
     showCriteria();
+    return isNews;
   };
-  const readGuidelines = () => {
-    byId("guidelines-news").hidden = true;
-    if (studio.guidelines().version >= 0) studio.stored("rlhf-studio-guidelines", String(studio.guidelines().version));
+  studio.closeDrawer = () => {
+    if (!drawer()?.open || isWide()) return false;
+    if (drawer().contains(document.activeElement)) document.activeElement.blur();
+    drawer().open = false;
+    return true;
   };
   studio.showFigures = (markup) => { byId("figures-body").innerHTML = markup ?? ""; };
+
+  // The goal for the day ---------------------------------------------------------------------------------
+
+  const FIRST_GOAL = 50, MOST_GOAL = 9999;
+  const goalKey = () => `rlhf-studio-goal ${document.querySelector(".signed-in strong")?.textContent ?? ""}`.trim();
+  const goal = () => Number(studio.stored(goalKey())) || FIRST_GOAL;
+  let answered = 0; // in all, as the counter was last told
+  let base = null; // {today, total}: what was answered on the day ``day``, when the studio was asked
+  let day = "";
+
+  studio.showGoal = (total) => {
+    answered = total;
+    const midnight = new Date();
+    if (day !== midnight.toDateString()) {
+      day = midnight.toDateString();
+      midnight.setHours(0, 0, 0, 0);
+      studio.send("today", { content: { since: midnight.toISOString() } });
+    }
+    writeGoal();
+  };
+  studio.showToday = (told) => {
+    base = told;
+    if (!told) day = ""; // asked again with the next answer
+    writeGoal();
+  };
+  const writeGoal = () => {
+    const button = byId("goal");
+    if (!button || !base) return;
+    const today = Math.max(0, base.today + answered - base.total);
+    button.textContent = `${today >= goal() ? "✓ " : ""}${today} of ${goal()} today`;
+    button.classList.toggle("is-reached", today >= goal());
+    button.style.setProperty("--done", `${Math.min(100, 100 * today / goal())}%`);
+  };
+  const editGoal = (isEdited) => {
+    byId("goal").hidden = isEdited;
+    byId("goal-edit").hidden = !isEdited;
+    if (isEdited) { byId("goal-edit").value = goal(); byId("goal-edit").select(); }
+    else writeGoal();
+  };
+  const keepGoal = () => {
+    const wanted = Math.round(Number(byId("goal-edit").value));
+    if (wanted >= 1 && wanted <= MOST_GOAL) studio.stored(goalKey(), String(wanted));
+    editGoal(false);
+  };
+  document.addEventListener("click", (event) => { if (event.target.id === "goal") editGoal(true); });
+  document.addEventListener("focusout", (event) => { if (event.target.id === "goal-edit") keepGoal(); });
+  document.addEventListener("keydown", (event) => {
+    if (event.target.id !== "goal-edit" || !["Enter", "Escape"].includes(event.key)) return;
+    event.preventDefault();
+    event.stopPropagation(); // neither is for the screen
+    if (event.key === "Escape") event.target.value = "";
+    event.target.blur();
+  }, true);
 
   // Wiring -----------------------------------------------------------------------------------------------
 
@@ -264,9 +325,9 @@
     flag: toggle("flag", null),
     "skip-why": toggle("skip", null),
     guidelines: () => {
-      const details = byId("guidelines-details");
-      details.open = !details.open;
-      if (details.open) { byId("guidelines-body").focus({ preventScroll: true }); details.scrollIntoView({ block: "nearest" }); }
+      drawer().open = !drawer().open;
+      if (isWide()) studio.stored(BESIDE, drawer().open ? "yes" : "no");
+      if (drawer().open) byId("guidelines-body").focus({ preventScroll: true });
       else document.activeElement?.blur?.();
     },
     figures: () => {
@@ -296,7 +357,13 @@
   });
   document.addEventListener("toggle", (event) => {
     if (event.target.id !== "guidelines-details") return;
-    if (event.target.open) readGuidelines();
-    studio.stored("rlhf-studio-guidelines-open", event.target.open ? "yes" : "no");
+    byId("guidelines-open").setAttribute("aria-expanded", String(event.target.open));
+    if (!event.target.open) byId("guidelines-news").hidden = true;
   }, true);
+  // A press on their heading is one on the button: what it did is remembered, and leaves no focus behind.
+  document.addEventListener("click", (event) => {
+    if (!(event.target instanceof Element) || !event.target.closest("#guidelines-details summary")) return;
+    event.preventDefault();
+    studio.acts.guidelines();
+  });
 })();

@@ -37,9 +37,9 @@
     (target.closest("[role=tab]") && /^(Arrow|Home$|End$)/.test(key)));
 
   const run = (action) => {
-    const button = document.querySelector(`[data-action="${action}"]:not(tr)`);
-    button?.classList.add("pressed");
-    setTimeout(() => button?.classList.remove("pressed"), 120);
+    const buttons = document.querySelectorAll(`[data-action="${action}"]:not(tr)`);
+    buttons.forEach((button) => button.classList.add("pressed"));
+    setTimeout(() => buttons.forEach((button) => button.classList.remove("pressed")), 120);
     studio.acts[action]?.();
   };
   studio.run = run;
@@ -78,7 +78,7 @@
   const escape = (event) => {
     const dialog = document.querySelector("dialog[open]");
     if (dialog) closeDialog(dialog);
-    else if (!studio.closePanel()) {
+    else if (!studio.closePanel() && !studio.closeDrawer() && !foldTools()) {
       if (isTyping(event.target) && event.target.closest("#label-tab")) event.target.blur();
       else return;
     }
@@ -86,7 +86,7 @@
   };
 
   document.addEventListener("click", (event) => {
-    if (event.target instanceof Element && event.target.closest("#tools-list button")) unfold("tools-menu", false);
+    if (event.target instanceof Element && !event.target.closest("#tools-menu")) foldTools();
     const button = event.target instanceof Element && event.target.closest("button[data-action]");
     // The second half of a double click would fall on the pair that was painted between the two, which nobody has read.
     if (button && !(event.detail > 1 && JUDGING.test(button.dataset.action))) studio.acts[button.dataset.action]?.();
@@ -105,7 +105,7 @@
     button.blur();
   }, true);
 
-  // What a low window folds away; it is in sight by itself in a higher one.
+  // What a low or narrow window folds away; it is in sight by itself in a larger one.
   const unfold = (id, open = byId(id).getAttribute("aria-expanded") !== "true") => {
     byId(id).setAttribute("aria-expanded", String(open));
     byId(byId(id).getAttribute("aria-controls")).classList.toggle("unfolded", open);
@@ -113,8 +113,13 @@
   };
   studio.acts.tools = () => unfold("tools-menu");
   studio.acts.strengths = () => unfold("strengths-menu");
-  studio.foldAll = () => ["tools-menu", "strengths-menu"]
-    .filter((id) => byId(id)?.getAttribute("aria-expanded") === "true").forEach((id) => unfold(id, false));
+  const fold = (id) => {
+    const isOpen = byId(id)?.getAttribute("aria-expanded") === "true";
+    if (isOpen) unfold(id, false);
+    return isOpen;
+  };
+  const foldTools = () => fold("tools-menu");
+  studio.foldAll = () => ["tools-menu", "strengths-menu"].forEach(fold);
 
   // One stop for Tab per toolbar, arrows inside it: the verdicts are few stops away.
   const rove = (bar, wanted) => {

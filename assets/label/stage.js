@@ -11,6 +11,7 @@
   const LOOK_MS = 1000; // between two looks while the pool is empty
   const BEAT_MS = 5 * 60000; // how often the studio hears that somebody is at work, so that their tasks stay theirs
   const IDLE_MS = 30000; // without a sign of life for so long, nobody is reading
+  const PASSING_MS = 8000; // how long it is told that an act was done
   const MIRROR_KEY = "rlhf-studio-draft";
   const PENDING_KEY = "rlhf-studio-pending"; // the lease whose vote has no answer yet; the page may reload in between
   const UNREACHED = "The studio is away: not saved yet. Press again when it is back.";
@@ -48,11 +49,13 @@
     else if (act === "draft" && asked.lease === stage?.lease) draftState("Not saved yet");
     else if (act === "late" && (!refusal || SOON.includes(refusal.status))) setTimeout(() => studio.deliverLate(asked.lease), AGAIN_MS);
     else if (act === "add") say(why, "bad");
+    else if (act === "today") studio.showToday(null);
   };
 
   const receive = (act, answer) => {
     if (act === "draft") return drafted(answer);
     if (act === "figures") return studio.showFigures?.(answer.figures);
+    if (act === "today") return studio.showToday?.(answer);
     if (act === "late") return studio.delivered(answer);
     if (act === "add") return studio.lateAdded(answer);
     if (answer.kept) return undefined;
@@ -63,15 +66,18 @@
     stored(PENDING_KEY, null);
     if (answer.refused) return say(answer.refused, "bad");
     if (answer.status) showStatus(answer.status);
-    if (answer.guidelines) studio.showGuidelines?.((guidelines = answer.guidelines));
+    const isNews = Boolean(answer.guidelines && studio.showGuidelines?.((guidelines = answer.guidelines)));
+    const asked = (head) => `${isNews ? "The guidelines have changed. " : ""}${requestWords(head)}`;
     const before = stage?.lease;
     if (act === "vote" && stage) studio.judgedHere(stage.lease);
     arrange(answer, act);
     studio.showLate?.();
     if (answer.messages) studio.showMessages?.(answer.messages);
     if (answer.late) studio.lateWords(answer.late);
-    if (answer.note) say(answer.note, "", act === "undo" ? requestWords("Request") : requestWords("Next request"));
-    else if (act === "vote") afterPaint(answer.seq, () => say(saidWords, "good", requestWords("Next request")));
+    if (act === "undo") say(answer.note, before === stage?.lease ? "" : "good", asked("Request"));
+    else if (answer.note) say(answer.note, "", asked("Next request"));
+    else if (act === "vote") afterPaint(answer.seq, () => say(saidWords, "good", asked("Next request"), true));
+    else if (isNews) say("The guidelines have changed.");
     else if (act === "deck" && unheard && unheard === stage?.lease) say(UNSAVED, "bad");
     else if (before && before !== stage?.lease && studio.judgedElsewhere(before)) say(ELSEWHERE);
     return undefined;
@@ -111,6 +117,7 @@
   const showStatus = (markup) => {
     byId("label-status").innerHTML = markup;
     writeTimes(byId("label-status"));
+    studio.showGoal?.(Number(byId("label-status").querySelector("[data-total]")?.dataset.total ?? 0));
   };
 
   const settle = () => {
@@ -128,13 +135,25 @@
     byId("pair")?.setAttribute("aria-busy", "true");
   };
 
-  // What is said stands beside the counter and is read out by a screen reader; ``more`` is only read out.
-  let sayings = 0;
-  const say = (words, tone = "", more = "") => {
+  // What is said stands beside the tools and is read out by a screen reader; ``more`` is only read out. That an act was
+  // done is told for a while, with a button to undo it; what went wrong stays until the next press.
+  let sayings = 0, passing = 0;
+  const say = (words, tone = "", more = "", canUndo = false) => {
     sayings += 1;
     write("label-says", words, tone);
-    const also = Object.assign(document.createElement("span"), { className: "unseen", textContent: ` ${more}` });
-    if (words && more) byId("label-says")?.append(also);
+    const place = byId("label-says");
+    if (!words || !place) return;
+    if (more) place.append(Object.assign(document.createElement("span"), { className: "unseen", textContent: ` ${more} ` }));
+    if (canUndo) place.append(undoButton());
+    clearTimeout(passing);
+    place.classList.remove("past");
+    if (tone === "good") passing = setTimeout(() => place.classList.add("past"), PASSING_MS);
+  };
+  const undoButton = () => {
+    const button = Object.assign(document.createElement("button"), { type: "button", textContent: "Undo ", title: "Undo this judgment" });
+    button.dataset.action = "undo";
+    button.append(byId("vote-undo").querySelector("kbd").cloneNode(true));
+    return button;
   };
   const write = (id, words, tone) => {
     const place = byId(id);

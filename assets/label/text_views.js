@@ -208,13 +208,38 @@
 
   studio.reading = {
     views, mark, unmark, markingKey, stopMarking,
-    paint: () => { views.marking = false; cursor = null; show(); },
+    paint: () => { views.marking = false; cursor = null; show(); showTabs(); },
     quote: (span) => [...studio.stage().texts[span.index]].slice(span.start, span.end).join(""),
   };
   Object.assign(studio.acts, {
     diff: () => { views.diff = !views.diff; show(); },
     raw: () => { views.raw = !views.raw; show(); },
     mark: () => (views.marking ? studio.closePanel() : startMarking(0)),
+  });
+
+  // Swiping ----------------------------------------------------------------------------------------------
+
+  // On a phone both replies stand in one line, of which one reply is in sight; the browser moves and snaps it. Here the
+  // headings above are kept true, and a press on one goes to its reply.
+  const track = () => document.querySelector("#pair [data-kind=pair] > .replies");
+  const reach = (line) => line.scrollWidth - line.clientWidth;
+  const inSight = (line) => (line.scrollLeft > reach(line) / 2 ? 1 : 0);
+  const showTabs = () => {
+    const line = track();
+    if (!line) return;
+    reach(line) > 1 ? line.setAttribute("tabindex", "0") : line.removeAttribute("tabindex");
+    document.querySelectorAll("#pair .reply-tab").forEach((tab, index) => {
+      const pressed = String(inSight(line) === index);
+      if (tab.getAttribute("aria-pressed") !== pressed) tab.setAttribute("aria-pressed", pressed);
+    });
+  };
+  document.addEventListener("scroll", (event) => { if (event.target === track()) showTabs(); }, { capture: true, passive: true });
+  addEventListener("resize", showTabs);
+  document.addEventListener("click", (event) => {
+    const tab = event.target instanceof Element && event.target.closest("#pair .reply-tab"), line = track();
+    if (!tab || !line) return;
+    line.scrollTo({ left: Number(tab.dataset.reply) * reach(line) });
+    if (event.detail) tab.blur(); // the next press is a key of the screen again
   });
 
   // Unfolded by a click, the reasoning does not keep the focus: the next press is a key of the screen again.

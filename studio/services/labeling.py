@@ -172,10 +172,10 @@ class Labeling(Acts):
         return LabelCounts(tally["total"] - skipped, reach.left, skipped, reach.elsewhere, reach.until, pool)
 
     @act(UserRole.annotator)
-    def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR) -> AnnotatorFigures:
-        """The annotator's own work in numbers."""
+    def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR, *, since: datetime | None = None) -> AnnotatorFigures:
+        """The annotator's own work in numbers; ``recent`` counts from ``since`` on, else the last 24 hours."""
         annotator = self.speaker(annotator)
-        return judgment_store.annotator_figures(self.db, annotator, since=now() - timedelta(hours=24))
+        return judgment_store.annotator_figures(self.db, annotator, since=since or now() - timedelta(hours=24))
 
     @act(UserRole.annotator)
     def guidelines(self) -> GuidelinesRow:

@@ -115,6 +115,7 @@ def test_a_thumb_can_hit_every_button(desk: Studio, open_page: OpenPage) -> None
     )
     assert small == []
     done = count_judgments(desk.db)
+    page.locator("#strengths-menu").tap()
     page.locator("#vote-left-2").tap()
     expect(page.locator(".count-done")).to_have_text(f"{done + 1} judged by you")
 
@@ -123,6 +124,7 @@ def test_a_phone_says_which_reply_a_strength_is_for(desk: Studio, open_page: Ope
     empty_pool(desk.db)
     put_all_kinds(desk.db)
     page = open_page(desk, viewport={"width": 390, "height": 780}, has_touch=True)
+    page.locator("#strengths-menu").tap()
     look(page, "390-strengths")
     marks = page.locator(".strength .stack-mark:visible")
     assert marks.all_inner_texts() == ["1", "1", "1", "2", "2", "2"]
@@ -163,7 +165,7 @@ def test_a_thumb_ranks_a_reply_by_its_heading(desk: Studio, open_page: OpenPage)
     headings = page.locator(".reply-heading")
     assert all(box["height"] >= 44 for box in (one.bounding_box() for one in headings.all()) if box)
     look(page, "390-ranking")
-    page.locator(".reply-heading .stack-name").nth(2).tap()
+    page.locator(".reply-heading .side-name").nth(2).tap()
     headings.nth(0).tap(position={"x": 300, "y": 22})
     page.locator(".rank-pick").nth(3).tap()
     expect(page.locator("#rank-order")).to_have_text("3 > 1 > 4")
@@ -189,7 +191,7 @@ def test_a_wide_window_is_used_and_a_phone_loses_little_to_margins(desk: Studio,
     put_all_kinds(desk.db)
     for width, least in ((360, 330), (1280, 1180), (1600, 1400), (2560, 1900)):
         page = open_page(desk, viewport={"width": width, "height": 800})
-        box = page.locator("#label-tools").bounding_box()
+        box = page.locator("#label-body").bounding_box()
         assert box and box["width"] >= least, f"{box} of {width}"
 
 

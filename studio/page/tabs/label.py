@@ -33,6 +33,7 @@ def ask(services: Services, text: str, criteria: str, asks_rationale: bool) -> s
 def build_tab(services: Services, page: gr.Blocks) -> None:
     """Lay the tab out and connect it."""
     markup(elem_id="label-status")
+    markup(tools_view.head(), elem_id="label-head")
     markup(tools_view.tools(), elem_id="label-tools")
     with gr.Row(elem_id="label-body"):
         markup(tools_view.guidelines_frame(), elem_id="guidelines")

@@ -9,6 +9,7 @@ the one to show and the one after it, fetched ahead. Both belong to one release 
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
 
 from anyio.to_thread import run_sync
@@ -152,6 +153,21 @@ def figures(services: Services, asked: LabelIn) -> dict[str, Any]:
     return {"seq": asked.seq, "figures": shown}
 
 
+def today(services: Services, asked: LabelIn) -> dict[str, Any]:
+    """How much the annotator answered today, and in all; asked once a day, the page counts on from there."""
+    own = services.labeling.annotator_figures(since=_day_of(asked))
+    return {"seq": asked.seq, "today": own.recent, "total": own.total}
+
+
+def _day_of(asked: LabelIn) -> datetime:
+    """When the day began by the annotator's clock; by UTC where the page does not say."""
+    try:
+        given = datetime.fromisoformat(str(asked.content.get("since")))
+    except ValueError:
+        given = now().replace(hour=0, minute=0, second=0, microsecond=0)
+    return given if given.tzinfo else given.replace(tzinfo=UTC)
+
+
 def _kept(services: Services, lease: str, session: str, at_work: bool) -> bool:
     try:
         services.labeling.keep(lease, session, at_work=at_work)
@@ -205,7 +221,7 @@ def _item(services: Services, task: Task) -> dict[str, Any]:
     }
 
 
-ACTS: tuple[Act, ...] = (deck, vote, undo, draft, alive, late, add, figures)
+ACTS: tuple[Act, ...] = (deck, vote, undo, draft, alive, late, add, figures, today)
 
 router = APIRouter(prefix="/api/label", include_in_schema=False)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from datetime import timedelta
 from pathlib import Path
 
 import gradio as gr
@@ -15,7 +16,8 @@ from feedback.database.engine import Database
 from feedback.errors import Conflict, InvalidInput
 from feedback.store.models import policies, runs
 from feedback.store.models.checkpoints import save_checkpoint
-from feedback.types import Checkpoint, MetricPoint, Run, RunState, Verdict
+from feedback.tables import JudgmentRow
+from feedback.types import Checkpoint, MetricPoint, Run, RunState, Verdict, now
 from studio.page.tabs import datasets, label, train
 from studio.page.tabs import policies as policies_tab
 from studio.page.tabs.wiring import bind
@@ -238,6 +240,25 @@ def test_the_screen_is_served_over_http(client: TestClient, db: Database) -> Non
     assert [row.verdict for row in list_judgments(db)] == [Verdict.tie]
     assert client.post("/api/label/nothing", json=body).status_code == 404
     assert "/api/label/vote" not in client.get("/api/openapi.json").json()["paths"]
+
+
+def test_today_begins_where_the_annotators_clock_says(services: Services, db: Database, champion) -> None:
+    for _ in range(3):
+        factories.make_matchup(db, policy=champion)
+    factories.judge_by(db, factories.longer, annotator="local", count=3)
+    row = list_judgments(db)[0]
+    with db.write() as session:
+        session.get_one(JudgmentRow, row.id).created_at = now() - timedelta(hours=30)
+
+    def count(**content: str) -> tuple[int, int]:
+        told = label_screen.today(services, asked(content=content))
+        return told["today"], told["total"]
+
+    assert count(since=(now() - timedelta(hours=48)).isoformat()) == (3, 3)
+    assert count(since=(now() - timedelta(hours=24)).isoformat().replace("+00:00", "Z")) == (2, 3)
+    assert count(since=(now() + timedelta(hours=1)).isoformat()) == (0, 3)
+    assert count(since="yesterday")[1] == count()[1] == 3, "by UTC where the page does not say"
+    assert label_screen.deck(services, asked())["status"].count('data-total="3"') == 1
 
 
 def test_drafts_come_back_with_their_task_and_end_with_it(services: Services, db: Database, champion) -> None:

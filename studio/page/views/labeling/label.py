@@ -45,16 +45,37 @@ def pair(task: Task) -> Html:
     context = element(
         "section", _conversation(task.messages), class_="prompt-card", aria_label="The request", tabindex=0
     )
+    track = element("div", *replies, class_="replies", data_size=size, role="group", aria_label="The replies")
     return element(
         "article",
         context,
-        element("div", *replies, class_="replies", data_size=size),
+        _reply_tabs() if is_pair else "",
+        track,
         class_="pair",
         tabindex=-1,
         aria_label="The request and its replies",
         data_lease=task.lease_id,
         data_kind=task.kind.value,
     )
+
+
+def _reply_tabs() -> Html:
+    """Both headings for a phone, where the replies stand beside each other and one is in sight: a press goes to it."""
+    tabs = (
+        element(
+            "button",
+            element("span", index + 1, class_="keycap", aria_hidden="true"),
+            element("span", "Show the ", class_="unseen"),
+            side,
+            element("span", " reply", class_="unseen"),
+            type="button",
+            class_=f"reply-tab side-{side.lower()}",
+            data_reply=index,
+            aria_pressed="false" if index else "true",
+        )
+        for index, side in enumerate(SIDES)
+    )
+    return element("div", *tabs, class_="reply-tabs", role="group", aria_label="Which reply is in sight")
 
 
 def _conversation(messages: Sequence[Mapping[str, str]]) -> Html:
@@ -91,7 +112,6 @@ def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False, reasoning
         "h3",
         pick,
         element("span", name, class_="side-name"),
-        element("span", f"Reply {index + 1}", class_="stack-name"),
         element("span", "", class_="place"),
         element("span", "cut", class_="cut-note", title=CUT_MEANING) if cut else "",
         element("span", "edited", class_="edited-note"),
@@ -100,7 +120,8 @@ def _reply(index: int, text: str, *, is_pair: bool, cut: bool = False, reasoning
     )
     different = element("div", "", class_="diff-view", dir="auto", translate="no")
     thought = _reasoning(reasoning) if reasoning else ""
-    return element("section", heading, thought, _written(text), different, class_="reply-card", aria_label=name)
+    kind = f"reply-card side-{side.lower()}" if is_pair else "reply-card"
+    return element("section", heading, thought, _written(text), different, class_=kind, aria_label=name)
 
 
 def _reasoning(text: str) -> Html:
@@ -110,7 +131,10 @@ def _reasoning(text: str) -> Html:
 
 
 def label_status(counts: LabelCounts) -> Html:
-    """How far the annotator is: judged, skipped, what is open for them, and a bar of the first and the last."""
+    """How far the annotator is: judged, skipped, what is open for them, and a bar of the first and the last.
+
+    ``data-total`` lets the page's script count on from what was answered today.
+    """
     total = counts.done + counts.left
     skipped = element("span", element("strong", f"{counts.skipped:,}"), " skipped", class_="count-skipped")
     left = f"{counts.left:,}" + ("+" if counts.left >= COUNTED else "")
@@ -127,6 +151,7 @@ def label_status(counts: LabelCounts) -> Html:
         ),
         progress_bar(counts.done / total if total else 0.0, "Share of what is open for you that you have judged"),
         class_="label-status",
+        data_total=counts.done + counts.skipped,
     )
 
 

@@ -82,8 +82,8 @@ def verdicts() -> Html:
         ),
         element(
             "div",
-            _verdict("left", "vote-left", "Left is better", "for-pair main-verdict", short="is better"),
-            _verdict("right", "vote-right", "Right is better", "for-pair main-verdict", short="is better"),
+            _verdict("left", "vote-left", "Left is better", "for-pair main-verdict side-left", short="Left"),
+            _verdict("right", "vote-right", "Right is better", "for-pair main-verdict side-right", short="Right"),
             _verdict("rank-submit", "rank-submit", "Submit", "for-rank main-verdict"),
             _verdict("rank-rest", "rank-rest", "Rest tie", "for-rank", short="Rest tie"),
             _verdict("rank-back", "rank-back", "Take back", "for-rank", short="Back"),
@@ -93,8 +93,10 @@ def verdicts() -> Html:
             _verdict("undo", "vote-undo", "Undo", ""),
             element(
                 "button",
-                "How much",
+                element("span", "How much", class_="long-words"),
+                element("span", "⋯", class_="short-words", aria_hidden="true"),
                 type="button",
+                title="How much better",
                 class_="verdict for-pair",
                 id="strengths-menu",
                 data_action="strengths",
@@ -125,7 +127,7 @@ def _strength(side: str, level: int) -> Html:
         ),
         element("span", "▸", class_="side-mark", aria_hidden="true") if side == "right" else "",
         type="button",
-        class_=f"verdict strength strength-{side}",
+        class_=f"verdict strength strength-{side} side-{side}",
         id=f"vote-{action}",
         data_action=action,
         title=_WORDS[action],
@@ -153,6 +155,21 @@ def _verdict(action: str, elem_id: str, words: str | Html, classes: str, short: 
     )
 
 
+def head() -> Html:
+    """Beside the counter: the goal for the day, which a press changes, and the way to the guidelines."""
+    goal = element("button", "", type="button", id="goal", title="Your goal for today, skips too: press to change it")
+    change = element(
+        "input", type="number", id="goal-edit", min=1, max=9999, step=1, inputmode="numeric", hidden=True,
+        aria_label="Your goal for a day",
+    )  # fmt: skip
+    guidelines = element(
+        "button", keycap("guidelines"), element("span", "Guidelines"), type="button", id="guidelines-open",
+        data_action="guidelines", aria_expanded="false", aria_controls="guidelines-details",
+        title=_WORDS["guidelines"],
+    )  # fmt: skip
+    return element("div", goal, change, guidelines, class_="label-head")
+
+
 def tools() -> Html:
     """Small buttons for everything beside the verdict."""
     shown: tuple[tuple[str, str, dict[str, object]], ...] = (
@@ -176,7 +193,7 @@ def tools() -> Html:
     ]  # fmt: skip
     # Said beside the tools, which never move: a note that came and went above would push what is being read.
     said = element("p", "", id="label-says", role="status", aria_live="polite")
-    # In a low window the tools are a menu, so that the request and the replies have the room.
+    # In a low or narrow window the tools are a menu, so that the request and the replies have the room.
     menu = element(
         "button", "Tools", type="button", id="tools-menu", data_action="tools", aria_expanded="false",
         aria_controls="tools-list",
@@ -319,13 +336,19 @@ def _dialog(elem_id: str, title: str, *children: object) -> Html:
 
 
 def guidelines_frame() -> Html:
-    """Where the guidelines stand: beside the task on a wide screen, folded above it on a narrow one."""
+    """A drawer of guidelines: beside the task where there is room, else over the right side of the page."""
     summary = element(
         "summary",
         "Guidelines ",
         element("span", "", id="guidelines-version", class_="quiet"),
         element("span", "changed", id="guidelines-news", class_="badge badge-warn", hidden=True),
-        element("kbd", "G", data_key_of="guidelines", aria_hidden="true"),
+        element(
+            "span",
+            element("span", "Close", class_="unseen"),
+            element("span", "✕ ", aria_hidden="true"),
+            element("kbd", "G", data_key_of="guidelines", aria_hidden="true"),
+            class_="drawer-close",
+        ),
     )
     body = element("div", "", id="guidelines-body", tabindex=0, role="region", aria_label="Guidelines")
     return element("details", summary, body, id="guidelines-details")

@@ -93,9 +93,17 @@ def test_a_pair_carries_its_lease_and_nothing_else_about_it() -> None:
     assert shown.index("one") < shown.index("two")
 
 
+def test_only_a_pair_has_two_headings_to_swipe_between() -> None:
+    shown = label_view.pair(task("one", "two"))
+    assert shown.count('class="reply-tab side-') == 2 and shown.count('class="reply-card side-') == 2
+    ranked = label_view.pair(task("one", "two", "three"))
+    assert "reply-tab" not in ranked and "side-left" not in ranked
+
+
 def test_the_counter_survives_an_empty_pool() -> None:
     assert 'aria-valuenow="0"' in label_view.label_status(LabelCounts(0, 0))
     assert 'aria-valuenow="25"' in label_view.label_status(LabelCounts(1, 3))
+    assert 'data-total="3"' in label_view.label_status(LabelCounts(1, 3, 2)), "skips too"
     assert "1 judged by you2 skipped3 open for you" in Reader(label_view.label_status(LabelCounts(1, 3, 2))).text
     others = LabelCounts(1, 0, pool=3)
     assert "for others" in label_view.empty_pool(None, others) and "for others" not in label_view.empty_pool(None)
