@@ -72,7 +72,7 @@ def test_each_reply_is_asked_for_with_its_own_seed_and_every_setting(served: Ser
         }
     assert (first.finish_reason, first.tokens, first.token_ids) == ("stop", 3, ())
     assert draw_again(endpoint, MESSAGES, settings, second.seed) == second
-    assert "top_k" not in endpoint._body(MESSAGES, 1, QUICK)  # not all servers know it
+    assert "top_k" not in endpoint.body(MESSAGES, 1, QUICK)  # not all servers know it
 
 
 def test_replies_come_back_in_the_order_of_the_prompts(endpoint: Endpoint) -> None:

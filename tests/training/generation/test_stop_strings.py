@@ -152,4 +152,4 @@ def test_an_endpoint_is_sent_them_and_cut_where_it_ignores_them(served: Served) 
     )
     (said,) = Endpoint(served.base).reply_all([(PROMPTS[0], 1)], settings)
     assert said.text == "Fine."
-    assert "stop" not in Endpoint(served.base)._body(PROMPTS[0], 1, SamplingSettings())
+    assert "stop" not in Endpoint(served.base).body(PROMPTS[0], 1, SamplingSettings())
