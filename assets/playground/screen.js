@@ -5,6 +5,7 @@
   const { ask, lines, draw } = playground;
   const byId = (id) => document.getElementById(id);
   const SEARCH_MS = 250; // after the last key
+  const STAY_MS = 1200; // after which a person means to stay
   const VERDICTS = { left: "the left reply is better", right: "the right reply is better", tie: "a tie", both_bad: "both are bad" };
   const NUMBERS = ["temperature", "top_p", "top_k", "max_new_tokens"];
 
@@ -239,7 +240,8 @@
 
   playground.open = async () => {
     await showPolicies();
-    if (!chat) preload();
+    // Who only passes by, on the way to another tab, needs no policy in memory.
+    setTimeout(() => { if (!chat && byId("chat-message").checkVisibility()) preload(); }, STAY_MS);
     show();
     showList();
   };
