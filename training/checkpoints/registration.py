@@ -126,6 +126,11 @@ def check_base(model: str) -> str:
     return model
 
 
+def is_hub_id(model: str) -> bool:
+    """Whether a model is named by the id of a Hugging Face repository, OWNER/NAME, and by no path that is here."""
+    return bool(_HUB_ID.fullmatch(model)) and "/" in model and ".." not in model and not Path(model).exists()
+
+
 def policy_name(base: str) -> str:
     """A usable name from a path, hub id or address: the last part of the model's, odd characters replaced."""
     model = base.partition("#")[2] if base.startswith(ENDPOINT_SCHEMES) else base

@@ -1,4 +1,4 @@
-"""Slow work that somebody waits for (replies on demand, passwords), kept away from the threads of all other routes.
+"""Slow work that somebody waits for (replies, models, passwords), kept away from the threads of all other routes.
 
 Each kind has threads of its own, a few places to wait, and answers 503 beyond them: so whatever hangs there, the
 rest of the studio goes on answering.
@@ -23,6 +23,10 @@ T = TypeVar("T")
 
 REPLIES_AT_ONCE = 4
 REPLIES_SECONDS = 300.0
+LATE_REPLIES = (
+    f"The replies were not drawn within {REPLIES_SECONDS:.0f} seconds. Ask for fewer or shorter ones, or queue a run: "
+    "POST /api/runs with the method generate."
+)
 _LOOK_SECONDS = 0.5
 
 
@@ -65,10 +69,16 @@ class Limited:
 
 
 class OnDemand:
-    """Replies on demand: few at once, for a limited time, and only while somebody waits for them."""
+    """Replies or examinations on demand: few at once, for a limited time, and only while somebody waits for them."""
 
-    def __init__(self) -> None:
-        self._limited = Limited("requests for replies", REPLIES_AT_ONCE, after=10)
+    def __init__(
+        self,
+        what: str = "requests for replies",
+        at_once: int = REPLIES_AT_ONCE,
+        seconds: float = REPLIES_SECONDS,
+    ) -> None:
+        self._limited = Limited(what, at_once, after=10)
+        self._seconds = seconds
         self._closing = threading.Event()
 
     async def run(self, request: Request, work: Callable[[], T]) -> T:
@@ -82,19 +92,15 @@ class OnDemand:
             watch.cancel()
 
     def _stoppable(self, work: Callable[[], T], gone: threading.Event) -> T:
-        end = time.monotonic() + REPLIES_SECONDS
+        end = time.monotonic() + self._seconds
 
         def check() -> None:
             if self._closing.is_set():
                 raise Unavailable("The studio is stopping; ask again when it is back.")
             if gone.is_set():
-                raise StudioError("Nobody waits for these replies any more.")
+                raise StudioError("Nobody waits for this any more.")
             if time.monotonic() > end:
-                raise Unavailable(
-                    f"The replies were not drawn within {REPLIES_SECONDS:.0f} seconds. Ask for fewer or shorter ones, "
-                    "or queue a run: POST /api/runs with the method generate.",
-                    60,
-                )
+                raise Unavailable(LATE_REPLIES, 60)
 
         check()
         with stoppable(check):
