@@ -2,7 +2,7 @@
 
 An act is one thing a person can do or ask for. A noun is imported when it is first asked for: a command of the shell
 needs one or two of them, and is to begin at once. Nothing here waits for a model, but ``policies.generate`` (replies on
-demand), which is not for annotators.
+demand) and ``policies.add`` and ``check`` (a process of its own opens the model), which are not for annotators.
 """
 
 from __future__ import annotations

@@ -15,8 +15,9 @@ from feedback.store.models import policies as policy_store
 from feedback.store.models import runs as run_store
 from feedback.store.models import scorecards as scorecard_store
 from feedback.store.reports import lineage as lineage_store
+from feedback.store.rows import value_of
 from feedback.tables import CheckpointRow, GenerationRow, PolicyRow, RunRow, ScorecardRow
-from feedback.types import ENDPOINT_SCHEMES, UserRole
+from feedback.types import ENDPOINT_SCHEMES, Policy, UserRole
 from studio.background.pool_filler import PENDING, POOL_SIZE
 from studio.services.access import Acts, act
 from training.bundled import POLICY_IDS
@@ -153,6 +154,8 @@ class Policies(Acts):
         studio would send a key needs an admin too, unless there is a policy behind the same address already:
         otherwise its keys would be had by naming a server of one's own.
         """
+        if name is not None:
+            value_of(Policy, name=name, base=model)
         self._may_name(model, chat_template, "add")
         if not apart:
             return add_model(self.db, model, name, chat_template, say)

@@ -189,6 +189,7 @@ def cases(db: Database, tmp_path: Path) -> list[Case]:
             ("policies", "add", "nobody/none", "--name", "far"),
             post("/api/policies", {"model": "nobody/none", "name": "far"}),
             ("policy.add",),
+            "policies.add",
         ),
         Case(
             ("policies", "rebase", "elsewhere", "/new"),
