@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # A hub id: OWNER/NAME or a bare NAME, never beginning like a path.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_LONGEST_ID = 200  # the hub's own limit is lower, and the file system's is not met
 _PATH_STARTS = ("/", ".", "~")
 
 
@@ -128,7 +129,8 @@ def check_base(model: str) -> str:
 
 def is_hub_id(model: str) -> bool:
     """Whether a model is named by the id of a Hugging Face repository, OWNER/NAME, and by no path that is here."""
-    return bool(_HUB_ID.fullmatch(model)) and "/" in model and ".." not in model and not Path(model).exists()
+    is_one = len(model) <= _LONGEST_ID and "/" in model and ".." not in model and _HUB_ID.fullmatch(model) is not None
+    return is_one and not Path(model).exists()
 
 
 def policy_name(base: str) -> str:

@@ -12,6 +12,7 @@ import argparse
 import os
 import sys
 import threading
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
@@ -74,6 +75,8 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         found = _answer(asked, Home.locate(options.home), lambda text: emit({"say": text}))
     except Exception as error:
+        if not isinstance(error, StudioError):
+            traceback.print_exc()  # into the log, which the studio names
         emit(told(error))
         return 1
     emit({"found": found})

@@ -23,10 +23,6 @@ T = TypeVar("T")
 
 REPLIES_AT_ONCE = 4
 REPLIES_SECONDS = 300.0
-LATE_REPLIES = (
-    f"The replies were not drawn within {REPLIES_SECONDS:.0f} seconds. Ask for fewer or shorter ones, or queue a run: "
-    "POST /api/runs with the method generate."
-)
 _LOOK_SECONDS = 0.5
 
 
@@ -75,7 +71,7 @@ class OnDemand:
         self,
         what: str = "requests for replies",
         at_once: int = REPLIES_AT_ONCE,
-        seconds: float = REPLIES_SECONDS,
+        seconds: float | None = None,
     ) -> None:
         self._limited = Limited(what, at_once, after=10)
         self._seconds = seconds
@@ -92,7 +88,7 @@ class OnDemand:
             watch.cancel()
 
     def _stoppable(self, work: Callable[[], T], gone: threading.Event) -> T:
-        end = time.monotonic() + self._seconds
+        end = time.monotonic() + (REPLIES_SECONDS if self._seconds is None else self._seconds)
 
         def check() -> None:
             if self._closing.is_set():
@@ -100,7 +96,11 @@ class OnDemand:
             if gone.is_set():
                 raise StudioError("Nobody waits for this any more.")
             if time.monotonic() > end:
-                raise Unavailable(LATE_REPLIES, 60)
+                raise Unavailable(
+                    f"The replies were not drawn within {REPLIES_SECONDS:.0f} seconds. Ask for fewer or shorter ones, "
+                    "or queue a run: POST /api/runs with the method generate.",
+                    60,
+                )
 
         check()
         with stoppable(check):

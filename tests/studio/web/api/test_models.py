@@ -102,7 +102,17 @@ def test_a_researcher_names_no_path(
     template = tmp_path / "own.jinja"
     template.write_text("{{ messages }}")
     for path in ("/api/policies", "/api/policies/check"):
-        for model in (str(tiny_base), "/etc/passwd", "~/model", "./model", "owner/name", "a/../..", "model", "C:\\m"):
+        for model in (
+            str(tiny_base),
+            "/etc/passwd",
+            "~/model",
+            "./model",
+            "owner/name",
+            "a/../..",
+            "model",
+            "C:\\m",
+            "o/" + "n" * 4000,
+        ):
             assert "are for an admin to name" in refused(client, {"model": model}, researcher, path), model
         said = refused(client, {"model": "starter", "chat_template": str(template)}, researcher, path)
         assert "choose plain, alpaca, llama2, zephyr, chatml" in said
