@@ -207,7 +207,14 @@ def test_the_rule_sees_a_breach(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     "module",
-    ["feedback.formats", "training.runs.queue", "training.settings.train", "training.worker", "studio.cli.app"],
+    [
+        "feedback.formats",
+        "training.runs.queue",
+        "training.settings.train",
+        "training.worker",
+        "studio.cli.app",
+        "studio.services.policies",
+    ],
 )
 def test_light_modules_load_nothing_heavy(module: str) -> None:
     heavy = "torch transformers peft trl gradio pandas datasets"

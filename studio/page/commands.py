@@ -11,6 +11,8 @@ _PLACES = {
     "rounds": "the Overview tab",
     "runs": "the Train tab",
     "train": "the Train tab",
+    "policies add": "“Add a model” on the Policies tab",
+    "policies check": "“Add a model” on the Policies tab",
     "policies": "the Policies tab",
     "evaluate": "“Measure win rate” on the Policies tab",
     "benchmark": "“Take benchmarks” on the Policies tab",
@@ -20,7 +22,7 @@ _PLACES = {
     "review": "the Review tab",
     "users": "the People tab",
 }
-"""What is not here can be done in a shell alone, and keeps its command."""
+"""A command stands before its own beginning. What is not here can be done in a shell alone, and keeps its command."""
 
 _COMMAND = re.compile(r"(^|[.:] +)?`studio (" + "|".join(_PLACES) + r")\b[^`]*`")
 

@@ -112,12 +112,16 @@ class Acts:
         person, rule = self.person, rule_of(wanted)
         if person.role.covers(rule.role):
             return
-        name = f"{type(self).__name__.lower()}.{wanted.__name__}"
-        save_event(self.db, person.name, "refused", name, role=person.role.value, needed=rule.role.value)
+        self.note_refusal(wanted.__name__, rule.role)
         raise NotAllowed(
             f"{person.name} is {_with_article(person.role)} and may not do this; it needs "
             f"{_with_article(rule.role)}. An admin can change roles: `studio users role NAME ROLE`."
         )
+
+    def note_refusal(self, act_name: str, needed: UserRole) -> None:
+        """Write down that the person was refused an act, or what was asked of it."""
+        name = f"{type(self).__name__.lower()}.{act_name}"
+        save_event(self.db, self.person.name, "refused", name, role=self.person.role.value, needed=needed.value)
 
     def speaker(self, asked: str) -> str:
         """Under which name somebody acts: their own once they are signed in, whatever name was asked for.

@@ -2,7 +2,7 @@
 
 An act is one thing a person can do or ask for. A noun is imported when it is first asked for: a command of the shell
 needs one or two of them, and is to begin at once. Nothing here waits for a model, but ``policies.generate`` (replies on
-demand), which is not for annotators.
+demand) and ``policies.add`` and ``check`` (a process of its own opens the model), which are not for annotators.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from feedback.errors import NotSignedIn
 from feedback.store.labeling.idle_leases import ReachCounts
 from feedback.store.labeling.settings import CurrentSettings
 from feedback.store.people.users import any_user
+from studio.background.model_examiner import ModelExaminer
 from studio.background.pool_filler import PoolFiller
 from studio.background.reply_maker import ReplyMaker
 from studio.background.reply_processes import ReplyProcesses
@@ -50,6 +51,7 @@ class Shared:
         self.filler = PoolFiller(db)
         self.replies = ReplyMaker(home, db)
         self.repliers = ReplyProcesses(home, db)
+        self.examiner = ModelExaminer(home)
         self.drawing: dict[tuple[str, int, Side], Reply] = {}
         self.reports = QualityReports(db)
         self.remembered = Remembered()
@@ -65,6 +67,7 @@ class Shared:
         self.filler.close()
         self.replies.forget()
         self.repliers.close()
+        self.examiner.close()
 
 
 class Services:

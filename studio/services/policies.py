@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from feedback.errors import InvalidInput, NotAllowed, NotFound, StudioError
 from feedback.store.datasets import datasets as dataset_store
@@ -15,27 +15,30 @@ from feedback.store.models import policies as policy_store
 from feedback.store.models import runs as run_store
 from feedback.store.models import scorecards as scorecard_store
 from feedback.store.reports import lineage as lineage_store
+from feedback.store.rows import value_of
 from feedback.tables import CheckpointRow, GenerationRow, PolicyRow, RunRow, ScorecardRow
-from feedback.types import ENDPOINT_SCHEMES, UserRole
+from feedback.types import ENDPOINT_SCHEMES, Policy, UserRole
 from studio.background.pool_filler import PENDING, POOL_SIZE
 from studio.services.access import Acts, act
-from training.checkpoints.registration import Added, add_examined, check_base
-from training.conversion.prepare import prepare_base
+from training.bundled import POLICY_IDS
+from training.checkpoints.base_check import Examination
+from training.checkpoints.registration import Added, is_hub_id
 from training.evaluation import standing
 from training.evaluation.people import PEOPLE, asked_of_people
 from training.export.archive import archive_name, archive_path
 from training.export.exporting import Exported, Form, Request, export_policy
+from training.generation.endpoint import sends_key
+from training.model_check.report import ModelReport
 from training.operations.rebase import Rebased, rebase
+from training.plain_templates import PLAIN_TEMPLATES
 from training.rewards.functions import reward_function_names
 from training.rewards.oracles import oracle_rules
 from training.runs import queue
+from training.serving.examine import Question, add_model, check_base_model
 from training.settings.export import ExportSettings
-from training.smollm2.convert import ensure_base
-
-if TYPE_CHECKING:
-    from training.model_check.report import ModelReport
 
 log = logging.getLogger(__name__)
+_A_FILE = "Files and directories of the machine that the studio runs on are for an admin to name: ask one."
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,7 @@ class Policies(Acts):
                 run = None
         return Promotion(policy, before.name if before else None, run)
 
-    @act(UserRole.admin, audit="policy.add", about="model", detail=("name", "chat_template"))
+    @act(UserRole.researcher, audit="policy.add", about="model", detail=("name", "chat_template"))
     def add(
         self,
         model: str,
@@ -135,28 +138,51 @@ class Policies(Acts):
         *,
         chat_template: str | None = None,
         say: Callable[[str], None] = lambda _: None,
+        apart: bool = False,
     ) -> Added:
         """Register a model of this machine, of the hub or behind a server; one that is here is examined first.
 
         SmolLM2 is downloaded and converted first where that has not happened, and so is a GGUF file converted; ``say``
-        receives progress messages. ``chat_template`` is a name or a file, for a model without one.
-        """
-        ensure_base(model, lambda _, text: say(text))
-        return add_examined(self.db, prepare_base(model, chat_template, lambda _, text: say(text)), name)
+        receives progress messages. ``chat_template`` is a name or a file, for a model without one. With ``apart`` a
+        process of its own does all that, as the page and REST must have it.
 
-    @act(UserRole.admin)
+        A researcher may name what is fetched or asked by the same rules for everybody: a hub id, a server, a bundled
+        model. A path needs an admin. It reads the disk with the rights of the studio, which are not those of the
+        person: whether a file is there, what a JSON, GGUF or template file says of itself in an error, and then, by
+        the replies of the model, what the files hold. No code of a model runs, whoever adds it: ``trust_remote_code``
+        is off, pickles are read as tensors alone, and templates are rendered in a sandbox. A server to which this
+        studio would send a key needs an admin too, unless there is a policy behind the same address already:
+        otherwise its keys would be had by naming a server of one's own.
+        """
+        if name is not None:
+            value_of(Policy, name=name, base=model)
+        self._may_name(model, chat_template, "add")
+        if not apart:
+            return add_model(self.db, model, name, chat_template, say)
+        question = Question(act="add", model=model, name=name, chat_template=chat_template)
+        found = self.shared.examiner.ask(question, say)
+        return Added(policy_store.get_policy(self.db, found["policy"]), _examination(found["seen"]))
+
+    @act(UserRole.researcher)
     def check(
-        self, model: str, *, chat_template: str | None = None, say: Callable[[str], None] = lambda _: None
+        self,
+        model: str,
+        *,
+        chat_template: str | None = None,
+        say: Callable[[str], None] = lambda _: None,
+        apart: bool = False,
     ) -> ModelReport:
         """What a model, or the base of a policy, can be used for on this machine; it is loaded where it fits.
 
-        A GGUF file is converted and SmolLM2 downloaded for it, as when they are added.
+        A GGUF file is converted and SmolLM2 downloaded for it, as when they are added; who may name what, and
+        ``apart``, are as with ``add``. The base of a policy that is here may be checked by every researcher.
         """
-        from training.model_check.check import check_model
-
         base = _no_server(self._base_of(model))
-        ensure_base(base, lambda _, text: say(text))
-        return check_model(check_base(prepare_base(base, chat_template, lambda _, text: say(text))))
+        self._may_name(model if base == model else None, chat_template, "check")
+        if not apart:
+            return check_base_model(base, chat_template, say)
+        found = self.shared.examiner.ask(Question(act="check", model=base, chat_template=chat_template), say)
+        return ModelReport.from_json(found)
 
     @act(UserRole.researcher)
     def check_policy(self, key: str) -> ModelReport:
@@ -283,6 +309,35 @@ class Policies(Acts):
         by = {"reward": checkpoint} if kind == "reward" else {"oracle": judge}
         return queue.submit(self.db, "evaluate", {"a": policy, "b": against, "prompts": prompts, **by})
 
+    def _may_name(self, model: str | None, chat_template: str | None, act_name: str) -> None:
+        """Refuse a researcher what only an admin may name: see ``add``. None is the base of a policy that is here."""
+        is_server = model is not None and model.startswith(ENDPOINT_SCHEMES)
+        with_key = model is not None and is_server and sends_key(model)  # for whoever asks: it refuses what is none
+        if self.person.role.covers(UserRole.admin):
+            return
+        why = ""
+        if chat_template is not None and chat_template not in PLAIN_TEMPLATES:
+            why = f"There is no chat template {chat_template!r}: choose {', '.join(PLAIN_TEMPLATES)}. {_A_FILE}"
+        elif model is not None and with_key and not self._has_server(model):
+            why = (
+                f"This studio holds a key that would be sent to {model.partition('#')[0]}, so only an admin may name "
+                "that server for the first time: ask one. Further models of it need none."
+            )
+        elif model is not None and not (is_server or model in POLICY_IDS or is_hub_id(model)):
+            why = (
+                f"{model!r} is neither a Hugging Face id (OWNER/NAME), nor a server's address "
+                f"(http://HOST:PORT/v1#MODEL), nor {' or '.join(POLICY_IDS)}. {_A_FILE}"
+            )
+        if why:
+            self.note_refusal(act_name, UserRole.admin)
+            raise NotAllowed(why)
+
+    def _has_server(self, model: str) -> bool:
+        """Whether a policy replies from the address of this model already."""
+        address = model.partition("#")[0].rstrip("/")
+        rows = policy_store.list_policies(self.db)
+        return any(row.is_endpoint and row.can_reply and row.base.partition("#")[0] == address for row in rows)
+
     def _base_of(self, model: str) -> str:
         try:
             return policy_store.get_policy(self.db, model).base
@@ -301,6 +356,11 @@ class Policies(Acts):
             cards.setdefault(card.subject_id, []).append(card)
         found = {row.id: standing.speaking(self.db, row, cards.get(row.id, [])) for row in rows}
         return {key: card for key, card in found.items() if card is not None}
+
+
+def _examination(seen: Sequence[Any] | None) -> Examination | None:
+    """What a process of its own examined, as it told it."""
+    return None if seen is None else Examination(str(seen[0]), tuple(seen[1]), tuple(seen[2]))
 
 
 def _form_of(run: RunRow) -> tuple[str, str]:

@@ -23,7 +23,7 @@ from tests.factories import list_judgments
 pytestmark = pytest.mark.timeout(400)
 OpenPage = Callable[..., Page]
 SIZES = {"phone": {"width": 360, "height": 740}, "desk": {"width": 1280, "height": 800}}
-TABS = ("Overview", "Label", "Train", "Policies", "Datasets", "Review", "People")
+TABS = ("Overview", "Label", "Playground", "Train", "Policies", "Datasets", "Review", "People")
 
 
 @pytest.fixture(scope="module")
@@ -114,6 +114,7 @@ def test_every_tab_of_an_empty_studio(studio: Studio, open_page: OpenPage, schem
     told = {
         "Overview": ("#overview-round", "Start a round"),
         "Label": ("#pair", "No worker is running"),
+        "Playground": ("#chat-turns", "Talk with a policy"),
         "Train": ("#no-dataset", "Judge some pairs on the Label tab"),
         "Policies": ("#policies-table", "starter"),
         "Datasets": ("#datasets-table", "Judge some pairs on the Label tab"),

@@ -91,6 +91,7 @@ def test_a_recipe_is_started_watched_paused_and_decided(studio: Studio, open_pag
     expect(panel).to_be_visible()
 
     panel.get_by_role("button", name="Skip to training").click()
+    expect(page.locator(".toast-body").filter(has_text="waits no longer")).to_be_visible()
     turn(studio, "loop-1", "gate")
     expect(panel.locator("[aria-current=step]")).to_contain_text("Gate")
     expect(panel.locator(".gate-found li").first).to_be_visible()

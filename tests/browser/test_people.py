@@ -76,7 +76,7 @@ def test_an_annotator_signs_in_judges_and_signs_out(crowd: Studio, context: Brow
     page.get_by_label("Password").fill(PASSWORD)
     page.keyboard.press("Enter")
     expect(page.locator(".signed-in")).to_contain_text("Signed in as ann, annotator")
-    for hidden in ("Train", "Policies", "Datasets", "People"):
+    for hidden in ("Playground", "Train", "Policies", "Datasets", "People"):
         expect(page.get_by_role("tab", name=hidden, exact=True)).to_have_count(0)
     press(page, "1")
     press(page, "2")

@@ -38,8 +38,11 @@ def opened(studio: Studio, open_page: OpenPage, **options: object) -> Page:
 
 
 def say(page: Page, text: str, replies: int) -> None:
+    turns = page.locator(".chat-turn")
+    before = turns.count()
     page.locator("#chat-message").fill(text)
     page.locator("#chat-message").press("Enter")
+    expect(turns).to_have_count(before + 1)
     expect(page.locator(".chat-turn:last-child .chat-meta")).to_have_count(replies, timeout=REPLIES_MS)
 
 

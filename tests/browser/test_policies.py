@@ -1,4 +1,4 @@
-"""The Policies tab: what the gate says of a policy, the benchmarks it rests on, and the runs that take them."""
+"""The Policies tab: what the gate says of a policy, benchmarks and the runs that take them, exports, a model added."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from feedback.store.models.scorecards import save_scorecard
 from feedback.types import Policy, RunState, Scorecard
 from tests.browser.conftest import Studio, open_tab
 from tests.factories import keep_benchmark
+from training.bundled import STARTER_DIR
 from training.export.archive import archive_path
 
 pytestmark = pytest.mark.timeout(300)
@@ -91,3 +92,37 @@ def test_a_policy_is_exported_and_downloaded_from_the_page(studio: Studio, open_
         link.click()
     assert download.value.suggested_filename == "new-merged.zip"
     assert download.value.path().read_bytes() == b"PK of a kind"
+
+
+@pytest.mark.slow
+def test_a_model_is_checked_and_added_on_the_page(studio: Studio, open_page: OpenPage) -> None:
+    policies.promote_policy(studio.db, policies.save_policy(studio.db, Policy(name="old", base="starter")).id)
+    page = open_page(studio.start("--no-worker"))
+    open_tab(page, "Policies")
+    expect(page.locator("#check-model")).to_be_hidden()
+    page.get_by_role("button", name="Add a model").click()
+    page.locator("#check-model").click()
+    expect(page.get_by_text("Name a model first: a Hugging Face id")).to_be_visible()
+
+    model, name = (page.locator(f"#model-{field}").locator("input, textarea") for field in ("id", "name"))
+    model.fill("/no/such/model")
+    page.locator("#add-model").click()
+    expect(page.locator("#model-found .notice-bad")).to_contain_text("There is no model directory '/no/such/model'")
+    model.fill(str(STARTER_DIR))
+    page.locator("#check-model").click()
+    expect(page.locator("#model-found .examining")).to_contain_text("at work")
+    expect(page.locator("#add-model")).to_be_disabled()
+    report = page.locator("#model-found .model-report")
+    expect(report.locator("tbody tr")).to_have_count(6)
+    expect(report.locator("tbody tr", has_text="DPO")).to_contain_text("works")
+    expect(report).to_contain_text("Nothing was added")
+    assert [row.name for row in policies.list_policies(studio.db)] == ["old"]
+
+    name.fill("mine")
+    page.locator("#add-model").click()
+    expect(page.locator("#policies-table tr.picked")).to_contain_text("mine")
+    expect(page.locator("#policy-detail")).to_contain_text(str(STARTER_DIR))
+    expect(page.locator("#model-found")).to_contain_text("mine can reply now")
+    expect(model).to_have_value("")
+    added = policies.get_policy(studio.db, "mine")
+    assert (added.base, added.checkpoint_id) == (str(STARTER_DIR), None)

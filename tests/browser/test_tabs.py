@@ -15,7 +15,7 @@ from tests.factories import count_judgments
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
-ALL = ["Overview", "Label", "Train", "Policies", "Datasets", "Review", "People"]
+ALL = ["Overview", "Label", "Playground", "Train", "Policies", "Datasets", "Review", "People"]
 
 
 def at(page: Page, name: str) -> None:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 # A hub id: OWNER/NAME or a bare NAME, never beginning like a path.
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_LONGEST_ID = 200  # the hub's own limit is lower, and the file system's is not met
 _PATH_STARTS = ("/", ".", "~")
 
 
@@ -124,6 +125,12 @@ def check_base(model: str) -> str:
             "Qwen/Qwen2.5-0.5B-Instruct, nor a server's address such as http://127.0.0.1:8000/v1#MODEL."
         )
     return model
+
+
+def is_hub_id(model: str) -> bool:
+    """Whether a model is named by the id of a Hugging Face repository, OWNER/NAME, and by no path that is here."""
+    is_one = len(model) <= _LONGEST_ID and "/" in model and ".." not in model and _HUB_ID.fullmatch(model) is not None
+    return is_one and not Path(model).exists()
 
 
 def policy_name(base: str) -> str:

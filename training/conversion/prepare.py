@@ -17,9 +17,7 @@ def prepare_base(model: str, chat_template: str | None = None, report: Report = 
     """
     if model.startswith(ENDPOINT_SCHEMES):
         if chat_template is not None:
-            raise InvalidInput(
-                f"{model} is a server, which applies its model's chat template itself. Leave --chat-template out."
-            )
+            raise InvalidInput(f"{model} is a server, which applies its model's chat template itself. Name none here.")
         return model
     path = Path(model).expanduser()
     if is_gguf(path):

@@ -212,6 +212,12 @@ def check_endpoint(base: str) -> str:
     return f"{url}#{model.strip()}"
 
 
+def sends_key(base: str) -> bool:
+    """Whether a key of this process' environment goes along with what the server of a base is asked."""
+    url, _ = split_base(f"{base.partition('#')[0]}#any")
+    return bool(_key(httpx.URL(url).host))
+
+
 async def _post(client: httpx.AsyncClient, url: str, body: dict[str, Any]) -> httpx.Response:
     return await fetch(client, "POST", url, json=body, seconds=ATTEMPT_SECONDS, most=MOST_BYTES)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from contextlib import suppress
 from typing import Any
 
@@ -26,17 +27,22 @@ _TRIAL_COPIES = 2  # the base and the reward model on it, loaded beside each oth
 _PPO_PASSES = 2  # policy and value learn from each reply
 
 
-def check_model(base: str, *, device: str | None = None, try_it: bool = True) -> ModelReport:
+def check_model(
+    base: str, *, device: str | None = None, try_it: bool = True, say: Callable[[str], None] = lambda _: None
+) -> ModelReport:
     """Everything that is known of a base before anything is started with it.
 
     ``base`` is what a policy stands on: a directory, a hub id (fetched where it is not at hand), starter or smollm2.
     Raises InvalidInput or NotFound with the reason for a model that cannot be used at all. Without ``try_it`` it is
-    neither fetched nor loaded, and no time is measured.
+    neither fetched nor loaded, and no time is measured. ``say`` receives a message for each step.
     """
+    say("Reading its files, fetched first where they are not here" if try_it else "Reading its files")
     opened = open_examined(base, fetched_directory(base) if try_it else base_directory(base))
     sketch = _sketch(opened, pick_device(device))
     free = free_memory(sketch)
     fits = _TRIAL_COPIES * sketch.weight_bytes < free
+    if try_it and fits:
+        say("Trying what works with it, and how fast")
     trial = try_model(base, device) if try_it and fits else Trial(_known_reasons(opened, base))
     window = window_of(sketch)
     needed = memory_by_method(sketch, window)

@@ -41,6 +41,15 @@ class ModelReport:
     methods: tuple[MethodOutlook, ...]
     not_examined: tuple[str, ...] = ()
 
+    @classmethod
+    def from_json(cls, found: dict[str, Any]) -> ModelReport:
+        """The report that ``as_json`` gave."""
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in found.items()
+        }
+        values["methods"] = tuple(MethodOutlook(**one) for one in found["methods"])
+        return cls(**values)
+
     def as_json(self) -> dict[str, Any]:
         """The same as plain JSON."""
         return {name: list(value) if isinstance(value, tuple) else value for name, value in asdict(self).items()}

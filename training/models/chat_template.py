@@ -97,9 +97,10 @@ def render(tokenizer: Any, messages: Messages, *, generation_prompt: bool) -> st
     """
     if not getattr(tokenizer, "chat_template", None):
         raise InvalidInput(
-            "This model's tokenizer has no chat template, so it cannot hold a conversation. Choose one by "
-            f"`studio policies add MODEL --chat-template NAME` (NAME is {', '.join(PLAIN_TEMPLATES)}, or a file with a "
-            "Jinja template), or an instruction-tuned model, for instance Qwen/Qwen2.5-0.5B-Instruct."
+            "This model's tokenizer has no chat template, so it cannot hold a conversation. Choose one "
+            f"({', '.join(PLAIN_TEMPLATES)}, or a file with a Jinja template) by "
+            "`studio policies add MODEL --chat-template NAME`, or an instruction-tuned model, for instance "
+            "Qwen/Qwen2.5-0.5B-Instruct."
         )
     try:
         plain = as_template_takes(tokenizer, messages)

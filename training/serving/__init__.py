@@ -1,1 +1,1 @@
-"""A policy in a process of its own that replies while somebody watches."""
+"""Models in a process of their own while somebody waits: a policy that replies, a model that is examined."""

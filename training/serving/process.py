@@ -67,7 +67,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--home", type=Path, required=True)
     parser.add_argument("--policy", required=True)
     options = parser.parse_args(arguments)
-    emit, requests = _emitter(), Requests(sys.stdin)
+    emit, requests = emitter(), Requests(sys.stdin)
     keep_private()
     quiet_libraries()
     use_huge_pages()
@@ -125,7 +125,7 @@ def _open(home: Path, key: str) -> Any:
     return policy
 
 
-def _emitter() -> Emit:
+def emitter() -> Emit:
     """Writes events to what was standard output; what libraries print from now on goes to standard error."""
     output = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Generator, Iterator
+from typing import Any, TypeVar
 
 import gradio as gr
 
+from feedback.errors import InvalidInput, StudioError
 from feedback.types import now
 from studio.page.tabs.board import build_board
-from studio.page.tabs.wiring import QUICK, TOLD, bind, given, markup, on_pick, picker
+from studio.page.tabs.wiring import QUICK, TOLD, bind, bind_steps, given, markup, on_pick, picker, while_waiting
 from studio.page.views import gate as gate_view
+from studio.page.views import model_report as model_view
 from studio.page.views import policies as policies_view
 from studio.services.facade import Services
 from studio.services.policies import PolicySummary
 from training.evaluation.gate import Decision
 from training.settings.benchmark import STANDARD_TASKS
 
+T = TypeVar("T")
 SHOWN_ITEMS = 5
 """Of a benchmark so many items that differ can be read on the page; the shell and REST give more."""
 
@@ -135,6 +139,97 @@ def _closed() -> tuple[Any, ...]:
     return gr.update(visible=False), gr.update(visible=False)
 
 
+def check_model(services: Services, model: str, template: str) -> Iterator[tuple[Any, ...]]:
+    """Tell how far the check of a model is, then show its report; nothing is added."""
+    named = _named(model)
+
+    def check(say: Callable[[str], None]) -> Any:
+        return services.policies.check(named, chat_template=template or None, say=say, apart=True)
+
+    report = yield from _examined(check, 0)
+    yield model_view.report_panel(report), *_free(True)
+
+
+def add_model(services: Services, model: str, name: str, template: str) -> Iterator[tuple[Any, ...]]:
+    """Tell how far the examination of a model is, then add it, and empty the form for the next one."""
+    named = _named(model)
+
+    def add(say: Callable[[str], None]) -> Any:
+        asked = name.strip() or None
+        return services.policies.add(named, asked, chat_template=template or None, say=say, apart=True)
+
+    added = yield from _examined(add, 3)
+    yield model_view.added_panel(added), *_free(True), "", "", added.policy.id
+
+
+def _examined(work: Callable[[Callable[[str], None]], T], others: int) -> Generator[tuple[Any, ...], None, T]:
+    """What ``work`` finds; meanwhile the page tells how far it is, lets nobody begin again, and leaves the rest."""
+    rest = (gr.skip(),) * others
+    steps = while_waiting(work)
+    try:
+        while True:
+            said, seconds = next(steps)
+            yield model_view.examining(said or "Starting", seconds), *_free(False), *rest
+    except StopIteration as ended:
+        found: T = ended.value
+        return found
+    except StudioError as error:
+        yield model_view.failed_panel(error), *_free(True), *rest
+        raise
+    finally:
+        steps.close()
+
+
+def _free(is_free: bool) -> tuple[Any, ...]:
+    """Whether a model can be checked or added now."""
+    return gr.Button(interactive=is_free), gr.Button(interactive=is_free)
+
+
+def _named(model: str) -> str:
+    """The model that was named; InvalidInput, a toast, where none was."""
+    if not model.strip():
+        raise InvalidInput(
+            "Name a model first: a Hugging Face id such as Qwen/Qwen2.5-0.5B-Instruct, a server's address such as "
+            "http://127.0.0.1:8000/v1#MODEL, smollm2 or starter."
+        )
+    return model.strip()
+
+
+def build_add_form(services: Services, selected: gr.State, shown: list[Any]) -> None:
+    """Lay out and connect the form that adds a model, folded away until it is asked for."""
+    with gr.Row(elem_id="add-model-bar"):
+        model = gr.Textbox(
+            label="Model",
+            info="A Hugging Face id, a server's http://HOST:PORT/v1#MODEL, smollm2 or starter; for admins also a path",
+            placeholder="Qwen/Qwen2.5-0.5B-Instruct",
+            elem_id="model-id",
+            min_width=280,
+            max_lines=1,
+            scale=3,
+        )
+        name = gr.Textbox(
+            label="Name", info="Left out, after the model", elem_id="model-name", min_width=150, max_lines=1
+        )
+        template = gr.Dropdown(
+            model_view.template_choices(),
+            value="",
+            label="Chat template",
+            info="For a model without one",
+            elem_id="model-template",
+            min_width=170,
+        )
+    with gr.Row(elem_id="add-model-acts"):
+        check_button = gr.Button("Check", elem_id="check-model", min_width=120)
+        add_button = gr.Button("Add", variant="primary", elem_id="add-model", min_width=120)
+    found = markup(elem_id="model-found")
+    acts = [found, check_button, add_button]
+    check_button.click(bind_steps(check_model, services), [model, template], acts, **TOLD)
+    added = add_button.click(
+        bind_steps(add_model, services), [model, name, template], [*acts, model, name, selected], **TOLD
+    )
+    added.success(bind(select, services), [selected], shown, **TOLD)
+
+
 def build_tab(services: Services, tab: gr.Tab) -> None:
     """Lay the tab out and connect it."""
     selected = gr.State(None)
@@ -142,6 +237,7 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
     build_board(services, tab, looking)
     markup("<h3>Policies</h3>", elem_id="policies-head")
     table = picker("policies-table")
+    adding = gr.Accordion("Add a model", open=False, elem_id="add-model-form")
     detail = markup(elem_id="policy-detail")
     with gr.Column(visible=False, elem_id="policy-acts") as acts:
         with gr.Row(elem_id="compare-bar"):
@@ -193,6 +289,8 @@ def build_tab(services: Services, tab: gr.Tab) -> None:
 
     seen = [table, detail, looking, exports]
     shown = [*seen, selected, acts, against, promote_button, question, confirm]
+    with adding:
+        build_add_form(services, selected, shown)
     tab.select(bind(refresh, services), [selected], [*seen, judge], **QUICK)
     looking.tick(bind(watch, services), [selected], seen, **QUICK)
     on_pick(table, select, services, [], shown)

@@ -6,8 +6,11 @@ makes of it. ``bind`` gives it its services and turns the product's errors into 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any, TypeVar
 
 import gradio as gr
 
@@ -16,8 +19,12 @@ from studio.identity import PERSON, Person
 from studio.page.gradio_routes import note_trouble
 from studio.page.text import error_text
 from studio.services.facade import Services
+from training.generation.stopping import stoppable
 
+T = TypeVar("T")
 Handler = Callable[..., Any]
+BEAT_SECONDS = 1.0
+"""How often the page tells that work goes on."""
 
 QUICK: dict[str, Any] = {
     "queue": False,
@@ -57,6 +64,45 @@ def bind(handler: Handler, services: Services, *fixed: Any) -> Handler:
     return handle
 
 
+def bind_steps(handler: Handler, services: Services) -> Handler:
+    """A handler that yields what the page shows meanwhile, with its services; a StudioError becomes a toast."""
+
+    def handle(request: gr.Request | None = None, *values: Any) -> Iterator[Any]:
+        try:
+            yield from handler(services.acting_as(_person_of(request)), *values)
+        except StudioError as error:
+            raise _toast(request, error) from error
+
+    return handle
+
+
+def while_waiting(work: Callable[[Callable[[str], None]], T]) -> Generator[tuple[str, float], None, T]:
+    """Do ``work`` in a thread: what it said last and for how long it has been at it, its result when it is done.
+
+    Closing the generator, as Gradio does when the page is left, ends work that asks ``check_stopped``.
+    """
+    said, gone, began = [""], threading.Event(), time.monotonic()
+
+    def check() -> None:
+        if gone.is_set():
+            raise StudioError("Nobody waits for this any more.")
+
+    def run() -> T:
+        with stoppable(check):
+            return work(said.append)
+
+    thread = ThreadPoolExecutor(1, thread_name_prefix="waited-for")
+    try:
+        future = thread.submit(run)
+        while not future.done():
+            yield said[-1], time.monotonic() - began
+            wait([future], BEAT_SECONDS)
+        return future.result()
+    finally:
+        gone.set()
+        thread.shutdown(wait=False)
+
+
 def markup(value: str = "", elem_id: str | None = None, **options: Any) -> gr.HTML:
     """A piece of the page made by ``views``; it reacts to nothing."""
     return gr.HTML(value, elem_id=elem_id, js_on_load=None, **options)
@@ -83,8 +129,13 @@ def _told(handler: Handler, services: Services, request: gr.Request | None, *val
     try:
         return handler(services.acting_as(_person_of(request)), *values)
     except StudioError as error:
-        note_trouble(request.request.scope if request and request.request else {}, error)
-        raise gr.Error(error_text(error), title="That did not work", print_exception=False) from error
+        raise _toast(request, error) from error
+
+
+def _toast(request: gr.Request | None, error: StudioError) -> gr.Error:
+    """How an error is told on the page."""
+    note_trouble(request.request.scope if request and request.request else {}, error)
+    return gr.Error(error_text(error), title="That did not work", print_exception=False)
 
 
 def _person_of(request: gr.Request | None) -> Person | None:

@@ -19,7 +19,7 @@ from training.export.archive import archive_name
 def policies_table(summaries: Sequence[PolicySummary], selected: str | None, now: datetime) -> Html:
     """All policies with where they came from and how they fare; each row can be picked."""
     if not summaries:
-        return notice("No policy yet", "Restart with `studio up --policy MODEL` to register one.")
+        return notice("No policy yet", "Add a model below; once it is promoted, it serves.")
     rows = [
         [
             summary.policy.name,

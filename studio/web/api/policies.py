@@ -1,18 +1,22 @@
-"""Policies: list, promote, rebase, lineage; and what is measured of them: benchmarks, people, the gate."""
+"""Policies: list, add, check, promote, rebase, lineage; and what is measured of them: benchmarks, people, the gate."""
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Query
+from anyio.to_thread import run_sync
+from fastapi import APIRouter, Query, Request
 from fastapi.responses import FileResponse
 
-from studio.services.policies import PolicySummary
+from studio.services.policies import Policies, PolicySummary
 from studio.web.api.dependencies import Given
-from studio.web.api.schemas import BaseIn, ExportIn
+from studio.web.api.schemas import BaseIn, CheckIn, ExportIn, ModelIn
+from training.checkpoints.registration import Added
 from training.evaluation.benchmark_comparison import comparison_json
 from training.evaluation.gate import GateLimits
 from training.evaluation.people import PEOPLE
+from training.model_check.report import ModelReport
 
 router = APIRouter(prefix="/api")
 
@@ -21,6 +25,30 @@ router = APIRouter(prefix="/api")
 def list_policies(services: Given) -> dict[str, Any]:
     """All policies, newest first, with parent, dataset and newest win rate."""
     return {"policies": [_policy(summary) for summary in services.policies.list_policies()]}
+
+
+@router.post("/policies", status_code=201, tags=["policies"])
+async def add(body: ModelIn, services: Given, request: Request) -> dict[str, Any]:
+    """Register a base model as a policy; one that is on this machine is examined first. It does not serve yet.
+
+    A model that was added before, and is asked for by no other name, is given back. 503 while another is examined.
+    """
+    await run_sync(services.policies.require, Policies.add)  # a refusal is written down, which may take a while
+    work = partial(services.policies.add, body.model, body.name, chat_template=body.chat_template, apart=True)
+    added: Added = await request.app.state.examining.run(request, work)
+    return _policy(await run_sync(services.policies.get_policy, added.policy.id))
+
+
+@router.post("/policies/check", tags=["policies"])
+async def check_model(body: CheckIn, services: Given, request: Request) -> dict[str, Any]:
+    """What a model can be used for on this machine, and at what cost, before it is added. Nothing is added.
+
+    It is fetched where it is not at hand, and tried for some seconds where it fits. 503 while another is examined.
+    """
+    await run_sync(services.policies.require, Policies.check)
+    work = partial(services.policies.check, body.model, chat_template=body.chat_template, apart=True)
+    report: ModelReport = await request.app.state.examining.run(request, work)
+    return report.as_json()
 
 
 @router.get("/policies/{key}", tags=["policies"])

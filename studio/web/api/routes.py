@@ -8,6 +8,7 @@ the routes of one resource.
 from __future__ import annotations
 
 import itertools
+import math
 from typing import Any
 
 from fastapi import APIRouter, FastAPI, Request
@@ -33,7 +34,9 @@ def add_api(app: FastAPI, services: Services) -> None:
     """Give an app the routes of this module and the way their errors are told."""
     app.state.services = services
     app.state.on_demand = OnDemand()
-    app.router.on_shutdown.insert(0, app.state.on_demand.close)
+    app.state.examining = OnDemand("requests to examine models", 2, math.inf)  # the examiner has a limit of its own
+    for waited_for in (app.state.on_demand, app.state.examining):
+        app.router.on_shutdown.insert(0, waited_for.close)
     app.include_router(router)
     for module in (prompts, runs, labeling, label_screen, datasets, policies, rounds, review, users):
         app.include_router(module.router)

@@ -82,6 +82,22 @@ class BaseIn(Body):
     base: str = Field(min_length=1, max_length=4096)
 
 
+class CheckIn(Body):
+    """A model to check: a policy, a Hugging Face id, a server's address, smollm2 or starter; for admins also a path.
+
+    ``chat_template`` is for a model without one: a name, or for admins a file with a Jinja template.
+    """
+
+    model: str = Field(min_length=1, max_length=4096)
+    chat_template: str | None = Field(None, min_length=1, max_length=4096)
+
+
+class ModelIn(CheckIn):
+    """A model to add; without ``name`` the policy is called after it."""
+
+    name: str | None = Field(None, min_length=1, max_length=200)
+
+
 class ExportIn(Body):
     """What a policy is exported as; ``quantization`` is that of a GGUF file."""
 

@@ -1,4 +1,4 @@
-"""Slow work that somebody waits for (replies on demand, passwords), kept away from the threads of all other routes.
+"""Slow work that somebody waits for (replies, models, passwords), kept away from the threads of all other routes.
 
 Each kind has threads of its own, a few places to wait, and answers 503 beyond them: so whatever hangs there, the
 rest of the studio goes on answering.
@@ -65,10 +65,16 @@ class Limited:
 
 
 class OnDemand:
-    """Replies on demand: few at once, for a limited time, and only while somebody waits for them."""
+    """Replies or examinations on demand: few at once, for a limited time, and only while somebody waits for them."""
 
-    def __init__(self) -> None:
-        self._limited = Limited("requests for replies", REPLIES_AT_ONCE, after=10)
+    def __init__(
+        self,
+        what: str = "requests for replies",
+        at_once: int = REPLIES_AT_ONCE,
+        seconds: float | None = None,
+    ) -> None:
+        self._limited = Limited(what, at_once, after=10)
+        self._seconds = seconds
         self._closing = threading.Event()
 
     async def run(self, request: Request, work: Callable[[], T]) -> T:
@@ -82,13 +88,13 @@ class OnDemand:
             watch.cancel()
 
     def _stoppable(self, work: Callable[[], T], gone: threading.Event) -> T:
-        end = time.monotonic() + REPLIES_SECONDS
+        end = time.monotonic() + (REPLIES_SECONDS if self._seconds is None else self._seconds)
 
         def check() -> None:
             if self._closing.is_set():
                 raise Unavailable("The studio is stopping; ask again when it is back.")
             if gone.is_set():
-                raise StudioError("Nobody waits for these replies any more.")
+                raise StudioError("Nobody waits for this any more.")
             if time.monotonic() > end:
                 raise Unavailable(
                     f"The replies were not drawn within {REPLIES_SECONDS:.0f} seconds. Ask for fewer or shorter ones, "

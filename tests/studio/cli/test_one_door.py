@@ -186,6 +186,12 @@ def cases(db: Database, tmp_path: Path) -> list[Case]:
             "runs.annotate_run",
         ),
         Case(
+            ("policies", "add", "nobody/none", "--name", "far"),
+            post("/api/policies", {"model": "nobody/none", "name": "far"}),
+            ("policy.add",),
+            "policies.add",
+        ),
+        Case(
             ("policies", "rebase", "elsewhere", "/new"),
             post("/api/policies/elsewhere/rebase", {"base": "/new"}),
             ("policy.rebase",),
@@ -260,7 +266,7 @@ def cases(db: Database, tmp_path: Path) -> list[Case]:
 
 
 ONE_DOOR = {
-    "judgments.import", "policy.add", "benchmark.import", "comparison.withdraw", "policy.export",  # the shell
+    "judgments.import", "benchmark.import", "comparison.withdraw", "policy.export",  # the shell
     "policy.reply", "policy.download", "guidelines.save",  # REST, and the page's guidelines by the same method
     "pool.fill",  # the page
     "playground.prefer", "playground.edit", "playground.ask_annotators", "playground.archive",  # REST and the page

@@ -46,7 +46,7 @@ def strengths_table(board: Board) -> Html:
 
 def _empty(board: Board) -> Html:
     if not board.reference:
-        return notice("No policy yet", "Restart with `studio up --policy MODEL` to register one.")
+        return notice("No policy yet", "Add a model below; once it is promoted, it serves.")
     others = ", ".join(judge_label(judge) for judge in board.judges if judge != board.by)
     who = "People have" if board.by == PEOPLE else f"{judge_label(board.by).capitalize()} has"
     return notice(

@@ -88,6 +88,10 @@ def test_messages_on_the_page_name_its_places() -> None:
     assert on_the_page("There is no run 'x'. `studio runs list` shows all.").endswith("The Train tab shows all.")
     assert "“Measure win rate”" in on_the_page("It was never measured: `studio evaluate` does that.")
     assert on_the_page("`studio users add NAME`") == "The People tab"
+    assert on_the_page("Choose one by `studio policies add M --chat-template N`.").endswith(
+        "by “Add a model” on the Policies tab."
+    )
+    assert on_the_page("See `studio policies gate NEW`.") == "See the Policies tab."
     assert "`studio up --policy" in on_the_page("restart with `studio up --policy MODEL`.")
     assert "studio runs" not in error_text(NotFound("run", "x", hint="`studio runs list` shows all."))
 
