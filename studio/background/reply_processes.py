@@ -143,6 +143,10 @@ class Replying:
             try:
                 event = self._events.get(timeout=BEAT_SECONDS)
             except queue.Empty:
+                if not self._process.is_alive:
+                    self._is_over = True
+                    yield {"error": self._process.failure or f"{self._process.policy.name} is not loaded any more."}
+                    return
                 yield {"loading": True} if not self._process.is_ready else {"beat": True}
                 continue
             self._is_over = "reply" in event or "error" in event

@@ -172,10 +172,15 @@ class Labeling(Acts):
         return LabelCounts(tally["total"] - skipped, reach.left, skipped, reach.elsewhere, reach.until, pool)
 
     @act(UserRole.annotator)
-    def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR, *, since: datetime | None = None) -> AnnotatorFigures:
-        """The annotator's own work in numbers; ``recent`` counts from ``since`` on, else the last 24 hours."""
+    def annotator_figures(self, annotator: str = LOCAL_ANNOTATOR) -> AnnotatorFigures:
+        """The annotator's own work in numbers."""
         annotator = self.speaker(annotator)
-        return judgment_store.annotator_figures(self.db, annotator, since=since or now() - timedelta(hours=24))
+        return judgment_store.annotator_figures(self.db, annotator, since=now() - timedelta(hours=24))
+
+    @act(UserRole.annotator)
+    def judged_since(self, since: datetime, annotator: str = LOCAL_ANNOTATOR) -> tuple[int, int]:
+        """How many judgments the annotator has made, skips included: in all, and since a moment."""
+        return judgment_store.count_judgments(self.db, self.speaker(annotator), since=since)
 
     @act(UserRole.annotator)
     def guidelines(self) -> GuidelinesRow:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
@@ -42,6 +43,8 @@ TAG = "playground"
 """Of prompts that were sent to the annotators from here."""
 SEEDS = 2**31
 LEASE = timedelta(minutes=5)
+LEFT_SECONDS = 10.0
+"""Whoever listens to a reply hears something far more often (``reply_processes.BEAT_SECONDS``)."""
 PRIORITY = 10
 """Of pairs that somebody sent to the annotators: before the usual pool."""
 
@@ -56,10 +59,17 @@ class Reply:
     side: Side
     seed: int
     replying: Replying
+    heard_at: float = field(default_factory=time.monotonic)
+
+    @property
+    def is_left(self) -> bool:
+        """Whether nobody has listened for a while: a client may leave before it hears the first line."""
+        return time.monotonic() - self.heard_at > LEFT_SECONDS
 
     def events(self) -> Iterator[Event]:
         """What is said while it is said; the reply is kept before the last event tells of it."""
         for event in self.replying.events():
+            self.heard_at = time.monotonic()
             if "reply" in event:
                 yield self.playground._keep(self, event["reply"])
             else:
@@ -72,7 +82,9 @@ class Reply:
     def close(self) -> None:
         """Nobody listens any more: what is not over is ended and not kept."""
         self.replying.close()
-        self.playground.shared.drawing.pop((self.chat.id, self.turn, self.side), None)
+        place = (self.chat.id, self.turn, self.side)
+        if self.playground.shared.drawing.get(place) is self:
+            del self.playground.shared.drawing[place]
 
 
 class Playground(Acts):
@@ -167,15 +179,19 @@ class Playground(Acts):
         if turn != len(chat.turns) - 1:
             raise Conflict("Only the last message of a chat is replied to; start another chat to go another way.")
         place = (chat.id, turn, side)
-        if place in self.shared.drawing:
-            raise Conflict("This reply is being written already.")
+        if (earlier := self.shared.drawing.get(place)) is not None:
+            if not earlier.is_left:
+                raise Conflict("This reply is being written already.")
+            earlier.close()
         drawn = secrets.randbelow(SEEDS) if seed is None else seed
         if not 0 <= drawn < SEEDS:
             raise InvalidInput(f"A seed is a whole number from 0 to {SEEDS - 1}, not {drawn}.")
         process = self.shared.repliers.load(policy, beside=[one for one in (chat.left_id, chat.right_id) if one])
         replying = process.ask(self._conversation(chat, turn), SamplingSettings(**chat.sampling), drawn)
         begun = Reply(self, chat, turn, side, drawn, replying)
-        self.shared.drawing[place] = begun
+        if self.shared.drawing.setdefault(place, begun) is not begun:  # asked for twice at once
+            begun.close()
+            raise Conflict("This reply is being written already.")
         return begun
 
     @act(UserRole.researcher)

@@ -119,6 +119,17 @@ def annotator_figures(db: Database, annotator: str, *, since: datetime) -> Annot
     )
 
 
+def count_judgments(db: Database, annotator: str, *, since: datetime) -> tuple[int, int]:
+    """How many current judgments a person has made, skips included: in all, and since a moment."""
+    recent = func.count().filter(col(JudgmentRow.created_at) >= since)
+    query = select(func.count(), recent).where(
+        JudgmentRow.annotator == annotator, JudgmentRow.state == JudgmentState.current
+    )
+    with db.read() as session:
+        total, after = session.exec(query).one()
+    return int(total), int(after)
+
+
 def tally_sources(db: Database) -> dict[str, int]:
     """Current judgments by who is behind them: human, simulated, imported."""
     query = (

@@ -155,8 +155,8 @@ def figures(services: Services, asked: LabelIn) -> dict[str, Any]:
 
 def today(services: Services, asked: LabelIn) -> dict[str, Any]:
     """How much the annotator answered today, and in all; asked once a day, the page counts on from there."""
-    own = services.labeling.annotator_figures(since=_day_of(asked))
-    return {"seq": asked.seq, "today": own.recent, "total": own.total}
+    total, recent = services.labeling.judged_since(_day_of(asked))
+    return {"seq": asked.seq, "today": recent, "total": total}
 
 
 def _day_of(asked: LabelIn) -> datetime:

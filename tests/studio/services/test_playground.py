@@ -29,6 +29,7 @@ from studio.services.facade import Services
 from studio.services.playground import TAG
 from tests import factories
 from tests.factories import get_matchup, list_judgments
+from training.home import Home
 
 
 def person(name: str, role: UserRole = UserRole.researcher) -> Person:
@@ -203,3 +204,22 @@ def test_annotators_and_reviewers_have_no_playground(services: Services) -> None
     for role in (UserRole.annotator, UserRole.reviewer):
         with pytest.raises(NotAllowed):
             services.acting_as(person("eve", role)).playground.list_chats()
+
+
+@pytest.mark.slow
+def test_a_reply_that_nobody_heard_can_be_asked_for_again(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
+    services = Services(home, home.open())  # the process opens the database of the home
+    playground = services.playground
+    factories.make_policy(playground.db, "starter")
+    chat = playground.start("starter", sampling={"max_new_tokens": 8})
+    playground.say(chat.id, "Hello")
+    playground.reply(chat.id, 0, Side.left)  # its client left before it heard a line
+    with pytest.raises(Conflict, match="being written"):
+        playground.reply(chat.id, 0, Side.left)
+    monkeypatch.setattr("studio.services.playground.LEFT_SECONDS", -1.0)
+    again = playground.reply(chat.id, 0, Side.left)
+    assert "done" in list(again.events())[-1]
+    again.close()
+    assert not playground.shared.drawing
+    services.close()
+    playground.db.dispose()

@@ -142,6 +142,14 @@ def test_the_process_ends_with_its_studio(processes: ReplyProcesses, starter: Po
         process.ask(MESSAGES, QUICK, 1)
 
 
+def test_a_process_that_dies_while_it_replies_is_told(processes: ReplyProcesses, starter: PolicyRow) -> None:
+    process = processes.load("starter")
+    list(process.ask(MESSAGES, QUICK, 1).events())
+    replying = process.ask(MESSAGES, ENDLESS, 1)
+    process._process.kill()
+    assert "error" in list(replying.events())[-1]
+
+
 def test_an_endpoint_needs_no_weights(db: Database) -> None:
     far = make_policy(db, "far", base="http://127.0.0.1:1/v1#any")
     assert reply_processes.needed_bytes(far) == reply_processes.LIBRARIES_BYTES
