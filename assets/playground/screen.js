@@ -143,7 +143,7 @@
     });
     show();
   };
-  // The time that a reply took is not kept by the studio, only told once.
+  // The studio sends the time that a reply took once and does not save it.
   const withTimes = (turn, before) => {
     for (const side of ["left", "right"]) {
       if (turn[side] && before?.[side]?.id === turn[side].id) turn[side] = { ...before[side], ...turn[side] };

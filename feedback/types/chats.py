@@ -95,5 +95,5 @@ class Chat(SQLModel):
 
     @property
     def hides_names(self) -> bool:
-        """Whether the person must not be told which policy replies."""
+        """Whether the policies are still unnamed."""
         return self.blind and not self.revealed

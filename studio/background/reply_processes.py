@@ -32,7 +32,7 @@ IDLE_SECONDS = 600.0
 WAITING_MOST = 4
 """Requests that may wait for a reply of the same process."""
 BEAT_SECONDS = 0.5
-"""How long nothing may be said before whoever listens is asked whether they are still there."""
+"""Longest time between two events, so that a client that has left is noticed."""
 LIBRARIES_BYTES = 450 << 20
 """What a process takes beside the weights, as measured with SmolLM2-135M."""
 NUMBER_BYTES = 4
@@ -41,7 +41,7 @@ LOG = "playground.log"
 
 
 class ReplyProcess:
-    """One process. Its events are handed to whoever waits for the request that they name."""
+    """One process; each of its events goes to the request that it names."""
 
     def __init__(self, home: Home, policy: PolicyRow) -> None:
         command = [sys.executable, "-m", "training.serving.process", "--home", str(home.path), "--policy", policy.id]
@@ -84,7 +84,7 @@ class ReplyProcess:
         return replying
 
     def stop(self, number: int) -> None:
-        """End a reply; what it said until then is still told."""
+        """End a reply; the last event holds the text so far."""
         with contextlib.suppress(Unavailable):
             self._send({"stop": number})
 

@@ -51,7 +51,7 @@ PRIORITY = 10
 
 @dataclass
 class Reply:
-    """A reply that is being drawn on one side of a turn; ``events`` ends with ``done`` or ``error``."""
+    """A reply being drawn on one side of a turn; ``events`` ends with ``done`` or ``error``."""
 
     playground: Playground
     chat: ChatRow
@@ -67,7 +67,7 @@ class Reply:
         return time.monotonic() - self.heard_at > LEFT_SECONDS
 
     def events(self) -> Iterator[Event]:
-        """What is said while it is said; the reply is kept before the last event tells of it."""
+        """The events of the reply; it is saved before the last event."""
         for event in self.replying.events():
             self.heard_at = time.monotonic()
             if "reply" in event:
@@ -76,11 +76,11 @@ class Reply:
                 yield event
 
     def stop(self) -> None:
-        """End it; what it said until then is kept."""
+        """End it; the text so far is saved."""
         self.replying.stop()
 
     def close(self) -> None:
-        """Nobody listens any more: what is not over is ended and not kept."""
+        """Nobody listens any more: an unfinished reply is ended and not saved."""
         self.replying.close()
         place = (self.chat.id, self.turn, self.side)
         if self.playground.shared.drawing.get(place) is self:
@@ -307,7 +307,7 @@ class Playground(Acts):
         return [*messages, {"role": "user", "content": _turn(chat, turn).user}]
 
     def _keep(self, reply: Reply, drawn: dict[str, Any]) -> Event:
-        """Keep a reply at its end, and tell of it; one without a text is told of and not kept."""
+        """Save a finished reply and return the last event; a reply without text is an error and is not saved."""
         if drawn["unfinished"] or not drawn["text"].strip():
             why = (
                 "It ended inside its reasoning: raise the longest reply, which counts that too."

@@ -145,7 +145,7 @@ def set_sampling(key: str, body: SamplingIn, services: Given) -> dict[str, Any]:
 
 @router.post("/{key}/replies", response_class=StreamingResponse)
 async def reply(key: str, body: ReplyIn, services: Given) -> StreamingResponse:
-    """Draw the reply of one side to the last message; asked for again, it is drawn anew."""
+    """Draw the reply of one side to the last message, replacing the reply that is there."""
     begun = await run_sync(services.playground.reply, key, body.turn, body.side, body.seed)
     return StreamingResponse(
         _lines(services, begun), media_type="application/x-ndjson", headers={"Cache-Control": "no-store"}

@@ -20,6 +20,8 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Error, Page, expect, sync_playwright
 
 from feedback.database.engine import Database
+from feedback.store.models import policies
+from tests import factories
 from tests.browser import chromium as chromium_path
 from training.home import Home
 
@@ -139,6 +141,14 @@ def studio_in(directory: Path) -> Iterator[Studio]:
     finally:
         running.stop()
         database.dispose()
+
+
+@pytest.fixture(scope="module")
+def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
+    """One server for a whole file, with a champion and an empty pool."""
+    with studio_in(tmp_path_factory.mktemp("desk")) as running:
+        policies.promote_policy(running.db, factories.make_policy(running.db, "author-of-all").id)
+        yield running.start("--no-worker")
 
 
 @pytest.fixture

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
 from feedback.store.labeling import settings
-from feedback.store.models import policies
 from feedback.types import Guidelines
-from tests import factories
-from tests.browser.conftest import Studio, lease_of, press, studio_in
+from tests.browser.conftest import Studio, lease_of, press
 from tests.browser.test_layout import CONTRAST, UNNAMED
 from tests.browser.test_screen_layout import AXE, RUN_AXE, look
 from tests.browser.worlds import empty_pool, put, put_pairs
@@ -22,13 +20,6 @@ OpenPage = Callable[..., Page]
 PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
 ENLARGED = {"viewport": {"width": 640, "height": 450}}
 SIDEWAYS = "document.documentElement.scrollWidth - innerWidth"
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    with studio_in(tmp_path_factory.mktemp("desk")) as running:
-        policies.promote_policy(running.db, factories.make_policy(running.db, "author-of-all").id)
-        yield running.start("--no-worker")
 
 
 @pytest.fixture

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from datetime import datetime, timedelta
 
 import pytest
@@ -15,25 +15,16 @@ from sqlmodel import select
 from feedback.datasets import examples, freeze
 from feedback.store.datasets import datasets as dataset_store
 from feedback.store.labeling import settings
-from feedback.store.models import policies
 from feedback.tables import GenerationRow, JudgmentRow, LeaseRow
 from feedback.types import DatasetFilters, Guidelines, JudgmentState, LeaseState, Verdict, now
 from tests import factories
-from tests.browser.conftest import Studio, lease_of, open_tab, press, studio_in, until
+from tests.browser.conftest import Studio, lease_of, open_tab, press, until
 from tests.browser.test_screen_layout import look
 from tests.browser.worlds import CONVERSATION, FORMATTED, empty_pool, put, put_pairs
 from tests.factories import count_judgments, list_judgments
 
 pytestmark = pytest.mark.timeout(240)
 OpenPage = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """One server for the whole file: starting one takes longer than most of these tests."""
-    with studio_in(tmp_path_factory.mktemp("desk")) as running:
-        policies.promote_policy(running.db, factories.make_policy(running.db, "author-of-all").id)
-        yield running.start("--no-worker")
 
 
 @pytest.fixture

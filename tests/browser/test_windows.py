@@ -2,29 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from feedback.store.models import policies
 from feedback.tables import JudgmentRow
 from feedback.types import JudgmentState, Verdict
-from tests import factories
-from tests.browser.conftest import Studio, lease_of, press, studio_in, until
+from tests.browser.conftest import Studio, lease_of, press, until
 from tests.browser.worlds import empty_pool, put, put_pairs
 from tests.factories import count_judgments, list_judgments
 
 pytestmark = pytest.mark.timeout(300)
 OpenPage = Callable[..., Page]
-
-
-@pytest.fixture(scope="module")
-def desk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Studio]:
-    """One server for the whole file."""
-    with studio_in(tmp_path_factory.mktemp("windows")) as running:
-        policies.promote_policy(running.db, factories.make_policy(running.db, "author-of-all").id)
-        yield running.start("--no-worker")
 
 
 @pytest.fixture

@@ -135,7 +135,7 @@ def sample_one(
 
 
 def _ignore(*_: float) -> None:
-    """Nobody is told how far it is."""
+    """Progress that nobody reads."""
 
 
 def fits(policy: Replier, messages: Messages, settings: SamplingSettings) -> None:

@@ -28,7 +28,7 @@ from training.private_files import keep_private
 from training.serving.messages import Ask, Drawn, Event
 
 TELL_SECONDS = 0.04
-"""What is said is written at most this often; a person reads no faster."""
+"""Shortest time between two events of a reply."""
 
 Emit = Callable[[Event], None]
 
@@ -83,7 +83,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def serve(policy: Any, asked: Ask, requests: Requests, emit: Emit) -> None:
-    """Draw one reply and tell what it says while it is drawn."""
+    """Draw one reply and emit its text while it is drawn."""
     from training.generation.sampling import sample_one
 
     said_last, told = Drawn("", "length", 0, 0.0, stopped=True), 0.0
